@@ -1,0 +1,108 @@
+"""The one way in for images: bytes become the same RGB array in training and in serving.
+
+Stated conversions: the first frame of an animation; EXIF rotation applied; 16-bit grey scaled, not clipped, to
+8 bits; palettes and 1-bit images expanded; alpha laid over white; CMYK and other spaces converted by Pillow.
+A picture that is cut short, too large or of an unknown kind is refused with a reason, never repaired.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from components.errors import DataError
+
+IMAGE_ENDINGS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".gif": "GIF",
+    ".avif": "AVIF",
+}
+"""The file endings that are read, and the format that the content must have."""
+
+_FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
+_ORIENTATION_TAG = 0x0112
+
+
+class UndecodableImage(DataError):
+    """The reason why these bytes don't become an image."""
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    pixels_HWC: NDArray[np.uint8]
+    """RGB, upright."""
+    format: str
+    """As the content says, such as JPEG."""
+    mode: str
+    """Pillow's mode before conversion, such as CMYK."""
+
+
+def decode(content: bytes, *, max_megapixels: float) -> DecodedImage:
+    """The upright RGB image; raises UndecodableImage with the reason."""
+    if not content:
+        raise UndecodableImage("the file is empty (0 bytes)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                _refuse_large(image, max_megapixels)
+                image.load()
+                pixels = np.array(_to_rgb(_upright(image)))
+                return DecodedImage(pixels_HWC=pixels, format=_format_of(image), mode=image.mode)
+        except UndecodableImage:
+            raise
+        except UnidentifiedImageError:
+            raise UndecodableImage("the content is no image that can be read") from None
+        except Image.DecompressionBombError:
+            raise UndecodableImage(f"more than {max_megapixels:g} megapixels") from None
+        # Pillow's decoders raise many kinds on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
+        except Exception as problem:
+            raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
+
+
+def _refuse_large(image: Image.Image, max_megapixels: float) -> None:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > max_megapixels:
+        raise UndecodableImage(f"{megapixels:.0f} megapixels, more than {max_megapixels:g}")
+
+
+def _format_of(image: Image.Image) -> str:
+    # Multi-picture JPEGs of phones report MPO.
+    return "JPEG" if image.format == "MPO" else str(image.format)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if image.getexif().get(_ORIENTATION_TAG, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):
+        return _from_16_bits(image)
+    if image.mode == "F":
+        raise UndecodableImage("floating-point pixels have no stated range; save the image with 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        foreground = image.convert("RGBA")
+        background = Image.new("RGBA", foreground.size, (255, 255, 255, 255))
+        return Image.alpha_composite(background, foreground).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_16_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, dtype=np.int64)
+    if values.min() < 0 or values.max() > 65535:
+        raise UndecodableImage("32-bit integer pixels have no stated range; save the image with 8 or 16 bits")
+    grey = np.round(values / 257).astype(np.uint8)
+    return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))

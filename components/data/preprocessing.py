@@ -1,0 +1,51 @@
+"""From an RGB array to the square that the model sees: one settings object for training and serving alike."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from components.settings import Settings
+
+
+class PreprocessSettings(Settings):
+    """params.yaml: preprocess."""
+
+    image_size_px: int = Field(ge=8, le=1024)
+    """Side of the square, in pixels; larger sees more and costs its square."""
+    resize: Literal["crop", "pad", "stretch"]
+    """crop: shorter side, then the centre; pad: longer side, then black bars; stretch: ignore the aspect."""
+    max_megapixels: float = Field(gt=0)
+    """A larger image is refused before it is decoded."""
+
+
+def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> NDArray[np.uint8]:
+    """uint8 RGB of image_size_px × image_size_px, resampled bilinearly with antialiasing."""
+    size = settings.image_size_px
+    image = Image.fromarray(pixels_HWC)
+    if image.size == (size, size):
+        return pixels_HWC
+    if settings.resize == "crop":
+        image = image.resize((size, size), Image.Resampling.BILINEAR, box=_centre_box(image.width, image.height))
+    elif settings.resize == "stretch":
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    else:
+        image = _padded(image, size)
+    return np.asarray(image)
+
+
+def _centre_box(width: int, height: int) -> tuple[float, float, float, float]:
+    side = min(width, height)
+    left, top = (width - side) / 2, (height - side) / 2
+    return left, top, left + side, top + side
+
+
+def _padded(image: Image.Image, size: int) -> Image.Image:
+    scale = size / max(image.size)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    square = Image.new("RGB", (size, size))
+    small = image.resize((width, height), Image.Resampling.BILINEAR)
+    square.paste(small, ((size - width) // 2, (size - height) // 2))
+    return square

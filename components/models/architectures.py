@@ -1,0 +1,72 @@
+"""Every architecture by name: our own small nets and all that torchvision knows for classification."""
+
+from collections.abc import Callable
+
+from pydantic import Field
+from torch import nn
+
+from components.errors import SettingsError, nearest
+from components.models.convnets import LeNet5, PlainNet
+from components.settings import Settings
+
+SMALL_IMAGE_PX = 64
+_OWN: dict[str, Callable[[int], nn.Module]] = {"plain": PlainNet, "lenet5": LeNet5}
+
+
+class ModelSettings(Settings):
+    """params.yaml: model."""
+
+    architecture: str
+    """plain, lenet5, or any of torchvision's classification models, such as resnet18."""
+    weights: str | None
+    """null: from scratch; imagenet: torchvision's published ones; else a .safetensors or .pth file."""
+    freeze_backbone: bool = Field()
+    """true: only the head learns in `train`; `finetune` unfreezes."""
+
+
+def check_architecture(name: str) -> None:
+    """Raises SettingsError with the nearest name where none is called so."""
+    if name in _OWN:
+        return
+    known = _torchvision_names()
+    if name not in known:
+        raise SettingsError(
+            f"params.yaml: model.architecture: {name} is unknown{nearest(name, [*_OWN, *known])} "
+            f"({', '.join(_OWN)} and torchvision's {len(known)} classification models)"
+        )
+
+
+def build(name: str, *, num_classes: int, image_size_px: int) -> nn.Module:
+    """The network with fresh weights and a head of `num_classes`."""
+    check_architecture(name)
+    if name in _OWN:
+        return _OWN[name](num_classes)
+    import torchvision
+
+    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **_extras(name))
+    if small_stem(name, image_size_px):
+        _shrink_stem(model)
+    return model
+
+
+def small_stem(name: str, image_size_px: int) -> bool:
+    """Whether the network gets the stem for small images: a 3×3 convolution of stride 1 and no pooling."""
+    return image_size_px < SMALL_IMAGE_PX and name.startswith(("resnet", "resnext", "wide_resnet"))
+
+
+def _extras(name: str) -> dict[str, bool]:
+    # Without it both nets spend a minute drawing truncated normals that training soon forgets.
+    return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+
+
+def _shrink_stem(model: nn.Module) -> None:
+    width = model.conv1.out_channels  # type: ignore[union-attr]
+    model.conv1 = nn.Conv2d(3, width, 3, stride=1, padding=1, bias=False)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+
+
+def _torchvision_names() -> list[str]:
+    import torchvision
+
+    return list(torchvision.models.list_models(module=torchvision.models))

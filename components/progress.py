@@ -1,0 +1,98 @@
+"""How long work tells where it stands: a bar on a terminal, plain lines elsewhere, JSON lines to a parent process.
+
+A component takes a `Progress` and knows none of this. An entry point chooses one with `from_environment`.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol, TypeVar
+
+EVENTS_VARIABLE = "DARKROOM_EVENTS"
+"""The environment variable that names the file to which a child process appends its events, a JSON object a line."""
+
+Item = TypeVar("Item")
+
+_LINE_EVERY_SECONDS = 2.0
+
+
+class Progress(Protocol):
+    def __call__(self, task: str, done: int, total: int) -> None: ...
+
+
+def silent(task: str, done: int, total: int) -> None:
+    """Tells nobody."""
+
+
+def track(items: Iterable[Item], *, task: str, total: int, progress: Progress) -> Iterator[Item]:
+    """The items, each reported once it has been worked on."""
+    progress(task, 0, total)
+    for done, item in enumerate(items, start=1):
+        yield item
+        progress(task, done, total)
+
+
+class EventFile:
+    """Appends events to the file that a parent process reads."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._last = 0.0
+
+    def write(self, **event: Any) -> None:
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(json.dumps(event) + "\n")
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if done in (0, total) or now - self._last >= 0.1:
+            self._last = now
+            self.write(event="progress", task=task, done=done, total=total)
+
+
+class PlainLines:
+    """A line every two seconds, for logs."""
+
+    def __init__(self, write: Callable[[str], object] = lambda text: print(text, file=sys.stderr, flush=True)) -> None:
+        self._write = write
+        self._last = time.monotonic()
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._last >= _LINE_EVERY_SECONDS:
+            self._last = now
+            self._write(f"{task}: {done} of {total}")
+
+
+class Bars:
+    """A bar a task on the terminal, removed when the task is done."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._tasks: dict[str, Any] = {}
+
+    def __call__(self, task: str, done: int, total: int) -> None:
+        if task not in self._tasks:
+            self._bars.start()
+            self._tasks[task] = self._bars.add_task(task, total=total)
+        self._bars.update(self._tasks[task], completed=done, total=total)
+        if done >= total:
+            self._bars.remove_task(self._tasks.pop(task))
+            if not self._tasks:
+                self._bars.stop()
+
+
+def for_terminal() -> Progress:
+    return Bars() if sys.stderr.isatty() else PlainLines()
+
+
+def from_environment() -> Progress:
+    """Events for the parent that asked for them, else a bar or plain lines on standard error."""
+    path = os.environ.get(EVENTS_VARIABLE)
+    return EventFile(path) if path else for_terminal()

@@ -1,0 +1,26 @@
+"""What every stage has around its work: one sentence for a mistake, an exit code, and word to the parent process."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from components.errors import DarkroomError, record_of
+from components.progress import EVENTS_VARIABLE, EventFile, Progress, from_environment
+
+
+def run_stage(name: str, work: Callable[[Progress], str]) -> NoReturn:
+    """Does the work, prints its one-line summary and exits; a mistake is one sentence on standard error."""
+    path = os.environ.get(EVENTS_VARIABLE)
+    tell = EventFile(path).write if path else lambda **_: None
+    started = time.perf_counter()
+    try:
+        summary = work(from_environment())
+    except DarkroomError as problem:
+        tell(event="failed", stage=name, **record_of(problem))
+        print(f"darkroom: {problem}", file=sys.stderr)
+        sys.exit(problem.exit_code)
+    tell(event="ran", stage=name, seconds=time.perf_counter() - started, summary=summary)
+    print(f"{name}: {summary}", file=sys.stderr)
+    sys.exit(0)
