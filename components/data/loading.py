@@ -1,0 +1,119 @@
+"""Batches for training and evaluation, mapped from the packed arrays.
+
+Letters: B images of a batch, H height, W width, C channels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from components.data.augmentation import AugmentSettings, Draw, augmenter
+from components.data.packing import INDEX
+from components.errors import DataError
+
+Batch = tuple[Tensor, Tensor]
+"""uint8 images [B, H, W, C] and their class indices [B]."""
+_BatchOfEpoch = tuple[int, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """One part, mapped into memory."""
+
+    pixels_NHWC: NDArray[np.uint8]
+    class_index_N: NDArray[np.int64]
+    path_N: list[str]
+    sha256_N: list[str]
+    copy_N: NDArray[np.int64]
+    """0 for an original, else the number of its augmented copy."""
+
+    def __len__(self) -> int:
+        return len(self.pixels_NHWC)
+
+
+def open_part(folder: Path, part: str) -> PackedPart:
+    index = pq.read_table(folder / INDEX)
+    index = index.filter(pc.equal(index["part"], part)).sort_by("row")
+    if not len(index):
+        raise DataError(f"the {part} part holds no images; change split.fractions or add images")
+    return PackedPart(
+        pixels_NHWC=np.load(folder / f"{part}.npy", mmap_mode="r"),
+        class_index_N=index["class_index"].to_numpy(),
+        path_N=index["path"].to_pylist(),
+        sha256_N=index["sha256"].to_pylist(),
+        copy_N=index["copy"].to_numpy(),
+    )
+
+
+def training_loader(
+    part: PackedPart, *, batch_size: int, seed: int, augment: AugmentSettings | None, workers: int
+) -> DataLoader[Batch]:
+    """Shuffled batches; originals are augmented anew each epoch. The same for any number of workers."""
+    return DataLoader(
+        _Batches(part, augment),
+        sampler=_ShuffledBatches(len(part), batch_size, seed),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def evaluation_loader(part: PackedPart, *, batch_size: int) -> DataLoader[Batch]:
+    return DataLoader(_Batches(part, None), sampler=_OrderedBatches(len(part), batch_size), batch_size=None)
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, part: PackedPart, augment: AugmentSettings | None) -> None:
+        self._part = part
+        self._augment = augment
+        self._draw: Draw | None = None
+
+    def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
+        epoch, places = batch
+        images = np.array(self._part.pixels_NHWC[places])
+        if self._augment is not None and self._augment.policy != "none":
+            self._draw = self._draw or augmenter(self._augment)
+            for position, place in enumerate(places):
+                if self._part.copy_N[place] == 0:
+                    images[position] = self._draw(images[position], self._part.path_N[place], epoch)
+        return torch.from_numpy(images), torch.from_numpy(self._part.class_index_N[places])
+
+
+class _ShuffledBatches(Sampler[_BatchOfEpoch]):
+    """Lightning calls set_epoch before each epoch; the order is a function of seed and epoch alone."""
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        # Batch norm can't train on a single image: such a rest is left out of this epoch (another one the next).
+        return self._count // self._batch_size + (self._count % self._batch_size > 1)
+
+    def __iter__(self) -> Iterator[_BatchOfEpoch]:
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
+        for number in range(len(self)):
+            yield self._epoch, order[number * self._batch_size : (number + 1) * self._batch_size]
+
+
+class _OrderedBatches(Sampler[_BatchOfEpoch]):
+    def __init__(self, count: int, batch_size: int) -> None:
+        self._count, self._batch_size = count, batch_size
+
+    def __len__(self) -> int:
+        return -(-self._count // self._batch_size)
+
+    def __iter__(self) -> Iterator[_BatchOfEpoch]:
+        for start in range(0, self._count, self._batch_size):
+            yield 0, np.arange(start, min(start + self._batch_size, self._count))

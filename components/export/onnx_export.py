@@ -1,0 +1,60 @@
+"""A torch classifier as one ONNX file: normalization inside, any batch size, its card in the metadata."""
+
+import contextlib
+import io
+import logging
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+
+from components.files import whole_file
+from components.models.classifier import ImageClassifier
+from components.serving.classifier import INPUT, OUTPUT, ModelCard
+
+OPSET = 20
+
+
+def export_onnx(model: ImageClassifier, target: Path, *, card: ModelCard) -> None:
+    """Writes the file and checks it with onnx.checker."""
+    side = model.spec.preprocess.image_size_px
+    # A batch of 2: exported with 1, some operators freeze the batch size.
+    example_BHWC = torch.zeros(2, side, side, 3, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            model.cpu().eval(),
+            (example_BHWC,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+        )
+    assert program is not None
+    write_model(program.model_proto, target, card=card)
+
+
+def write_model(proto: onnx.ModelProto, target: Path, *, card: ModelCard) -> None:
+    """The one place where a model file is written: single file, checked, with its card."""
+    onnx.helper.set_model_props(proto, card.to_metadata())
+    onnx.checker.check_model(proto, full_check=True)
+    with whole_file(target) as draft:
+        draft.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+@contextlib.contextmanager
+def _quiet():  # type: ignore[no-untyped-def]
+    """The exporter prints its progress and warns of its own future."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,82 @@
+"""The model as it is trained, exported and stored: plain uint8 RGB in, logits out.
+
+Letters: B images, H height, W width, C channels, K classes.
+"""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from components.data.preprocessing import PreprocessSettings
+from components.files import read_json, whole_file, write_json
+from components.models.architectures import ModelSettings, build
+from components.models.weights import IMAGENET, LoadedWeights, load_weights
+from components.settings import Settings
+
+WEIGHTS = "model.safetensors"
+SPEC = "model.json"
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class ModelSpec(Settings):
+    """All that is needed to build the network again and to feed it."""
+
+    architecture: str
+    classes: list[str]
+    preprocess: PreprocessSettings
+    mean: list[float]
+    """Per channel, in [0, 1]; subtracted inside the network."""
+    std: list[float]
+
+
+class ImageClassifier(nn.Module):
+    """Normalization and network in one, so that no consumer can forget the first."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
+        self.net = build(
+            spec.architecture, num_classes=len(spec.classes), image_size_px=spec.preprocess.image_size_px
+        )
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        """uint8 RGB to logits [B, K]; while training, GoogLeNet and Inception give a tuple with their auxiliary logits."""
+        images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        logits_BK: Tensor = self.net(images_BCHW)
+        return logits_BK
+
+
+def new_classifier(
+    settings: ModelSettings,
+    *,
+    classes: list[str],
+    preprocess: PreprocessSettings,
+    mean: list[float],
+    std: list[float],
+) -> tuple[ImageClassifier, LoadedWeights | None]:
+    """A network for these classes with the weights that the settings ask for; normalization follows the weights."""
+    if settings.weights == IMAGENET:
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    spec = ModelSpec(architecture=settings.architecture, classes=classes, preprocess=preprocess, mean=mean, std=std)
+    model = ImageClassifier(spec)
+    if settings.weights is None:
+        return model, None
+    return model, load_weights(model.net, settings.weights, architecture=settings.architecture)
+
+
+def save_classifier(model: ImageClassifier, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / WEIGHTS) as draft:
+        save_file({name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}, draft)
+    write_json(folder / SPEC, model.spec.model_dump())
+
+
+def load_classifier(folder: Path) -> ImageClassifier:
+    """The stored model in evaluation mode."""
+    model = ImageClassifier(ModelSpec.from_section(SPEC, read_json(folder / SPEC)))
+    model.net.load_state_dict(load_file(folder / WEIGHTS))
+    return model.eval()

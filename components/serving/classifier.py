@@ -1,0 +1,76 @@
+"""The model that ships: one ONNX file that says itself how it is fed. Needs onnxruntime and the image stack alone.
+
+Letters: B images, H height, W width, C channels, K classes.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from components.data.decoding import decode
+from components.data.preprocessing import PreprocessSettings, to_square
+from components.errors import ServiceError
+
+INPUT, OUTPUT = "images", "logits"
+_METADATA_KEY = "darkroom"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the file says of itself, in its metadata."""
+
+    architecture: str
+    classes: list[str]
+    preprocess: PreprocessSettings
+    format: str
+    """fp32 or int8."""
+    data_version: str
+    run_id: str
+
+    def to_metadata(self) -> dict[str, str]:
+        return {_METADATA_KEY: json.dumps(vars(self) | {"preprocess": self.preprocess.model_dump()}, sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], name: str) -> "ModelCard":
+        try:
+            record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+            preprocess = PreprocessSettings.from_section("preprocess", record.pop("preprocess"))
+            return cls(**record, preprocess=preprocess)
+        except (KeyError, ValueError, TypeError):
+            raise ServiceError(f"{name} is no model of Darkroom: its metadata lacks the model card") from None
+
+
+class OnnxClassifier:
+    """Checks the file, then answers from raw bytes or decoded squares."""
+
+    def __init__(self, file: Path, *, expected_sha256: str | None = None, threads: int = 0) -> None:
+        if not file.is_file():
+            raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
+        self.sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        if expected_sha256 is not None and self.sha256 != expected_sha256:
+            raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        # onnxruntime raises kinds of its own that share no base but Exception.
+        except Exception as problem:
+            raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
+        self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(file))
+
+    def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB squares of the model's size to logits [B, K]."""
+        answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
+        return answer
+
+    def square(self, content: bytes) -> NDArray[np.uint8]:
+        """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
+        preprocess = self.card.preprocess
+        return to_square(decode(content, max_megapixels=preprocess.max_megapixels).pixels_HWC, preprocess)

@@ -1,0 +1,70 @@
+"""Lightning checkpoints as safetensors: tensors beside a JSON skeleton, nothing pickled, each file whole or absent."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import CheckpointIO
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from components.files import whole_file
+
+_SKELETON = "skeleton"
+
+
+class SafetensorsCheckpoints(CheckpointIO):
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        tensors: dict[str, Tensor] = {}
+        skeleton = json.dumps(_take_apart(checkpoint, tensors))
+        with whole_file(Path(path)) as draft:
+            save_file(tensors, draft, metadata={_SKELETON: skeleton})
+
+    def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:
+        return read_checkpoint(Path(path))
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    with safe_open(path, framework="pt") as file:
+        skeleton = json.loads(file.metadata()[_SKELETON])
+        checkpoint: dict[str, Any] = _put_together(skeleton, file)
+    return checkpoint
+
+
+def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON for the value, with each tensor under a name in `tensors`; kinds that JSON lacks are spelled out."""
+    match value:
+        case Tensor():
+            name = str(len(tensors))
+            # Tied weights share memory, which the format refuses: each gets its own copy.
+            tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+            return {"kind": "tensor", "name": name}
+        case dict():
+            pairs = [[_take_apart(key, tensors), _take_apart(item, tensors)] for key, item in value.items()]
+            return {"kind": "dict", "items": pairs}
+        case list() | tuple():
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {"kind": kind, "items": [_take_apart(item, tensors) for item in value]}
+        case None | bool() | int() | float() | str():
+            return value
+        case _ if type(value).__name__ in ("HyperparametersMixin", "AttributeDict"):
+            return _take_apart(dict(value), tensors)
+    raise TypeError(f"a checkpoint holds a {type(value).__name__}, which is neither a tensor nor plain data")
+
+
+def _put_together(node: Any, file: Any) -> Any:
+    if not isinstance(node, dict):
+        return node
+    match node["kind"]:
+        case "tensor":
+            return file.get_tensor(node["name"])
+        case "dict":
+            return {_put_together(key, file): _put_together(item, file) for key, item in node["items"]}
+        case kind:
+            items = [_put_together(item, file) for item in node["items"]]
+            return items if kind == "list" else tuple(items)

@@ -1,0 +1,106 @@
+"""One training and validation step, as Lightning sees them.
+
+Letters: B images of a batch, K classes.
+"""
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+
+from components.data.loading import Batch
+from components.errors import TrainingDiverged
+from components.models.classifier import ImageClassifier
+from components.models.parts import keep_frozen_statistics, parameter_groups
+from components.training.settings import TrainingJob
+
+_AUXILIARY_WEIGHT = 0.3
+"""Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
+
+
+class Learner(pl.LightningModule):
+    def __init__(self, model: ImageClassifier, job: TrainingJob) -> None:
+        super().__init__()
+        self.model = model
+        self.job = job
+        num_classes = len(model.spec.classes)
+        self.train_loss = MeanMetric()
+        self.val_loss = MeanMetric()
+        self.val_scores = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+                "macro_f1": MulticlassF1Score(num_classes, average="macro"),
+            },
+            prefix="val_",
+        )
+
+    def on_train_epoch_start(self) -> None:
+        keep_frozen_statistics(self.model)
+        self.train_loss.reset()
+
+    def training_step(self, batch: Batch, _: int) -> Tensor:
+        images_BHWC, target_B = batch
+        loss = self._loss(self.model(images_BHWC), target_B)
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"loss is {loss.item()} in epoch {self.current_epoch + 1}; "
+                f"lower {self.job.step}.learning_rate (now {self.job.learning_rate:g})"
+            )
+        self.train_loss.update(loss.detach(), weight=len(target_B))
+        return loss
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        images_BHWC, target_B = batch
+        logits_BK = self.model(images_BHWC)
+        self.val_loss.update(F.cross_entropy(logits_BK, target_B), weight=len(target_B))
+        self.val_scores.update(logits_BK, target_B)
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("val_loss", self.val_loss.compute())
+        self.log_dict(self.val_scores.compute())
+        self.val_loss.reset()
+        self.val_scores.reset()
+
+    def configure_optimizers(self) -> Any:
+        settings = self.job.train
+        groups = parameter_groups(
+            self.model.net,
+            learning_rate=self.job.learning_rate,
+            weight_decay=settings.weight_decay,
+            part_decay=self.job.part_decay,
+        )
+        optimizer: torch.optim.Optimizer
+        if settings.optimizer == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self.job.learning_rate, momentum=0.9, nesterov=True)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.job.learning_rate)
+        steps = int(self.trainer.estimated_stepping_batches)
+        warmup = round(steps * min(1.0, settings.warmup_epochs / self.job.epochs))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps, warmup))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _loss(self, output: Any, target_B: Tensor) -> Tensor:
+        main, *auxiliary = output if isinstance(output, tuple) else (output,)
+        loss = F.cross_entropy(main, target_B, label_smoothing=self.job.train.label_smoothing)
+        for logits_BK in auxiliary:
+            if logits_BK is not None:
+                loss = loss + _AUXILIARY_WEIGHT * F.cross_entropy(logits_BK, target_B)
+        return loss
+
+
+class WarmupCosine:
+    """Share of the peak rate at each step: a straight climb, then half a cosine to zero (Loshchilov and Hutter 2017)."""
+
+    def __init__(self, steps: int, warmup: int) -> None:
+        self.steps, self.warmup = steps, warmup
+
+    def __call__(self, step: int) -> float:
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
