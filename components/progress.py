@@ -15,7 +15,7 @@ EVENTS_VARIABLE = "DARKROOM_EVENTS"
 
 Item = TypeVar("Item")
 
-_LINE_EVERY_SECONDS = 2.0
+_LINE_EVERY_SECONDS = 10.0
 
 
 class Progress(Protocol):
@@ -47,13 +47,13 @@ class EventFile:
 
     def __call__(self, task: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if done in (0, total) or now - self._last >= 0.1:
+        if done == total or now - self._last >= 0.1:
             self._last = now
             self.write(event="progress", task=task, done=done, total=total)
 
 
 class PlainLines:
-    """A line every two seconds, for logs."""
+    """A line every ten seconds, for logs."""
 
     def __init__(self, write: Callable[[str], object] = lambda text: print(text, file=sys.stderr, flush=True)) -> None:
         self._write = write
@@ -71,7 +71,13 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bars = Progress(*columns, console=Console(stderr=True), transient=True)

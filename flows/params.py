@@ -2,30 +2,112 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from components.data.augmentation import AugmentSettings
+from components.data.preprocessing import PreprocessSettings
+from components.data.quality import QualitySettings
+from components.data.splitting import SplitSettings
 from components.errors import SettingsError, nearest
+from components.evaluation.settings import EvaluateSettings
+from components.export.settings import QuantizeSettings
 from components.files import write_text
+from components.models.settings import ModelSettings
+from components.promotion.gate import PromoteSettings
+from components.promotion.registration import RegisterSettings
 from components.settings import Settings
+from components.training.settings import FinetuneSettings, TrainSettings
+from flows.sections import read_sections
 
 
-def read_sections(path: Path) -> dict[str, Any]:
-    """The sections as plain values; raises SettingsError where the file is missing or no YAML."""
+@dataclass(frozen=True)
+class Params:
+    """Every section, typed and checked."""
+
+    preprocess: PreprocessSettings
+    validate: QualitySettings
+    split: SplitSettings
+    augment: AugmentSettings
+    model: ModelSettings
+    train: TrainSettings
+    finetune: FinetuneSettings
+    evaluate: EvaluateSettings
+    quantize: QuantizeSettings
+    register: RegisterSettings
+    promote: PromoteSettings
+
+    @classmethod
+    def from_sections(cls, sections: dict[str, Any]) -> Self:
+        names = [field.name for field in fields(cls)]
+        for name in sections:
+            if name not in names:
+                raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, names)}")
+        return cls(**{field.name: _section(field, sections) for field in fields(cls)})
+
+    def as_record(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
+
+
+def read_params(path: Path) -> Params:
+    return Params.from_sections(read_sections(path))
+
+
+def override(path: Path, assignments: Sequence[str]) -> list[str]:
+    """Writes section.key=value pairs into params.yaml, as `dvc exp run -S` does; says each change.
+
+    Nothing is written when one of them is unknown or out of range.
+    """
+    if not assignments:
+        return []
+    read_sections(path)
+    document = YAML()
+    document.preserve_quotes = True
+    document.width = 10_000
+    content = document.load(path.read_text(encoding="utf-8"))
+    changes = [_assign(content, assignment) for assignment in assignments]
+    stream = io.StringIO()
+    document.dump(content, stream)
+    Params.from_sections(YAML(typ="safe", pure=True).load(stream.getvalue()))
+    if any(changes):
+        write_text(path, stream.getvalue())
+    return [change for change in changes if change]
+
+
+def _assign(content: Any, assignment: str) -> str:
+    place, equals, text = assignment.partition("=")
+    keys = place.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise SettingsError(f"--set {assignment}: should read section.key=value, such as train.epochs=3")
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise SettingsError(f"{path.name} isn't in {path.parent.resolve()}; run darkroom in a project folder") from None
-    except YAMLError as problem:
-        raise SettingsError(f"{path.name}: can't be read as YAML: {' '.join(str(problem).split())}") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path.name}: should hold sections such as `train:`")
-    return content
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise SettingsError(f"--set {assignment}: {text} can't be read as a YAML value") from None
+    node = content
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or key not in node:
+            known = list(node) if isinstance(node, dict) else []
+            raise SettingsError(f"params.yaml: {'.'.join(keys[: depth + 1])}: unknown{nearest(key, known)}")
+        if depth < len(keys) - 1:
+            node = node[key]
+    before = node[keys[-1]]
+    if before == value and type(before) is type(value):
+        return ""
+    node[keys[-1]] = value
+    return f"params.yaml: {place.strip()} {_shown(before)} → {_shown(value)}"
 
 
-def read_section(path: Path, name: str, kind: type[Settings]) -> Any:
-    """One typed section, for a stage that reads no other."""
-    return kind.from_section(name, read_sections(path).get(name) or {})
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _section(field: Any, sections: dict[str, Any]) -> Settings:
+    values = sections.get(field.name)
+    if values is not None and not isinstance(values, dict):
+        raise SettingsError(f"params.yaml: {field.name}: should be a section with keys, is {values!r}")
+    section: Settings = field.type.from_section(field.name, values or {})
+    return section

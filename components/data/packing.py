@@ -22,9 +22,10 @@ from PIL import Image
 
 from components.data.augmentation import AugmentSettings, Draw, augmenter
 from components.data.decoding import decode
+from components.data.parts import PARTS
 from components.data.preprocessing import PreprocessSettings, to_square
-from components.data.raw import RawImages, write_table
-from components.data.splitting import PARTS
+from components.data.raw import RawImages
+from components.data.tables import write_table
 from components.errors import DataError
 from components.files import read_json, whole_file, write_json
 from components.progress import Progress

@@ -122,7 +122,10 @@ def _validate(name: str, table: pd.DataFrame, key: str | None, rules: dict[str, 
 
 
 def _check_manifest(images: pd.DataFrame) -> list[RuleResult]:
-    from great_expectations.expectations import ExpectColumnValuesToBeUnique, ExpectColumnValuesToNotBeNull
+    from great_expectations.expectations import (
+        ExpectColumnValuesToBeUnique,
+        ExpectColumnValuesToNotBeNull,
+    )
 
     answers = _run(
         "manifest",

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from components.data.duplicates import DuplicateSettings
+from components.data.parts import PARTS, Part
 from components.errors import DataError
 from components.settings import Settings
-
-Part = Literal["train", "val", "test"]
-PARTS: tuple[Part, ...] = ("train", "val", "test")
 
 
 class SplitSettings(Settings):

@@ -7,20 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import Field
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import (
+    confusion_matrix,
+    log_loss,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from components.evaluation.predictions import Predictions
-from components.settings import Settings
-
-
-class EvaluateSettings(Settings):
-    """params.yaml: evaluate."""
-
-    top_k: int = Field(ge=2)
-    """A hit when the true class is among the k most probable ones."""
-    worst_errors: int = Field(ge=0)
-    """Most confident mistakes to show as pictures."""
 
 
 @dataclass(frozen=True)

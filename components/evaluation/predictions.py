@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.data.raw import write_table
+from components.data.tables import write_table
+from components.serving.classifier import softmax
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,6 @@ class Predictions:
     def correct_N(self) -> NDArray[np.bool_]:
         correct: NDArray[np.bool_] = self.predicted_N == self.target_N
         return correct
-
-
-def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
-    powers = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return shares
 
 
 def write_predictions(target: Path, predictions: Predictions) -> None:

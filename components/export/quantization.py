@@ -12,34 +12,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from pydantic import Field
 
 from components.export.onnx_export import write_model
 from components.serving.classifier import INPUT, ModelCard
-from components.settings import Settings
 
 _BATCH = 32
 _KEPT_FLOAT = ("Cast", "Sub", "Div", "Transpose")
 """The normalization at the input stays in float: in int8 it would round the picture itself."""
-
-
-class QuantizeSettings(Settings):
-    """params.yaml: quantize."""
-
-    calibration_images: int = Field(ge=8)
-    """Training images that fix the int8 ranges; more is steadier and slower."""
-    max_accuracy_loss: float = Field(ge=0, le=1)
-    """int8 ships when it loses at most this accuracy against fp32 on the validation part; larger lets more through."""
-    min_agreement: float = Field(ge=0, le=1)
-    """Least share of validation images to which int8 gives the label of fp32."""
-    max_logit_difference: float = Field(gt=0)
-    """Largest difference between torch's logits and those of ONNX fp32 from the same image file."""
-    parity_images: int = Field(ge=8)
-    """Real image files on which parity is measured."""
-    latency_runs: int = Field(ge=10)
-    """Timed single images; more is steadier."""
 
 
 @dataclass(frozen=True)

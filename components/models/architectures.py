@@ -2,26 +2,13 @@
 
 from collections.abc import Callable
 
-from pydantic import Field
 from torch import nn
 
 from components.errors import SettingsError, nearest
 from components.models.convnets import LeNet5, PlainNet
-from components.settings import Settings
 
 SMALL_IMAGE_PX = 64
 _OWN: dict[str, Callable[[int], nn.Module]] = {"plain": PlainNet, "lenet5": LeNet5}
-
-
-class ModelSettings(Settings):
-    """params.yaml: model."""
-
-    architecture: str
-    """plain, lenet5, or any of torchvision's classification models, such as resnet18."""
-    weights: str | None
-    """null: from scratch; imagenet: torchvision's published ones; else a .safetensors or .pth file."""
-    freeze_backbone: bool = Field()
-    """true: only the head learns in `train`; `finetune` unfreezes."""
 
 
 def check_architecture(name: str) -> None:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from components.data.preprocessing import PreprocessSettings
 from components.files import read_json, whole_file, write_json
-from components.models.architectures import ModelSettings, build
+from components.models.architectures import build
+from components.models.settings import ModelSettings
 from components.models.weights import IMAGENET, LoadedWeights, load_weights
 from components.settings import Settings
 

@@ -74,3 +74,10 @@ class OnnxClassifier:
         """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
         preprocess = self.card.preprocess
         return to_square(decode(content, max_megapixels=preprocess.max_megapixels).pixels_HWC, preprocess)
+
+
+def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of logits."""
+    powers = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares

@@ -16,7 +16,12 @@ from components.data.loading import evaluation_loader, open_part, training_loade
 from components.data.packing import read_dataset
 from components.errors import SettingsError
 from components.files import read_json, write_json
-from components.models.classifier import ImageClassifier, load_classifier, new_classifier, save_classifier
+from components.models.classifier import (
+    ImageClassifier,
+    load_classifier,
+    new_classifier,
+    save_classifier,
+)
 from components.models.parts import freeze_backbone, parts, unfreeze_last
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
 from components.training.learner import Learner

@@ -51,7 +51,9 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """The parent holds the other end of standard input and never writes: it ends only when the parent does."""
-    sys.stdin.buffer.read()
+    # Not sys.stdin: a thread that waits in it would break the interpreter's own shutdown.
+    while os.read(0, 1024):
+        pass
     os._exit(130)
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from components.data.augmentation import AugmentSettings
 from components.data.preprocessing import PreprocessSettings
-from components.models.architectures import ModelSettings
+from components.models.settings import ModelSettings
 from components.settings import Settings
 
 

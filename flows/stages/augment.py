@@ -10,7 +10,7 @@ from components.data.packing import SplitImage, pack
 from components.data.preprocessing import PreprocessSettings
 from components.files import read_json
 from components.progress import Progress
-from flows.params import read_section
+from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 

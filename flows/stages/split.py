@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from components.data.duplicates import clusters, find_duplicates
 from components.data.hashing import SIDE
 from components.data.leakage import audit, group_links
-from components.data.raw import write_table
 from components.data.splitting import SplitSettings, assign_parts
+from components.data.tables import write_table
 from components.files import write_json
 from components.progress import Progress
-from flows.params import read_section
+from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "group", "sha256", "shard", "offset", "size_bytes")

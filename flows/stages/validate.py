@@ -12,11 +12,12 @@ from components.data.decoding import UndecodableImage
 from components.data.preprocessing import PreprocessSettings
 from components.data.probing import Measurement, probe
 from components.data.quality import QualityReport, QualitySettings, check_quality
-from components.data.raw import RawFile, RawImages, read_manifest, write_table
+from components.data.raw import RawFile, RawImages, read_manifest
+from components.data.tables import write_table
 from components.errors import DataError
 from components.files import write_json, write_text
 from components.progress import Progress, track
-from flows.params import read_section
+from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 LOCATION = ("path", "label", "group", "given_split", "sha256", "shard", "offset", "size_bytes")

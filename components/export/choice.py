@@ -1,0 +1,39 @@
+"""Which file would be served: int8 where it keeps what it must keep and gains something, else fp32."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from components.export.parity import agreement
+from components.export.settings import QuantizeSettings
+
+
+@dataclass(frozen=True)
+class Choice:
+    int8: str
+    """The best int8 variant."""
+    served: str
+    """int8 or fp32."""
+    reasons: list[str]
+
+
+def choose(fp32: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]], settings: QuantizeSettings) -> Choice:
+    """Judged on the validation part: the test part is for the gate alone."""
+    fits = {name: one for name, one in variants.items() if not _broken(fp32, one, settings)}
+    pool = fits or variants
+    best = min(pool, key=lambda name: (-round(pool[name]["validation_accuracy"], 3), pool[name]["latency"]["p50_ms"]))
+    broken = _broken(fp32, variants[best], settings)
+    if broken:
+        return Choice(best, "fp32", [f"fp32 would be served: int8 {reason}" for reason in broken])
+    return Choice(best, "int8", [f"int8 would be served ({best}): it keeps accuracy and labels on validation"])
+
+
+def _broken(fp32: Mapping[str, Any], int8: Mapping[str, Any], settings: QuantizeSettings) -> list[str]:
+    loss = fp32["validation_accuracy"] - int8["validation_accuracy"]
+    same = agreement(int8["validation_logits"], fp32["validation_logits"])
+    broken = []
+    if loss > settings.max_accuracy_loss:
+        broken.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_loss:g} is allowed")
+    if same < settings.min_agreement:
+        broken.append(f"agrees on {same:.4f} of the labels, at least {settings.min_agreement:g} is asked for")
+    return broken

@@ -1,0 +1,22 @@
+"""What an exported model must keep: the section `quantize` of params.yaml."""
+
+from pydantic import Field
+
+from components.settings import Settings
+
+
+class QuantizeSettings(Settings):
+    """params.yaml: quantize."""
+
+    calibration_images: int = Field(ge=8)
+    """Training images that fix the int8 ranges; more is steadier and slower."""
+    max_accuracy_loss: float = Field(ge=0, le=1)
+    """int8 ships when it loses at most this accuracy against fp32 on the validation part; larger lets more through."""
+    min_agreement: float = Field(ge=0, le=1)
+    """Least share of validation images to which int8 gives the label of fp32."""
+    max_logit_difference: float = Field(gt=0)
+    """Largest difference between torch's logits and those of ONNX fp32 from the same image file."""
+    parity_images: int = Field(ge=8)
+    """Real image files on which parity is measured."""
+    latency_runs: int = Field(ge=10)
+    """Timed single images; more is steadier."""

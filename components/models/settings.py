@@ -1,0 +1,14 @@
+"""Which network: the section `model` of params.yaml."""
+
+from components.settings import Settings
+
+
+class ModelSettings(Settings):
+    """params.yaml: model."""
+
+    architecture: str
+    """plain, lenet5, or any of torchvision's classification models, such as resnet18."""
+    weights: str | None
+    """null: from scratch; imagenet: torchvision's published ones; else a .safetensors or .pth file."""
+    freeze_backbone: bool
+    """true: only the head learns in `train`; `finetune` unfreezes."""

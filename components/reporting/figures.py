@@ -1,0 +1,86 @@
+"""Pictures for people: curves, confusion, errors. matplotlib is imported where it is used, for it takes a second."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from components.evaluation.metrics import Scores
+from components.evaluation.predictions import Predictions
+from components.files import whole_file
+
+_TILE_PX, _CAPTION_PX, _COLUMNS = 104, 26, 8
+_LABELLED_CLASSES = 40
+
+
+def draw_curves(history: Sequence[Mapping[str, Any]], target: Path) -> None:
+    """Losses and scores over the epochs, side by side."""
+    figure, (left, right) = _new_figure(1, 2, width=9, height=3.2)
+    epochs = [entry["epoch"] for entry in history]
+    for name, label in (("train_loss", "training"), ("val_loss", "validation")):
+        left.plot(epochs, [entry[name] for entry in history], marker="o", label=label)
+    for name, label in (("val_accuracy", "accuracy"), ("val_macro_f1", "macro F1")):
+        right.plot(epochs, [entry[name] for entry in history], marker="o", label=label)
+    for axes, title in ((left, "loss (nats)"), (right, "validation scores")):
+        axes.set(xlabel="epoch", title=title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, target)
+
+
+def draw_confusion(scores: Scores, target: Path) -> None:
+    """Rows: true classes; columns: predicted ones; counts in the cells."""
+    counts = np.array(scores.confusion)
+    labels = [one.label for one in scores.classes]
+    side = min(14.0, 2.5 + 0.45 * len(labels))
+    figure, axes = _new_figure(1, 1, width=side, height=side)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{scores.images} test images, accuracy {scores.accuracy:.4f}")
+    if len(labels) <= _LABELLED_CLASSES:
+        axes.set_xticks(range(len(labels)), labels, rotation=90)
+        axes.set_yticks(range(len(labels)), labels)
+        for row, column in np.argwhere(counts > 0):
+            shade = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=shade, fontsize=8)
+    _save(figure, target)
+
+
+def draw_errors(predictions: Predictions, pixels_NHWC: NDArray[np.uint8], target: Path, *, most: int) -> None:
+    """The most confident mistakes, each with its true and its predicted class."""
+    wrong = np.flatnonzero(~predictions.correct_N)
+    confidence = predictions.probabilities_NK.max(axis=1)
+    chosen = wrong[np.argsort(-confidence[wrong])][:most]
+    height = _TILE_PX + _CAPTION_PX
+    lines = max(1, -(-len(chosen) // _COLUMNS))
+    sheet = Image.new("RGB", (_COLUMNS * _TILE_PX, lines * height), "white")
+    draw = ImageDraw.Draw(sheet)
+    if not len(chosen):
+        draw.text((8, 8), "no mistakes on the test part", fill="black")
+    for number, place in enumerate(chosen):
+        left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
+        picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
+        sheet.paste(picture, (left + 3, top + 3))
+        true, guess = predictions.classes[predictions.target_N[place]], predictions.classes[predictions.predicted_N[place]]
+        draw.text((left + 3, top + _TILE_PX - 2), f"{true[:15]}", fill="black")
+        draw.text((left + 3, top + _TILE_PX + 10), f"→ {guess[:9]} {confidence[place]:.2f}", fill="firebrick")
+    with whole_file(target) as draft:
+        sheet.save(draft, "PNG")
+
+
+def _new_figure(rows: int, columns: int, *, width: float, height: float) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns)
+
+
+def _save(figure: Any, target: Path) -> None:
+    with whole_file(target) as draft:
+        # Without the software's version in it, equal figures are equal bytes.
+        figure.savefig(draft, format="png", dpi=110, metadata={"Software": None})

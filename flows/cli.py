@@ -1,0 +1,278 @@
+"""The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from components.errors import DarkroomError
+
+app = typer.Typer(
+    name="darkroom",
+    help="From a folder of images to a gated champion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done (also when the gate said no), 1 could not finish, 2 parameters or usage, 3 data.",
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change params.yaml first, as `dvc exp run -S` does."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output: the result as one JSON object.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", metavar="FOLDER", help="Folder a class, CSV or Parquet table, or `digits`. Default: the data at hand."),
+]
+
+
+@app.command()
+def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Everything: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
+    _finish(_flow("pipeline", data=data, overrides=overrides), as_json, _told_pipeline)
+
+
+@app.command()
+def ingest(data: Data = None, as_json: AsJson = False) -> None:
+    """Bring images in as a new version of data/raw."""
+    _finish({"data_version": _flow("ingest", data=data)}, as_json)
+
+
+@app.command()
+def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Validate, split and augment the data at hand (`dvc repro`)."""
+    _finish({"split_digest": _flow("prepare", overrides=overrides)}, as_json)
+
+
+@app.command()
+def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a model; data is brought up to date first."""
+    _finish({"run_id": _flow("train", overrides=overrides)}, as_json)
+
+
+@app.command()
+def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Fine-tune the trained model."""
+    _finish({"run_id": _flow("finetune", overrides=overrides)}, as_json)
+
+
+@app.command()
+def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Judge the model on the test part."""
+    scores = _flow("evaluate", overrides=overrides)
+    _finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+
+
+@app.command()
+def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Export to ONNX and int8, measure both, choose the file to serve."""
+    record = _flow("quantize", overrides=overrides)
+    _finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
+
+
+@app.command()
+def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Register the file to serve as a new version."""
+    _finish({"version": _flow("register", overrides=overrides)}, as_json)
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Option("--version", help="Number or alias; default: the newest.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the gate judge a registered version."""
+    _finish(_flow("promote", version=version, overrides=overrides), as_json, _told_verdict)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
+) -> None:
+    """Take the champion back to the one before it."""
+    result = _flow("rollback", reason=reason)
+    _finish(result, as_json, lambda result: f"version {result['champion']} serves again, version {result['was']} doesn't")
+
+
+@app.command()
+def predict(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Images, or folders of images.")],
+    out: Annotated[Path, typer.Option("--out", help="FILE.csv, FILE.parquet or FILE.jsonl")],
+    model: Annotated[
+        str | None, typer.Option("--model", help="An .onnx file or models:/NAME@ALIAS; default: the champion.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images with the champion."""
+
+    def work() -> dict[str, Any]:
+        from flows.predict import predict_files
+
+        rows, unreadable, name = predict_files(paths, out=out, model=model)
+        return {"out": str(out), "images": rows, "unreadable": unreadable, "model": name}
+
+    def told(result: dict[str, Any]) -> str:
+        bad = f", {result['unreadable']} of them unreadable (see the error column)" if result["unreadable"] else ""
+        return f"{result['images']} images{bad} classified by {result['model']} into {result['out']}"
+
+    _finish(_guarded(work), as_json, told)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the registered versions, their aliases and verdicts."""
+
+    def work() -> dict[str, Any]:
+        from flows.models import list_models
+
+        return list_models(show=not as_json)
+
+    _finish(_guarded(work), as_json, lambda result: "")
+
+
+@app.command()
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"), as_json: AsJson = False
+) -> None:
+    """Write one self-contained HTML page on the newest model."""
+
+    def work() -> dict[str, Any]:
+        from flows.report import write_report
+
+        return {"report": str(write_report(out))}
+
+    _finish(_guarded(work), as_json, lambda result: f"wrote {result['report']}")
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Say whether this project is fit to run: parameters, tools, servers, data."""
+
+    def work() -> dict[str, Any]:
+        from flows.check import check_project
+
+        return check_project(show=not as_json)
+
+    result = _guarded(work)
+    _finish(result, as_json, lambda found: found["summary"])
+    sys.exit(0 if result["fit"] else 2)
+
+
+@app.command()
+def ui(
+    prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
+) -> None:
+    """Start the Prefect and MLflow pages on loopback; Ctrl-C stops them."""
+
+    def work() -> None:
+        from flows.servers.processes import serve
+
+        serve(pools=(), prefect_port=prefect_port, mlflow_port=mlflow_port)
+
+    _guarded(work)
+
+
+@app.command()
+def up(
+    prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
+) -> None:
+    """Start both servers and a worker for each pool; Ctrl-C stops them all."""
+
+    def work() -> None:
+        from flows.servers.processes import POOLS, serve
+
+        serve(pools=POOLS, prefect_port=prefect_port, mlflow_port=mlflow_port)
+
+    _guarded(work)
+
+
+@app.command()
+def deploy() -> None:
+    """Register the deployments of infra/prefect.yaml with the Prefect server."""
+
+    def work() -> None:
+        from flows.servers.deployments import deploy_all
+
+        deploy_all()
+
+    _guarded(work)
+
+
+@app.command()
+def worker(pool: Annotated[str, typer.Option("--pool", help="cpu or gpu")]) -> None:
+    """Join a work pool from this machine; Ctrl-C leaves it."""
+
+    def work() -> None:
+        from flows.servers.deployments import run_worker
+
+        run_worker(pool)
+
+    _guarded(work)
+
+
+def main() -> None:
+    app()
+
+
+def _flow(name: str, **parameters: Any) -> Any:
+    """Runs the Prefect flow `name` of the module of that name."""
+
+    def work() -> Any:
+        from flows.environment import prepare_prefect
+        from flows.project import open_project
+
+        server_is_up = prepare_prefect(open_project())
+        flow = getattr(import_module(f"flows.{name}"), name)
+        server_is_up()
+        return flow(**parameters)
+
+    return _guarded(work)
+
+
+def _guarded(work: Callable[[], Any]) -> Any:
+    """A mistake is one sentence and an exit code; anything else keeps its traceback, for it is ours."""
+    try:
+        return work()
+    except DarkroomError as problem:
+        _stop(str(problem), problem.exit_code)
+    except KeyboardInterrupt:
+        _stop("stopped; the next run goes on from here", 130)
+
+
+def _finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return
+    text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
+    if text:
+        print(text, flush=True)
+
+
+def _told_pipeline(result: dict[str, Any]) -> str:
+    reused = all(step["state"] == "reused" for step in result["steps"])
+    head = "nothing has changed, every step was reused\n" if reused else ""
+    scores = result["metrics"][f"onnx_{result['served']}"]
+    return (
+        f"{head}version {result['version']} ({result['served']}, {result['bytes']:,} bytes, "
+        f"{result['latency_ms']:.2f} ms): accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}\n"
+        f"{_told_verdict(result)}\n"
+        "see it: darkroom report, darkroom ui, darkroom models"
+    )
+
+
+def _told_verdict(result: dict[str, Any]) -> str:
+    verdict = "promoted to @champion" if result["promoted"] else "not promoted"
+    return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}"
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    print(f"darkroom: {sentence}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,35 @@
+"""What a person sees while a flow works: sentences and bars on standard error, and the same sentences in Prefect's log."""
+
+import sys
+
+from components.progress import Progress, for_terminal
+
+_progress: Progress | None = None
+
+
+def say(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+    logger = _run_logger()
+    if logger is not None:
+        logger.info(sentence)
+
+
+def progress() -> Progress:
+    """The process's one progress display."""
+    global _progress
+    if _progress is None:
+        _progress = for_terminal()
+    return _progress
+
+
+def _run_logger():  # type: ignore[no-untyped-def]
+    """Prefect's logger of the flow or task that runs, or None outside of one."""
+    if "prefect" not in sys.modules:
+        return None
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return None

@@ -1,0 +1,82 @@
+"""The whole life of a model: from the images at hand to a judged, registered version."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.evaluate import Evaluated, evaluate_model
+from flows.finetune import finetune_model
+from flows.ingest import Ingested, ingest_data
+from flows.prepare import Prepared, prepare_data
+from flows.promote import Promoted, promote_version
+from flows.quantize import Exported, quantize_model
+from flows.register import register_model
+from flows.repro import data_kept_on_failure
+from flows.session import StepTime, open_session
+from flows.train import train_model
+from flows.workers import train_on
+
+
+@flow(name="pipeline")
+def pipeline(
+    data: str | None = None,
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    training_deployment: str | None = None,
+) -> dict[str, Any]:
+    """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
+    session = open_session(project, overrides)
+    with data_kept_on_failure(session.project):
+        ingested = ingest_data(session.project, data)
+        prepared = prepare_data(session.project)
+    if training_deployment is not None:
+        train_on(training_deployment, session, prepared)
+    trained = train_model(session, prepared)
+    tuned = finetune_model(session, prepared, trained)
+    evaluated = evaluate_model(session, prepared, tuned)
+    exported = quantize_model(session, prepared, evaluated)
+    registered = register_model(session, prepared, exported)
+    promoted = promote_version(session, prepared, registered.version)
+    times = [
+        ingested.time,
+        *prepared.times,
+        trained.time,
+        tuned.time,
+        evaluated.time,
+        exported.time,
+        registered.time,
+        promoted.time,
+    ]
+    return _summary(ingested, prepared, evaluated, exported, promoted, times)
+
+
+def _summary(
+    ingested: Ingested,
+    prepared: Prepared,
+    evaluated: Evaluated,
+    exported: Exported,
+    promoted: Promoted,
+    times: list[StepTime],
+) -> dict[str, Any]:
+    formats, served = exported.record["formats"], exported.record["served"]
+    return {
+        "data_version": ingested.data_version,
+        "split_digest": prepared.split_digest,
+        "run_id": evaluated.run_id,
+        "version": promoted.version,
+        "promoted": promoted.promoted,
+        "reasons": promoted.reasons,
+        "metrics": {
+            "torch": _two(evaluated.scores),
+            "onnx_fp32": _two(formats["fp32"]["test"]),
+            "onnx_int8": _two(formats["int8"]["test"]),
+        },
+        "served": served,
+        "bytes": formats[served]["bytes"],
+        "latency_ms": formats[served]["latency"]["p50_ms"],
+        "steps": [vars(time) for time in times],
+    }
+
+
+def _two(scores: dict[str, Any]) -> dict[str, float]:
+    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}

@@ -1,0 +1,60 @@
+"""Bring the DVC stages validate → split → augment up to date."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+
+from components.files import read_json
+from flows.child import Event
+from flows.console import progress, say
+from flows.params import override
+from flows.project import Project, open_project
+from flows.repro import StageRun, data_kept_on_failure, data_paths, data_version, reproduce, stage_digest
+from flows.session import StepTime
+from flows.tasks import step
+
+
+@dataclass(frozen=True)
+class Prepared:
+    data_version: str
+    split_digest: str
+    augmented_digest: str
+    """Of everything that training reads."""
+    times: list[StepTime]
+
+
+@step("prepare")
+def prepare_data(project: Project) -> Prepared:
+    """Raises DataError, with the data version as it was, when the data breaks a rule that says stop."""
+    stages = reproduce(project, _show)
+    for stage in stages:
+        state = "ran" if stage.ran else "reused"
+        say(f"{stage.name:<9} {state:<6} {stage.seconds:7.1f} s  {stage.summary}")
+    version = data_version(project)
+    assert version is not None
+    return Prepared(
+        data_version=version,
+        split_digest=read_json(data_paths(project).split / "leakage.json")["digest"],
+        augmented_digest=stage_digest(project, "augment"),
+        times=[_time(stage) for stage in stages],
+    )
+
+
+def _time(stage: StageRun) -> StepTime:
+    return StepTime(stage.name, round(stage.seconds, 3), "ran" if stage.ran else "reused")
+
+
+def _show(event: Event) -> None:
+    if event["event"] == "progress":
+        progress()(event["task"], event["done"], event["total"])
+
+
+@flow(name="prepare")
+def prepare(overrides: list[str] | None = None, project: str | None = None) -> str:
+    """Prepares alone; returns the split's digest."""
+    opened = open_project(Path(project) if project else None)
+    for change in override(opened.params, overrides or []):
+        say(change)
+    with data_kept_on_failure(opened):
+        return prepare_data(opened).split_digest

@@ -1,0 +1,183 @@
+"""The only module that runs DVC: versions of the raw data, and the stages that depend on it."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from ruamel.yaml import YAML
+
+from components.errors import DarkroomError, DataError
+from components.files import sha256_of_record, write_text
+from flows.child import Event, last_lines, run_child
+from flows.project import PIPELINE, Project
+
+_LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_LOCK_PATIENCE_SECONDS = 600.0
+STAGES = ("validate", "split", "augment")
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """As dvc.yaml writes them."""
+
+    raw: Path
+    validated: Path
+    report: Path
+    split: Path
+    augmented: Path
+
+
+@dataclass(frozen=True)
+class StageRun:
+    name: str
+    ran: bool
+    seconds: float
+    summary: str
+
+
+def data_paths(project: Project) -> DataPaths:
+    stages = YAML(typ="safe", pure=True).load((project.root / PIPELINE).read_text(encoding="utf-8"))["stages"]
+
+    def outs(stage: str) -> list[Path]:
+        names = (next(iter(out)) if isinstance(out, dict) else out for out in stages[stage]["outs"])
+        return [project.root / name for name in names]
+
+    validated, report = outs("validate")
+    return DataPaths(
+        raw=project.root / stages["validate"]["deps"][0],
+        validated=validated,
+        report=report,
+        split=outs("split")[0],
+        augmented=outs("augment")[0],
+    )
+
+
+def data_version(project: Project) -> str | None:
+    """DVC's digest of the raw data at hand; None where nothing was ingested yet."""
+    pointer = _pointer(project)
+    if not pointer.exists():
+        return None
+    version: str = YAML(typ="safe", pure=True).load(pointer.read_text(encoding="utf-8"))["outs"][0]["md5"]
+    return version
+
+
+def stage_digest(project: Project, stage: str) -> str:
+    """A digest of everything that the stage wrote, as dvc.lock has it."""
+    lock = YAML(typ="safe", pure=True).load((project.root / "dvc.lock").read_text(encoding="utf-8"))
+    outs = [(out["path"], out["md5"]) for out in lock["stages"][stage]["outs"] if not out["path"].endswith(".json")]
+    return sha256_of_record(outs)
+
+
+def version_files(project: Project) -> list[Path]:
+    """The small files that pin the data version, to be kept with a run."""
+    return [path for path in (_pointer(project), project.root / "dvc.lock", project.params) if path.exists()]
+
+
+def add_raw(project: Project) -> str:
+    """Makes what lies in the raw folder the version at hand; returns its digest."""
+    _dvc(project, "add", str(data_paths(project).raw.relative_to(project.root)))
+    version = data_version(project)
+    assert version is not None
+    return version
+
+
+def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[StageRun]:
+    """Brings the stages up to date; a stage's own error is raised as it is."""
+    _require_raw(project)
+    command = [sys.executable, "-m", "dvc", "repro"]
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    with _one_at_a_time(project):
+        while True:
+            log = project.logs / "dvc-repro.log"
+            finished = run_child(command, folder=project.root, log=log, on_event=on_event, variables=_variables())
+            if finished.exit_code == 0:
+                return [_stage_run(name, finished.events) for name in STAGES]
+            said = last_lines(log)
+            if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
+                raise DarkroomError(f"dvc repro failed: {said} (all of it in {log})")
+            time.sleep(1.0)
+
+
+@contextlib.contextmanager
+def data_kept_on_failure(project: Project) -> Iterator[None]:
+    """Brings the data version and the stages' outputs back to what they were when the block fails."""
+    files = {path: path.read_text(encoding="utf-8") if path.exists() else None for path in _pins(project)}
+    try:
+        yield
+    except BaseException:
+        changed = [path for path, text in files.items() if _text_of(path) != text]
+        for path in changed:
+            _put_back(path, files[path])
+        if changed and files[_pointer(project)] is not None:
+            _dvc(project, "checkout", "--force")
+        raise
+
+
+def _pins(project: Project) -> list[Path]:
+    return [_pointer(project), project.root / "dvc.lock"]
+
+
+def _pointer(project: Project) -> Path:
+    raw = data_paths(project).raw
+    return raw.with_name(raw.name + ".dvc")
+
+
+def _text_of(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+def _put_back(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink(missing_ok=True)
+    else:
+        write_text(path, text)
+
+
+def _require_raw(project: Project) -> None:
+    raw = data_paths(project).raw
+    if data_version(project) is None:
+        raise DataError("there is no data yet; run `darkroom ingest --data FOLDER` first")
+    if not raw.exists():
+        _dvc(project, "checkout", str(_pointer(project).relative_to(project.root)))
+
+
+def _stage_run(name: str, events: list[Event]) -> StageRun:
+    for event in events:
+        if event["event"] == "ran" and event["stage"] == name:
+            return StageRun(name, True, float(event["seconds"]), str(event["summary"]))
+    return StageRun(name, False, 0.0, "nothing it depends on has changed")
+
+
+def _dvc(project: Project, *arguments: str) -> None:
+    command = [sys.executable, "-m", "dvc", *arguments]
+    deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
+    with _one_at_a_time(project):
+        while True:
+            answer: Any = subprocess.run(
+                command, cwd=project.root, env={**os.environ, **_variables()}, capture_output=True, text=True
+            )
+            if answer.returncode == 0:
+                return
+            said = " ".join((answer.stderr or answer.stdout).split())
+            if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
+                raise DarkroomError(f"dvc {arguments[0]} failed: {said}")
+            time.sleep(1.0)
+
+
+def _one_at_a_time(project: Project) -> FileLock:
+    """DVC fails at once where another DVC works in the same folder: ours wait for each other."""
+    project.home.mkdir(parents=True, exist_ok=True)
+    return FileLock(project.home / "dvc.lock")
+
+
+def _variables() -> dict[str, str]:
+    """The stages' `python` is the one that runs us, whether or not its environment is activated."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {"PATH": path, "DVC_NO_ANALYTICS": "1"}

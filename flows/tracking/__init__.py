@@ -1,0 +1,1 @@
+"""The only package that imports mlflow: runs, artefacts, the registry and its aliases."""

@@ -1,0 +1,70 @@
+"""Which tracking server, and whether it answers. SQLite in the project by default, another by MLFLOW_TRACKING_URI."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from components.errors import ServiceError
+from flows.project import Project
+from flows.servers.address import running_servers
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ANSWER_SECONDS = 5.0
+
+
+def tracking_uri(project: Project) -> str:
+    """MLFLOW_TRACKING_URI, else the server that runs here, else the project's own SQLite file."""
+    chosen = os.environ.get("MLFLOW_TRACKING_URI")
+    if chosen:
+        return chosen
+    servers = running_servers(project)
+    return servers.mlflow if servers is not None else database_uri(project)
+
+
+def database_uri(project: Project) -> str:
+    return f"sqlite:///{project.home / 'mlflow' / 'mlflow.db'}"
+
+
+def artifact_folder(project: Project) -> Path:
+    return project.home / "mlflow" / "artifacts"
+
+
+def connect(project: Project) -> "MlflowClient":
+    """A client of a server that answers; raises ServiceError naming the address of one that doesn't."""
+    uri = tracking_uri(project)
+    if uri.startswith(("http://", "https://")):
+        _require_answer(uri)
+    elif uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    elif "://" not in uri or uri.startswith("file:"):
+        raise ServiceError(f"MLFLOW_TRACKING_URI is {uri}: MLflow keeps no runs in plain folders; use sqlite:/// or http://")
+    # Its bars and hints would stand between our own lines.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    warnings.filterwarnings("ignore", module="mlflow")
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri)
+
+
+def _require_answer(uri: str) -> None:
+    try:
+        urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
+    except HTTPError:
+        return  # It answers; whether it lets us in is found out by the first real request.
+    except (URLError, OSError) as problem:
+        reason = getattr(problem, "reason", problem)
+        raise ServiceError(
+            f"the tracking server {uri} doesn't answer ({reason}); start it, or correct or unset MLFLOW_TRACKING_URI"
+        ) from None

@@ -1,0 +1,204 @@
+"""Registered versions, the ledger of decisions about them, and the aliases that follow from the ledger."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from components.errors import DarkroomError, ServiceError, SettingsError
+from components.files import sha256_of_file
+from components.promotion.ledger import Entry, champions, check_chain
+from flows.tracking.runs import Tracking
+
+CHAMPION, PREVIOUS = "champion", "previous"
+_FILE_NAME = "file"
+_LEDGER_ENTRY = "darkroom.ledger_entry"
+_SERVING_REQUIREMENTS = ("onnxruntime", "numpy", "pillow", "pydantic", "pandas")
+
+
+@dataclass(frozen=True)
+class Version:
+    name: str
+    number: str
+    run_id: str
+    sha256: str
+    tags: dict[str, str]
+    aliases: list[str]
+
+
+def register(tracking: Tracking, name: str, *, run_id: str, model_file: Path, classes: list[str], tags: dict[str, str], description: str) -> Version:
+    """A new version that holds exactly this file, packed so that MLflow's scoring server can answer with it."""
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    signature = ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, "image")]),
+        outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability")]),
+    )
+    here = Path(__file__).resolve()
+    with mlflow.start_run(run_id=run_id):
+        info = mlflow.pyfunc.log_model(
+            name="served",
+            python_model=str(here.with_name("scoring.py")),
+            artifacts={"model": str(model_file)},
+            code_paths=[str(here.parents[2] / "components")],
+            signature=signature,
+            pip_requirements=_pinned(_SERVING_REQUIREMENTS),
+            metadata={"classes": classes},
+        )
+    if not _exists(tracking, name):
+        tracking.client.create_registered_model(name)
+    version = tracking.client.create_model_version(
+        name, source=info.model_uri, run_id=run_id, tags={**tags, _FILE_NAME: model_file.name}, description=description, model_id=info.model_id
+    )
+    return get_version(tracking, name, str(version.version))
+
+
+def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
+    """By number or alias; raises SettingsError where there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found = (
+            tracking.client.get_model_version(name, wanted)
+            if wanted.isdigit()
+            else tracking.client.get_model_version_by_alias(name, wanted)
+        )
+    except MlflowException:
+        what = f"version {wanted}" if wanted.isdigit() else f"alias @{wanted}"
+        raise SettingsError(f"{name} has no {what} in the registry; `darkroom models` lists what there is") from None
+    return _version(found, _aliases(tracking, name))
+
+
+def versions(tracking: Tracking, name: str) -> list[Version]:
+    """All versions, newest first; none where the name was never registered."""
+    if not _exists(tracking, name):
+        return []
+    aliases = _aliases(tracking, name)
+    found = tracking.client.search_model_versions(f"name = '{name}'")
+    return sorted((_version(one, aliases) for one in found), key=lambda version: -int(version.number))
+
+
+def champion(tracking: Tracking, name: str) -> Version | None:
+    """The version that serves, or None."""
+    return next((version for version in versions(tracking, name) if CHAMPION in version.aliases), None)
+
+
+def find_version(tracking: Tracking, name: str, tag: str, value: str) -> Version | None:
+    return next((version for version in versions(tracking, name) if version.tags.get(tag) == value), None)
+
+
+def fetch_model(tracking: Tracking, version: Version) -> Path:
+    """A local copy of the version's ONNX file, its SHA-256 checked against the registered one."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    local = tracking.work / "models" / version.sha256 / "model.onnx"
+    if not local.exists() or sha256_of_file(local) != version.sha256:
+        try:
+            found = mlflow.artifacts.download_artifacts(
+                f"models:/{version.name}/{version.number}/artifacts/{version.tags[_FILE_NAME]}", dst_path=str(local.parent)
+            )
+        except (MlflowException, OSError) as problem:
+            raise ServiceError(f"the file of version {version.number} can't be fetched: {problem}") from None
+        Path(found).replace(local)
+    if sha256_of_file(local) != version.sha256:
+        raise ServiceError(f"the file of version {version.number} isn't the one that was registered: its SHA-256 differs")
+    return local
+
+
+def annotate(tracking: Tracking, name: str, number: str, *, tags: dict[str, str], description: str | None = None) -> None:
+    for key, value in tags.items():
+        tracking.client.set_model_version_tag(name, number, key, value[:5000])
+    if description is not None:
+        tracking.client.update_model_version(name, number, description)
+
+
+def read_ledger(tracking: Tracking, name: str) -> list[Entry]:
+    """Every decision about the model, oldest first; raises DarkroomError where one was changed."""
+    experiment = tracking.client.get_experiment_by_name(_ledger_name(name))
+    if experiment is None:
+        return []
+    entries, token = [], None
+    while True:
+        page = tracking.client.search_runs(
+            [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token
+        )
+        entries += [Entry(**json.loads(run.data.tags[_LEDGER_ENTRY])) for run in page if _LEDGER_ENTRY in run.data.tags]
+        token = page.token
+        if not token:
+            break
+    entries.sort(key=lambda entry: entry.number)
+    check_chain(entries)
+    return entries
+
+
+def append_to_ledger(tracking: Tracking, name: str, entry: Entry) -> None:
+    """One run an entry, in an experiment of its own; nothing here ever changes one."""
+    experiment = tracking.client.get_experiment_by_name(_ledger_name(name))
+    base = tracking.client.get_experiment(tracking.experiment_id)
+    location = base.artifact_location if base.artifact_location.startswith("file:") else None
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else tracking.client.create_experiment(_ledger_name(name), artifact_location=location)
+    )
+    run = tracking.client.create_run(
+        experiment_id,
+        run_name=f"{entry.number:06d} {entry.action} v{entry.version}",
+        tags={_LEDGER_ENTRY: json.dumps(asdict(entry)), "action": entry.action, "version": entry.version, "who": entry.who},
+    )
+    tracking.client.set_terminated(run.info.run_id, "FINISHED")
+
+
+def settle_aliases(tracking: Tracking, name: str, entries: list[Entry]) -> None:
+    """Brings @champion and @previous to what the ledger says; doing it twice changes nothing."""
+    line = champions(entries)
+    wanted = {CHAMPION: line[-1] if line else None, PREVIOUS: line[-2] if len(line) > 1 else None}
+    have = _aliases(tracking, name)
+    # @previous first: whoever reads between the two moves never finds a champion without a way back.
+    for alias in (PREVIOUS, CHAMPION):
+        version = wanted[alias]
+        if version is None and alias in have:
+            tracking.client.delete_registered_model_alias(name, alias)
+        elif version is not None and have.get(alias) != version:
+            tracking.client.set_registered_model_alias(name, alias, version)
+
+
+def _ledger_name(name: str) -> str:
+    return f"{name} ledger"
+
+
+def _exists(tracking: Tracking, name: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tracking.client.get_registered_model(name)
+    except MlflowException as problem:
+        if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise DarkroomError(f"the registry doesn't answer for {name}: {problem}") from None
+    return True
+
+
+def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
+    return {alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()}
+
+
+def _version(found: Any, aliases: dict[str, str]) -> Version:
+    number = str(found.version)
+    return Version(
+        name=found.name,
+        number=number,
+        run_id=found.run_id,
+        sha256=found.tags.get("sha256", ""),
+        tags=dict(found.tags),
+        aliases=sorted(alias for alias, holder in aliases.items() if holder == number),
+    )
+
+
+def _pinned(packages: tuple[str, ...]) -> list[str]:
+    from importlib.metadata import version
+
+    return [f"{package}=={version(package)}" for package in packages]

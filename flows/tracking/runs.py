@@ -1,0 +1,175 @@
+"""Runs: one for each model that was trained or fine-tuned, with everything later steps find out about it.
+
+A step leaves its fingerprint as a tag on the run once all that it produced is stored; a step whose fingerprint
+stands on a run already is not worked again.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import DarkroomError
+from components.files import whole_folder
+from flows.project import Project
+from flows.tracking.connection import artifact_folder, connect, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_STARTED, _DONE = "darkroom.started", "darkroom.done"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    client: "MlflowClient"
+    experiment_id: str
+    experiment: str
+    work: Path
+    """Where downloads are kept."""
+
+
+def open_tracking(project: Project, experiment: str) -> Tracking:
+    client = connect(project)
+    found = client.get_experiment_by_name(experiment)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise DarkroomError(f"the experiment {experiment} was deleted on the tracking server; restore it there")
+    experiment_id = found.experiment_id if found else _create_experiment(client, project, experiment)
+    return Tracking(client, experiment_id, experiment, project.work)
+
+
+def find_done(tracking: Tracking, step: str, fingerprint: str) -> str | None:
+    """The run on which this step was finished with this fingerprint."""
+    return _find(tracking, f"tags.`{_DONE}.{step}` = '{fingerprint}'")
+
+
+def begin(tracking: Tracking, step: str, fingerprint: str, *, name: str, tags: Mapping[str, str]) -> str:
+    """A new run for a model, or the one that was begun with the same fingerprint and cut off."""
+    unfinished = _find(tracking, f"tags.`{_STARTED}.{step}` = '{fingerprint}'")
+    if unfinished is not None:
+        tracking.client.update_run(unfinished, status="RUNNING")
+        return unfinished
+    run = tracking.client.create_run(
+        tracking.experiment_id,
+        run_name=name,
+        tags={**tags, f"{_STARTED}.{step}": fingerprint, "darkroom.step": step},
+    )
+    run_id: str = run.info.run_id
+    return run_id
+
+
+def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str) -> None:
+    """The last word of a step: from now on it counts as done."""
+    tracking.client.set_tag(run_id, f"{_DONE}.{step}", fingerprint)
+    tracking.client.set_terminated(run_id, "FINISHED")
+
+
+def fail(tracking: Tracking, run_id: str, reason: str) -> None:
+    tracking.client.set_tag(run_id, "darkroom.failed", reason[:4000])
+    tracking.client.set_terminated(run_id, "FAILED")
+
+
+def log_metrics(tracking: Tracking, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    entries = [Metric(name, value, now, step) for name, value in metrics.items() if not math.isnan(value)]
+    tracking.client.log_batch(run_id, metrics=entries)
+
+
+def log_params(tracking: Tracking, run_id: str, settings: Mapping[str, Any]) -> None:
+    from mlflow.entities import Param
+
+    flat = list(_flat("", settings))
+    tracking.client.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in flat])
+
+
+def log_dataset(tracking: Tracking, run_id: str, *, name: str, digest: str, source: str) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(name=name, digest=digest[:36], source_type="dvc", source=source)
+    entry = DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+    tracking.client.log_inputs(run_id, [entry])
+
+
+def set_tags(tracking: Tracking, run_id: str, tags: Mapping[str, str]) -> None:
+    for name, value in tags.items():
+        tracking.client.set_tag(run_id, name, value)
+
+
+def tags_of(tracking: Tracking, run_id: str) -> dict[str, str]:
+    return dict(tracking.client.get_run(run_id).data.tags)
+
+
+def store(tracking: Tracking, run_id: str, source: Path, place: str | None = None) -> None:
+    """Keeps a file or a folder's content with the run, below `place`."""
+    if source.is_dir():
+        tracking.client.log_artifacts(run_id, str(source), place)
+    else:
+        tracking.client.log_artifact(run_id, str(source), place)
+
+
+def fetch(tracking: Tracking, run_id: str, place: str) -> Path:
+    """A local copy of something that a run keeps; fetched once."""
+    from mlflow.exceptions import MlflowException
+
+    local = tracking.work / "runs" / run_id / place
+    if local.exists():
+        return local
+    try:
+        with whole_folder(tracking.work / "fetched" / f"{run_id}-{place.replace('/', '-')}") as draft:
+            found = Path(tracking.client.download_artifacts(run_id, place, str(draft)))
+            local.parent.mkdir(parents=True, exist_ok=True)
+            found.rename(local)
+    except (MlflowException, OSError) as problem:
+        raise DarkroomError(f"run {run_id} keeps no {place} that can be fetched: {problem}") from None
+    return local
+
+
+def latest_done(tracking: Tracking, step: str) -> str | None:
+    """The newest run on which the step was finished."""
+    return _find(tracking, f"tags.`{_DONE}.{step}` != ''")
+
+
+def metric_history(tracking: Tracking, run_id: str, name: str) -> list[tuple[int, float]]:
+    return [(entry.step, entry.value) for entry in tracking.client.get_metric_history(run_id, name)]
+
+
+def run_page(project: Project, tracking: Tracking, run_id: str) -> str:
+    """Where a person finds the run: an address when a server runs, else the experiment's name."""
+    uri = tracking_uri(project)
+    if uri.startswith("http"):
+        return f"{uri.rstrip('/')}/#/experiments/{tracking.experiment_id}/runs/{run_id}"
+    return f"run {run_id} in experiment {tracking.experiment} (see it with `darkroom ui`)"
+
+
+def _find(tracking: Tracking, condition: str) -> str | None:
+    found = tracking.client.search_runs(
+        [tracking.experiment_id], filter_string=condition, max_results=1, order_by=["attributes.start_time DESC"]
+    )
+    return found[0].info.run_id if found else None
+
+
+def _create_experiment(client: "MlflowClient", project: Project, name: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    location = artifact_folder(project).as_uri() if tracking_uri(project).startswith("sqlite:") else None
+    try:
+        created: str = client.create_experiment(name, artifact_location=location)
+    except MlflowException:
+        # Somebody else was quicker.
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            raise
+        created = found.experiment_id
+    return created
+
+
+def _flat(prefix: str, value: Any) -> Any:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), item)
+    else:
+        yield prefix, value

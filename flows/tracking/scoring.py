@@ -1,0 +1,44 @@
+"""The registered model as MLflow's scoring server runs it: base64 image files in, labels out.
+
+MLflow loads this file by itself; it imports nothing of Darkroom but the serving components.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc import PythonModel
+
+from components.errors import DataError
+from components.serving.classifier import OnnxClassifier, softmax
+
+
+class ImageScorer(PythonModel):
+    def load_context(self, context: Any) -> None:
+        self._model = OnnxClassifier(Path(context.artifacts["model"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """A row an image; raises DataError where one is no base64 of an image file."""
+        squares = np.stack([self._model.square(_content(text)) for text in model_input["image"]])
+        probabilities = softmax(self._model.logits(squares))
+        winners = probabilities.argmax(axis=1)
+        return pd.DataFrame(
+            {
+                "label": [self._model.card.classes[index] for index in winners],
+                "probability": probabilities.max(axis=1).astype(float),
+            }
+        )
+
+
+def _content(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError("the field image should hold an image file as base64") from None
+
+
+mlflow.models.set_model(ImageScorer())

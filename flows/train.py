@@ -1,0 +1,173 @@
+"""Train a model on the packed data, in a process of its own, with its life told to MLflow as it happens."""
+
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from prefect import flow
+
+from components.errors import DarkroomError
+from components.files import read_json, sha256_of_file, write_json
+from components.reporting.figures import draw_curves
+from components.training.settings import TrainingJob
+from flows.child import Event, last_lines, run_child
+from flows.console import progress, say
+from flows.fingerprint import fingerprint
+from flows.lineage import git_state, processor, write_lineage
+from flows.prepare import Prepared, prepare_data
+from flows.repro import data_paths
+from flows.session import Session, StepTime, open_session, timed
+from flows.tasks import step
+from flows.tracking import runs
+from pathlib import Path
+
+_CODE = ("components.training.process",)
+_PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
+
+
+@dataclass(frozen=True)
+class Trained:
+    run_id: str
+    """The MLflow run that keeps the model."""
+    time: StepTime
+
+
+@step("train")
+def train_model(session: Session, prepared: Prepared) -> Trained:
+    """The run of a model trained with these settings on this data: found, taken up again, or new."""
+    with timed("train") as watch:
+        mark = train_fingerprint(session, prepared)
+        run_id = runs.find_done(session.tracking, "train", mark)
+        if run_id is not None:
+            watch.reused(f"run {run_id}")
+        else:
+            run_id = learn(session, prepared, "train", mark, start_from=None, parent=None)
+            watch.note = f"run {run_id}"
+    return Trained(run_id, watch.time())
+
+
+def train_fingerprint(session: Session, prepared: Prepared) -> str:
+    params = session.params
+    weights = params.model.weights
+    file = Path(weights) if weights and Path(weights).is_file() else None
+    return fingerprint(
+        "train",
+        inputs={"augmented": prepared.augmented_digest, "weights": sha256_of_file(file) if file else weights},
+        settings={
+            "preprocess": params.preprocess.model_dump(),
+            "augment": params.augment.model_dump(),
+            "model": params.model.model_dump(exclude={"weights"}),
+            "train": params.train.model_dump(),
+        },
+        code=_CODE,
+        packages=_PACKAGES,
+    )
+
+
+def learn(
+    session: Session,
+    prepared: Prepared,
+    kind: Literal["train", "finetune"],
+    mark: str,
+    *,
+    start_from: Path | None,
+    parent: str | None,
+) -> str:
+    """Trains in a child process; everything that comes of it stands on the returned run."""
+    params, tracking = session.params, session.tracking
+    output = session.project.work / kind / mark
+    job = TrainingJob(
+        step=kind,
+        data=str(data_paths(session.project).augmented),
+        output=str(output),
+        start_from=str(start_from) if start_from else None,
+        preprocess=params.preprocess,
+        augment=params.augment,
+        model=params.model,
+        train=params.train,
+        finetune=params.finetune,
+    )
+    write_json(output / "job.json", job.model_dump())
+    run_id = runs.begin(
+        tracking, kind, mark, name=f"{kind} {params.model.architecture}", tags=_tags(session, prepared, parent)
+    )
+    runs.log_params(tracking, run_id, params.as_record())
+    _say_device(run_id)
+    try:
+        _run_job(session, run_id, output, kind)
+    except DarkroomError as problem:
+        runs.fail(tracking, run_id, str(problem))
+        raise
+    _keep(session, prepared, run_id, output)
+    runs.finish(tracking, run_id, kind, mark)
+    return run_id
+
+
+def _tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str, str]:
+    tags = {
+        "darkroom.data_version": prepared.data_version,
+        "darkroom.split_digest": prepared.split_digest,
+        "darkroom.processor": processor(),
+        "mlflow.source.git.commit": git_state(session.project),
+        "mlflow.source.name": "darkroom",
+    }
+    return tags | ({"darkroom.trained_from": parent} if parent else {})
+
+
+def _run_job(session: Session, run_id: str, output: Path, kind: str) -> None:
+    result = output / "result.json"
+    if result.exists():
+        return
+    log = session.project.logs / f"{kind}.log"
+    finished = run_child(
+        [sys.executable, "-m", "components.training.process", str(output / "job.json")],
+        folder=session.project.root,
+        log=log,
+        on_event=lambda event: _on_event(session, run_id, kind, event),
+    )
+    if finished.exit_code != 0 or not result.exists():
+        raise DarkroomError(f"{kind} stopped with exit code {finished.exit_code}: {last_lines(log)} (all of it in {log})")
+
+
+def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
+    if event["event"] == "progress":
+        progress()(event["task"], event["done"], event["total"])
+    elif event["event"] == "said":
+        say(event["sentence"])
+    elif event["event"] == "epoch":
+        left = event["seconds"] * (event["epochs"] - event["epoch"])
+        say(
+            f"{kind} {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, "
+            f"validation loss {event['val_loss']:.4f}, accuracy {event['val_accuracy']:.4f}, "
+            f"macro F1 {event['val_macro_f1']:.4f}; {event['images_per_second']:.0f} images/s, {left:.0f} s left"
+        )
+        scores = {name: value for name, value in event.items() if isinstance(value, float)}
+        runs.log_metrics(session.tracking, run_id, scores, step=event["epoch"])
+
+
+def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> None:
+    tracking = session.tracking
+    result: dict[str, Any] = read_json(output / "result.json")
+    draw_curves(result["history"], output / "curves.png")
+    write_lineage(session, prepared, output / "lineage")
+    for name, place in (("model", "model"), ("lineage", "lineage"), ("history.json", None), ("curves.png", "figures")):
+        runs.store(tracking, run_id, output / name, place)
+    runs.store(tracking, run_id, data_paths(session.project).augmented / "preview.png", "figures")
+    runs.log_metrics(tracking, run_id, {"best_epoch": result["best_epoch"]})
+    runs.log_dataset(
+        tracking, run_id, name=session.params.register.name, digest=prepared.data_version, source="data/raw"
+    )
+
+
+def _say_device(run_id: str) -> None:
+    import ctypes.util
+
+    if ctypes.util.find_library("cuda") is None:
+        say(f"training on the CPU, for this machine has no GPU driver (run {run_id})")
+
+
+@flow(name="train")
+def train(overrides: list[str] | None = None, project: str | None = None) -> str:
+    """Trains alone, on data that is brought up to date first; returns the run."""
+    session = open_session(project, overrides)
+    return train_model(session, prepare_data(session.project)).run_id
