@@ -276,3 +276,7 @@ def _told_verdict(result: dict[str, Any]) -> str:
 def _stop(sentence: str, code: int) -> NoReturn:
     print(f"darkroom: {sentence}", file=sys.stderr, flush=True)
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
