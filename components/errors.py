@@ -1,10 +1,10 @@
 """Every mistake that a user can make, as one clear sentence and an exit code that a script can use.
 
-    DarkroomError        1  the work could not be finished
-    ├── SettingsError    2  a parameter, a name or the usage is wrong
-    │   └── TrainingDiverged
-    ├── ServiceError     2  a server or a file that the settings point to can't be reached or read
-    └── DataError        3  the images or their labels can't be used as they are
+DarkroomError        1  the work could not be finished
+├── SettingsError    2  a parameter, a name or the usage is wrong
+│   └── TrainingDiverged
+├── ServiceError     2  a server or a file that the settings point to can't be reached or read
+└── DataError        3  the images or their labels can't be used as they are
 """
 
 import difflib
@@ -33,9 +33,7 @@ class DataError(DarkroomError):
     exit_code = 3
 
 
-_BY_NAME = {
-    kind.__name__: kind for kind in (DarkroomError, SettingsError, TrainingDiverged, ServiceError, DataError)
-}
+_BY_NAME = {kind.__name__: kind for kind in (DarkroomError, SettingsError, TrainingDiverged, ServiceError, DataError)}
 
 
 def error_from_record(record: dict[str, str]) -> DarkroomError:
@@ -48,6 +46,6 @@ def record_of(error: DarkroomError) -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """" did you mean X?" for the closest known name, or an empty text when none is close."""
+    """ " did you mean X?" for the closest known name, or an empty text when none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {found[0]}?" if found else ""

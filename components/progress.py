@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 EVENTS_VARIABLE = "DARKROOM_EVENTS"
@@ -38,11 +39,11 @@ class EventFile:
     """Appends events to the file that a parent process reads."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self._path = Path(path)
         self._last = 0.0
 
     def write(self, **event: Any) -> None:
-        with open(self._path, "a", encoding="utf-8") as stream:
+        with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
     def __call__(self, task: str, done: int, total: int) -> None:

@@ -38,7 +38,12 @@ def run_child(
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         events_file = Path(scratch) / "events.jsonl"
         events_file.touch()
-        environment = {**os.environ, **(variables or {}), EVENTS_VARIABLE: str(events_file), "DARKROOM_PARENT_PIPE": "1"}
+        environment = {
+            **os.environ,
+            **(variables or {}),
+            EVENTS_VARIABLE: str(events_file),
+            "DARKROOM_PARENT_PIPE": "1",
+        }
         with log.open("wb") as output:
             process = subprocess.Popen(
                 command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT

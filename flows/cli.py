@@ -27,7 +27,9 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output: the result as one JSON object.")]
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="FOLDER", help="Folder a class, CSV or Parquet table, or `digits`. Default: the data at hand."),
+    typer.Option(
+        "--data", metavar="FOLDER", help="Folder a class, CSV or Parquet table, or `digits`. Default: the data at hand."
+    ),
 ]
 
 
@@ -97,7 +99,9 @@ def rollback(
 ) -> None:
     """Take the champion back to the one before it."""
     result = _flow("rollback", reason=reason)
-    _finish(result, as_json, lambda result: f"version {result['champion']} serves again, version {result['was']} doesn't")
+    _finish(
+        result, as_json, lambda result: f"version {result['champion']} serves again, version {result['was']} doesn't"
+    )
 
 
 @app.command()
@@ -138,7 +142,8 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def report(
-    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"), as_json: AsJson = False
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page on the newest model."""
 

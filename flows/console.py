@@ -1,6 +1,7 @@
-"""What a person sees while a flow works: sentences and bars on standard error, and the same sentences in Prefect's log."""
+"""What a person sees while a flow works: sentences and bars on standard error, the sentences in Prefect's log too."""
 
 import sys
+from typing import Any
 
 from components.progress import Progress, for_terminal
 
@@ -22,7 +23,7 @@ def progress() -> Progress:
     return _progress
 
 
-def _run_logger():  # type: ignore[no-untyped-def]
+def _run_logger() -> Any:
     """Prefect's logger of the flow or task that runs, or None outside of one."""
     if "prefect" not in sys.modules:
         return None

@@ -44,7 +44,9 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
             _evaluate(session, run_id)
             runs.finish(session.tracking, run_id, "evaluate", mark)
         scores = read_json(runs.fetch(session.tracking, run_id, "evaluate") / "scores.json")
-        watch.note = f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['images']} test images"
+        watch.note = (
+            f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['images']} test images"
+        )
     return Evaluated(run_id, scores, watch.time())
 
 

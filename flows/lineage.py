@@ -21,7 +21,12 @@ def write_lineage(session: Session, prepared: Prepared, folder: Path) -> None:
     """dvc.lock, the raw data's .dvc file, params.yaml, the split, its leak proof and the record itself."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = data_paths(session.project)
-    for source in (*version_files(session.project), paths.split / "split.parquet", paths.split / "leakage.json", paths.report):
+    for source in (
+        *version_files(session.project),
+        paths.split / "split.parquet",
+        paths.split / "leakage.json",
+        paths.report,
+    ):
         shutil.copyfile(source, folder / source.name)
     write_json(folder / "lineage.json", lineage_record(session, prepared))
 

@@ -47,7 +47,8 @@ class Params:
         for name in sections:
             if name not in names:
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, names)}")
-        return cls(**{field.name: _section(field, sections) for field in fields(cls)})
+        settings: dict[str, Any] = {field.name: _section(field, sections) for field in fields(cls)}
+        return cls(**settings)
 
     def as_record(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}

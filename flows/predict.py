@@ -1,10 +1,11 @@
 """Classify images with a registered model or an ONNX file. Imports neither torch nor Prefect."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from components.errors import SettingsError
 from components.serving.classifier import OnnxClassifier
-from components.serving.prediction import find_images, predict, writer_for
+from components.serving.prediction import Row, find_images, predict, writer_for
 from flows.console import progress
 from flows.project import open_project
 from flows.tracking import registry
@@ -20,7 +21,7 @@ def predict_files(paths: list[str], *, out: Path, model: str | None) -> tuple[in
     classifier, name = _open_model(model)
     unreadable = 0
 
-    def counted():  # type: ignore[no-untyped-def]
+    def counted() -> Iterator[Row]:
         nonlocal unreadable
         for row in predict(files, classifier, model_name=name, progress=progress()):
             unreadable += row.error is not None

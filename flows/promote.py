@@ -115,7 +115,7 @@ def _judge(session: Session, prepared: Prepared, version: registry.Version, mark
     champion = registry.champion(session.tracking, name)
     rival = champion if champion is not None and champion.number != version.number else None
     comparison = _compare(session, rival, files, predicted) if rival is not None else None
-    decision = gate.decide(_candidate(session, prepared, version, files, predicted), comparison, settings)
+    decision = gate.decide(_candidate(session, version, files, predicted), comparison, settings)
     _write_outcome(session, version, decision, comparison)
     record_decision(
         session,
@@ -145,9 +145,7 @@ def _test_files(session: Session) -> TestFiles:
     return TestFiles(table["label"].to_pylist(), table["sha256"].to_pylist(), contents)
 
 
-def _candidate(
-    session: Session, prepared: Prepared, version: registry.Version, files: TestFiles, predicted: list[str]
-) -> gate.Candidate:
+def _candidate(session: Session, version: registry.Version, files: TestFiles, predicted: list[str]) -> gate.Candidate:
     proof = read_json(data_paths(session.project).split / "leakage.json")
     export = read_json(runs.fetch(session.tracking, version.run_id, "export") / "export.json")
     return gate.Candidate(
@@ -214,7 +212,9 @@ def _description(version: registry.Version, decision: gate.Decision) -> str:
 
 
 @flow(name="promote")
-def promote(version: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
+def promote(
+    version: str | None = None, overrides: list[str] | None = None, project: str | None = None
+) -> dict[str, Any]:
     """Judges one version, by default the newest; returns the verdict."""
     session = open_session(project, overrides)
     name = session.params.register.name

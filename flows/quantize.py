@@ -145,8 +145,8 @@ def _measure(
     model: "OnnxClassifier", file: Path, val: "PackedPart", test: "PackedPart", session: Session
 ) -> dict[str, Any]:
     from components.evaluation.metrics import score
-    from components.export.latency import measure_latency
     from components.evaluation.served import predict_packed
+    from components.export.latency import measure_latency
 
     answers = {name: predict_packed(model, part) for name, part in (("val", val), ("test", test))}
     latency = measure_latency(model, np.array(test.pixels_NHWC[0]), runs=session.params.quantize.latency_runs)

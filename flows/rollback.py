@@ -11,7 +11,7 @@ from flows.tracking import registry
 
 @flow(name="rollback")
 def rollback(reason: str | None = None, project: str | None = None) -> dict[str, str]:
-    """Returns the version that serves now and the one that served before; raises SettingsError where there is no way back."""
+    """Returns the version that serves now and the one that did; raises SettingsError where there is no way back."""
     session = open_session(project)
     name = session.params.register.name
     with registry_lock(session.project):

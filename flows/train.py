@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow
@@ -19,7 +20,6 @@ from flows.repro import data_paths
 from flows.session import Session, StepTime, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
-from pathlib import Path
 
 _CODE = ("components.training.process",)
 _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
@@ -126,7 +126,9 @@ def _run_job(session: Session, run_id: str, output: Path, kind: str) -> None:
         on_event=lambda event: _on_event(session, run_id, kind, event),
     )
     if finished.exit_code != 0 or not result.exists():
-        raise DarkroomError(f"{kind} stopped with exit code {finished.exit_code}: {last_lines(log)} (all of it in {log})")
+        raise DarkroomError(
+            f"{kind} stopped with exit code {finished.exit_code}: {last_lines(log)} (all of it in {log})"
+        )
 
 
 def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:

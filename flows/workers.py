@@ -1,7 +1,7 @@
 """Work that another worker does: the pipeline waits, and finds what came of it in MLflow."""
 
+from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
-from prefect.states import State
 
 from components.errors import DarkroomError
 from flows.console import say

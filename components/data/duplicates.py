@@ -73,10 +73,8 @@ def clusters(num_images: int, *links: Pairs) -> NDArray[np.int64]:
     return numbers
 
 
-def candidate_pairs(
-    left_N: NDArray[np.uint64], right_N: NDArray[np.uint64], *, max_bits: int
-) -> Iterator[Pairs]:
-    """Batches of pairs (i, j) with left[i] and right[j] at most max_bits (≤ 7) apart; a pair may come up to four times."""
+def candidate_pairs(left_N: NDArray[np.uint64], right_N: NDArray[np.uint64], *, max_bits: int) -> Iterator[Pairs]:
+    """Batches of pairs (i, j) with left[i] and right[j] at most max_bits (≤ 7) apart; one may come up to four times."""
     for shift in _QUARTERS:
         left_key, right_key = ((hashes >> np.uint64(shift)).astype(np.uint16) for hashes in (left_N, right_N))
         order = np.argsort(right_key, kind="stable")

@@ -38,4 +38,5 @@ def _signs(spectrum_NKK: NDArray[np.float32]) -> NDArray[np.uint64]:
 
 def distance(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Number of differing bits, 0 to 64."""
-    return np.bitwise_count(left ^ right)
+    bits: NDArray[np.uint8] = np.bitwise_count(left ^ right)
+    return bits

@@ -58,7 +58,9 @@ class _ShardWriter:
     def _start(self) -> None:
         self.close()
         self._count += 1
-        self._tar = tarfile.open(self._folder / self._name(), "w", format=tarfile.PAX_FORMAT)
+        self._tar = tarfile.open(  # noqa: SIM115 - open for as long as the shard grows
+            self._folder / self._name(), "w", format=tarfile.PAX_FORMAT
+        )
 
     def _name(self) -> str:
         return f"images-{self._count - 1:05d}.tar"

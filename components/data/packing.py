@@ -1,10 +1,10 @@
 """Packed parts: each part is one array of decoded images that a loader maps into memory, beside one index.
 
-    augmented/train.npy      uint8 [N, S, S, 3]; originals first, then the augmented copies
-    augmented/val.npy, test.npy
-    augmented/index.parquet  a row an array row: part, row, path, sha256, label, class_index, copy (0: the original)
-    augmented/dataset.json   classes, image size, channel statistics of the training originals, counts, digest
-    augmented/preview.png    originals of the training part beside their augmented copies
+augmented/train.npy      uint8 [N, S, S, 3]; originals first, then the augmented copies
+augmented/val.npy, test.npy
+augmented/index.parquet  a row an array row: part, row, path, sha256, label, class_index, copy (0: the original)
+augmented/dataset.json   classes, image size, channel statistics of the training originals, counts, digest
+augmented/preview.png    originals of the training part beside their augmented copies
 """
 
 import math
@@ -136,8 +136,8 @@ def _copies(training: list[SplitImage], settings: AugmentSettings) -> list[_Row]
     return rows
 
 
-def _new_array(path: Path, count: int, size: int) -> NDArray[np.uint8]:
-    array: NDArray[np.uint8] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
+def _new_array(path: Path, count: int, size: int) -> np.memmap:
+    array: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
     return array
 
 

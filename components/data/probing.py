@@ -51,7 +51,9 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
     ending = PurePosixPath(path).suffix
     expected = IMAGE_ENDINGS.get(ending.lower())
     if expected != format_:
-        raise UndecodableImage(f"the ending {ending or '(none)'} says {expected or 'no image'}, the content is {format_}")
+        raise UndecodableImage(
+            f"the ending {ending or '(none)'} says {expected or 'no image'}, the content is {format_}"
+        )
 
 
 def _measure(pixels_HWC: NDArray[np.uint8], *, mode: str, format_: str) -> Measurement:
@@ -83,7 +85,8 @@ def _shrunk(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if longest <= _MEASURED_SIDE_PX:
         return pixels_HWC
     scale = _MEASURED_SIDE_PX / longest
-    return cv2.resize(pixels_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    small: NDArray[np.uint8] = cv2.resize(pixels_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return small
 
 
 def _entropy_bits(luma_HW: NDArray[np.uint8]) -> float:

@@ -116,8 +116,7 @@ def _validate(name: str, table: pd.DataFrame, key: str | None, rules: dict[str, 
     ]
     answers = _run(name, table, expectations)
     return [
-        _result(column, rule, answer, table, key)
-        for (column, rule), answer in zip(rules.items(), answers, strict=True)
+        _result(column, rule, answer, table, key) for (column, rule), answer in zip(rules.items(), answers, strict=True)
     ]
 
 
@@ -140,7 +139,7 @@ def _check_manifest(images: pd.DataFrame) -> list[RuleResult]:
 
 
 def _run(name: str, table: pd.DataFrame, expectations: "list[Expectation]") -> list[Any]:
-    """The answers in the order of the expectations; a rule that could not be judged raises instead of failing mutely."""
+    """The answers in the order of the expectations; a rule that could not be judged raises."""
     # Great Expectations reads this when it is imported, and would call home otherwise.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from components.data.decoding import IMAGE_ENDINGS
@@ -68,7 +69,9 @@ def find(location: str) -> Source:
 def _refuse_useless(source: Source, location: str) -> None:
     usable = [image for image in source.images if image.problem is None]
     if not usable:
-        raise DataError(f"{location}: no images in it; expected one folder a class with {', '.join(IMAGE_ENDINGS)} files")
+        raise DataError(
+            f"{location}: no images in it; expected one folder a class with {', '.join(IMAGE_ENDINGS)} files"
+        )
     labels = {image.label for image in usable}
     if len(labels) < 2:
         raise DataError(f"{location}: only one class ({labels.pop()}); a classifier needs at least two")
@@ -89,7 +92,7 @@ def _digits() -> Source:
     digits = load_digits()
     return Source(
         [
-            SourceImage(path=f"{label}/{number:04d}.png", label=str(label), read=lambda scan=scan: png(scan))
+            SourceImage(path=f"{label}/{number:04d}.png", label=str(label), read=partial(png, scan))
             for number, (scan, label) in enumerate(zip(digits.images, digits.target, strict=True))
         ]
     )
@@ -186,7 +189,9 @@ def _rows_of(table: Path) -> list[dict[str, object]]:
         if names.count(required) != 1:
             hint = nearest(required, [name for name in names if name not in _TABLE_COLUMNS])
             count = "twice" if required in names else "not"
-            raise DataError(f"{table.name}: column {required} is there {count}; the columns are {', '.join(names)}{hint}")
+            raise DataError(
+                f"{table.name}: column {required} is there {count}; the columns are {', '.join(names)}{hint}"
+            )
     rows: list[dict[str, object]] = content.select([name for name in _TABLE_COLUMNS if name in names]).to_pylist()
     return rows
 
@@ -194,7 +199,9 @@ def _rows_of(table: Path) -> list[dict[str, object]]:
 def _path_in_row(value: object, table: Path, number: int) -> str:
     path = PurePosixPath(str(value or ""))
     if not path.parts or path.is_absolute() or ".." in path.parts:
-        raise DataError(f"{table.name}: row {number}: {value!r} isn't a path inside {table.parent}; make it relative to there")
+        raise DataError(
+            f"{table.name}: row {number}: {value!r} isn't a path inside {table.parent}; make it relative to there"
+        )
     return path.as_posix()
 
 

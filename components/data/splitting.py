@@ -108,7 +108,8 @@ def _clusters(
 def _majority(given: Sequence[Part | None]) -> Part | None:
     """The part that holds most of a cluster, the training part where two hold as many."""
     counts = Counter(part for part in given if part is not None)
-    return max(counts, key=lambda part: (counts[part], -PARTS.index(part))) if counts else None
+    ordered = sorted(counts, key=lambda part: (-counts[part], PARTS.index(part)))
+    return ordered[0] if ordered else None
 
 
 def _turn(cluster: _Cluster, totals: Counter[str]) -> tuple[int, int, str]:
@@ -124,7 +125,9 @@ def _open_parts(clusters: list[_Cluster]) -> list[Part]:
 def _needs(totals: Counter[str], fractions: dict[Part, float]) -> dict[Part, dict[str, float]]:
     """How many images of each label each part lacks before the first is dealt."""
     whole = sum(fractions.values())
-    return {part: {label: count * share / whole for label, count in totals.items()} for part, share in fractions.items()}
+    return {
+        part: {label: count * share / whole for label, count in totals.items()} for part, share in fractions.items()
+    }
 
 
 def _neediest(cluster: _Cluster, needs: dict[Part, dict[str, float]]) -> Part:

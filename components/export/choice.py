@@ -7,7 +7,6 @@ from typing import Any
 from components.export.parity import agreement
 from components.export.settings import QuantizeSettings
 
-
 _NOISE = 0.15
 """Share of a median latency by which it varies between runs on a shared machine."""
 

@@ -35,17 +35,18 @@ class ModelSpec(Settings):
 class ImageClassifier(nn.Module):
     """Normalization and network in one, so that no consumer can forget the first."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
         self.spec = spec
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
-        self.net = build(
-            spec.architecture, num_classes=len(spec.classes), image_size_px=spec.preprocess.image_size_px
-        )
+        self.net = build(spec.architecture, num_classes=len(spec.classes), image_size_px=spec.preprocess.image_size_px)
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
-        """uint8 RGB to logits [B, K]; while training, GoogLeNet and Inception give a tuple with their auxiliary logits."""
+        """uint8 RGB to logits [B, K]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
         images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
         logits_BK: Tensor = self.net(images_BCHW)
         return logits_BK

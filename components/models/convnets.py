@@ -51,9 +51,7 @@ class LeNet5(nn.Module):
                 c3=nn.Sequential(nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AdaptiveAvgPool2d(5)),
             )
         )
-        self.hidden = nn.Sequential(
-            nn.Flatten(), nn.Linear(16 * 5 * 5, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh()
-        )
+        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(16 * 5 * 5, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh())
         self.classifier = nn.Linear(84, num_classes)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:

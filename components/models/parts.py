@@ -1,4 +1,4 @@
-"""A network as parts in order from the image to the answer: what is frozen, unfrozen and given its own learning rate."""
+"""A network as parts from the image to the answer: what is frozen, unfrozen and given its own learning rate."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 
 
 def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Name and module of each part that has parameters, the head last; parameters outside any part belong to the first."""
+    """Name and module of each part that has parameters, the head last."""
     found: list[tuple[str, nn.Module]] = []
     for name, child in model.named_children():
         found += _opened(name, child) if name in _CONTAINERS else [(name, child)]

@@ -1,4 +1,4 @@
-"""Whether the file that would be served may become champion: one verdict from a list of rules, each with its numbers."""
+"""Whether the file that would be served may become champion: one verdict from a list of rules with numbers."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +17,7 @@ class PromoteSettings(Settings):
     min_macro_f1: float | None = Field(ge=0, le=1)
     """Floor on its macro F1; null: none."""
     max_loss_against_champion: float = Field(ge=0, le=1)
-    """Accuracy and macro F1 may be at most so much lower than the champion's on the same images; larger lets more through."""
+    """Accuracy and macro F1 may be so much lower than the champion's on the same images; larger lets more through."""
     confidence: float = Field(gt=0.5, lt=1)
     """The paired test calls the candidate worse at this confidence; larger asks for more proof of a loss."""
 
@@ -97,7 +97,10 @@ def decide(candidate: Candidate, champion: ChampionComparison | None, settings: 
 
 
 def _floors(scores: ServedScores, settings: PromoteSettings) -> list[RuleVerdict]:
-    floors = (("accuracy", scores.accuracy, settings.min_accuracy), ("macro F1", scores.macro_f1, settings.min_macro_f1))
+    floors = (
+        ("accuracy", scores.accuracy, settings.min_accuracy),
+        ("macro F1", scores.macro_f1, settings.min_macro_f1),
+    )
     return [
         RuleVerdict(f"{name} of the served file", f"{value:.4f}", f"at least {floor:g}", value >= floor)
         for name, value, floor in floors

@@ -64,7 +64,10 @@ def draw_errors(predictions: Predictions, pixels_NHWC: NDArray[np.uint8], target
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
         sheet.paste(picture, (left + 3, top + 3))
-        true, guess = predictions.classes[predictions.target_N[place]], predictions.classes[predictions.predicted_N[place]]
+        true, guess = (
+            predictions.classes[predictions.target_N[place]],
+            predictions.classes[predictions.predicted_N[place]],
+        )
         draw.text((left + 3, top + _TILE_PX - 2), f"{true[:15]}", fill="black")
         draw.text((left + 3, top + _TILE_PX + 10), f"→ {guess[:9]} {confidence[place]:.2f}", fill="firebrick")
     with whole_file(target) as draft:

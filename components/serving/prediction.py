@@ -66,7 +66,9 @@ def writer_for(target: Path) -> Callable[[Iterable[Row]], int]:
     writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
     ending = target.suffix.lower()
     if ending not in writers:
-        raise SettingsError(f"--out {target.name}: the ending {ending or '(none)'} should be one of {', '.join(writers)}")
+        raise SettingsError(
+            f"--out {target.name}: the ending {ending or '(none)'} should be one of {', '.join(writers)}"
+        )
 
     def write(rows: Iterable[Row]) -> int:
         with whole_file(target) as draft:
@@ -104,16 +106,18 @@ def _write_csv(draft: Path, rows: Iterable[Row]) -> int:
     with draft.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(Row.__annotations__))
         writer.writeheader()
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             writer.writerow(asdict(row))
+            count += 1
     return count
 
 
 def _write_jsonl(draft: Path, rows: Iterable[Row]) -> int:
     count = 0
     with draft.open("w", encoding="utf-8") as stream:
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
             stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            count += 1
     return count
 
 

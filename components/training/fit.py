@@ -90,7 +90,9 @@ def fit(
             ckpt_path=str(last) if last.exists() else None,
         )
     except torch.OutOfMemoryError:
-        raise SettingsError(f"the device has too little memory; lower train.batch_size (now {job.train.batch_size})") from None
+        raise SettingsError(
+            f"the device has too little memory; lower train.batch_size (now {job.train.batch_size})"
+        ) from None
     _restore(learner, Path(best.best_model_path))
     save_classifier(learner.model, output / MODEL)
     history = reporter.history
@@ -211,7 +213,7 @@ class _Reporter(Callback):
         report = EpochReport(
             epoch=trainer.current_epoch + 1,
             epochs=self._epochs,
-            train_loss=float(pl_module.train_loss.compute()),  # type: ignore[operator, union-attr]
+            train_loss=float(pl_module.train_loss.compute()),
             learning_rate=float(trainer.optimizers[0].param_groups[-1]["lr"]),
             seconds=seconds,
             images_per_second=self._images / seconds,

@@ -94,7 +94,7 @@ class Learner(pl.LightningModule):
 
 
 class WarmupCosine:
-    """Share of the peak rate at each step: a straight climb, then half a cosine to zero (Loshchilov and Hutter 2017)."""
+    """Share of the peak rate at each step: a straight climb, then half a cosine (Loshchilov and Hutter 2017)."""
 
     def __init__(self, steps: int, warmup: int) -> None:
         self.steps, self.warmup = steps, warmup

@@ -36,7 +36,9 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         progress=progress,
     )
     images = sum(dataset.images.values())
-    return f"{images} images packed at {dataset.image_size_px} px, {dataset.copies} augmented copies ({settings.policy})"
+    return (
+        f"{images} images packed at {dataset.image_size_px} px, {dataset.copies} augmented copies ({settings.policy})"
+    )
 
 
 if __name__ == "__main__":

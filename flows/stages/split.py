@@ -61,7 +61,9 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
         pairs=pairs,
         settings=settings,
     )
-    dealt = table.select(list(_KEPT)).append_column("part", pa.array(part_N)).append_column("cluster", pa.array(cluster_N))
+    dealt = (
+        table.select(list(_KEPT)).append_column("part", pa.array(part_N)).append_column("cluster", pa.array(cluster_N))
+    )
     write_table(folder / "split.parquet", dealt)
     write_json(folder / "leakage.json", proof)
     parts = ", ".join(f"{count} {part}" for part, count in proof["images"].items())

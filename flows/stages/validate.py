@@ -42,8 +42,12 @@ def validate(params: Path, raw: Path, validated: Path, report: Path, progress: P
     _write_images(validated / "images.parquet", accepted)
     _write_quarantine(validated / "quarantine.csv", quarantine)
     if not accepted:
-        raise DataError(f"none of the {len(rows)} files can be decoded, for one: {quarantine[0][0].path}: {quarantine[0][1]}")
-    table = pd.DataFrame([{"path": row.path, "label": row.label, "sha256": row.sha256} | asdict(found) for row, found in accepted])
+        raise DataError(
+            f"none of the {len(rows)} files can be decoded, for one: {quarantine[0][0].path}: {quarantine[0][1]}"
+        )
+    table = pd.DataFrame(
+        [{"path": row.path, "label": row.label, "sha256": row.sha256} | asdict(found) for row, found in accepted]
+    )
     outcome = check_quality(table, num_quarantined=len(quarantine), settings=quality)
     reasons = [{"path": row.path, "reason": reason} for row, reason in quarantine]
     write_json(report, outcome.as_record() | {"quarantined": reasons})
@@ -67,9 +71,7 @@ def measure(rows: list[RawFile], raw: Path, *, max_megapixels: float, progress: 
 
 
 def _write_images(target: Path, accepted: list[tuple[RawFile, Measurement]]) -> None:
-    fields = [
-        pa.field(name, pa.int64() if name in ("offset", "size_bytes") else pa.string()) for name in LOCATION
-    ]
+    fields = [pa.field(name, pa.int64() if name in ("offset", "size_bytes") else pa.string()) for name in LOCATION]
     location = pa.Table.from_pylist(
         [{name: getattr(row, name) for name in LOCATION} for row, _ in accepted], schema=pa.schema(fields)
     )
@@ -81,7 +83,9 @@ def _write_images(target: Path, accepted: list[tuple[RawFile, Measurement]]) -> 
 
 
 def _write_quarantine(target: Path, quarantine: list[tuple[RawFile, str]]) -> None:
-    frame = pd.DataFrame([(row.path, row.label, reason) for row, reason in quarantine], columns=["path", "label", "reason"])
+    frame = pd.DataFrame(
+        [(row.path, row.label, reason) for row, reason in quarantine], columns=["path", "label", "reason"]
+    )
     write_text(target, frame.to_csv(index=False))
 
 
@@ -92,7 +96,9 @@ def _refuse_bad(outcome: QualityReport, report: Path) -> None:
             + (f" (such as {', '.join(result.examples[:3])})" if result.examples else "")
             for result in outcome.stopping
         )
-        raise DataError(f"the data breaks validation: {broken}; mend the data or the rule in params.yaml (see {report})")
+        raise DataError(
+            f"the data breaks validation: {broken}; mend the data or the rule in params.yaml (see {report})"
+        )
 
 
 def _warnings(outcome: QualityReport) -> str:

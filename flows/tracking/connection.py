@@ -43,7 +43,9 @@ def connect(project: Project) -> "MlflowClient":
     elif uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     elif "://" not in uri or uri.startswith("file:"):
-        raise ServiceError(f"MLFLOW_TRACKING_URI is {uri}: MLflow keeps no runs in plain folders; use sqlite:/// or http://")
+        raise ServiceError(
+            f"MLFLOW_TRACKING_URI is {uri}: MLflow keeps no runs in plain folders; use sqlite:/// or http://"
+        )
     # Its bars and hints would stand between our own lines.
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -26,7 +26,16 @@ class Version:
     aliases: list[str]
 
 
-def register(tracking: Tracking, name: str, *, run_id: str, model_file: Path, classes: list[str], tags: dict[str, str], description: str) -> Version:
+def register(
+    tracking: Tracking,
+    name: str,
+    *,
+    run_id: str,
+    model_file: Path,
+    classes: list[str],
+    tags: dict[str, str],
+    description: str,
+) -> Version:
     """A new version that holds exactly this file, packed so that MLflow's scoring server can answer with it."""
     import mlflow
     from mlflow.models import ModelSignature
@@ -50,7 +59,12 @@ def register(tracking: Tracking, name: str, *, run_id: str, model_file: Path, cl
     if not _exists(tracking, name):
         tracking.client.create_registered_model(name)
     version = tracking.client.create_model_version(
-        name, source=info.model_uri, run_id=run_id, tags={**tags, _FILE_NAME: model_file.name}, description=description, model_id=info.model_id
+        name,
+        source=info.model_uri,
+        run_id=run_id,
+        tags={**tags, _FILE_NAME: model_file.name},
+        description=description,
+        model_id=info.model_id,
     )
     return get_version(tracking, name, str(version.version))
 
@@ -98,17 +112,22 @@ def fetch_model(tracking: Tracking, version: Version) -> Path:
     if not local.exists() or sha256_of_file(local) != version.sha256:
         try:
             found = mlflow.artifacts.download_artifacts(
-                f"models:/{version.name}/{version.number}/artifacts/{version.tags[_FILE_NAME]}", dst_path=str(local.parent)
+                f"models:/{version.name}/{version.number}/artifacts/{version.tags[_FILE_NAME]}",
+                dst_path=str(local.parent),
             )
         except (MlflowException, OSError) as problem:
             raise ServiceError(f"the file of version {version.number} can't be fetched: {problem}") from None
         Path(found).replace(local)
     if sha256_of_file(local) != version.sha256:
-        raise ServiceError(f"the file of version {version.number} isn't the one that was registered: its SHA-256 differs")
+        raise ServiceError(
+            f"the file of version {version.number} isn't the one that was registered: its SHA-256 differs"
+        )
     return local
 
 
-def annotate(tracking: Tracking, name: str, number: str, *, tags: dict[str, str], description: str | None = None) -> None:
+def annotate(
+    tracking: Tracking, name: str, number: str, *, tags: dict[str, str], description: str | None = None
+) -> None:
     for key, value in tags.items():
         tracking.client.set_model_version_tag(name, number, key, value[:5000])
     if description is not None:
@@ -147,7 +166,12 @@ def append_to_ledger(tracking: Tracking, name: str, entry: Entry) -> None:
     run = tracking.client.create_run(
         experiment_id,
         run_name=f"{entry.number:06d} {entry.action} v{entry.version}",
-        tags={_LEDGER_ENTRY: json.dumps(asdict(entry)), "action": entry.action, "version": entry.version, "who": entry.who},
+        tags={
+            _LEDGER_ENTRY: json.dumps(asdict(entry)),
+            "action": entry.action,
+            "version": entry.version,
+            "who": entry.who,
+        },
     )
     tracking.client.set_terminated(run.info.run_id, "FINISHED")
 

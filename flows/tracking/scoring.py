@@ -21,7 +21,7 @@ class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
         self._model = OnnxClassifier(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:
         """A row an image; raises DataError where one is no base64 of an image file."""
         squares = np.stack([self._model.square(_content(text)) for text in model_input["image"]])
         probabilities = softmax(self._model.logits(squares))

@@ -1,0 +1,49 @@
+# People and CI run the same verbs. Each makes .venv from the lock if it is missing or older than the lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench format lock clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+run: $(READY) ## the whole life of a model on the embedded digits (or the data at hand)
+	@$(BIN)/darkroom run $(ARGS)
+
+test: $(READY) ## the test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(READY) ## the benchmarks, each beside its peer
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+format: $(READY) ## write the format that `check` asks for
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
+	@uv pip compile pyproject.toml --group dev --extra s3 --universal --python-version 3.11 \
+		--constraint infra/constraints.txt --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--quiet --output-file requirements.lock
+
+clean: ## remove the environment; data, models and settings stay
+	rm -rf $(VENV)
+
+$(READY): requirements.lock pyproject.toml
+	@echo "darkroom: making $(VENV) from requirements.lock (about 3 minutes, 7 GB) ..."
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; \
+		sys.exit(None if v in ((3, 11), (3, 12)) else f"Python {v[0]}.{v[1]} is not supported; run make PYTHON=python3.11")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+	@echo "darkroom: $(VENV) is ready"
