@@ -1,7 +1,7 @@
 """params.yaml as typed sections, read with the reader that DVC uses (YAML 1.2), and edited by --set."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -58,10 +58,10 @@ def read_params(path: Path) -> Params:
     return Params.from_sections(read_sections(path))
 
 
-def override(path: Path, assignments: Sequence[str]) -> list[str]:
-    """Writes section.key=value pairs into params.yaml, as `dvc exp run -S` does; says each change.
+def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params], None]) -> list[str]:
+    """Writes section.key=value pairs into params.yaml, as `dvc exp run -S` does; returns a sentence a change.
 
-    Nothing is written when one of them is unknown or out of range.
+    Nothing is written when one of them is unknown or out of range, or where `check` raises.
     """
     if not assignments:
         return []
@@ -73,7 +73,7 @@ def override(path: Path, assignments: Sequence[str]) -> list[str]:
     changes = [_assign(content, assignment) for assignment in assignments]
     stream = io.StringIO()
     document.dump(content, stream)
-    Params.from_sections(YAML(typ="safe", pure=True).load(stream.getvalue()))
+    check(Params.from_sections(YAML(typ="safe", pure=True).load(stream.getvalue())))
     if any(changes):
         write_text(path, stream.getvalue())
     return [change for change in changes if change]

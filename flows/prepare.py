@@ -8,7 +8,7 @@ from prefect import flow
 from components.files import read_json
 from flows.child import Event
 from flows.console import progress, say
-from flows.params import override
+from flows.preflight import settle_params
 from flows.project import Project, open_project
 from flows.repro import StageRun, data_kept_on_failure, data_paths, data_version, reproduce, stage_digest
 from flows.session import StepTime
@@ -54,7 +54,6 @@ def _show(event: Event) -> None:
 def prepare(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Prepares alone; returns the split's digest."""
     opened = open_project(Path(project) if project else None)
-    for change in override(opened.params, overrides or []):
-        say(change)
+    settle_params(opened, overrides)
     with data_kept_on_failure(opened):
         return prepare_data(opened).split_digest

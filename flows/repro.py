@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from components.errors import DarkroomError, DataError
 from components.files import sha256_of_record, write_text
 from flows.child import Event, last_lines, run_child
+from flows.console import say
 from flows.project import PIPELINE, Project
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
@@ -116,7 +117,10 @@ def data_kept_on_failure(project: Project) -> Iterator[None]:
         for path in changed:
             _put_back(path, files[path])
         if changed and files[_pointer(project)] is not None:
-            _dvc(project, "checkout", "--force")
+            try:
+                _dvc(project, "checkout", "--force")
+            except DarkroomError as problem:
+                say(f"the files of the data version before could not be put back: {problem}")
         raise
 
 
@@ -145,7 +149,22 @@ def _require_raw(project: Project) -> None:
     if data_version(project) is None:
         raise DataError("there is no data yet; run `darkroom ingest --data FOLDER` first")
     if not raw.exists():
-        _dvc(project, "checkout", str(_pointer(project).relative_to(project.root)))
+        _bring_back(project)
+
+
+def _bring_back(project: Project) -> None:
+    """The raw data from DVC's cache, or from its remote where one is set up."""
+    pointer = str(_pointer(project).relative_to(project.root))
+    try:
+        _dvc(project, "checkout", pointer)
+    except DarkroomError:
+        try:
+            _dvc(project, "pull", pointer)
+        except DarkroomError:
+            raise DataError(
+                f"data version {str(data_version(project))[:12]} lies neither in DVC's cache nor in a remote; "
+                "push it from where it was made, or ingest it again with --data"
+            ) from None
 
 
 def _stage_run(name: str, events: list[Event]) -> StageRun:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from flows.console import say
-from flows.params import Params, override, read_params
+from flows.params import Params
+from flows.preflight import settle_params
 from flows.project import Project, open_project
 from flows.tracking.runs import Tracking, open_tracking
 
@@ -48,9 +49,7 @@ class Stopwatch:
 def open_session(folder: str | None = None, overrides: list[str] | None = None) -> Session:
     """Reads and checks everything that can be checked before work begins."""
     project = open_project(Path(folder) if folder else None)
-    for change in override(project.params, overrides or []):
-        say(change)
-    params = read_params(project.params)
+    params = settle_params(project, overrides)
     return Session(project, params, open_tracking(project, params.register.name))
 
 

@@ -187,13 +187,17 @@ def _rows_of(table: Path) -> list[dict[str, object]]:
     names = content.column_names
     for required in ("path", "label"):
         if names.count(required) != 1:
-            hint = nearest(required, [name for name in names if name not in _TABLE_COLUMNS])
-            count = "twice" if required in names else "not"
-            raise DataError(
-                f"{table.name}: column {required} is there {count}; the columns are {', '.join(names)}{hint}"
-            )
+            raise DataError(f"{table.name}: {_column_problem(required, names)}")
     rows: list[dict[str, object]] = content.select([name for name in _TABLE_COLUMNS if name in names]).to_pylist()
     return rows
+
+
+def _column_problem(required: str, names: list[str]) -> str:
+    if required in names:
+        return f"column {required} stands there {names.count(required)} times; keep one"
+    similar = nearest(required, [name for name in names if name not in _TABLE_COLUMNS])
+    remedy = f"rename {similar.split()[-1].rstrip('?')}" if similar else "add it"
+    return f"column {required} is missing; {remedy} (the columns are {', '.join(names)})"
 
 
 def _path_in_row(value: object, table: Path, number: int) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from torch import nn
 
 from components.errors import SettingsError, nearest
+from components.models.catalogue import OWN_ARCHITECTURES
 from components.models.convnets import LeNet5, PlainNet
 
 SMALL_IMAGE_PX = 64
-_OWN: dict[str, Callable[[int], nn.Module]] = {"plain": PlainNet, "lenet5": LeNet5}
+_OWN: dict[str, Callable[[int], nn.Module]] = dict(zip(OWN_ARCHITECTURES, (PlainNet, LeNet5), strict=True))
 
 
 def check_architecture(name: str) -> None:

@@ -1,0 +1,32 @@
+"""What params.yaml can be wrong about that its types don't tell, found before any work begins."""
+
+from pathlib import Path
+
+from components.errors import SettingsError
+from components.models.catalogue import OWN_ARCHITECTURES
+from flows.console import say
+from flows.params import Params, override, read_params
+from flows.project import Project
+
+
+def settle_params(project: Project, overrides: list[str] | None) -> Params:
+    """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong."""
+    for change in override(project.params, overrides or [], check=check_names):
+        say(change)
+    params = read_params(project.params)
+    check_names(params)
+    return params
+
+
+def check_names(params: Params) -> None:
+    """Raises SettingsError for an architecture or a weights file that doesn't exist."""
+    if params.model.architecture not in OWN_ARCHITECTURES:
+        # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
+        from components.models.architectures import check_architecture
+
+        check_architecture(params.model.architecture)
+    weights = params.model.weights
+    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+        raise SettingsError(
+            f"params.yaml: model.weights: {weights} isn't there; give null, imagenet or an existing file"
+        )
