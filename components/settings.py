@@ -28,8 +28,10 @@ def _sentence(section: str, error: Any, settings: type[BaseModel]) -> str:
         return f"params.yaml: {place}: unknown{nearest(str(error['loc'][-1]), _names_at(settings, error['loc'][:-1]))}"
     if error["type"] == "missing":
         return f"params.yaml: {place}: missing; add it"
-    reason = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"params.yaml: {place}: is {error['input']!r}, should be {reason}"
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    # pydantic says "Input should be …", "String should match …"; our own validators say only what it should be.
+    wish = reason.partition(" should ")[2] or f"be {reason}"
+    return f"params.yaml: {place}: is {error['input']!r}, should {wish}"
 
 
 def _names_at(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

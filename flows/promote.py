@@ -15,12 +15,9 @@ from prefect import flow
 
 from components.data.raw import RawImages
 from components.errors import SettingsError
-from components.evaluation.served import accuracy_and_macro_f1, labels_of_files
-from components.evaluation.significance import compare_paired
 from components.files import read_json, write_json
 from components.promotion import gate
 from components.promotion.ledger import Entry, champions, next_entry
-from components.serving.classifier import OnnxClassifier
 from flows.fingerprint import fingerprint
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
@@ -108,6 +105,9 @@ def record_decision(
 
 
 def _judge(session: Session, prepared: Prepared, version: registry.Version, mark: str) -> registry.Version:
+    from components.evaluation.served import labels_of_files
+    from components.serving.classifier import OnnxClassifier
+
     name, settings = session.params.register.name, session.params.promote
     files = _test_files(session)
     model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
@@ -146,6 +146,8 @@ def _test_files(session: Session) -> TestFiles:
 
 
 def _candidate(session: Session, version: registry.Version, files: TestFiles, predicted: list[str]) -> gate.Candidate:
+    from components.evaluation.served import accuracy_and_macro_f1
+
     proof = read_json(data_paths(session.project).split / "leakage.json")
     export = read_json(runs.fetch(session.tracking, version.run_id, "export") / "export.json")
     return gate.Candidate(
@@ -164,6 +166,10 @@ def _compare(
     session: Session, rival: registry.Version, files: TestFiles, predicted: list[str]
 ) -> gate.ChampionComparison:
     """On the same images, without those that the champion was trained on."""
+    from components.evaluation.served import accuracy_and_macro_f1, labels_of_files
+    from components.evaluation.significance import compare_paired
+    from components.serving.classifier import OnnxClassifier
+
     split = pq.read_table(runs.fetch(session.tracking, rival.run_id, "lineage") / "split.parquet")
     seen = set(split.filter(pc.equal(split["part"], "train"))["sha256"].to_pylist())
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]

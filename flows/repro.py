@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -109,10 +110,14 @@ def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[Stage
 @contextlib.contextmanager
 def data_kept_on_failure(project: Project) -> Iterator[None]:
     """Brings the data version and the stages' outputs back to what they were when the block fails."""
-    files = {path: path.read_text(encoding="utf-8") if path.exists() else None for path in _pins(project)}
+    files = {path: _text_of(path) for path in _pins(project)}
+    paths = data_paths(project)
+    absent = [path for path in (paths.raw, paths.validated, paths.split, paths.augmented) if not path.exists()]
     try:
         yield
     except BaseException:
+        for path in absent:
+            shutil.rmtree(path, ignore_errors=True)
         changed = [path for path, text in files.items() if _text_of(path) != text]
         for path in changed:
             _put_back(path, files[path])

@@ -9,11 +9,11 @@ from prefect import flow
 
 from components.errors import DarkroomError
 from components.files import read_json, sha256_of_file, write_json
-from components.reporting.figures import draw_curves
 from components.training.settings import TrainingJob
 from flows.child import Event, last_lines, run_child
 from flows.console import progress, say
 from flows.fingerprint import fingerprint
+from flows.gpu import num_gpus
 from flows.lineage import git_state, processor, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
@@ -148,6 +148,8 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
 
 
 def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> None:
+    from components.reporting.figures import draw_curves
+
     tracking = session.tracking
     result: dict[str, Any] = read_json(output / "result.json")
     draw_curves(result["history"], output / "curves.png")
@@ -162,10 +164,8 @@ def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> No
 
 
 def _say_device(run_id: str) -> None:
-    import ctypes.util
-
-    if ctypes.util.find_library("cuda") is None:
-        say(f"training on the CPU, for this machine has no GPU driver (run {run_id})")
+    if num_gpus() == 0:
+        say(f"training on the CPU, for this machine has no GPU (run {run_id})")
 
 
 @flow(name="train")

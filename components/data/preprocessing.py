@@ -17,8 +17,8 @@ class PreprocessSettings(Settings):
     """Side of the square, in pixels; larger sees more and costs its square."""
     resize: Literal["crop", "pad", "stretch"]
     """crop: shorter side, then the centre; pad: longer side, then black bars; stretch: ignore the aspect."""
-    max_megapixels: float = Field(gt=0)
-    """A larger image is refused before it is decoded."""
+    max_megapixels: float = Field(gt=0, le=178)
+    """A larger image is refused before it is decoded; from 179 on Pillow itself takes it for a bomb."""
 
 
 def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> NDArray[np.uint8]:

@@ -10,12 +10,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from components.settings import Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
     from great_expectations.expectations.expectation import Expectation
 
 _SHOWN_EXAMPLES = 12
@@ -79,8 +79,10 @@ class QualityReport:
         return asdict(self) | {"passed": not self.stopping}
 
 
-def check_quality(images: pd.DataFrame, *, num_quarantined: int, settings: QualitySettings) -> QualityReport:
+def check_quality(images: "pd.DataFrame", *, num_quarantined: int, settings: QualitySettings) -> QualityReport:
     """`images` has a row a decoded image: path, label, sha256 and the columns of probing.Measurement."""
+    import pandas as pd
+
     counts = Counter(images["label"])
     images = images.assign(side_px=images[["width_px", "height_px"]].min(axis=1))
     classes = pd.DataFrame({"label": list(counts), "images_per_class": list(counts.values())})
@@ -97,7 +99,7 @@ def check_quality(images: pd.DataFrame, *, num_quarantined: int, settings: Quali
     return QualityReport(results, len(images), num_quarantined, dict(sorted(counts.items())))
 
 
-def _dataset_row(images: pd.DataFrame, counts: Counter[str], num_quarantined: int) -> dict[str, float]:
+def _dataset_row(images: "pd.DataFrame", counts: Counter[str], num_quarantined: int) -> dict[str, float]:
     labels_per_picture = images.groupby("sha256")["label"].transform("nunique")
     return {
         "images": len(images),
@@ -107,7 +109,7 @@ def _dataset_row(images: pd.DataFrame, counts: Counter[str], num_quarantined: in
     }
 
 
-def _validate(name: str, table: pd.DataFrame, key: str | None, rules: dict[str, Rule]) -> list[RuleResult]:
+def _validate(name: str, table: "pd.DataFrame", key: str | None, rules: dict[str, Rule]) -> list[RuleResult]:
     from great_expectations.expectations import ExpectColumnValuesToBeBetween
 
     expectations: list[Expectation] = [
@@ -120,7 +122,7 @@ def _validate(name: str, table: pd.DataFrame, key: str | None, rules: dict[str, 
     ]
 
 
-def _check_manifest(images: pd.DataFrame) -> list[RuleResult]:
+def _check_manifest(images: "pd.DataFrame") -> list[RuleResult]:
     from great_expectations.expectations import (
         ExpectColumnValuesToBeUnique,
         ExpectColumnValuesToNotBeNull,
@@ -138,7 +140,7 @@ def _check_manifest(images: pd.DataFrame) -> list[RuleResult]:
     ]
 
 
-def _run(name: str, table: pd.DataFrame, expectations: "list[Expectation]") -> list[Any]:
+def _run(name: str, table: "pd.DataFrame", expectations: "list[Expectation]") -> list[Any]:
     """The answers in the order of the expectations; a rule that could not be judged raises."""
     # Great Expectations reads this when it is imported, and would call home otherwise.
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
@@ -163,7 +165,7 @@ def _run(name: str, table: pd.DataFrame, expectations: "list[Expectation]") -> l
     return [by_id[expectation.id] for expectation in suite.expectations]
 
 
-def _result(column: str, rule: Rule, answer: Any, table: pd.DataFrame, key: str | None) -> RuleResult:
+def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: str | None) -> RuleResult:
     broken = list(answer.result.get("unexpected_index_list") or [])
     values = table[column]
     if key is None:

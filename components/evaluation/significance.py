@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,9 @@ class PairedComparison:
 
 
 def compare_paired(challenger_right_N: NDArray[np.bool_], champion_right_N: NDArray[np.bool_]) -> PairedComparison:
+    # Takes a second to import, which a run that reuses everything need not pay.
+    from scipy.stats import binomtest
+
     won = int((challenger_right_N & ~champion_right_N).sum())
     lost = int((champion_right_N & ~challenger_right_N).sum())
     p_worse = float(binomtest(lost, won + lost, alternative="greater").pvalue) if won + lost else 1.0

@@ -1,0 +1,331 @@
+"""The report page: contents in, the text of one HTML file out that asks for nothing from outside.
+
+What a user named (classes, files, reasons) is untrusted: the templates escape all of it, and a content policy in the
+page forbids scripts and requests even if something slipped through. None is written as `unknown`, never guessed.
+"""
+
+import base64
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from markupsafe import Markup, escape
+
+from components.reporting.curves import Chart
+
+Verdict = Literal["promoted", "refused", "unjudged", "unregistered"]
+
+_SHOWN_DIGEST = 12
+_CODE = re.compile(r"`([^`]+)`")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image inside the page."""
+
+    source: str
+    """A data: URI."""
+    alt: str
+    caption: str = ""
+    small: bool = False
+    """Few enough pixels that they should be shown as squares rather than smeared."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    name: str
+    value: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class RuleLine:
+    """A rule of the gate or of the data's validation, with what was found."""
+
+    rule: str
+    value: str | None
+    limit: str | None
+    passed: bool | None
+    warns: bool = False
+    """Broken, it warns instead of stopping."""
+    examples: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Headline:
+    name: str
+    version: str | None
+    verdict: Verdict
+    standing: str
+    """Where the version stands now, in one sentence."""
+    reasons: Sequence[str]
+    aliases: Sequence[str]
+    served: str | None
+    accuracy: float | None
+    macro_f1: float | None
+    test_images: int | None
+    size_bytes: int | None
+    latency_p50_ms: float | None
+
+
+@dataclass(frozen=True)
+class DecisionLine:
+    """An entry of the ledger about this version."""
+
+    number: int
+    when: str
+    who: str
+    action: str
+    reasons: Sequence[str]
+
+
+@dataclass(frozen=True)
+class ComparisonLine:
+    """One score of this version and of the champion of then, on the same images."""
+
+    score: str
+    challenger: float | None
+    champion: float | None
+
+
+@dataclass(frozen=True)
+class GateSection:
+    rules: Sequence[RuleLine]
+    decisions: Sequence[DecisionLine] = ()
+    champion: str | None = None
+    """The version that it was compared with."""
+    compared_images: int | None = None
+    comparison: Sequence[ComparisonLine] = ()
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    label: str
+    parts: Sequence[int]
+    """In the order of DataSection.parts."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.parts)
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class LeakLine:
+    kind: str
+    pairs: int | None
+    across: int | None
+
+
+@dataclass(frozen=True)
+class LeakProof:
+    lines: Sequence[LeakLine]
+    leaking: Sequence[tuple[str, str, str]]
+    """Kind and both paths of some of the pairs that stand on two sides."""
+    moved: int | None
+    """Images taken out of the part that their author gave them."""
+    same_split: bool | None
+    """Whether the proof was made for the split that the model was trained on."""
+
+
+@dataclass(frozen=True)
+class DataSection:
+    parts: Sequence[str] = ()
+    counts: Sequence[ClassCounts] = ()
+    rules: Sequence[RuleLine] = ()
+    quarantined: Sequence[Quarantined] = ()
+    """As many as are worth showing."""
+    num_quarantined: int | None = None
+    leak: LeakProof | None = None
+    preview: Picture | None = None
+    augmentation: str = ""
+
+    @property
+    def totals(self) -> list[int]:
+        return [sum(column) for column in zip(*(one.parts for one in self.counts), strict=True)]
+
+
+@dataclass(frozen=True)
+class EpochLine:
+    step: str
+    epoch: int
+    train_loss: float | None
+    val_loss: float | None
+    val_accuracy: float | None
+    val_macro_f1: float | None
+    seconds: float | None
+    kept: bool | None
+    """Whether the model of this epoch is the one that goes on; None where nobody knows."""
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    facts: Sequence[Fact]
+    charts: Sequence[Chart] = ()
+    epochs: Sequence[EpochLine] = ()
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    label: str
+    images: int | None
+    precision: float | None
+    recall: float | None
+    f1: float | None
+    roc_auc: float | None
+
+
+@dataclass(frozen=True)
+class Confusion:
+    labels: Sequence[str]
+    counts: Sequence[Sequence[int]]
+    """Rows: true classes; columns: predicted ones."""
+
+    def share(self, row: int, column: int) -> float:
+        """Of the images of the true class."""
+        return self.counts[row][column] / max(1, sum(self.counts[row]))
+
+
+@dataclass(frozen=True)
+class MixUp:
+    """How often images of one class were taken for another."""
+
+    true: str
+    predicted: str
+    images: int
+    share: float
+    """Of the images of the true class, in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class EvaluationSection:
+    facts: Sequence[Fact]
+    classes: Sequence[ClassLine] = ()
+    confusion: Confusion | None = None
+    confusion_picture: Picture | None = None
+    """Where there are too many classes for a table."""
+    mix_ups: Sequence[MixUp] = ()
+    num_errors: int | None = None
+    errors: Sequence[Picture] = ()
+
+
+@dataclass(frozen=True)
+class FormatLine:
+    name: str
+    chosen: bool
+    size_bytes: int | None
+    accuracy: float | None
+    macro_f1: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class FormatSection:
+    lines: Sequence[FormatLine]
+    reasons: Sequence[str] = ()
+    parity: str = ""
+
+
+@dataclass(frozen=True)
+class LineageSection:
+    facts: Sequence[Fact]
+    packages: Sequence[Fact] = ()
+    params: Mapping[str, Sequence[Fact]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PageContents:
+    """Everything on the page; a section that is None is said in the sentence that `missing` has for it."""
+
+    headline: Headline
+    written: str
+    """When, and by which release."""
+    gate: GateSection | None = None
+    data: DataSection | None = None
+    training: TrainingSection | None = None
+    evaluation: EvaluationSection | None = None
+    formats: FormatSection | None = None
+    lineage: LineageSection | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+    """What could not be read while the page was written."""
+
+
+def render_page(contents: PageContents) -> str:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "score": score_text,
+        "count": count_text,
+        "size": size_text,
+        "ms": ms_text,
+        "percent": percent_text,
+        "known": known_text,
+        "digest": short_digest,
+        "prose": prose,
+    }
+    return environment.get_template("report.html.j2").render(page=contents)
+
+
+def embedded(content: bytes, kind: Literal["png", "jpeg"]) -> str:
+    """The image as a data: URI."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def score_text(value: float | None) -> str:
+    """Four decimals; NaN is a score that is not defined, such as the ROC AUC of a class without images."""
+    if value is None:
+        return "unknown"
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
+
+
+def count_text(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
+
+
+def size_text(value: int | None) -> str:
+    if value is None:
+        return "unknown"
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if value >= factor:
+            return f"{value / factor:.1f} {unit}"
+    return f"{value} bytes"
+
+
+def ms_text(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.2f} ms"
+
+
+def percent_text(value: float) -> str:
+    return f"{100 * value:.1f}%"
+
+
+def known_text(value: object) -> str:
+    return "unknown" if value is None or value == "" else str(value)
+
+
+def short_digest(value: str | None) -> str:
+    return "unknown" if not value else value[:_SHOWN_DIGEST]
+
+
+def prose(text: str) -> Markup:
+    """Escaped, with `commands` between backticks set as code."""
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
