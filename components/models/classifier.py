@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from components.data.preprocessing import PreprocessSettings
 from components.files import read_json, whole_file, write_json
-from components.models.architectures import build
+from components.models.architectures import build, check_image_size
 from components.models.settings import ModelSettings
 from components.models.weights import IMAGENET, LoadedWeights, load_weights
 from components.settings import Settings
@@ -65,6 +65,7 @@ def new_classifier(
         mean, std = IMAGENET_MEAN, IMAGENET_STD
     spec = ModelSpec(architecture=settings.architecture, classes=classes, preprocess=preprocess, mean=mean, std=std)
     model = ImageClassifier(spec)
+    check_image_size(model.net, settings.architecture, preprocess.image_size_px)
     if settings.weights is None:
         return model, None
     return model, load_weights(model.net, settings.weights, architecture=settings.architecture)
