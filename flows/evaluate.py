@@ -64,7 +64,7 @@ def _evaluate(session: Session, trained: Trained) -> None:
     part = open_part(data_paths(session.project).augmented, "test")
     predictions = predict_part(model, part, progress=progress())
     scores = score(predictions, top_k=settings.top_k)
-    folder = runs.folder_of(session.tracking, run_id) / "evaluate"
+    folder = runs.new_folder(session.tracking, run_id, "evaluate")
     write_json(folder / "scores.json", asdict(scores))
     write_predictions(folder / "predictions.parquet", predictions)
     draw_confusion(scores, folder / "confusion.png")

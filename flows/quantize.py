@@ -84,7 +84,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
     run_id = trained.run_id
-    folder = runs.folder_of(session.tracking, run_id) / "export"
+    folder = runs.new_folder(session.tracking, run_id, "export")
     model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     card = ModelCard(
         architecture=model.spec.architecture,

@@ -135,6 +135,14 @@ def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
     return local
 
 
+def new_folder(tracking: Tracking, run_id: str, place: str) -> Path:
+    """An empty folder for what a step makes for the run: nothing of an attempt that was cut off stays in it."""
+    folder = folder_of(tracking, run_id) / place
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
 def folder_of(tracking: Tracking, run_id: str) -> Path:
     """Where this machine keeps what it made for the run, or fetched of it."""
     return tracking.work / "runs" / run_id
