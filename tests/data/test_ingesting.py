@@ -94,7 +94,7 @@ def test_growth_keeps_old_shards_in_place_and_numbers_the_generations(tmp_path: 
     grown = ingest(source([1, 2, 3, 4, 5]), tmp_path / "2", tmp_path / "1")
     assert grown.num_new == 1
     old, new = tmp_path / "1" / "images-00000.tar", tmp_path / "2" / "images-00000.tar"
-    assert os.path.samefile(old, new)
+    assert old.samefile(new)
     assert {path.name for path in (tmp_path / "2").glob("*.tar")} == {"images-00000.tar", "images-00001.tar"}
     before = {row.path: row for row in read_manifest(tmp_path / "1")}
     for row in read_manifest(tmp_path / "2"):

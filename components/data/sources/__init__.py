@@ -9,10 +9,12 @@ from pathlib import Path
 from components.data.sources.checks import refuse_useless
 from components.data.sources.embedded import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
-from components.data.sources.places import LocalFolder, is_remote, remote_folder, split_remote
+from components.data.sources.places import LocalFolder, Place, is_remote, remote_folder, split_remote
 from components.data.sources.settings import IngestSettings
+from components.data.sources.shards import are_shards, expand_braces, from_shards, shards_among
 from components.data.sources.source import Source, SourceImage
 from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
+from components.data.sources.torchvision import SCHEME, from_torchvision
 from components.errors import DataError
 
 __all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "find"]
@@ -28,20 +30,30 @@ def find(location: str, settings: IngestSettings | None = None) -> Source:
 
 def _list(location: str, settings: IngestSettings) -> Source:
     path = Path(location).expanduser()
+    if location.startswith(SCHEME):
+        return from_torchvision(location)
     if is_remote(location):
-        return _list_remote(location, settings)
+        above, name = split_remote(location)
+        return _list_file(above, name, settings) or _list_folder(remote_folder(location), settings)
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
-    if not path.exists():
-        raise DataError(f"{location}: no such folder or table; give --data an existing one")
     if path.is_dir():
-        return from_folder(LocalFolder(path))
-    if is_table(path.name):
-        return from_table(LocalFolder(path.parent), path.name, settings)
-    raise DataError(f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)})")
+        return _list_folder(LocalFolder(path), settings)
+    if not path.exists() and "{" not in path.name:
+        raise DataError(f"{location}: no such folder or table; give --data an existing one")
+    if (found := _list_file(LocalFolder(path.parent), path.name, settings)) is not None:
+        return found
+    raise DataError(f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard")
 
 
-def _list_remote(location: str, settings: IngestSettings) -> Source:
-    if is_table(location):
-        return from_table(*split_remote(location), settings)
-    return from_folder(remote_folder(location))
+def _list_file(place: Place, name: str, settings: IngestSettings) -> Source | None:
+    """None for a name that is neither of a table nor of shards."""
+    if is_table(name):
+        return from_table(place, name, settings)
+    return from_shards(place, expand_braces(name), settings) if are_shards(name) else None
+
+
+def _list_folder(place: Place, settings: IngestSettings) -> Source:
+    files = place.files()
+    shards = shards_among(files)
+    return from_shards(place, shards, settings) if shards else from_folder(place, files)

@@ -4,8 +4,9 @@ from components.data.sources.places import Place
 from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
 
 
-def from_folder(place: Place) -> Source:
-    paths = [(path, path.split("/")) for path in place.files()]
+def from_folder(place: Place, files: list[str]) -> Source:
+    """`files` are those of the place."""
+    paths = [(path, path.split("/")) for path in files]
     top = {parts[0].lower() for _, parts in paths if len(parts) > 1}
     with_parts = bool(top) and top <= set(PARTS_BY_NAME)
     class_depth = 2 if with_parts else 1
