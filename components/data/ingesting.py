@@ -3,6 +3,7 @@
 Growing costs about reading the source once. An image that is known (by its SHA-256) keeps its place and generation;
 the shard that holds it is hard-linked, not copied. New bytes go to new shards. A shard that no row uses any more is
 left out. A shard is repacked when more than half of it is unused, and small shards are joined once many have gathered.
+A source that shares no image with the version before starts anew, as if there had been none.
 """
 
 import errno
@@ -103,6 +104,8 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
         _refuse_unreadable(rows)
         moved = _carry_over(known, {row.sha256: row.path for row in rows if row.sha256}, shards, folder)
     rows = [_moved(row, moved) for row in sorted(rows, key=lambda row: row.path)]
+    if not any(row.sha256 in known.places for row in rows):
+        rows, generation = _anew(rows, folder, _shards_ever(known)), 0
     write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
     write_json(folder / DATASET, asdict(RawDataset(source.kind, list(source.levels))))
     return RawVersion(
@@ -142,6 +145,14 @@ def _refuse_unreadable(rows: list[RawFile]) -> None:
     if all(row.problem is not None for row in rows):
         first = rows[0]
         raise DataError(f"none of the {len(rows)} files can be read, for one {first.path}: {first.problem}")
+
+
+def _anew(rows: list[RawFile], folder: Path, first: int) -> list[RawFile]:
+    """Shards and generations numbered from 0: going back to an earlier source then gives its earlier version."""
+    names = {name: _shard_name(number - first) for number, name in _shards_in(folder)}
+    for name in sorted(names):
+        (folder / name).rename(folder / names[name])
+    return [replace(row, shard=names[row.shard] if row.shard else None, generation=0) for row in rows]
 
 
 def _moved(row: RawFile, moved: dict[str, _Place]) -> RawFile:
@@ -264,10 +275,17 @@ def _link(existing: Path, target: Path) -> None:
 
 def _shards_ever(known: _Known) -> int:
     """The number of the first new shard: no name of the version before gets other content."""
-    if known.folder is None:
-        return 0
-    numbers = [re.fullmatch(r"images-(\d+)\.tar", entry.name) for entry in known.folder.iterdir()]
-    return max((int(number[1]) for number in numbers if number), default=-1) + 1
+    numbers = [number for number, _ in _shards_in(known.folder)] if known.folder else []
+    return max(numbers, default=-1) + 1
+
+
+def _shards_in(folder: Path) -> list[tuple[int, str]]:
+    found = [re.fullmatch(r"images-(\d+)\.tar", entry.name) for entry in folder.iterdir()]
+    return sorted((int(name[1]), name[0]) for name in found if name)
+
+
+def _shard_name(number: int) -> str:
+    return f"images-{number:05d}.tar"
 
 
 def _padded(size: int, unit: int) -> int:
@@ -296,7 +314,7 @@ class _ShardWriter:
 
     def _start(self) -> None:
         self.close()
-        self._name = f"images-{self._next:05d}.tar"
+        self._name = _shard_name(self._next)
         self._next += 1
         self.started = True
         self._tar = tarfile.open(  # noqa: SIM115 - open for as long as the shard grows

@@ -139,6 +139,16 @@ def test_growing_and_shrinking_back_is_the_first_version_again(tmp_path: Path) -
     assert digests(tmp_path / "3") == digests(tmp_path / "1")
 
 
+def test_going_back_to_another_source_is_its_version_again(tmp_path: Path) -> None:
+    ingest(source([1, 2]), tmp_path / "1")
+    other = ingest(source([3, 4, 5]), tmp_path / "2", tmp_path / "1")
+    assert {row.generation for row in other.rows} == {0}
+    assert other.num_new == 3
+    assert_readable(tmp_path / "2")
+    ingest(source([1, 2]), tmp_path / "3", tmp_path / "2")
+    assert digests(tmp_path / "3") == digests(tmp_path / "1")
+
+
 @pytest.mark.parametrize(("kept", "repacked"), [(60, 0), (40, 1)])
 def test_a_shard_is_repacked_when_more_than_half_of_it_is_unused(tmp_path: Path, kept: int, repacked: int) -> None:
     ingest(source(list(range(100)), size=5000), tmp_path / "1")
