@@ -7,21 +7,21 @@ from prefect import flow
 
 from components.files import read_json, write_json
 from flows.console import progress
-from flows.finetune import finetune_model
+from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
-from flows.prepare import Prepared, prepare_data
+from flows.prepare import Prepared
 from flows.repro import data_paths
-from flows.session import Session, StepTime, open_session, timed
+from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
-from flows.train import Trained, train_model
+from flows.train import Trained
 
 _CODE = ("components.evaluation.inference", "components.evaluation.metrics", "components.reporting.figures")
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    run_id: str
+    trained: Trained
     scores: dict[str, Any]
     """metrics.Scores as a record."""
     time: StepTime
@@ -38,19 +38,20 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
             code=_CODE,
             packages=("torch", "scikit-learn"),
         )
-        if runs.find_done(session.tracking, "evaluate", mark) == run_id:
-            watch.reused()
-        else:
-            _evaluate(session, run_id)
-            runs.finish(session.tracking, run_id, "evaluate", mark)
-        scores = read_json(runs.fetch(session.tracking, run_id, "evaluate") / "scores.json")
+        with alone(session, mark):
+            if runs.find_done(session.tracking, "evaluate", mark) == run_id:
+                watch.reused()
+            else:
+                _evaluate(session, trained)
+                runs.finish(session.tracking, run_id, "evaluate", mark)
+        scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
         watch.note = (
             f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['images']} test images"
         )
-    return Evaluated(run_id, scores, watch.time())
+    return Evaluated(trained, scores, watch.time())
 
 
-def _evaluate(session: Session, run_id: str) -> None:
+def _evaluate(session: Session, trained: Trained) -> None:
     from components.data.loading import open_part
     from components.evaluation.inference import predict_part
     from components.evaluation.metrics import score
@@ -58,12 +59,12 @@ def _evaluate(session: Session, run_id: str) -> None:
     from components.models.classifier import load_classifier
     from components.reporting.figures import draw_confusion, draw_errors
 
-    settings = session.params.evaluate
-    model = load_classifier(runs.fetch(session.tracking, run_id, "model"))
+    settings, run_id = session.params.evaluate, trained.run_id
+    model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     part = open_part(data_paths(session.project).augmented, "test")
     predictions = predict_part(model, part, progress=progress())
     scores = score(predictions, top_k=settings.top_k)
-    folder = session.project.work / "runs" / run_id / "evaluate"
+    folder = runs.new_folder(session.tracking, run_id, "evaluate")
     write_json(folder / "scores.json", asdict(scores))
     write_predictions(folder / "predictions.parquet", predictions)
     draw_confusion(scores, folder / "confusion.png")
@@ -72,10 +73,12 @@ def _evaluate(session: Session, run_id: str) -> None:
     runs.log_metrics(session.tracking, run_id, {f"torch/{name}": value for name, value in scores.headline().items()})
 
 
+def up_to_evaluated(session: Session) -> tuple[Prepared, Evaluated]:
+    prepared, trained = up_to_tuned(session)
+    return prepared, evaluate_model(session, prepared, trained)
+
+
 @flow(name="evaluate")
 def evaluate(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
     """Evaluates alone; what comes before is brought up to date first. Returns the scores."""
-    session = open_session(project, overrides)
-    prepared = prepare_data(session.project)
-    trained = finetune_model(session, prepared, train_model(session, prepared))
-    return evaluate_model(session, prepared, trained).scores
+    return up_to_evaluated(open_session(project, overrides))[1].scores

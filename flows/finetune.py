@@ -3,11 +3,11 @@
 from prefect import flow
 
 from flows.fingerprint import fingerprint
-from flows.prepare import Prepared, prepare_data
-from flows.session import Session, open_session, timed
+from flows.prepare import Prepared
+from flows.session import Session, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
-from flows.train import Trained, learn, train_model
+from flows.train import Trained, learn, up_to_trained
 
 _CODE = ("components.training.process",)
 _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
@@ -19,16 +19,17 @@ def finetune_model(session: Session, prepared: Prepared, trained: Trained) -> Tr
     with timed("finetune") as watch:
         if session.params.finetune.epochs == 0:
             watch.reused("finetune.epochs is 0: the trained model goes on")
-            return Trained(trained.run_id, watch.time())
+            return Trained(trained.run_id, trained.step, watch.time())
         mark = finetune_fingerprint(session, prepared, trained)
-        run_id = runs.find_done(session.tracking, "finetune", mark)
-        if run_id is not None:
-            watch.reused(f"run {run_id}")
-        else:
-            start = runs.fetch(session.tracking, trained.run_id, "model")
-            run_id = learn(session, prepared, "finetune", mark, start_from=start, parent=trained.run_id)
-            watch.note = f"run {run_id}"
-    return Trained(run_id, watch.time())
+        with alone(session, mark):
+            run_id = runs.find_done(session.tracking, "finetune", mark)
+            if run_id is not None:
+                watch.reused(f"run {run_id}")
+            else:
+                start = runs.fetch(session.tracking, trained.run_id, "model", step="train")
+                run_id = learn(session, prepared, "finetune", mark, start_from=start, parent=trained.run_id)
+                watch.note = f"run {run_id}"
+    return Trained(run_id, "finetune", watch.time())
 
 
 def finetune_fingerprint(session: Session, prepared: Prepared, trained: Trained) -> str:
@@ -46,9 +47,12 @@ def finetune_fingerprint(session: Session, prepared: Prepared, trained: Trained)
     )
 
 
+def up_to_tuned(session: Session) -> tuple[Prepared, Trained]:
+    prepared, trained = up_to_trained(session)
+    return prepared, finetune_model(session, prepared, trained)
+
+
 @flow(name="finetune")
 def finetune(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Fine-tunes alone; what comes before is brought up to date first. Returns the run."""
-    session = open_session(project, overrides)
-    prepared = prepare_data(session.project)
-    return finetune_model(session, prepared, train_model(session, prepared)).run_id
+    return up_to_tuned(open_session(project, overrides))[1].run_id

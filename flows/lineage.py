@@ -19,7 +19,8 @@ PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnx
 
 def write_lineage(session: Session, prepared: Prepared, folder: Path) -> None:
     """dvc.lock, the raw data's .dvc file, params.yaml, the split, its leak proof and the record itself."""
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     paths = data_paths(session.project)
     for source in (
         *version_files(session.project),

@@ -62,7 +62,7 @@ def _summary(
     return {
         "data_version": ingested.data_version,
         "split_digest": prepared.split_digest,
-        "run_id": evaluated.run_id,
+        "run_id": exported.run_id,
         "version": promoted.version,
         "promoted": promoted.promoted,
         "reasons": promoted.reasons,

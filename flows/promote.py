@@ -5,6 +5,7 @@ import json
 import socket
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from components.promotion.ledger import Entry, champions, next_entry
 from flows.fingerprint import fingerprint
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
+from flows.quantize import export_folder
 from flows.repro import data_paths
 from flows.session import Session, StepTime, open_session, timed
 from flows.tasks import step
@@ -149,7 +151,7 @@ def _candidate(session: Session, version: registry.Version, files: TestFiles, pr
     from components.evaluation.served import accuracy_and_macro_f1
 
     proof = read_json(data_paths(session.project).split / "leakage.json")
-    export = read_json(runs.fetch(session.tracking, version.run_id, "export") / "export.json")
+    export = read_json(export_folder(session, version.run_id) / "export.json")
     return gate.Candidate(
         format=version.tags["served"],
         sha256=version.sha256,
@@ -170,7 +172,7 @@ def _compare(
     from components.evaluation.significance import compare_paired
     from components.serving.classifier import OnnxClassifier
 
-    split = pq.read_table(runs.fetch(session.tracking, rival.run_id, "lineage") / "split.parquet")
+    split = pq.read_table(_lineage(session, rival) / "split.parquet")
     seen = set(split.filter(pc.equal(split["part"], "train"))["sha256"].to_pylist())
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     champion = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
@@ -187,11 +189,15 @@ def _compare(
     )
 
 
+def _lineage(session: Session, version: registry.Version) -> Path:
+    return runs.fetch(session.tracking, version.run_id, "lineage", step=version.tags["step"])
+
+
 def _write_outcome(
     session: Session, version: registry.Version, decision: gate.Decision, comparison: gate.ChampionComparison | None
 ) -> None:
     record = decision.as_record() | {"comparison": asdict(comparison) if comparison else None}
-    file = session.project.work / "runs" / version.run_id / "gate" / f"gate_v{version.number}.json"
+    file = runs.folder_of(session.tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
     write_json(file, record)
     runs.store(session.tracking, version.run_id, file, "gate")
     registry.annotate(

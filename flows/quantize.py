@@ -11,15 +11,14 @@ from prefect import flow
 from components.export.settings import QuantizeSettings
 from components.files import read_json, write_json
 from flows.console import say
-from flows.evaluate import Evaluated, evaluate_model
-from flows.finetune import finetune_model
+from flows.evaluate import Evaluated, up_to_evaluated
 from flows.fingerprint import fingerprint
-from flows.prepare import Prepared, prepare_data
+from flows.prepare import Prepared
 from flows.repro import data_paths
-from flows.session import Session, StepTime, open_session, timed
+from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
-from flows.train import train_model
+from flows.train import Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
@@ -37,6 +36,8 @@ _CODE = (
 @dataclass(frozen=True)
 class Exported:
     run_id: str
+    step: str
+    """The step that left the model there: train or finetune."""
     record: dict[str, Any]
     """export.json: parity, formats.{fp32,int8}, served and why."""
     time: StepTime
@@ -45,7 +46,7 @@ class Exported:
 @step("quantize")
 def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -> Exported:
     with timed("quantize") as watch:
-        run_id = evaluated.run_id
+        run_id = evaluated.trained.run_id
         mark = fingerprint(
             "quantize",
             inputs={"augmented": prepared.augmented_digest, "model": run_id},
@@ -53,21 +54,27 @@ def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -
             code=_CODE,
             packages=("torch", "onnx", "onnxruntime"),
         )
-        if runs.find_done(session.tracking, "quantize", mark) == run_id:
-            watch.reused()
-        else:
-            _export(session, prepared, run_id)
-            runs.finish(session.tracking, run_id, "quantize", mark)
-        record = read_json(runs.fetch(session.tracking, run_id, "export") / "export.json")
+        with alone(session, mark):
+            if runs.find_done(session.tracking, "quantize", mark) == run_id:
+                watch.reused()
+            else:
+                _export(session, prepared, evaluated.trained)
+                runs.finish(session.tracking, run_id, "quantize", mark)
+        record = read_json(export_folder(session, run_id) / "export.json")
         watch.note = _summary(record)
-    return Exported(run_id, record, watch.time())
+    return Exported(run_id, evaluated.trained.step, record, watch.time())
 
 
 def served_file(session: Session, exported: Exported) -> Path:
-    return runs.fetch(session.tracking, exported.run_id, "export") / f"model_{exported.record['served']}.onnx"
+    return export_folder(session, exported.run_id) / f"model_{exported.record['served']}.onnx"
 
 
-def _export(session: Session, prepared: Prepared, run_id: str) -> None:
+def export_folder(session: Session, run_id: str) -> Path:
+    """export.json and the model files of a run."""
+    return runs.fetch(session.tracking, run_id, "export", step="quantize")
+
+
+def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.loading import open_part
     from components.export.choice import choose
     from components.export.onnx_export import export_onnx
@@ -76,8 +83,9 @@ def _export(session: Session, prepared: Prepared, run_id: str) -> None:
     from components.serving.classifier import ModelCard, OnnxClassifier
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
-    folder = session.project.work / "runs" / run_id / "export"
-    model = load_classifier(runs.fetch(session.tracking, run_id, "model"))
+    run_id = trained.run_id
+    folder = runs.new_folder(session.tracking, run_id, "export")
+    model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     card = ModelCard(
         architecture=model.spec.architecture,
         classes=model.spec.classes,
@@ -184,10 +192,12 @@ def _summary(record: dict[str, Any]) -> str:
     )
 
 
+def up_to_exported(session: Session) -> tuple[Prepared, Exported]:
+    prepared, evaluated = up_to_evaluated(session)
+    return prepared, quantize_model(session, prepared, evaluated)
+
+
 @flow(name="quantize")
 def quantize(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
     """Exports alone; what comes before is brought up to date first. Returns the export's record."""
-    session = open_session(project, overrides)
-    prepared = prepare_data(session.project)
-    trained = finetune_model(session, prepared, train_model(session, prepared))
-    return quantize_model(session, prepared, evaluate_model(session, prepared, trained)).record
+    return up_to_exported(open_session(project, overrides))[1].record

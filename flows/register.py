@@ -5,14 +5,11 @@ from dataclasses import dataclass
 from prefect import flow
 
 from components.files import read_json, sha256_of_file, write_json
-from flows.evaluate import evaluate_model
-from flows.finetune import finetune_model
-from flows.prepare import Prepared, prepare_data
-from flows.quantize import Exported, quantize_model, served_file
-from flows.session import Session, StepTime, open_session, timed
+from flows.prepare import Prepared
+from flows.quantize import Exported, served_file, up_to_exported
+from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import registry, runs
-from flows.train import train_model
 
 _FINGERPRINT = "fingerprint"
 
@@ -31,11 +28,12 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
         file = served_file(session, exported)
         sha256 = sha256_of_file(file)
         mark = f"{exported.run_id} {sha256}"
-        found = registry.find_version(session.tracking, name, _FINGERPRINT, mark)
-        if found is None:
-            found = _register(session, prepared, exported, sha256, mark)
-        else:
-            watch.reused()
+        with alone(session, sha256):
+            found = registry.find_version(session.tracking, name, _FINGERPRINT, mark)
+            if found is None:
+                found = _register(session, prepared, exported, sha256, mark)
+            else:
+                watch.reused()
         watch.note = f"{name} version {found.number} ({exported.record['served']}, SHA-256 {sha256[:12]})"
     return Registered(found.number, watch.time())
 
@@ -43,9 +41,9 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
 def _register(session: Session, prepared: Prepared, exported: Exported, sha256: str, mark: str) -> registry.Version:
     name, served = session.params.register.name, exported.record["served"]
     file = served_file(session, exported)
-    lineage = read_json(runs.fetch(session.tracking, exported.run_id, "lineage") / "lineage.json")
+    lineage = read_json(runs.fetch(session.tracking, exported.run_id, "lineage", step=exported.step) / "lineage.json")
     record = lineage | {"run_id": exported.run_id, "served": served, "sha256": sha256}
-    target = session.project.work / "runs" / exported.run_id / "registered.json"
+    target = runs.folder_of(session.tracking, exported.run_id) / "registered.json"
     write_json(target, record)
     runs.store(session.tracking, exported.run_id, target, "lineage")
     from components.serving.classifier import OnnxClassifier
@@ -58,6 +56,7 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
         classes=OnnxClassifier(file).card.classes,
         tags={
             "served": served,
+            "step": exported.step,
             "sha256": sha256,
             "data_version": prepared.data_version,
             "split_digest": prepared.split_digest,
@@ -73,7 +72,5 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
 def register(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Registers alone; what comes before is brought up to date first. Returns the version."""
     session = open_session(project, overrides)
-    prepared = prepare_data(session.project)
-    trained = finetune_model(session, prepared, train_model(session, prepared))
-    exported = quantize_model(session, prepared, evaluate_model(session, prepared, trained))
+    prepared, exported = up_to_exported(session)
     return register_model(session, prepared, exported).version

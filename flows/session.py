@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from filelock import FileLock
+
 from flows.console import say
 from flows.params import Params
 from flows.preflight import settle_params
@@ -51,6 +53,13 @@ def open_session(folder: str | None = None, overrides: list[str] | None = None) 
     project = open_project(Path(folder) if folder else None)
     params = settle_params(project, overrides)
     return Session(project, params, open_tracking(project, params.register.name))
+
+
+def alone(session: Session, mark: str) -> FileLock:
+    """Held while a step is worked: a second run in the same folder waits, and then finds the work done."""
+    folder = session.project.work / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / mark)
 
 
 @contextmanager

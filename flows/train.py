@@ -17,7 +17,7 @@ from flows.gpu import num_gpus
 from flows.lineage import git_state, processor, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
-from flows.session import Session, StepTime, open_session, timed
+from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
 
@@ -29,6 +29,8 @@ _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 class Trained:
     run_id: str
     """The MLflow run that keeps the model."""
+    step: Literal["train", "finetune"]
+    """The step that left it there."""
     time: StepTime
 
 
@@ -37,13 +39,14 @@ def train_model(session: Session, prepared: Prepared) -> Trained:
     """The run of a model trained with these settings on this data: found, taken up again, or new."""
     with timed("train") as watch:
         mark = train_fingerprint(session, prepared)
-        run_id = runs.find_done(session.tracking, "train", mark)
-        if run_id is not None:
-            watch.reused(f"run {run_id}")
-        else:
-            run_id = learn(session, prepared, "train", mark, start_from=None, parent=None)
-            watch.note = f"run {run_id}"
-    return Trained(run_id, watch.time())
+        with alone(session, mark):
+            run_id = runs.find_done(session.tracking, "train", mark)
+            if run_id is not None:
+                watch.reused(f"run {run_id}")
+            else:
+                run_id = learn(session, prepared, "train", mark, start_from=None, parent=None)
+                watch.note = f"run {run_id}"
+    return Trained(run_id, "train", watch.time())
 
 
 def train_fingerprint(session: Session, prepared: Prepared) -> str:
@@ -92,7 +95,8 @@ def learn(
         tracking, kind, mark, name=f"{kind} {params.model.architecture}", tags=_tags(session, prepared, parent)
     )
     runs.log_params(tracking, run_id, params.as_record())
-    _say_device(run_id)
+    if not num_gpus():
+        say("training on the CPU, for this machine has no GPU")
     try:
         _run_job(session, run_id, output, kind)
     except DarkroomError as problem:
@@ -163,13 +167,12 @@ def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> No
     )
 
 
-def _say_device(run_id: str) -> None:
-    if num_gpus() == 0:
-        say(f"training on the CPU, for this machine has no GPU (run {run_id})")
+def up_to_trained(session: Session) -> tuple[Prepared, Trained]:
+    prepared = prepare_data(session.project)
+    return prepared, train_model(session, prepared)
 
 
 @flow(name="train")
 def train(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Trains alone, on data that is brought up to date first; returns the run."""
-    session = open_session(project, overrides)
-    return train_model(session, prepare_data(session.project)).run_id
+    return up_to_trained(open_session(project, overrides))[1].run_id

@@ -50,7 +50,8 @@ def _broken(fp32: Mapping[str, Any], int8: Mapping[str, Any], settings: Quantize
     loss = fp32["validation_accuracy"] - int8["validation_accuracy"]
     same = agreement(int8["validation_logits"], fp32["validation_logits"])
     broken = []
-    if loss > settings.max_accuracy_loss:
+    # Sums of many 1/N differ in the last bits.
+    if loss > settings.max_accuracy_loss + 1e-9:
         broken.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_loss:g} is allowed")
     if same < settings.min_agreement:
         broken.append(f"agrees on {same:.4f} of the labels, at least {settings.min_agreement:g} is asked for")

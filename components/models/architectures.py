@@ -1,7 +1,10 @@
 """Every architecture by name: our own small nets and all that torchvision knows for classification."""
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import nn
 
 from components.errors import SettingsError, nearest
@@ -31,7 +34,11 @@ def build(name: str, *, num_classes: int, image_size_px: int) -> nn.Module:
         return _OWN[name](num_classes)
     import torchvision
 
-    model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **_extras(name))
+    extras = _extras(name, image_size_px)
+    try:
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **extras)
+    except AssertionError as problem:
+        raise _unfit(name, image_size_px, problem) from None
     if small_stem(name, image_size_px):
         _shrink_stem(model)
     return model
@@ -42,7 +49,26 @@ def small_stem(name: str, image_size_px: int) -> bool:
     return image_size_px < SMALL_IMAGE_PX and name.startswith(("resnet", "resnext", "wide_resnet"))
 
 
-def _extras(name: str) -> dict[str, bool]:
+def check_image_size(model: nn.Module, name: str, image_size_px: int) -> None:
+    """Raises SettingsError where the network can't learn from images of this size."""
+    # Without storage: shapes are worked out, nothing is computed and the model's statistics stay as they are.
+    shadow = copy.deepcopy(model).to("meta").train()
+    try:
+        shadow(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        raise _unfit(name, image_size_px, problem) from None
+
+
+def _unfit(name: str, image_size_px: int, problem: Exception) -> SettingsError:
+    return SettingsError(
+        f"params.yaml: preprocess.image_size_px: {name} doesn't take images of {image_size_px} px "
+        f"({str(problem).splitlines()[0]}); give another size or another model.architecture"
+    )
+
+
+def _extras(name: str, image_size_px: int) -> dict[str, Any]:
+    if name.startswith("vit_"):
+        return {"image_size": image_size_px}
     # Without it both nets spend a minute drawing truncated normals that training soon forgets.
     return {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
 

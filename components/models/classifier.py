@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.data.preprocessing import PreprocessSettings
-from components.files import read_json, whole_file, write_json
-from components.models.architectures import build
+from components.files import read_json, whole_folder, write_json
+from components.models.architectures import build, check_image_size
 from components.models.settings import ModelSettings
 from components.models.weights import IMAGENET, LoadedWeights, load_weights
 from components.settings import Settings
@@ -65,16 +65,18 @@ def new_classifier(
         mean, std = IMAGENET_MEAN, IMAGENET_STD
     spec = ModelSpec(architecture=settings.architecture, classes=classes, preprocess=preprocess, mean=mean, std=std)
     model = ImageClassifier(spec)
+    check_image_size(model.net, settings.architecture, preprocess.image_size_px)
     if settings.weights is None:
         return model, None
     return model, load_weights(model.net, settings.weights, architecture=settings.architecture)
 
 
 def save_classifier(model: ImageClassifier, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / WEIGHTS) as draft:
-        save_file({name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}, draft)
-    write_json(folder / SPEC, model.spec.model_dump())
+    """The folder appears whole or not at all."""
+    state = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
+    with whole_folder(folder) as draft:
+        save_file(state, draft / WEIGHTS)
+        write_json(draft / SPEC, model.spec.model_dump())
 
 
 def load_classifier(folder: Path) -> ImageClassifier:

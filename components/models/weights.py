@@ -68,13 +68,23 @@ def _published(architecture: str) -> dict[str, Tensor]:
     except ValueError:
         raise SettingsError(f"params.yaml: model.weights: {architecture} has no published weights; use null") from None
     try:
-        state: dict[str, Tensor] = entry.DEFAULT.get_state_dict(progress=True, check_hash=True)
+        state: dict[str, Tensor] = entry.DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError) as problem:
         raise SettingsError(
             f"params.yaml: model.weights: {entry.DEFAULT.url} can't be downloaded ({_first_line(problem)}); "
             "use null, or a file that you have"
         ) from None
+    # A download with another digest, a file in torch's cache that was cut short or holds more than tensors.
+    except Exception as problem:
+        raise SettingsError(
+            f"params.yaml: model.weights: what torch's cache holds for {architecture} isn't loaded "
+            f"({_first_line(problem)}); delete {_cached(entry.DEFAULT.url)}"
+        ) from None
     return state
+
+
+def _cached(url: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", url.rpartition("/")[2])
 
 
 def _refuse_misfits(

@@ -109,10 +109,11 @@ def _floors(scores: ServedScores, settings: PromoteSettings) -> list[RuleVerdict
 
 
 def _leakage(candidate: Candidate) -> list[RuleVerdict]:
-    found = sum(candidate.pairs_across_parts.values())
+    counts = candidate.pairs_across_parts.values()
+    found = str(sum(counts)) if counts else "not audited"
     same = candidate.split_digest == candidate.proof_digest
     return [
-        RuleVerdict("pairs leaking across parts", str(found), "0", found == 0),
+        RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts)),
         RuleVerdict("leak proof is for this split", "yes" if same else "no", "yes", same),
     ]
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 460.0, 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 14.0, 38.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 20.0, 38.0
 _TICKS = 5
 
 
@@ -51,14 +51,16 @@ class Chart:
     bottom: float = HEIGHT - _BOTTOM
 
 
-def draw_chart(title: str, lines: Sequence[Line], *, mark: tuple[float, str] | None = None) -> Chart | None:
-    """None where no line has a finite point."""
+def draw_chart(
+    title: str, lines: Sequence[Line], *, ceiling: float = math.inf, mark: tuple[float, str] | None = None
+) -> Chart | None:
+    """None where no line has a finite point; no value can be above the ceiling, so the scale ends there."""
     finite = [Line(line.name, [point for point in line.points if math.isfinite(point[1])]) for line in lines]
     finite = [line for line in finite if line.points]
     if not finite:
         return None
     x_values = [x for line in finite for x, _ in line.points]
-    y_ticks = _nice_ticks([y for line in finite for _, y in line.points])
+    y_ticks = [tick for tick in _nice_ticks([y for line in finite for _, y in line.points]) if tick <= ceiling]
     x_range = _padded(min(x_values), max(x_values))
     y_range = (y_ticks[0], y_ticks[-1])
     return Chart(

@@ -64,6 +64,8 @@ class Headline:
     reasons: Sequence[str]
     aliases: Sequence[str]
     served: str | None
+    scored: str
+    """Whose scores these are, such as: the int8 file."""
     accuracy: float | None
     macro_f1: float | None
     test_images: int | None
@@ -215,6 +217,9 @@ class EvaluationSection:
     mix_ups: Sequence[MixUp] = ()
     num_errors: int | None = None
     errors: Sequence[Picture] = ()
+    """One picture a mistake."""
+    errors_sheet: Picture | None = None
+    """All of them on one picture, where the images are out of reach."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +287,9 @@ def render_page(contents: PageContents) -> str:
         "digest": short_digest,
         "prose": prose,
     }
-    return environment.get_template("report.html.j2").render(page=contents)
+    html = environment.get_template("report.html.j2").render(page=contents)
+    # A file name may hold bytes that are no text: they come as surrogates, which no file can be written with.
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 def embedded(content: bytes, kind: Literal["png", "jpeg"]) -> str:

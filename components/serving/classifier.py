@@ -42,7 +42,7 @@ class ModelCard:
             record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
             preprocess = PreprocessSettings.from_section("preprocess", record.pop("preprocess"))
             return cls(**record, preprocess=preprocess)
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, AttributeError):
             raise ServiceError(f"{name} is no model of Darkroom: its metadata lacks the model card") from None
 
 

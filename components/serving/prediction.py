@@ -88,11 +88,13 @@ def _answer(files: list[Path], squares: list[Any], model: OnnxClassifier, model_
     readable = [square for square in squares if not isinstance(square, str)]
     answers = iter(_winners(model, np.stack(readable)) if readable else [])
     for file, square in zip(files, squares, strict=True):
+        # A file's name may be any bytes; a table holds text.
+        path = os.fsencode(file).decode("utf-8", "backslashreplace")
         if isinstance(square, str):
-            yield Row(str(file), None, None, square, model_name)
+            yield Row(path, None, None, square, model_name)
         else:
             label, probability = next(answers)
-            yield Row(str(file), label, probability, None, model_name)
+            yield Row(path, label, probability, None, model_name)
 
 
 def _winners(model: OnnxClassifier, squares_BHWC: Any) -> list[tuple[str, float]]:

@@ -69,9 +69,11 @@ def fit(
     pl.seed_everything(job.train.seed, verbose=False)
     output = Path(job.output)
     learner = Learner(_model(job, say), job)
-    best = _best_checkpoint(output / _CHECKPOINTS, job.train.monitor)
+    best = _checkpoint(output / _CHECKPOINTS, "best", job.train.monitor)
+    latest = _checkpoint(output / _CHECKPOINTS, "last", None)
     reporter = _Reporter(output / HISTORY, job.epochs, on_epoch, on_step)
-    trainer = _trainer(job, [best, reporter, *_early_stopping(job)])
+    # The last one saves last, for it keeps what the others know.
+    trainer = _trainer(job, [reporter, *_early_stopping(job), best, latest])
     last = output / _CHECKPOINTS / _LAST
     if last.exists():
         say(f"going on from the last finished epoch in {job.step}")
@@ -144,14 +146,14 @@ def _trainer(job: TrainingJob, callbacks: list[Callback]) -> pl.Trainer:
     )
 
 
-def _best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+def _checkpoint(folder: Path, name: str, monitor: str | None) -> ModelCheckpoint:
+    """Keeps the epoch with the best score, or simply the newest one: Lightning's own `last` skips what isn't better."""
     callback = ModelCheckpoint(
         dirpath=folder,
-        filename="best",
-        monitor=f"val_{monitor}",
-        mode=_mode(monitor),
+        filename=name,
+        monitor=f"val_{monitor}" if monitor else None,
+        mode=_mode(monitor) if monitor else "min",
         save_top_k=1,
-        save_last=True,
         enable_version_counter=False,
     )
     callback.FILE_EXTENSION = ".safetensors"
@@ -162,7 +164,14 @@ def _early_stopping(job: TrainingJob) -> list[Callback]:
     if not job.train.patience:
         return []
     monitor = job.train.monitor
-    return [EarlyStopping(monitor=f"val_{monitor}", mode=_mode(monitor), patience=job.train.patience)]
+    return [_Patience(monitor=f"val_{monitor}", mode=_mode(monitor), patience=job.train.patience)]
+
+
+class _Patience(EarlyStopping):
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that had stopped when it was cut off is not gone on with."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
 
 
 def _mode(monitor: str) -> str:
@@ -191,11 +200,10 @@ class _Reporter(Callback):
         self._file, self._epochs = file, epochs
         self._on_epoch, self._on_step = on_epoch, on_step
         self._started, self._images = 0.0, 0
-        self.history: list[EpochReport] = []
+        # Read here, for Lightning calls no hook where all epochs are done.
+        self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self._file.exists():
-            self.history = [EpochReport(**report) for report in read_json(self._file)]
         # An epoch whose checkpoint was never finished is trained again, and so reported again.
         self.history = self.history[: trainer.current_epoch]
 

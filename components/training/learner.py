@@ -45,12 +45,10 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         images_BHWC, target_B = batch
+        # Dropout draws by seed and step alone, so that a resumed run goes on as an unbroken one would.
+        torch.manual_seed((self.job.train.seed << 32) + self.global_step)
         loss = self._loss(self.model(images_BHWC), target_B)
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"loss is {loss.item()} in epoch {self.current_epoch + 1}; "
-                f"lower {self.job.step}.learning_rate (now {self.job.learning_rate:g})"
-            )
+        self._refuse_divergence("loss", loss)
         self.train_loss.update(loss.detach(), weight=len(target_B))
         return loss
 
@@ -61,7 +59,10 @@ class Learner(pl.LightningModule):
         self.val_scores.update(logits_BK, target_B)
 
     def on_validation_epoch_end(self) -> None:
-        self.log("val_loss", self.val_loss.compute())
+        val_loss = self.val_loss.compute()
+        # The training loss doesn't see what the last step did.
+        self._refuse_divergence("validation loss", val_loss)
+        self.log("val_loss", val_loss)
         self.log_dict(self.val_scores.compute())
         self.val_loss.reset()
         self.val_scores.reset()
@@ -83,6 +84,13 @@ class Learner(pl.LightningModule):
         warmup = round(steps * min(1.0, settings.warmup_epochs / self.job.epochs))
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps, warmup))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _refuse_divergence(self, name: str, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"{name} is {loss.item()} in epoch {self.current_epoch + 1}; "
+                f"lower {self.job.step}.learning_rate (now {self.job.learning_rate:g})"
+            )
 
     def _loss(self, output: Any, target_B: Tensor) -> Tensor:
         main, *auxiliary = output if isinstance(output, tuple) else (output,)

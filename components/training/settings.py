@@ -34,7 +34,7 @@ class TrainSettings(Settings):
     """Epochs without a better score before training stops; 0 never stops early."""
     loader_workers: int = Field(ge=0)
     """Processes that augment; 0 does it in the training process, which suits small images."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**32)
 
 
 class FinetuneSettings(Settings):

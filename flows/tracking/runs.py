@@ -5,6 +5,7 @@ stands on a run already is not worked again.
 """
 
 import math
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import DarkroomError
-from components.files import whole_folder
+from components.files import whole_folder, write_text
 from flows.project import Project
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
 
@@ -61,7 +62,8 @@ def begin(tracking: Tracking, step: str, fingerprint: str, *, name: str, tags: M
 
 
 def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str) -> None:
-    """The last word of a step: from now on it counts as done."""
+    """The last word of a step: from now on it counts as done, and what lies here is what the run keeps."""
+    write_text(_local_mark(tracking, run_id, step), fingerprint)
     tracking.client.set_tag(run_id, f"{_DONE}.{step}", fingerprint)
     tracking.client.set_terminated(run_id, "FINISHED")
 
@@ -111,21 +113,39 @@ def store(tracking: Tracking, run_id: str, source: Path, place: str | None = Non
         tracking.client.log_artifact(run_id, str(source), place)
 
 
-def fetch(tracking: Tracking, run_id: str, place: str) -> Path:
-    """A local copy of something that a run keeps; fetched once."""
+def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
+    """A local copy of something that `step` left with the run; fetched again when the step was done anew elsewhere."""
     from mlflow.exceptions import MlflowException
 
-    local = tracking.work / "runs" / run_id / place
-    if local.exists():
+    local = folder_of(tracking, run_id) / place
+    mark = _local_mark(tracking, run_id, step)
+    done = tags_of(tracking, run_id).get(f"{_DONE}.{step}", "")
+    if local.exists() and mark.exists() and mark.read_text(encoding="utf-8") == done:
         return local
     try:
         with whole_folder(tracking.work / "fetched" / f"{run_id}-{place.replace('/', '-')}") as draft:
             found = Path(tracking.client.download_artifacts(run_id, place, str(draft)))
             local.parent.mkdir(parents=True, exist_ok=True)
+            if local.is_dir():
+                shutil.rmtree(local)
             found.rename(local)
+        write_text(mark, done)
     except (MlflowException, OSError) as problem:
         raise DarkroomError(f"run {run_id} keeps no {place} that can be fetched: {problem}") from None
     return local
+
+
+def new_folder(tracking: Tracking, run_id: str, place: str) -> Path:
+    """An empty folder for what a step makes for the run: nothing of an attempt that was cut off stays in it."""
+    folder = folder_of(tracking, run_id) / place
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def folder_of(tracking: Tracking, run_id: str) -> Path:
+    """Where this machine keeps what it made for the run, or fetched of it."""
+    return tracking.work / "runs" / run_id
 
 
 def latest_done(tracking: Tracking, step: str) -> str | None:
@@ -143,6 +163,10 @@ def run_page(project: Project, tracking: Tracking, run_id: str) -> str:
     if uri.startswith("http"):
         return f"{uri.rstrip('/')}/#/experiments/{tracking.experiment_id}/runs/{run_id}"
     return f"run {run_id} in experiment {tracking.experiment} (see it with `darkroom ui`)"
+
+
+def _local_mark(tracking: Tracking, run_id: str, step: str) -> Path:
+    return folder_of(tracking, run_id) / f"{step}.mark"
 
 
 def _find(tracking: Tracking, condition: str) -> str | None:

@@ -1,0 +1,87 @@
+"""Pictures for the page: files as they are, and a model's worst mistakes cut from the raw images.
+
+Letters: N images, K classes.
+"""
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.data.decoding import decode
+from components.data.raw import RawImages
+from components.errors import DataError
+from components.evaluation.predictions import Predictions
+from components.reporting.page import Picture, embedded
+
+_SIDE_PX = 192
+_SMALL_PX = 64
+"""Up to this side an image is kept as it is: losslessly, and shown as squares."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image's bytes lie in the raw data."""
+
+    shard: str
+    offset: int
+    size_bytes: int
+
+
+def picture_of_file(file: Path, *, alt: str, caption: str) -> Picture:
+    return Picture(embedded(file.read_bytes(), "png"), alt, caption)
+
+
+def mistake_pictures(
+    predictions: Predictions, places: Mapping[str, Place], raw: Path, *, most: int, max_megapixels: float
+) -> list[Picture]:
+    """The most confident mistakes, the worst first; `places` is by SHA-256.
+
+    None at all where the raw data at hand doesn't hold the very images that were judged.
+    """
+    pictures = []
+    try:
+        with RawImages(raw) as store:
+            for number in _worst(predictions, most):
+                place, sha256 = places[predictions.sha256_N[number]], predictions.sha256_N[number]
+                content = store.read(place.shard, place.offset, place.size_bytes)
+                if hashlib.sha256(content).hexdigest() != sha256:
+                    return []
+                pictures.append(_picture(predictions, number, content, max_megapixels))
+    except (OSError, KeyError, DataError):
+        return []
+    return pictures
+
+
+def _worst(predictions: Predictions, most: int) -> list[int]:
+    wrong = np.flatnonzero(~predictions.correct_N)
+    confidence = predictions.probabilities_NK.max(axis=1)
+    return [int(number) for number in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]]
+
+
+def _picture(predictions: Predictions, number: int, content: bytes, max_megapixels: float) -> Picture:
+    image = Image.fromarray(decode(content, max_megapixels=max_megapixels).pixels_HWC)
+    true = predictions.classes[predictions.target_N[number]]
+    guess = predictions.classes[predictions.predicted_N[number]]
+    sure = predictions.probabilities_NK[number].max()
+    small = max(image.size) <= _SMALL_PX
+    return Picture(
+        source=_encoded(image, small=small),
+        alt=f"test image of class {true}, taken for {guess}: {predictions.path_N[number]}",
+        caption=f"{true}, taken for {guess} at {sure:.1%}",
+        small=small,
+    )
+
+
+def _encoded(image: Image.Image, *, small: bool) -> str:
+    stream = io.BytesIO()
+    if small:
+        image.save(stream, "PNG")
+        return embedded(stream.getvalue(), "png")
+    image.thumbnail((_SIDE_PX, _SIDE_PX))
+    image.save(stream, "JPEG", quality=85)
+    return embedded(stream.getvalue(), "jpeg")

@@ -1,0 +1,366 @@
+"""Sections of the report from the records that a run keeps.
+
+The records may be of an older release: whatever one of them lacks becomes None, which the page writes as `unknown`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from components.data.parts import PARTS
+from components.reporting.curves import Chart, Line, draw_chart
+from components.reporting.page import (
+    ClassCounts,
+    ClassLine,
+    ComparisonLine,
+    Confusion,
+    DataSection,
+    DecisionLine,
+    EpochLine,
+    EvaluationSection,
+    Fact,
+    FormatLine,
+    FormatSection,
+    GateSection,
+    LeakLine,
+    LeakProof,
+    LineageSection,
+    MixUp,
+    Picture,
+    Quarantined,
+    RuleLine,
+    TrainingSection,
+)
+
+Record = Mapping[str, Any]
+
+_SHOWN_QUARANTINED, _SHOWN_LEAKS, _SHOWN_MIX_UPS = 50, 20, 10
+TABLE_CLASSES = 20
+"""Up to so many classes the confusion matrix is a table; above, the picture of it."""
+_SCORES = (
+    ("Accuracy", "accuracy"),
+    ("Macro precision", "macro_precision"),
+    ("Macro recall", "macro_recall"),
+    ("Macro F1", "macro_f1"),
+    ("Macro ROC AUC", "macro_roc_auc"),
+    ("Log loss (nats)", "log_loss"),
+)
+_CHANGES = "+changes"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The epochs of one step: training, then fine-tuning."""
+
+    step: str
+    epochs: Sequence[Record]
+    best_epoch: int | None
+
+
+def gate_section(verdict: Record, comparison: Record | None, decisions: Sequence[DecisionLine]) -> GateSection:
+    """From a version's verdict; `comparison` is that of gate_vN.json."""
+    rules = [
+        RuleLine(str(rule.get("rule")), _text(rule, "value"), _text(rule, "limit"), _flag(rule, "passed"))
+        for rule in verdict.get("rules", [])
+    ]
+    if comparison is None:
+        return GateSection(rules, decisions)
+    both = {side: comparison.get(side) or {} for side in ("challenger", "champion")}
+    lines = [
+        ComparisonLine(name, *(_number(both[side], key) for side in ("challenger", "champion")))
+        for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
+    ]
+    paired = comparison.get("paired") or {}
+    return GateSection(rules, decisions, _text(comparison, "version"), _whole(paired, "images"), lines)
+
+
+def class_counts(labels_and_parts: Iterable[tuple[str, str]]) -> list[ClassCounts]:
+    """A line a class, in order of the labels."""
+    counts = Counter(labels_and_parts)
+    labels = sorted({label for label, _ in counts})
+    return [ClassCounts(label, [counts[label, part] for part in PARTS]) for label in labels]
+
+
+def data_section(
+    *,
+    counts: Sequence[ClassCounts],
+    validation: Record | None,
+    leakage: Record | None,
+    split_digest: str | None,
+    augment: Record,
+    preview: Picture | None,
+) -> DataSection:
+    quarantined = (validation or {}).get("quarantined") or []
+    return DataSection(
+        parts=PARTS if counts else (),
+        counts=counts,
+        rules=[_validation_rule(rule) for rule in (validation or {}).get("results", [])],
+        quarantined=[Quarantined(str(one["path"]), str(one["reason"])) for one in quarantined[:_SHOWN_QUARANTINED]],
+        num_quarantined=_whole(validation, "num_quarantined") if validation else None,
+        leak=_leak_proof(leakage, split_digest) if leakage else None,
+        preview=preview,
+        augmentation=_augmentation(augment),
+    )
+
+
+def training_section(phases: Sequence[Phase], *, params: Record, classes: int | None) -> TrainingSection:
+    """`phases` in the order in which they happened."""
+    lines: list[EpochLine] = []
+    points: list[tuple[int, Record]] = []
+    marks: list[int] = []
+    for phase in phases:
+        marks.append(len(points) + 1)
+        for entry in phase.epochs:
+            points.append((len(points) + 1, entry))
+            lines.append(_epoch(phase, entry))
+    mark = (float(marks[1]), "fine-tuning") if len(marks) > 1 and points else None
+    return TrainingSection(_training_facts(phases, params, classes), _charts(points, mark), lines)
+
+
+def evaluation_section(
+    scores: Record,
+    *,
+    top_k: int | None,
+    confusion_picture: Picture | None,
+    errors: Sequence[Picture],
+    errors_sheet: Picture | None,
+) -> EvaluationSection:
+    labels = [str(one.get("label")) for one in scores.get("classes", [])]
+    matrix = scores.get("confusion")
+    confusion = Confusion(labels, matrix) if matrix and len(matrix) == len(labels) else None
+    facts = [Fact(name, score_of(scores, key)) for name, key in _SCORES]
+    facts.insert(4, Fact(f"Top-{top_k or 'k'} accuracy", score_of(scores, "top_k_accuracy")))
+    return EvaluationSection(
+        facts=[*facts, Fact("Test images", _count(scores, "images"))],
+        classes=[_class_line(one) for one in scores.get("classes", [])],
+        confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
+        confusion_picture=confusion_picture,
+        mix_ups=_mix_ups(confusion) if confusion else [],
+        num_errors=_errors(confusion) if confusion else None,
+        errors=errors,
+        errors_sheet=errors_sheet,
+    )
+
+
+def format_section(export: Record) -> FormatSection:
+    chosen, formats = export.get("served"), export.get("formats", {})
+    lines = [_format_line(name, formats[name], name == chosen) for name in sorted(formats)]
+    parity = export.get("parity") or {}
+    difference, images = _number(parity, "max_logit_difference"), _whole(parity, "images")
+    told = (
+        f"Parity: between torch and the fp32 file the largest difference of a logit is {difference:.2g}, "
+        f"over {images} real image files, of which {_percent(parity, 'agreement')} get the same label."
+        if difference is not None
+        else ""
+    )
+    return FormatSection(lines, [str(reason) for reason in export.get("reasons", [])], told)
+
+
+def lineage_section(
+    record: Record,
+    *,
+    run_id: str,
+    trained_from: str | None,
+    version: str | None,
+    sha256: str | None,
+    served: str | None,
+) -> LineageSection:
+    git = _text(record, "git")
+    changed = git is not None and git.endswith(_CHANGES)
+    machine = record.get("machine") or {}
+    facts = [
+        Fact(
+            "Git revision",
+            git.removesuffix(_CHANGES) if git else None,
+            "with changes that were not committed" if changed else "",
+        ),
+        Fact("Data version", _text(record, "data_version")),
+        Fact("Split digest", _text(record, "split_digest")),
+        Fact("MLflow run", run_id, f"trained on from run {trained_from}" if trained_from else ""),
+        Fact("Registered version", version or "not registered yet"),
+        Fact("SHA-256 of the served file", sha256, f"the {served} ONNX file" if served else ""),
+        Fact("Processor", _text(machine, "processor")),
+        Fact("System", _text(machine, "system")),
+        Fact("Python", _text(record, "python")),
+    ]
+    packages = [Fact(name, str(number)) for name, number in sorted((record.get("packages") or {}).items())]
+    sections = {name: list(_flat(values)) for name, values in (record.get("params") or {}).items()}
+    return LineageSection(facts, packages, sections)
+
+
+def score_of(record: Record, key: str) -> str | None:
+    value = _number(record, key)
+    if value is None:
+        return None
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
+
+
+def _validation_rule(rule: Record) -> RuleLine:
+    return RuleLine(
+        rule=str(rule.get("rule")).replace("_", " "),
+        value=_text(rule, "value"),
+        limit=_text(rule, "limit"),
+        passed=_flag(rule, "passed"),
+        warns=rule.get("level") == "warn",
+        examples=[str(example) for example in rule.get("examples", [])],
+    )
+
+
+def _leak_proof(proof: Record, split_digest: str | None) -> LeakProof:
+    found, across = proof.get("pairs", {}), proof.get("pairs_across_parts", {})
+    names = {"exact": "equal bytes", "near": "nearly equal pictures", "group": "the same group"}
+    lines = [LeakLine(names.get(kind, kind), _whole(found, kind), _whole(across, kind)) for kind in across]
+    leaking = [
+        (names.get(kind, kind), str(left), str(right))
+        for kind, pairs in (proof.get("leaking") or {}).items()
+        for left, right in pairs
+    ]
+    moved = proof.get("moved_from_given_part")
+    digest = proof.get("digest")
+    return LeakProof(
+        lines=lines,
+        leaking=leaking[:_SHOWN_LEAKS],
+        moved=len(moved) if isinstance(moved, list) else None,
+        same_split=digest == split_digest if digest and split_digest else None,
+    )
+
+
+def _augmentation(augment: Record) -> str:
+    policy, copies = augment.get("policy"), augment.get("copies")
+    if policy is None:
+        return ""
+    if policy == "none":
+        return "No augmentation: the training part was used as it came."
+    many = {0: "no augmented copies", 1: "one augmented copy"}.get(copies, f"{copies} augmented copies")  # type: ignore[arg-type]
+    return f"Policy {policy}, mirror images {augment.get('flips')}, {many} of each training image on disk."
+
+
+def _epoch(phase: Phase, entry: Record) -> EpochLine:
+    epoch = _whole(entry, "epoch") or 0
+    return EpochLine(
+        step=phase.step,
+        epoch=epoch,
+        train_loss=_number(entry, "train_loss"),
+        val_loss=_number(entry, "val_loss"),
+        val_accuracy=_number(entry, "val_accuracy"),
+        val_macro_f1=_number(entry, "val_macro_f1"),
+        seconds=_number(entry, "seconds"),
+        kept=None if phase.best_epoch is None else epoch == phase.best_epoch,
+    )
+
+
+def _charts(points: Sequence[tuple[int, Record]], mark: tuple[float, str] | None) -> list[Chart]:
+    wanted = (
+        ("Loss (nats)", math.inf, (("training", "train_loss"), ("validation", "val_loss"))),
+        ("Scores on validation", 1.0, (("accuracy", "val_accuracy"), ("macro F1", "val_macro_f1"))),
+    )
+    charts = (
+        draw_chart(title, [Line(name, list(_points(points, key))) for name, key in lines], ceiling=ceiling, mark=mark)
+        for title, ceiling, lines in wanted
+    )
+    return [chart for chart in charts if chart is not None]
+
+
+def _points(points: Sequence[tuple[int, Record]], key: str) -> Iterable[tuple[float, float]]:
+    for place, entry in points:
+        value = _number(entry, key)
+        if value is not None:
+            yield float(place), value
+
+
+def _training_facts(phases: Sequence[Phase], params: Record, classes: int | None) -> list[Fact]:
+    model, train = params.get("model") or {}, params.get("train") or {}
+    size = (params.get("preprocess") or {}).get("image_size_px")
+    weights = model.get("weights", "unknown")
+    facts = [
+        Fact("Architecture", _text(model, "architecture")),
+        Fact("Weights at the start", "none, from scratch" if weights is None else str(weights)),
+        Fact("Image size", f"{size} × {size} px" if size else None),
+        Fact("Classes", None if classes is None else f"{classes:,}"),
+        Fact(
+            "Optimizer", _text(train, "optimizer"), f"batches of {train['batch_size']}" if "batch_size" in train else ""
+        ),
+    ]
+    for phase in phases:
+        seconds = [_number(entry, "seconds") for entry in phase.epochs]
+        total = sum(one for one in seconds if one is not None)
+        spent = f", {total:.1f} s in epochs" if phase.epochs and None not in seconds else ""
+        best = f"best on validation: epoch {phase.best_epoch}" if phase.best_epoch is not None else ""
+        done = f"{len(phase.epochs)} {'epoch' if len(phase.epochs) == 1 else 'epochs'}{spent}" if phase.epochs else None
+        facts.append(Fact(phase.step.capitalize(), done, best))
+    return facts
+
+
+def _class_line(one: Record) -> ClassLine:
+    scores = {key: _number(one, key) for key in ("precision", "recall", "f1", "roc_auc")}
+    return ClassLine(label=str(one.get("label")), images=_whole(one, "images"), **scores)
+
+
+def _mix_ups(confusion: Confusion) -> list[MixUp]:
+    found = [
+        MixUp(confusion.labels[row], confusion.labels[column], number, confusion.share(row, column))
+        for row, line in enumerate(confusion.counts)
+        for column, number in enumerate(line)
+        if row != column and number
+    ]
+    return sorted(found, key=lambda one: (-one.images, -one.share))[:_SHOWN_MIX_UPS]
+
+
+def _errors(confusion: Confusion) -> int:
+    right = sum(line[row] for row, line in enumerate(confusion.counts))
+    return sum(sum(line) for line in confusion.counts) - right
+
+
+def _format_line(name: str, measured: Record, chosen: bool) -> FormatLine:
+    latency, test = measured.get("latency") or {}, measured.get("test") or {}
+    return FormatLine(
+        name=name,
+        chosen=chosen,
+        size_bytes=_whole(measured, "bytes"),
+        accuracy=_number(test, "accuracy"),
+        macro_f1=_number(test, "macro_f1"),
+        p50_ms=_number(latency, "p50_ms"),
+        p95_ms=_number(latency, "p95_ms"),
+        p99_ms=_number(latency, "p99_ms"),
+        sha256=_text(measured, "sha256"),
+    )
+
+
+def _flat(values: Any, prefix: str = "") -> Iterable[Fact]:
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield Fact(prefix, "null" if values is None else str(values))
+
+
+def _text(record: Record, key: str) -> str | None:
+    value = record.get(key)
+    return None if value is None else str(value)
+
+
+def _number(record: Record, key: str) -> float | None:
+    value = record.get(key)
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _whole(record: Record | None, key: str) -> int | None:
+    value = _number(record or {}, key)
+    return int(value) if value is not None and math.isfinite(value) else None
+
+
+def _flag(record: Record, key: str) -> bool | None:
+    value = record.get(key)
+    return value if isinstance(value, bool) else None
+
+
+def _count(record: Record, key: str) -> str | None:
+    value = _whole(record, key)
+    return None if value is None else f"{value:,}"
+
+
+def _percent(record: Record, key: str) -> str:
+    value = _number(record, key)
+    return "an unknown share" if value is None else f"{100 * value:.1f}%"

@@ -1,0 +1,321 @@
+"""One self-contained HTML page on the newest model, from what its run keeps and the registry says."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version as release
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import DarkroomError, SettingsError
+from components.files import read_json, write_text
+from components.promotion.ledger import Entry
+from components.reporting.page import (
+    DataSection,
+    DecisionLine,
+    EvaluationSection,
+    GateSection,
+    Headline,
+    PageContents,
+    Picture,
+    Verdict,
+    render_page,
+)
+from components.reporting.records import (
+    Phase,
+    class_counts,
+    data_section,
+    evaluation_section,
+    format_section,
+    gate_section,
+    lineage_section,
+    training_section,
+)
+from flows.models import Judgement, holder, judgement, ledger, model_name, tracking_at_hand
+from flows.project import Project, open_project
+from flows.repro import data_paths
+from flows.tracking import registry, runs
+
+if TYPE_CHECKING:
+    from components.reporting.pictures import Place
+
+_STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
+_STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "gate": "promote"}
+_VERDICTS: dict[str, Verdict] = {"promoted": "promoted", "not promoted": "refused", "not judged": "unjudged"}
+_WORST_ERRORS, _MAX_MEGAPIXELS = 24, 100.0
+
+
+@dataclass
+class Kept:
+    """What a run keeps; a thing that can't be had is noted, and the page says so instead of failing."""
+
+    tracking: runs.Tracking
+    run_id: str
+    made_by: str
+    """The step that made the model: train or finetune."""
+    problems: list[str] = field(default_factory=list)
+
+    def path(self, place: str, name: str = "") -> Path | None:
+        try:
+            step = _STEP_OF_PLACE.get(place.partition("/")[0], self.made_by)
+            found = runs.fetch(self.tracking, self.run_id, place, step=step) / name
+        except DarkroomError as problem:
+            self.problems.append(str(problem))
+            return None
+        if not found.exists():
+            self.problems.append(f"run {self.run_id} keeps no {place}/{name}")
+            return None
+        return found
+
+    def record(self, place: str, name: str = "") -> Any:
+        path = self.path(place, name)
+        try:
+            return read_json(path) if path is not None else None
+        except ValueError as problem:
+            self.problems.append(f"{place}/{name} of run {self.run_id} can't be read: {problem}")
+            return None
+
+    def picture(self, place: str, name: str, *, alt: str, caption: str) -> Picture | None:
+        from components.reporting.pictures import picture_of_file
+
+        path = self.path(place, name)
+        return picture_of_file(path, alt=alt, caption=caption) if path is not None else None
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where the model stands in the registry."""
+
+    version: registry.Version | None
+    """The one that holds the file which would be served."""
+    earlier: str | None
+    """A version that holds another file of the same run."""
+    champion: str | None
+    judgement: Judgement | None
+    decisions: list[Entry]
+
+
+def write_report(out: Path) -> Path:
+    """Writes the page on the newest evaluated model; SettingsError where there is none or `out` can't be written."""
+    if out.is_dir():
+        raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
+    project = open_project()
+    name = model_name(project)
+    tracking = tracking_at_hand(project, name)
+    run_id = runs.latest_done(tracking, "evaluate") if tracking is not None else None
+    if tracking is None or run_id is None:
+        raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
+    page = render_page(collect(project, tracking, run_id, name))
+    try:
+        write_text(out, page)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise SettingsError(f"{out} can't be written ({reason}); give --out a file such as report.html") from None
+    return out
+
+
+def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -> PageContents:
+    """Everything that is known of the model of this run."""
+    tags = runs.tags_of(tracking, run_id)
+    kept = Kept(tracking, run_id, tags.get("darkroom.step", "train"))
+    export = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
+    scores = kept.record("evaluate", "scores.json")
+    lineage = kept.record("lineage", "lineage.json") or {}
+    params = lineage.get("params") or {}
+    registration = _registration(kept, name, export)
+    version = registration.version
+    num_classes = len(scores.get("classes", [])) if scores else None
+    return PageContents(
+        headline=_headline(name, registration, export, scores),
+        written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
+        gate=_gate(kept, registration),
+        data=_data(kept, lineage),
+        training=training_section(_phases(kept, tags), params=params, classes=num_classes),
+        evaluation=_evaluation(project, kept, scores, params) if scores else None,
+        formats=format_section(export) if export else None,
+        lineage=lineage_section(
+            lineage,
+            run_id=run_id,
+            trained_from=tags.get("darkroom.trained_from"),
+            version=version.number if version else None,
+            sha256=version.sha256 if version else _chosen(export).get("sha256"),
+            served=(version.tags.get("served") if version else None) or (export or {}).get("served"),
+        ),
+        missing=_missing(registration, exported=export is not None),
+        problems=kept.problems,
+    )
+
+
+def _registration(kept: Kept, name: str, export: dict[str, Any] | None) -> Registration:
+    versions = registry.versions(kept.tracking, name)
+    own = [version for version in versions if version.run_id == kept.run_id]
+    sha256 = _chosen(export).get("sha256")
+    version = next((one for one in own if sha256 in (None, one.sha256)), None)
+    entries, problem = ledger(kept.tracking, name)
+    kept.problems += [problem] if problem else []
+    return Registration(
+        version=version,
+        earlier=own[0].number if own and version is None else None,
+        champion=holder(versions, registry.CHAMPION),
+        judgement=judgement(version) if version is not None else None,
+        decisions=[entry for entry in entries if version is not None and entry.version == version.number],
+    )
+
+
+def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
+    """The measurements of the file that would be served."""
+    found: dict[str, Any] = (export or {}).get("formats", {}).get((export or {}).get("served"), {})
+    return found
+
+
+def _headline(name: str, found: Registration, export: dict[str, Any] | None, scores: dict[str, Any] | None) -> Headline:
+    chosen = _chosen(export)
+    numbers = (chosen.get("test") or {}) if export else (scores or {})
+    return Headline(
+        name=name,
+        version=found.version.number if found.version else None,
+        verdict=_VERDICTS[found.judgement.verdict] if found.judgement else "unregistered",
+        standing=_standing(found),
+        reasons=found.judgement.reasons if found.judgement else [],
+        aliases=found.version.aliases if found.version else [],
+        served=(export or {}).get("served") or "not exported yet",
+        scored=f"the {export.get('served')} file" if export else "the torch model",
+        accuracy=numbers.get("accuracy"),
+        macro_f1=numbers.get("macro_f1"),
+        test_images=(scores or {}).get("images"),
+        size_bytes=chosen.get("bytes"),
+        latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
+    )
+
+
+def _standing(found: Registration) -> str:
+    if found.version is not None and registry.CHAMPION in found.version.aliases:
+        return "It serves now, as @champion."
+    serving = f"Version {found.champion} is @champion" if found.champion else "No version is @champion"
+    if found.judgement is not None and found.judgement.verdict == "promoted":
+        return f"It no longer serves. {serving} now."
+    return f"{serving}."
+
+
+def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
+    """A sentence for each part that isn't there."""
+    if found.version is not None:
+        gate = "The gate hasn't judged this version yet; `darkroom promote` lets it."
+    elif found.earlier is not None:
+        gate = (
+            f"The file that would be served isn't registered yet (version {found.earlier} holds another file of this "
+            "run), so the gate hasn't judged it; `darkroom register` registers it."
+        )
+    else:
+        gate = "This model isn't registered yet, so the gate hasn't judged it; `darkroom register` registers it."
+    formats = "could not be read." if exported else "isn't exported yet; `darkroom quantize` exports and measures it."
+    return {
+        "gate": gate,
+        "formats": f"This model {formats}",
+        "evaluation": "The scores of this model could not be read.",
+    }
+
+
+def _gate(kept: Kept, found: Registration) -> GateSection | None:
+    if found.version is None or found.judgement is None or found.judgement.verdict == "not judged":
+        return None
+    record = kept.record(f"gate/gate_v{found.version.number}.json") or {}
+    # The registry has the last word: numbers of an earlier judgement would contradict it.
+    current = record.get("rules") == found.judgement.record.get("rules")
+    decisions = [
+        DecisionLine(entry.number, _moment(entry.when), entry.who, entry.action, entry.reasons)
+        for entry in found.decisions
+    ]
+    return gate_section(found.judgement.record, record.get("comparison") if current else None, decisions)
+
+
+def _moment(when: str) -> str:
+    return when.replace("T", " ").replace("+00:00", " UTC")
+
+
+def _data(kept: Kept, lineage: dict[str, Any]) -> DataSection:
+    split = kept.path("lineage", "split.parquet")
+    return data_section(
+        counts=class_counts(_labels_and_parts(split)) if split is not None else [],
+        validation=kept.record("lineage", "validation.json"),
+        leakage=kept.record("lineage", "leakage.json"),
+        split_digest=lineage.get("split_digest"),
+        augment=(lineage.get("params") or {}).get("augment") or {},
+        preview=kept.picture(
+            "figures",
+            "preview.png",
+            alt="A sheet of training images, each in a row with its augmented copies",
+            caption="A row an image: first as it came, then augmented copies as training sees them.",
+        ),
+    )
+
+
+def _labels_and_parts(split: Path) -> list[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(split, columns=["label", "part"])
+    return list(zip(table["label"].to_pylist(), table["part"].to_pylist(), strict=True))
+
+
+def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
+    parent = tags.get("darkroom.trained_from")
+    return [_phase(Kept(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
+
+
+def _phase(kept: Kept) -> Phase:
+    step = _STEP_NAMES.get(kept.made_by, kept.made_by)
+    best = runs.metric_history(kept.tracking, kept.run_id, "best_epoch")
+    return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None)
+
+
+def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: dict[str, Any]) -> EvaluationSection:
+    from components.reporting.records import TABLE_CLASSES
+
+    many = len(scores.get("classes", [])) > TABLE_CLASSES
+    errors = _mistakes(project, kept, params)
+    return evaluation_section(
+        scores,
+        top_k=(params.get("evaluate") or {}).get("top_k"),
+        confusion_picture=kept.picture(
+            "evaluate",
+            "confusion.png",
+            alt="Confusion matrix: a dark diagonal where the model is right",
+            caption="Rows: the true class; columns: what the model said.",
+        )
+        if many
+        else None,
+        errors=errors,
+        errors_sheet=None
+        if errors
+        else kept.picture(
+            "evaluate",
+            "errors.png",
+            alt="The test images that the model got most surely wrong, each with its true and its predicted class",
+            caption="Each with its true class, and below what the model said and how sure it was.",
+        ),
+    )
+
+
+def _mistakes(project: Project, kept: Kept, params: dict[str, Any]) -> list[Picture]:
+    """One picture a mistake, where the raw data at hand still holds the images."""
+    from components.evaluation.predictions import read_predictions
+    from components.reporting.pictures import mistake_pictures
+
+    predictions, split = kept.path("evaluate", "predictions.parquet"), kept.path("lineage", "split.parquet")
+    if predictions is None or split is None:
+        return []
+    return mistake_pictures(
+        read_predictions(predictions),
+        _places(split),
+        data_paths(project).raw,
+        most=(params.get("evaluate") or {}).get("worst_errors", _WORST_ERRORS),
+        max_megapixels=(params.get("preprocess") or {}).get("max_megapixels", _MAX_MEGAPIXELS),
+    )
+
+
+def _places(split: Path) -> "dict[str, Place]":
+    import pyarrow.parquet as pq
+
+    from components.reporting.pictures import Place
+
+    table = pq.read_table(split, columns=["sha256", "shard", "offset", "size_bytes"])
+    return {row.pop("sha256"): Place(**row) for row in table.to_pylist()}

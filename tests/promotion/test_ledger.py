@@ -1,0 +1,100 @@
+"""The ledger of every decision: what was written stays, and shows when it was changed."""
+
+import json
+from dataclasses import asdict, replace
+from typing import Literal
+
+import pytest
+
+from components.errors import DarkroomError
+from components.promotion.ledger import Entry, champions, check_chain, next_entry
+
+Action = Literal["promoted", "refused", "rolled back"]
+
+
+def ledger(*decisions: tuple[Action, str]) -> list[Entry]:
+    entries: list[Entry] = []
+    for action, version in decisions:
+        entries.append(
+            next_entry(
+                entries,
+                action=action,
+                version=version,
+                champion=version,
+                when="2026-01-02T03:04:05+00:00",
+                who="somebody@somewhere",
+                reasons=[f"{action} {version}"],
+                record={"accuracy": 0.98, "rules": ["a", "b"]},
+            )
+        )
+    return entries
+
+
+LONG = ledger(("promoted", "1"), ("refused", "2"), ("promoted", "3"), ("rolled back", "1"))
+
+
+def test_entries_are_numbered_and_each_is_sealed_with_the_one_before() -> None:
+    assert [entry.number for entry in LONG] == [1, 2, 3, 4]
+    assert LONG[0].previous_seal == "0" * 64
+    assert [entry.previous_seal for entry in LONG[1:]] == [entry.seal for entry in LONG[:-1]]
+    assert len({entry.seal for entry in LONG}) == 4
+    check_chain(LONG)
+    check_chain([])
+
+
+def test_the_chain_holds_after_a_round_trip_through_json() -> None:
+    check_chain([Entry(**json.loads(json.dumps(asdict(entry)))) for entry in LONG])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"action": "promoted"},
+        {"version": "9"},
+        {"champion": None},
+        {"when": "2026-01-02T03:04:06+00:00"},
+        {"who": "nobody"},
+        {"reasons": []},
+        {"record": {"accuracy": 0.99, "rules": ["a", "b"]}},
+        {"number": 7},
+        {"seal": "f" * 64},
+        {"previous_seal": "f" * 64},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_changed_entry_is_found(change: dict[str, object]) -> None:
+    changed = [LONG[0], replace(LONG[1], **change), *LONG[2:]]  # type: ignore[arg-type]
+    with pytest.raises(DarkroomError, match="the ledger was changed at entry 2"):
+        check_chain(changed)
+
+
+def test_a_removed_a_doubled_and_a_moved_entry_are_found() -> None:
+    for changed in (LONG[1:], [LONG[0], *LONG[2:]], [LONG[0], LONG[0], *LONG[1:]], [LONG[1], LONG[0]]):
+        with pytest.raises(DarkroomError, match="the ledger was changed at entry"):
+            check_chain(changed)
+
+
+def test_an_entry_that_is_sealed_anew_breaks_the_next_one() -> None:
+    other = ledger(("promoted", "1"), ("promoted", "2"))[1]
+    with pytest.raises(DarkroomError, match="at entry 3"):
+        check_chain([LONG[0], other, *LONG[2:]])
+
+
+@pytest.mark.parametrize(
+    ("decisions", "line"),
+    [
+        ([], []),
+        ([("refused", "1")], []),
+        ([("promoted", "1")], ["1"]),
+        ([("promoted", "1"), ("refused", "2")], ["1"]),
+        ([("promoted", "1"), ("promoted", "2")], ["1", "2"]),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], ["1"]),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1"), ("promoted", "3")], ["1", "3"]),
+        ([("promoted", "1"), ("promoted", "2"), ("promoted", "1")], ["2", "1"]),
+        ([("promoted", "1"), ("promoted", "1"), ("rolled back", "1")], []),
+        ([("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "2"), ("rolled back", "1")], ["1"]),
+        ([("rolled back", "1")], []),
+    ],
+)
+def test_the_line_of_champions_is_a_stack(decisions: list[tuple[Action, str]], line: list[str]) -> None:
+    assert champions(ledger(*decisions)) == line

@@ -1,0 +1,122 @@
+"""Sections from the records that runs keep, whole ones and those of another release."""
+
+import math
+
+import pytest
+
+from components.reporting.curves import Line, draw_chart
+from components.reporting.page import score_text, size_text
+from components.reporting.records import (
+    Phase,
+    class_counts,
+    data_section,
+    evaluation_section,
+    format_section,
+    gate_section,
+    lineage_section,
+    training_section,
+)
+
+_SCORES = {
+    "accuracy": 0.5,
+    "macro_roc_auc": float("nan"),
+    "images": 4,
+    "classes": [{"label": "cat", "f1": 0.5}, {"label": "dog", "images": 2}],
+    "confusion": [[1, 1], [1, 1]],
+}
+
+
+def test_empty_records_give_sections_full_of_unknowns() -> None:
+    evaluation = evaluation_section({}, top_k=None, confusion_picture=None, errors=[], errors_sheet=None)
+    assert all(fact.value is None for fact in evaluation.facts)
+    assert format_section({}).lines == []
+    assert gate_section({}, {}, []).rules == []
+    lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
+    values = {fact.name: fact.value for fact in lineage.facts}
+    assert values["Git revision"] is None
+    assert values["Registered version"] == "not registered yet"
+    data = data_section(counts=[], validation=None, leakage=None, split_digest=None, augment={}, preview=None)
+    assert data.num_quarantined is None
+    assert data.leak is None
+
+
+def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
+    counts = class_counts([("dog", "train"), ("cat", "test"), ("dog", "train"), ("dog", "val")])
+    assert [(one.label, list(one.parts)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
+
+
+def test_scores_that_are_missing_are_none_and_undefined_ones_say_so() -> None:
+    section = evaluation_section(_SCORES, top_k=3, confusion_picture=None, errors=[], errors_sheet=None)
+    facts = {fact.name: fact.value for fact in section.facts}
+    assert facts["Accuracy"] == "0.5000"
+    assert facts["Macro ROC AUC"] == "not defined"
+    assert facts["Macro F1"] is None
+    assert facts["Top-3 accuracy"] is None
+    assert section.classes[0].images is None
+
+
+def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
+    scores = _SCORES | {"confusion": [[7, 3], [1, 9]]}
+    section = evaluation_section(scores, top_k=3, confusion_picture=None, errors=[], errors_sheet=None)
+    assert section.num_errors == 4
+    assert [(one.true, one.predicted, one.images) for one in section.mix_ups] == [("cat", "dog", 3), ("dog", "cat", 1)]
+    assert section.mix_ups[0].share == pytest.approx(0.3)
+
+
+def test_a_proof_for_another_split_is_told_apart_from_one_whose_split_is_unknown() -> None:
+    proof = {
+        "digest": "a",
+        "pairs": {"exact": 3},
+        "pairs_across_parts": {"exact": 1},
+        "leaking": {"exact": [["x", "y"]]},
+    }
+    found = [
+        data_section(counts=[], validation=None, leakage=proof, split_digest=digest, augment={}, preview=None).leak
+        for digest in ("a", "b", None)
+    ]
+    assert [leak.same_split for leak in found if leak] == [True, False, None]
+    assert found[0] is not None
+    assert list(found[0].leaking) == [("equal bytes", "x", "y")]
+
+
+def test_fine_tuning_goes_on_where_training_ended() -> None:
+    epochs = [
+        {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1},
+        {"epoch": 2, "train_loss": 0.5, "val_loss": float("nan")},
+    ]
+    section = training_section([Phase("training", epochs, 1), Phase("fine-tuning", epochs, None)], params={}, classes=2)
+    (loss,) = section.charts
+    assert loss.mark is not None
+    assert loss.mark.label == "fine-tuning"
+    assert [tick.label for tick in loss.x_ticks] == ["1", "2", "3", "4"]
+    assert [len(line.dots) for line in loss.lines] == [4, 2]
+    assert [line.kept for line in section.epochs] == [True, False, None, None]
+
+
+def test_a_chart_encloses_its_values_and_never_passes_the_ceiling() -> None:
+    chart = draw_chart("scores", [Line("accuracy", [(1, 0.81), (2, 1.0)])], ceiling=1.0)
+    assert chart is not None
+    assert chart.y_ticks[-1].label == "1"
+    places = [y for line in chart.lines for _, y in line.dots]
+    assert all(chart.top <= place <= chart.bottom for place in places)
+
+
+def test_one_equal_value_or_none_at_all_is_no_trouble_for_a_chart() -> None:
+    single = draw_chart("loss", [Line("training", [(1, 0.0)])])
+    assert single is not None
+    assert all(math.isfinite(number) for line in single.lines for dot in line.dots for number in dot)
+    assert draw_chart("loss", [Line("training", [(1, math.nan)])]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "unknown"), (float("nan"), "not defined"), (0.98765, "0.9877"), (1, "1.0000")]
+)
+def test_scores_have_four_decimals(value: float | None, text: str) -> None:
+    assert score_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "unknown"), (999, "999 bytes"), (312_413, "312.4 kB"), (5 * 10**6, "5.0 MB")]
+)
+def test_sizes_are_decimal(value: int | None, text: str) -> None:
+    assert size_text(value) == text

@@ -1,0 +1,54 @@
+"""Who only predicts needs onnxruntime and the image stack, and none of what training brings along."""
+
+import json
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import components.serving
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HEAVY = (
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "mlflow",
+    "prefect",
+    "dvc",
+    "sklearn",
+    "scipy",
+    "great_expectations",
+    "albumentations",
+    "onnx",
+)
+
+WITHOUT = """
+import importlib, json, sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in HEAVY:
+            raise ModuleNotFoundError(name)
+HEAVY = sys.argv[1].split(",")
+sys.meta_path.insert(0, Missing())
+for name in sys.argv[2].split(","):
+    importlib.import_module(name)
+from pathlib import Path
+from components.progress import silent
+from components.serving.classifier import OnnxClassifier
+from components.serving.prediction import find_images, predict, writer_for
+rows = predict(find_images([sys.argv[4]]), OnnxClassifier(Path(sys.argv[3])), model_name="m", progress=silent)
+print(json.dumps({"rows": writer_for(Path(sys.argv[5]))(rows), "loaded": sorted(set(HEAVY) & set(sys.modules))}))
+"""
+
+
+def test_prediction_works_where_nothing_of_training_is_installed(onnx_file: Path, images: Path, tmp_path: Path) -> None:
+    modules = [f"components.serving.{found.name}" for found in pkgutil.iter_modules(components.serving.__path__)]
+    arguments = [",".join(HEAVY), ",".join(modules), str(onnx_file), str(images), str(tmp_path / "out.parquet")]
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout) == {"rows": 75, "loaded": []}
+    assert (tmp_path / "out.parquet").exists()

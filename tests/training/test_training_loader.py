@@ -1,0 +1,86 @@
+"""What training sees is a function of seed, image and epoch alone, however many processes prepare it."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from components.data.augmentation import AugmentSettings
+from components.data.loading import evaluation_loader, open_part, training_loader
+from components.training.learner import WarmupCosine
+
+Policy = Literal["none", "basic", "advanced", "medical"]
+
+
+def settings(policy: Policy = "advanced", seed: int = 7) -> AugmentSettings:
+    return AugmentSettings(policy=policy, flips="both", copies=0, balance=0, seed=seed)
+
+
+def epochs(
+    packed: Path, *, workers: int = 0, count: int = 2, seed: int = 0, policy: Policy = "advanced"
+) -> list[Tensor]:
+    """All images of each epoch in the order in which they come, with their classes in a last channel."""
+    loader = training_loader(
+        open_part(packed, "train"), batch_size=16, seed=seed, augment=settings(policy), workers=workers
+    )
+    seen = []
+    for epoch in range(count):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        seen.append(torch.cat([images.flatten(1).int() * 10 + classes[:, None] for images, classes in loader]))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def alone(packed: Path) -> list[Tensor]:
+    return epochs(packed)
+
+
+def test_draws_are_the_same_for_any_number_of_workers(packed: Path, alone: list[Tensor]) -> None:
+    with_workers = epochs(packed, workers=2)
+    assert all(torch.equal(one, other) for one, other in zip(alone, with_workers, strict=True))
+
+
+def test_each_epoch_has_its_own_order_and_draws(alone: list[Tensor]) -> None:
+    rows = [{tuple(row) for row in epoch.tolist()} for epoch in alone]
+    assert len(rows[0]) == len(alone[0]), "no image is drawn twice alike"
+    assert len(rows[0] & rows[1]) < 0.1 * len(rows[0])
+
+
+def test_an_epoch_does_not_depend_on_the_ones_before(packed: Path, alone: list[Tensor]) -> None:
+    loader = training_loader(open_part(packed, "train"), batch_size=16, seed=0, augment=settings(), workers=0)
+    loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
+    images, classes = next(iter(loader))
+    assert torch.equal(images.flatten(1).int() * 10 + classes[:, None], alone[1][:16])
+
+
+def test_without_a_policy_every_image_comes_once_as_it_is(packed: Path) -> None:
+    part = open_part(packed, "train")
+    (seen,) = epochs(packed, count=1, policy="none")
+    stored = torch.from_numpy(np.array(part.pixels_NHWC)).flatten(1).int() * 10
+    stored += torch.from_numpy(np.array(part.class_index_N))[:, None]
+    assert sorted(seen.tolist()) == sorted(stored.tolist())
+    assert not torch.equal(seen, stored), "shuffled"
+
+
+def test_evaluation_sees_every_image_in_order_as_it_is(packed: Path) -> None:
+    part = open_part(packed, "val")
+    images = torch.cat([images for images, _ in evaluation_loader(part, batch_size=7)])
+    assert np.array_equal(images.numpy(), part.pixels_NHWC)
+
+
+def test_the_rate_climbs_then_falls_to_nothing() -> None:
+    rate = [WarmupCosine(steps=100, warmup=10)(step) for step in range(101)]
+    assert rate[:11] == sorted(rate[:11])
+    assert rate[0] == pytest.approx(1 / 11)
+    assert rate[10] == max(rate) == 1
+    assert rate[10:] == sorted(rate[10:], reverse=True)
+    assert rate[55] == pytest.approx(0.5)
+    assert rate[100] == pytest.approx(0)
+
+
+def test_a_schedule_without_warmup_begins_at_its_peak() -> None:
+    assert WarmupCosine(steps=10, warmup=0)(0) == 1
+    assert WarmupCosine(steps=1, warmup=1)(0) == 0.5
