@@ -28,7 +28,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard outp
 Data = Annotated[
     str | None,
     typer.Option(
-        "--data", metavar="FOLDER", help="Folder a class, CSV or Parquet table, or `digits`. Default: the data at hand."
+        "--data",
+        metavar="SOURCE",
+        help="Folder a class; table (.csv, .parquet, .jsonl); tar shards; s3://, gs:// or az:// address; "
+        "torchvision:NAME; `digits`. Default: the data at hand.",
     ),
 ]
 
@@ -40,9 +43,9 @@ def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False)
 
 
 @app.command()
-def ingest(data: Data = None, as_json: AsJson = False) -> None:
+def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Bring images in as a new version of data/raw."""
-    _finish({"data_version": _flow("ingest", data=data)}, as_json)
+    _finish({"data_version": _flow("ingest", data=data, overrides=overrides)}, as_json)
 
 
 @app.command()

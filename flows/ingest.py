@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from prefect import flow
 
 from components.data.ingesting import write_raw
-from components.data.sources import EMBEDDED_DIGITS, Source, find
+from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
+from components.errors import DataError
 from components.files import whole_folder
 from flows.console import progress, say
+from flows.preflight import settle_params
 from flows.project import Project, open_project
-from flows.repro import add_raw, data_kept_on_failure, data_paths, data_version
+from flows.repro import add_raw, data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.sections import read_section
 from flows.session import StepTime, timed
 from flows.tasks import step
 
@@ -28,30 +31,43 @@ def ingest_data(project: Project, data: str | None) -> Ingested:
         if data is None and before is not None:
             watch.reused(f"data version {before[:12]} at hand")
             return Ingested(before, watch.time())
-        source = find(data or EMBEDDED_DIGITS)
+        source = find(data or EMBEDDED_DIGITS, read_section(project.params, "ingest", IngestSettings))
         with data_kept_on_failure(project):
-            version = _bring_in(project, source)
+            version, told = _bring_in(project, source)
         if version == before:
             watch.reused(f"{data} is data version {version[:12]}, which is at hand")
         else:
-            watch.note = f"{len(source.images)} files, data version {version[:12]}"
+            watch.note = f"{told}, data version {version[:12]}"
     return Ingested(version, watch.time())
 
 
-def _bring_in(project: Project, source: Source) -> str:
-    with whole_folder(data_paths(project).raw) as draft:
-        rows = write_raw(source, draft, progress=progress())
-    untaken = sum(row.problem is not None for row in rows)
+def _bring_in(project: Project, source: Source) -> tuple[str, str]:
+    """The new data version, and what came in."""
+    raw = data_paths(project).raw
+    _restore_version_before(project)
+    with whole_folder(raw) as draft:
+        packed = write_raw(source, draft, before=raw, progress=progress())
+    untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
         say(f"{untaken} files can't be taken and go to quarantine")
     if source.left_aside:
-        say(f"left aside, for they stand outside the class folders: {', '.join(source.left_aside[:5])}")
-    return add_raw(project)
+        say(f"left aside, for they hold no image of a class: {', '.join(source.left_aside[:5])}")
+    repacked = f", {packed.num_repacked} shards repacked" if packed.num_repacked else ""
+    return add_raw(project), f"{len(packed.rows)} files, {packed.num_new} of them new{repacked}"
+
+
+def _restore_version_before(project: Project) -> None:
+    try:
+        restore_raw(project)
+    except DataError as problem:
+        say(f"{problem}; every image counts as new")
 
 
 @flow(name="ingest")
-def ingest(data: str | None = None, project: str | None = None) -> str:
+def ingest(data: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> str:
     """Ingests alone; returns the data version."""
     from pathlib import Path
 
-    return ingest_data(open_project(Path(project) if project else None), data).data_version
+    opened = open_project(Path(project) if project else None)
+    settle_params(opened, overrides)
+    return ingest_data(opened, data).data_version

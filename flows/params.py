@@ -12,6 +12,7 @@ from ruamel.yaml.error import YAMLError
 from components.data.augmentation import AugmentSettings
 from components.data.preprocessing import PreprocessSettings
 from components.data.quality import QualitySettings
+from components.data.sources.settings import IngestSettings
 from components.data.splitting import SplitSettings
 from components.errors import SettingsError, nearest
 from components.evaluation.settings import EvaluateSettings
@@ -29,6 +30,7 @@ from flows.sections import read_sections
 class Params:
     """Every section, typed and checked."""
 
+    ingest: IngestSettings
     preprocess: PreprocessSettings
     validate: QualitySettings
     split: SplitSettings

@@ -82,6 +82,12 @@ def version_files(project: Project) -> list[Path]:
     return [path for path in (_pointer(project), project.root / "dvc.lock", project.params) if path.exists()]
 
 
+def restore_raw(project: Project) -> None:
+    """Brings the raw data of the version at hand back where its folder is gone; DataError where it can't be had."""
+    if data_version(project) is not None and not data_paths(project).raw.exists():
+        _bring_back(project)
+
+
 def add_raw(project: Project) -> str:
     """Makes what lies in the raw folder the version at hand; returns its digest."""
     _dvc(project, "add", str(data_paths(project).raw.relative_to(project.root)))
@@ -150,11 +156,9 @@ def _put_back(path: Path, text: str | None) -> None:
 
 
 def _require_raw(project: Project) -> None:
-    raw = data_paths(project).raw
     if data_version(project) is None:
         raise DataError("there is no data yet; run `darkroom ingest --data FOLDER` first")
-    if not raw.exists():
-        _bring_back(project)
+    restore_raw(project)
 
 
 def _bring_back(project: Project) -> None:

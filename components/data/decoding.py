@@ -1,13 +1,16 @@
 """The one way in for images: bytes become the same RGB array in training and in serving.
 
-Stated conversions: the first frame of an animation; EXIF rotation applied; 16-bit grey scaled, not clipped, to
-8 bits; palettes and 1-bit images expanded; alpha laid over white; CMYK and other spaces converted by Pillow.
-A picture that is cut short, too large or of an unknown kind is refused with a reason, never repaired.
+Stated conversions: the first frame of an animation; EXIF rotation applied; 12- and 16-bit grey scaled, not clipped,
+to 8 bits, whichever end is white; of 16-bit colours the upper 8 bits; palettes and 1-bit images expanded; alpha and
+transparent colours laid over white; CMYK (Adobe's inverted one too) and other spaces converted by Pillow, without
+colour profiles. A picture that is cut short, too large or of an unknown kind is refused with a reason, never repaired.
 """
 
 import io
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +33,7 @@ IMAGE_ENDINGS = {
 
 _FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
 _ORIENTATION_TAG = 0x0112
+_BITS_TAG, _WHITE_TAG = 258, 262
 
 
 class UndecodableImage(DataError):
@@ -56,7 +60,7 @@ def decode(content: bytes, *, max_megapixels: float) -> DecodedImage:
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _refuse_large(image, max_megapixels)
                 image.load()
-                pixels = np.array(_to_rgb(_upright(image)))
+                pixels = np.array(_to_rgb(_upright(image), tiff_tags=getattr(image, "tag_v2", {})))
                 return DecodedImage(pixels_HWC=pixels, format=_format_of(image), mode=image.mode)
         except UndecodableImage:
             raise
@@ -86,23 +90,25 @@ def _upright(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
+def _to_rgb(image: Image.Image, *, tiff_tags: Mapping[int, Any]) -> Image.Image:
     if image.mode.startswith("I"):
-        return _from_16_bits(image)
+        return _from_16_bits(image, tiff_tags)
     if image.mode == "F":
         raise UndecodableImage("floating-point pixels have no stated range; save the image with 8 or 16 bits")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         foreground = image.convert("RGBA")
         background = Image.new("RGBA", foreground.size, (255, 255, 255, 255))
         return Image.alpha_composite(background, foreground).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_16_bits(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, dtype=np.int64)
-    if values.min() < 0 or values.max() > 65535:
+def _from_16_bits(image: Image.Image, tiff_tags: Mapping[int, Any]) -> Image.Image:
+    if image.mode == "I":
         raise UndecodableImage("32-bit integer pixels have no stated range; save the image with 8 or 16 bits")
-    grey = np.round(values / 257).astype(np.uint8)
+    # Pillow hands the stored numbers out: it neither stretches 12 bits nor turns a TIFF whose 0 is white.
+    highest = (1 << tiff_tags.get(_BITS_TAG, (16,))[0]) - 1
+    values = np.asarray(image, dtype=np.int64)
+    light = highest - values if tiff_tags.get(_WHITE_TAG) == 0 else values
+    grey = np.round(light * 255 / highest).astype(np.uint8)
+    grey[values == image.info.get("transparency", -1)] = 255
     return Image.fromarray(np.repeat(grey[..., None], 3, axis=2))

@@ -1,33 +1,42 @@
 """A version of the raw data: a manifest and a few large shards instead of a million small files.
 
     raw/manifest.parquet    a row a file, in order of path
-    raw/images-00000.tar    the files' bytes as they came, an ordinary tar
+    raw/dataset.json        kind of labels: single, multi or hierarchy, and the names of a hierarchy's levels
+    raw/images-00000.tar    the files' bytes as they came, an ordinary tar whose members are named by their SHA-256
 
-A row says where its bytes lie (shard, offset, size), so that any image is one read away.
+A row says where its bytes lie (shard, offset, size), so that any image is one read away. Equal bytes are stored once.
+A shard never changes once it is written: a grown version keeps it and appends others.
 """
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.errors import DataError
+from components.files import read_json
 
 MANIFEST = "manifest.parquet"
+DATASET = "dataset.json"
 
 SCHEMA = pa.schema(
     [
         ("path", pa.string()),
         ("label", pa.string()),
+        ("labels", pa.list_(pa.string())),
         ("group", pa.string()),
+        ("timestamp", pa.string()),
+        ("weight", pa.float64()),
         ("given_split", pa.string()),
         ("sha256", pa.string()),
         ("size_bytes", pa.int64()),
         ("shard", pa.string()),
         ("offset", pa.int64()),
         ("problem", pa.string()),
+        ("generation", pa.int64()),
     ]
 )
 
@@ -36,7 +45,13 @@ SCHEMA = pa.schema(
 class RawFile:
     path: str
     label: str
+    """The text key of the labels: a hierarchy's joined by "/", a set's by "|"."""
+    labels: list[str]
+    """One; or a sorted set; or a hierarchy's, from the coarsest to the finest."""
     group: str | None
+    timestamp: str | None
+    """ISO 8601 in UTC."""
+    weight: float | None
     given_split: str | None
     sha256: str | None
     size_bytes: int
@@ -44,10 +59,28 @@ class RawFile:
     offset: int
     problem: str | None
     """Why the source could not give the file; such a row has no bytes."""
+    generation: int
+    """The ingest in which these bytes were first seen; 0 is the first."""
+
+
+@dataclass(frozen=True)
+class RawDataset:
+    kind: Literal["single", "multi", "hierarchy"]
+    levels: list[str]
+    """Names of a hierarchy's levels, from the coarsest to the finest; else empty."""
 
 
 def read_manifest(folder: Path) -> list[RawFile]:
-    return [RawFile(**row) for row in pq.read_table(folder / MANIFEST).to_pylist()]
+    table = pq.read_table(folder / MANIFEST)
+    if missing := set(SCHEMA.names) - set(table.column_names):
+        raise DataError(
+            f"{folder / MANIFEST}: without {', '.join(sorted(missing))}, by an older release; ingest the data again"
+        )
+    return [RawFile(**row) for row in table.select(SCHEMA.names).to_pylist()]
+
+
+def read_raw_dataset(folder: Path) -> RawDataset:
+    return RawDataset(**read_json(folder / DATASET))
 
 
 class RawImages:

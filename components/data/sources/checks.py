@@ -1,0 +1,91 @@
+"""What no source may have, whatever kind it is; each mistake is one sentence, before anything is written."""
+
+import unicodedata
+from collections import defaultdict
+
+from components.data.decoding import IMAGE_ENDINGS
+from components.data.sources.settings import IngestSettings
+from components.data.sources.source import Source
+from components.errors import DataError, nearest
+
+
+def refuse_useless(source: Source, settings: IngestSettings, location: str) -> None:
+    """Raises DataError unless a classifier can be made of the source."""
+    _refuse_alike_paths(source, location)
+    _refuse_empty(source, location)
+    _refuse_fractions(source, location)
+    _refuse_unknown_classes(source, settings, location)
+    _refuse_divided_groups(source, location)
+
+
+def _refuse_empty(source: Source, location: str) -> None:
+    if not source.images:
+        raise DataError(
+            f"{location}: no images in it; expected one folder a class with {', '.join(IMAGE_ENDINGS)} files"
+        )
+    usable = [image for image in source.images if image.problem is None]
+    if not usable:
+        first = source.images[0]
+        raise DataError(
+            f"{location}: none of the {len(source.images)} files can be taken, for one {first.path}: {first.problem}"
+        )
+    labels = {label for image in usable for label in (image.labels if source.kind == "multi" else image.labels[-1:])}
+    if len(labels) < 2:
+        raise DataError(f"{location}: only one class ({labels.pop()}); a classifier needs at least two")
+
+
+def _refuse_alike_paths(source: Source, location: str) -> None:
+    seen: dict[str, str] = {}
+    for image in source.images:
+        key = unicodedata.normalize("NFC", image.path).casefold()
+        if key in seen:
+            raise DataError(
+                f"{location}: {seen[key]} and {image.path} differ only in case, and are one file on many machines; "
+                "rename or remove one"
+            )
+        seen[key] = image.path
+
+
+def _refuse_fractions(source: Source, location: str) -> None:
+    labels = {image.labels[-1] for image in source.images}
+    values = {label: _number(label) for label in labels}
+    fractions = sorted(label for label, value in values.items() if value is not None and value != round(value))
+    if fractions and None not in values.values():
+        raise DataError(
+            f"{location}: the labels are numbers such as {fractions[0]}, which name no classes; "
+            "give each image the name of its class"
+        )
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if abs(value) < float("inf") else None
+
+
+def _refuse_unknown_classes(source: Source, settings: IngestSettings, location: str) -> None:
+    if settings.classes is None:
+        return
+    for image in source.images:
+        for label in image.labels if source.kind == "multi" else image.labels[-1:]:
+            if label not in settings.classes:
+                raise DataError(
+                    f"{location}: {image.path}: the label {label!r} is none of ingest.classes"
+                    f"{nearest(label, settings.classes) or '; mend the label or add it to params.yaml'}"
+                )
+
+
+def _refuse_divided_groups(source: Source, location: str) -> None:
+    parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for image in source.images:
+        if image.group is not None and image.given_split is not None:
+            parts[image.group].setdefault(image.given_split, image.path)
+    for group, example in parts.items():
+        if len(example) > 1:
+            where = " and ".join(f"{path} in {part}" for part, path in example.items())
+            raise DataError(
+                f"{location}: group {group} is given to {len(example)} parts ({where}); "
+                "give a group one part, or leave the column split out"
+            )

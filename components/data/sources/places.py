@@ -1,0 +1,176 @@
+"""Where a source's files lie: a folder of this machine, or an object store through fsspec."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+from components.data.decoding import IMAGE_ENDINGS
+from components.errors import DataError, ServiceError, nearest
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
+"""The extra of our own package that brings a scheme's driver."""
+
+
+class Place(Protocol):
+    """A folder, whose files are named by their path in it, with forward slashes."""
+
+    name: str
+
+    def files(self) -> list[str]:
+        """Paths of the files below, in order; hidden ones are left out."""
+        ...
+
+    def problem_of(self, path: str) -> str | None:
+        """Why the file can't be an image of the data set, as far as one knows without reading it."""
+        ...
+
+    def reader(self, path: str) -> Callable[[], bytes]: ...
+
+    def read_range(self, path: str, offset: int, size_bytes: int) -> bytes: ...
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]: ...
+
+
+class LocalFolder:
+    def __init__(self, root: Path) -> None:
+        self.name = str(root)
+        self._root = root
+        self._real_root = os.path.realpath(root)
+        self._inside: dict[str, bool] = {}
+
+    def files(self) -> list[str]:
+        """A link to a folder counts as a file, for it isn't followed."""
+        found = []
+        start = len(str(self._root)) + 1
+        for folder, folders, files in os.walk(str(self._root), onerror=_raise):
+            links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - a million times
+            folders[:] = [name for name in folders if name not in links and not name.startswith(".")]
+            within = folder[start:].replace(os.sep, "/")
+            found += [f"{within}/{name}" if within else name for name in files + links if not name.startswith(".")]
+        return sorted(found)
+
+    def problem_of(self, path: str) -> str | None:
+        file = self._root / path
+        if file.is_symlink() or not self._folder_is_inside(str(file.parent)):
+            if not self._is_inside(os.path.realpath(file)):
+                return "a link that leads out of the data folder"
+            if not file.exists():
+                return "a link that leads nowhere" if file.is_symlink() else "the file is missing"
+        elif not file.exists():
+            return "the file is missing"
+        return "not a plain file" if not file.is_file() else wrong_ending(path)
+
+    def reader(self, path: str) -> Callable[[], bytes]:
+        return partial(_read_file, str(self._root / path))
+
+    def read_range(self, path: str, offset: int, size_bytes: int) -> bytes:
+        with self.open(path) as stream:
+            stream.seek(offset)
+            return stream.read(size_bytes)
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        return (self._root / path).open("rb")
+
+    def _folder_is_inside(self, folder: str) -> bool:
+        # Thousands of files share a folder: its links are followed once.
+        if folder not in self._inside:
+            self._inside[folder] = self._is_inside(os.path.realpath(folder))
+        return self._inside[folder]
+
+    def _is_inside(self, real: str) -> bool:
+        return real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
+
+
+class RemoteFolder:
+    """A folder of an object store; raises ServiceError where the store doesn't answer as it should."""
+
+    def __init__(self, filesystem: Any, root: str, name: str) -> None:
+        self.name = name
+        self._filesystem = filesystem
+        self._root = root.rstrip("/")
+
+    def files(self) -> list[str]:
+        found = self._ask(self._filesystem.find, self._root)
+        below = [str(path)[len(self._root) :].lstrip("/") for path in found]
+        return sorted(path for path in below if path and not any(part.startswith(".") for part in path.split("/")))
+
+    def problem_of(self, path: str) -> str | None:
+        return wrong_ending(path)
+
+    def reader(self, path: str) -> Callable[[], bytes]:
+        return partial(self._ask, self._filesystem.cat_file, f"{self._root}/{path}")
+
+    def read_range(self, path: str, offset: int, size_bytes: int) -> bytes:
+        content: bytes = self._ask(
+            self._filesystem.cat_file, f"{self._root}/{path}", start=offset, end=offset + size_bytes
+        )
+        return content
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        stream: AbstractContextManager[BinaryIO] = self._ask(self._filesystem.open, f"{self._root}/{path}", "rb")
+        return stream
+
+    def _ask(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        try:
+            return call(*arguments, **options)
+        except FileNotFoundError:
+            raise
+        # Each store has errors of its own; a store that fails must not look like files that are broken.
+        except Exception as problem:
+            said = " ".join(str(problem).split()) or type(problem).__name__
+            raise ServiceError(f"{self.name}: {said}; check the address, the credentials and the network") from None
+
+
+def is_remote(location: str) -> bool:
+    return "://" in location
+
+
+def split_remote(location: str) -> tuple[RemoteFolder, str]:
+    """The folder above the location in its store, and the location's own name in it."""
+    filesystem, path = _filesystem_of(location)
+    above, _, name = path.rstrip("/").rpartition("/")
+    return RemoteFolder(filesystem, above, location.rstrip("/").rpartition("/")[0]), name
+
+
+def remote_folder(location: str) -> RemoteFolder:
+    return RemoteFolder(*_filesystem_of(location), location)
+
+
+def _filesystem_of(location: str) -> tuple[Any, str]:
+    import fsspec
+    from fsspec.registry import known_implementations
+
+    scheme = location.partition("://")[0]
+    if scheme not in fsspec.available_protocols():
+        raise DataError(f"{location}: {scheme}:// is no known kind of store{nearest(scheme, known_implementations)}")
+    try:
+        filesystem, path = fsspec.url_to_fs(location)
+    except ImportError:
+        extra = _EXTRAS.get(scheme)
+        remedy = f"pip install 'darkroom[{extra}]'" if extra else known_implementations[scheme].get("err", "")
+        raise DataError(f"{location}: the driver for {scheme}:// is not installed; {remedy}") from None
+    except Exception as problem:
+        said = " ".join(str(problem).split()) or type(problem).__name__
+        raise ServiceError(f"{location}: {said}; check the address and the credentials") from None
+    return filesystem, path
+
+
+def wrong_ending(path: str) -> str | None:
+    ending = PurePosixPath(path).suffix
+    return (
+        None
+        if ending.lower() in IMAGE_ENDINGS
+        else f"the ending {ending or '(none)'} is of no image format that is read"
+    )
+
+
+def _read_file(file: str) -> bytes:
+    with open(file, "rb") as stream:  # noqa: PTH123 - a million times
+        return stream.read()
+
+
+def _raise(problem: OSError) -> None:
+    raise DataError(f"{problem.filename}: can't be listed: {problem.strerror}; make it readable") from None

@@ -1,0 +1,160 @@
+"""A row of a table, or a record of a tar shard, becomes labels, group, time, part and weight; or one clear sentence.
+
+Numbers are names here: the label 7 is the class `7`, in every kind of table. Fractions such as 0.25 name no class.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+from components.data.sources.settings import IngestSettings
+from components.data.sources.source import LEVEL_JOINT, PARTS_BY_NAME, SET_JOINT, Kind
+from components.errors import DataError, nearest
+
+OPTIONAL = ("group", "timestamp", "split", "weight")
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    kind: Kind
+    names: tuple[str, ...]
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        return self.names if self.kind == "hierarchy" else ()
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a row says of its image, path apart."""
+
+    labels: tuple[str, ...]
+    group: str | None
+    timestamp: str | None
+    weight: float | None
+    given_split: str | None
+
+
+def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str) -> LabelColumns:
+    """Which of the columns are the labels; raises DataError where that can't be told."""
+    chosen = settings.label_columns
+    if chosen is not None:
+        for name in chosen:
+            require_column(name, names, source=source)
+        return LabelColumns("hierarchy" if len(chosen) > 1 else "single", tuple(chosen))
+    if "labels" in names and "label" not in names:
+        require_column("labels", names, source=source)
+        return LabelColumns("multi", ("labels",))
+    if "labels" in names:
+        raise DataError(f"{source}: has a column label and a column labels; keep one of them")
+    require_column("label", names, source=source)
+    return LabelColumns("single", ("label",))
+
+
+def require_column(name: str, names: Sequence[str], *, source: str) -> None:
+    """Raises DataError unless the column stands there exactly once."""
+    if names.count(name) == 1:
+        return
+    if name in names:
+        raise DataError(f"{source}: column {name} stands there {names.count(name)} times; keep one")
+    own = {"path", "label", "labels", *OPTIONAL}
+    others = [other for other in names if other not in own]
+    similar = {other.strip().lower(): other for other in others}
+    found = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
+    remedy = f"rename {found!r}" if found else "add it"
+    if name == "label" and len(others) > 1 and not found:
+        remedy = f"add it, or name the columns, such as --set 'ingest.label_columns=[{', '.join(others[:3])}]'"
+    raise DataError(f"{source}: column {name} is missing; {remedy} (the columns are {', '.join(names)})")
+
+
+def describe(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, *, place: str) -> Description:
+    """`place` names the row in a sentence, such as `labels.csv: row 3`."""
+    return Description(
+        labels=_labels(row, columns, settings, place),
+        group=_text(row.get("group")),
+        timestamp=_timestamp(row.get("timestamp"), place),
+        weight=_weight(row.get("weight"), place),
+        given_split=_part(row.get("split"), place),
+    )
+
+
+def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, place: str) -> tuple[str, ...]:
+    if columns.kind == "multi":
+        return _label_set(row.get("labels"), settings.separator, place)
+    labels = tuple(_label(row.get(name), name, place) for name in columns.names)
+    if columns.kind == "hierarchy":
+        _refuse_joint(labels, LEVEL_JOINT, place)
+    return labels
+
+
+def _label_set(value: Any, separator: str, place: str) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, list | tuple) else (_text(value) or "").split(separator)
+    if not names or names == [""]:
+        raise DataError(f"{place}: labels is empty; fill it or remove the row")
+    labels = tuple(sorted({_label(name, "labels", place) for name in names}))
+    _refuse_joint(labels, SET_JOINT, place)
+    return labels
+
+
+def _refuse_joint(labels: tuple[str, ...], joint: str, place: str) -> None:
+    for label in labels:
+        if joint in label:
+            raise DataError(f"{place}: the label {label!r} holds {joint!r}, which joins labels; use another sign")
+
+
+def _label(value: Any, column: str, place: str) -> str:
+    if isinstance(value, list | tuple | dict):
+        raise DataError(f"{place}: {column} is {value!r}, should be one name (many go into a column labels)")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if (text := _text(value)) is None:
+        raise DataError(f"{place}: the label in column {column} is empty; fill it or remove the row")
+    return text
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value).strip() or None
+
+
+def _part(value: Any, place: str) -> str | None:
+    if (text := _text(value)) is None:
+        return None
+    if text.lower() not in PARTS_BY_NAME:
+        raise DataError(f"{place}: split {text!r} is none of {', '.join(PARTS_BY_NAME)}")
+    return PARTS_BY_NAME[text.lower()]
+
+
+def _weight(value: Any, place: str) -> float | None:
+    if (text := _text(value)) is None:
+        return None
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight < 0:
+        raise DataError(f"{place}: weight {text!r} should be a number of at least 0")
+    return weight
+
+
+def _timestamp(value: Any, place: str) -> str | None:
+    if not isinstance(value, date):
+        if (text := _text(value)) is None:
+            return None
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError:
+            raise DataError(
+                f"{place}: timestamp {text!r} should read as ISO 8601, such as 2026-05-31 or 2026-05-31T18:30:00Z"
+            ) from None
+    moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+    # Without a zone it is taken as UTC: all of them must be comparable.
+    try:
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
+    except OverflowError:
+        raise DataError(f"{place}: timestamp {value} lies outside the years 1 to 9999") from None

@@ -1,0 +1,161 @@
+"""tar shards in WebDataset's layout: the files of one sample share their name up to the first dot.
+
+    0001.jpg   the image
+    0001.cls   its label, as text or a number
+    0001.json  or a record with the fields that a row of a table may have: label, labels, group, timestamp …
+
+Shards are read where they are, without unpacking. Source: the WebDataset project's description of its format.
+"""
+
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
+from pathlib import PurePosixPath
+from typing import Any
+
+from components.data.decoding import IMAGE_ENDINGS
+from components.data.sources.places import Place, wrong_ending
+from components.data.sources.rows import describe, label_columns
+from components.data.sources.settings import IngestSettings
+from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
+from components.data.sources.table import json_object, path_inside
+from components.errors import DataError
+
+_RANGE = re.compile(r"(\d+)\.\.(\d+)")
+_BRACES = re.compile(r"\{([^{}]*)\}")
+
+
+@dataclass
+class _Sample:
+    key: str
+    """Its name in the shard, up to the first dot."""
+    image: tarfile.TarInfo | None = None
+    others: list[str] = field(default_factory=list)
+    """Files that are neither image nor label."""
+    row: dict[str, Any] = field(default_factory=dict)
+
+
+def are_shards(name: str) -> bool:
+    return name.endswith(".tar")
+
+
+def shards_among(paths: list[str]) -> list[str]:
+    """The shards of a folder that holds them; none where it holds images or folders of them."""
+    if any(PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS for path in paths):
+        return []
+    return [path for path in paths if are_shards(path) and "/" not in path]
+
+
+def expand_braces(pattern: str) -> list[str]:
+    """`a-{00..02}.tar` and `{a,b}.tar` as the names that they stand for."""
+    pieces = _BRACES.split(pattern)
+    return ["".join(parts) for parts in product(*map(_choices, pieces, range(len(pieces))))]
+
+
+def from_shards(place: Place, names: list[str], settings: IngestSettings) -> Source:
+    samples = [(name, sample) for name in names for sample in _samples_of(place, name)]
+    labelled = [(name, sample) for name, sample in samples if sample.row]
+    known = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
+    if not known:
+        raise DataError(f"{place.name}: no sample has a .cls or .json file beside its image; add them to the shards")
+    columns = label_columns(known, settings, source=place.name)
+    parts = _parts_of(names)
+    images, left_aside = [], []
+    for name, sample in samples:
+        where = f"{name}: {sample.key}"
+        if not sample.row:
+            if sample.image is not None:
+                raise DataError(f"{where}: has no .cls or .json file with its label; add one or remove the image")
+            left_aside += [f"{name}/{other}" for other in sample.others]
+            continue
+        said = vars(describe(sample.row, columns, settings, place=where))
+        said["given_split"] = said["given_split"] or parts.get(name)
+        images.append(_image(place, name, sample, said))
+    return Source(images, columns.kind, columns.levels, left_aside)
+
+
+def _image(place: Place, shard: str, sample: _Sample, said: dict[str, Any]) -> SourceImage:
+    folder = shard.removesuffix(".tar")
+    if sample.image is None:
+        other = sample.others[0] if sample.others else ""
+        problem = wrong_ending(other) if other else "the sample has no image"
+        return SourceImage(path=f"{folder}/{other or sample.key}", read=bytes, problem=problem, **said)
+    member = sample.image
+    return SourceImage(
+        path=f"{folder}/{PurePosixPath(member.name).as_posix()}",
+        read=partial(place.read_range, shard, member.offset_data, member.size),
+        problem=None if member.isreg() and not member.issparse() else "not a plain file",
+        **said,
+    )
+
+
+def _samples_of(place: Place, shard: str) -> Iterator[_Sample]:
+    """In order of the shard."""
+    samples: dict[str, _Sample] = {}
+    try:
+        with place.open(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            for member in tar:
+                if member.isdir():
+                    continue
+                name = path_inside(member.name, shard, "the shard")
+                folder, _, file = name.rpartition("/")
+                stem, _, ending = file.partition(".")
+                if not stem:  # hidden, such as the resource forks of macOS
+                    continue
+                key = f"{folder}/{stem}" if folder else stem
+                _put(samples.setdefault(key, _Sample(key)), name, ending.lower(), member, tar, f"{shard}: {name}")
+    except FileNotFoundError:
+        raise DataError(f"{shard}: no such shard in {place.name}; name existing ones") from None
+    except (tarfile.TarError, EOFError) as problem:
+        raise DataError(
+            f"{shard}: can't be read as an uncompressed tar ({problem}); pack it anew without compression"
+        ) from None
+    yield from samples.values()
+
+
+def _put(sample: _Sample, name: str, ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: str) -> None:
+    if ending in ("cls", "json"):
+        for key, value in _fields(ending, member, tar, where).items():
+            if str(sample.row.setdefault(key, value)) != str(value):
+                raise DataError(f"{where}: says {key} {value!r}, the sample's other file {sample.row[key]!r}; keep one")
+    elif f".{ending.rpartition('.')[2]}" in IMAGE_ENDINGS:
+        if sample.image is not None:
+            raise DataError(f"{where}: the sample has another image, {sample.image.name}; give each its own name")
+        sample.image = member
+    else:
+        sample.others.append(name)
+
+
+def _fields(ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: str) -> dict[str, Any]:
+    stream = tar.extractfile(member) if member.isreg() else None
+    if stream is None:
+        raise DataError(f"{where}: is not a plain file; pack the label itself")
+    try:
+        text = stream.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: is not UTF-8 text; save it as such") from None
+    return {"label": text.strip()} if ending == "cls" else json_object(text, where)
+
+
+def _parts_of(names: list[str]) -> dict[str, str]:
+    """The author's part of each shard, where all their names say one, such as flowers-train-000.tar."""
+    found = {}
+    for name in names:
+        words = re.split(r"[-_.]", PurePosixPath(name).name.lower())
+        parts = {PARTS_BY_NAME[word] for word in words if word in PARTS_BY_NAME}
+        if len(parts) != 1:
+            return {}
+        found[name] = parts.pop()
+    return found
+
+
+def _choices(piece: str, place: int) -> list[str]:
+    if place % 2 == 0:  # text between the braces
+        return [piece]
+    if (numbers := _RANGE.fullmatch(piece)) is None:
+        return piece.split(",")
+    first, last = numbers.groups()
+    return [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]

@@ -1,0 +1,54 @@
+"""What every kind of source is listed as."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["single", "multi", "hierarchy"]
+
+PARTS_BY_NAME = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""How authors call the parts of their own split."""
+
+LEVEL_JOINT = "/"
+SET_JOINT = "|"
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    path: str
+    """Relative to the source, with forward slashes; unique in it."""
+    labels: tuple[str, ...]
+    """One label; or a sorted set of labels; or a hierarchy's labels, from the coarsest to the finest."""
+    read: Callable[[], bytes]
+    group: str | None = None
+    """Images of one group never stand in two parts."""
+    timestamp: str | None = None
+    """ISO 8601 in UTC, so that the order of the texts is the order in time."""
+    weight: float | None = None
+    """At least 0; null where the source says nothing."""
+    given_split: str | None = None
+    """train, val or test where the author of the data has chosen."""
+    problem: str | None = None
+    """Why the file can't be taken; it is quarantined unread."""
+
+
+@dataclass(frozen=True)
+class Source:
+    images: list[SourceImage]
+    kind: Kind = "single"
+    levels: tuple[str, ...] = ()
+    """Names of a hierarchy's levels, from the coarsest to the finest."""
+    left_aside: list[str] = field(default_factory=list)
+    """Files outside the class folders, such as a licence."""
+
+    def label_of(self, image: SourceImage) -> str:
+        """The text key of all the image's labels: `cat`, `cat|dog` for a set, `Fruit/Apple/Gala` for a hierarchy."""
+        return (LEVEL_JOINT if self.kind == "hierarchy" else SET_JOINT).join(image.labels)

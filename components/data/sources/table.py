@@ -1,0 +1,129 @@
+"""A CSV, Parquet or JSON Lines table: a row an image, its path relative to the table."""
+
+import io
+import json
+from collections import Counter
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Any
+
+from components.data.sources.places import Place
+from components.data.sources.rows import OPTIONAL, describe, label_columns, require_column
+from components.data.sources.settings import IngestSettings
+from components.data.sources.source import Source, SourceImage
+from components.errors import DataError
+
+TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
+
+
+def is_table(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in TABLE_ENDINGS
+
+
+def from_table(place: Place, name: str, settings: IngestSettings) -> Source:
+    """Reads the table `name` of the folder `place`, in which the images lie too."""
+    try:
+        content = place.reader(name)()
+    except OSError as problem:
+        raise DataError(f"{name}: can't be read: {problem.strerror or 'no such file'}") from None
+    names, rows = _rows_of(content, name)
+    require_column("path", names, source=name)
+    columns = label_columns(names, settings, source=name)
+    for optional in OPTIONAL:
+        if optional in names:
+            require_column(optional, names, source=name)
+    if not rows:
+        raise DataError(f"{name}: holds no rows, only the names of columns; add a row an image")
+    images, seen = [], dict[str, int]()
+    for number, row in enumerate(rows, start=1):
+        where = f"{name}: row {number}"
+        path = path_inside(row.get("path"), where, place.name)
+        if path in seen:
+            raise DataError(f"{where}: {path} stands in row {seen[path]} already; keep one of them")
+        seen[path] = number
+        said = describe(row, columns, settings, place=where)
+        images.append(SourceImage(path=path, read=place.reader(path), problem=place.problem_of(path), **vars(said)))
+    return Source(sorted(images, key=lambda image: image.path), columns.kind, columns.levels)
+
+
+def path_inside(value: Any, where: str, folder: str) -> str:
+    """The path with single forward slashes; raises DataError for one that is no path inside the folder."""
+    text = "" if value is None else str(value)
+    path = PurePosixPath(text)
+    if not path.parts or path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
+        raise DataError(f"{where}: {text!r} isn't a path inside {folder}; make it relative to there")
+    if "\\" in text or any(ord(sign) < 32 for sign in text):
+        raise DataError(f"{where}: the path {text!r} holds backslashes or control signs; write it with forward slashes")
+    return path.as_posix()
+
+
+def _rows_of(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    if not content.strip():
+        raise DataError(f"{name}: is empty; it needs a column path and a column label, and a row an image")
+    ending = PurePosixPath(name).suffix.lower()
+    if ending == ".csv":
+        return _csv_rows(content, name)
+    return _parquet_rows(content, name) if ending == ".parquet" else _json_rows(content, name)
+
+
+def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.csv
+
+    # Line breaks inside quotes are legal in CSV; every column is text, for a label such as 007 is a name.
+    layout = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    try:
+        names = pyarrow.csv.open_csv(io.BytesIO(content), parse_options=layout).schema.names
+        as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
+        table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=layout, convert_options=as_text)
+    except pa.ArrowInvalid as problem:
+        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
+    return names, _unrepeated(table).to_pylist()
+
+
+def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(io.BytesIO(content)).names
+        table = _unrepeated(pq.ParquetFile(io.BytesIO(content)).read())
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
+    return names, table.to_pylist()
+
+
+def _unrepeated(table: Any) -> Any:
+    """Without repeated columns: those that matter are refused by name, the others may repeat."""
+    counts = Counter(table.column_names)
+    return table.select([place for place, name in enumerate(table.column_names) if counts[name] == 1])
+
+
+def _json_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
+    rows, names = [], dict[str, None]()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        row = json_object(line, f"{name}: line {number}")
+        names.update(dict.fromkeys(row))
+        rows.append(row)
+    return list(names), rows
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                raise DataError(f"{where}: {key} stands there {count} times; keep one")
+        return dict(pairs)
+
+    try:
+        row = json.loads(text, object_pairs_hook=each_once)
+    except json.JSONDecodeError as problem:
+        raise DataError(f"{where}: is no JSON: {problem.msg} at sign {problem.pos + 1}") from None
+    if not isinstance(row, dict):
+        raise DataError(f'{where}: should be an object such as {{"path": "a.jpg", "label": "cat"}}')
+    return row

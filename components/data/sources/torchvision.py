@@ -1,0 +1,121 @@
+"""torchvision's classification data sets by name, such as `torchvision:CIFAR10` or `torchvision:Food101?root=/data`.
+
+Files that a data set keeps on disk come in as they are, where torchvision lets a loader be chosen; images that it
+yields as pixels are stored as PNG. The author's parts are kept. torchvision checks what it downloads by MD5.
+"""
+
+import inspect
+import io
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from components.data.sources.source import Source, SourceImage
+from components.errors import DataError, nearest
+
+SCHEME = "torchvision:"
+ROOT_VARIABLE = "DARKROOM_DATASETS"
+"""The environment variable that names the folder for data sets; default: ~/.cache/darkroom/datasets."""
+
+Parts = tuple[tuple[str | None, dict[str, Any]], ...]
+_TRAIN_AND_TEST: Parts = (("train", {"train": True}), ("test", {"train": False}))
+_SPLIT_TRAIN_TEST: Parts = (("train", {"split": "train"}), ("test", {"split": "test"}))
+_SPLIT_ALL: Parts = (("train", {"split": "train"}), ("val", {"split": "val"}), ("test", {"split": "test"}))
+_WHOLE: Parts = ((None, {}),)
+_DATA_SETS: dict[str, Parts] = {
+    "CIFAR10": _TRAIN_AND_TEST,
+    "CIFAR100": _TRAIN_AND_TEST,
+    "Country211": (("train", {"split": "train"}), ("val", {"split": "valid"}), ("test", {"split": "test"})),
+    "DTD": _SPLIT_ALL,
+    "EuroSAT": _WHOLE,
+    "FGVCAircraft": _SPLIT_ALL,
+    "FashionMNIST": _TRAIN_AND_TEST,
+    "Flowers102": _SPLIT_ALL,
+    "Food101": _SPLIT_TRAIN_TEST,
+    "KMNIST": _TRAIN_AND_TEST,
+    "MNIST": _TRAIN_AND_TEST,
+    "OxfordIIITPet": (("train", {"split": "trainval"}), ("test", {"split": "test"})),
+    "RenderedSST2": _SPLIT_ALL,
+    "STL10": _SPLIT_TRAIN_TEST,
+    "SUN397": _WHOLE,
+    "SVHN": _SPLIT_TRAIN_TEST,
+    "StanfordCars": _SPLIT_TRAIN_TEST,
+    "USPS": _TRAIN_AND_TEST,
+}
+
+
+def from_torchvision(location: str) -> Source:
+    """Loads the data set from its root folder, or downloads it there; raises DataError where neither can be done."""
+    name, _, query = location.removeprefix(SCHEME).partition("?")
+    if name not in _DATA_SETS:
+        raise DataError(f"{location}: unknown{nearest(name, _DATA_SETS) or '; known are ' + ', '.join(_DATA_SETS)}")
+    options = parse_qs(query)
+    if set(options) - {"root"}:
+        raise DataError(f"{location}: the only option is root, such as {SCHEME}{name}?root=/data")
+    given = options.get("root", [os.environ.get(ROOT_VARIABLE) or "~/.cache/darkroom/datasets"])[0]
+    root = Path(given).expanduser()
+    images: list[SourceImage] = []
+    for part, choice in _DATA_SETS[name]:
+        images += _images(_load(name, root, choice), part)
+    return Source(images)
+
+
+def _load(name: str, root: Path, choice: dict[str, Any]) -> Any:
+    import torchvision
+
+    kind = getattr(torchvision.datasets, name)
+    if "loader" in inspect.signature(kind).parameters:
+        choice = choice | {"loader": Path}
+    try:
+        return kind(root=str(root), download=False, **choice)
+    except (RuntimeError, OSError):
+        pass  # not there, or not whole: torchvision says both in the same way
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return kind(root=str(root), download=True, **choice)
+    except (RuntimeError, OSError, ValueError) as problem:
+        said = " ".join(str(problem).split()) or type(problem).__name__
+        raise DataError(
+            f"{SCHEME}{name}: is neither whole in {root} nor could it be downloaded ({said}); put torchvision's files "
+            f"there, or name their folder: {SCHEME}{name}?root=FOLDER or {ROOT_VARIABLE}=FOLDER"
+        ) from None
+
+
+def _images(data: Any, part: str | None) -> list[SourceImage]:
+    folder = f"{part}/" if part else ""
+    files, targets = _files_and_targets(data)
+    classes = getattr(data, "classes", None)
+    digits = len(str(max(len(targets) - 1, 0)))
+    images = []
+    for number, target in enumerate(targets):
+        file = files[number] if files else None
+        images.append(
+            SourceImage(
+                path=f"{folder}{number:0{digits}d}{file.suffix.lower() if file else '.png'}",
+                labels=(str(classes[target]) if classes else str(target),),
+                given_split=part,
+                read=file.read_bytes if file else partial(_png, data, number),
+            )
+        )
+    return images
+
+
+def _files_and_targets(data: Any) -> tuple[list[Path], list[int]]:
+    """The image files where our loader gave their paths, else none; and the class numbers."""
+    if len(data) and "loader" in inspect.signature(type(data)).parameters:
+        pairs = [data[number] for number in range(len(data))]
+        return [file for file, _ in pairs], [int(target) for _, target in pairs]
+    targets: Sequence[int] = next(
+        getattr(data, name) for name in ("targets", "labels", "_labels") if hasattr(data, name)
+    )
+    return [], [int(target) for target in targets]
+
+
+def _png(data: Any, number: int) -> bytes:
+    image, _ = data[number]
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
