@@ -4,14 +4,9 @@ One union-find runs over images, kinds (equal bytes) and groups, an ingest (gene
 generation was dealt stands fixed: a new image goes where its cluster is, one that would join clusters of two parts is
 excluded, and the clusters that are new are dealt so that each class comes nearest to its shares. So the parts of the
 first ingest are the same whatever comes later.
-
-Clusters of several images or labels come first, rare labels and large clusters ahead, each to the part that is
-furthest behind with its labels: in the manner of iterative stratification (Sechidis et al. 2011), over clusters. The
-single images that remain fill each class up to its shares, in an order drawn from the seed and their content.
-Letters: N images, C clusters, S strata (labels, and in a hierarchy the levels above), P parts.
+Letters: N images, V nodes of the union-find, S strata, C clusters, P parts.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -20,18 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from components.data.dealing import (
+    NONE,
+    Floats,
+    FreeClusters,
+    Ints,
+    cut_by_time,
+    deal_stratified,
+    fill_lacking,
+    present_in,
+    spread,
+)
 from components.data.duplicates import DuplicateSettings, Pairs, clusters
 from components.data.parts import EXCLUDED, PARTS
 from components.data.split_images import SplitImages
 from components.errors import DataError
 from components.progress import Progress, silent
 from components.settings import Settings
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-
-_GOLDEN = 0.6180339887498949
-_NONE = -1
 
 
 class SplitSettings(Settings):
@@ -137,12 +137,12 @@ class _Deal:
         num_nodes = self._group_start + len(images.group.names)
         self._root_V = np.arange(num_nodes)
         """A cluster's root is its first image."""
-        self._root_part_V = np.full(num_nodes, _NONE)
+        self._root_part_V = np.full(num_nodes, NONE)
         self._dead_V = np.zeros(num_nodes, np.bool_)
         """Excluded images, and kinds all of whose images are."""
         self._dealt_SP = np.zeros((len(images.strata.names), len(settings.parts)))
         """Images that were free to go anywhere, by where they went."""
-        self.part_N = np.full(len(images), _NONE)
+        self.part_N = np.full(len(images), NONE)
         self.excluded: dict[int, str] = {}
 
     def cluster_of_images(self) -> Ints:
@@ -152,9 +152,9 @@ class _Deal:
         """Gives each image of this generation a part; no earlier image moves."""
         new = self._images.generation_N == generation
         self._link(generation, new)
-        fresh = np.flatnonzero(new & (self.part_N == _NONE))
+        fresh = np.flatnonzero(new & (self.part_N == NONE))
         roots = self._root_V[fresh]
-        unplaced = fresh[self._root_part_V[roots] == _NONE]
+        unplaced = fresh[self._root_part_V[roots] == NONE]
         if len(unplaced):
             self._place(unplaced, generation)
         self.part_N[fresh] = self._root_part_V[roots]
@@ -188,7 +188,7 @@ class _Deal:
         """The new images of components that already stand in two parts; what stood before stays two clusters."""
         in_torn = torn[component]
         node, component = involved[in_torn], component[in_torn]
-        stands = self._root_part_V[node] != _NONE
+        stands = self._root_part_V[node] != NONE
         witness: dict[int, dict[int, int]] = {}
         for root, one in zip(node[stands].tolist(), component[stands].tolist(), strict=True):
             witness.setdefault(one, {}).setdefault(int(self._root_part_V[root]), root)
@@ -212,7 +212,7 @@ class _Deal:
         roots, cluster = np.unique(self._root_V[unplaced], return_inverse=True)
         open_parts = self._open_parts(generation)
         part_C = _majority(cluster, self._given_N[unplaced], len(roots), len(self._settings.parts))
-        free_C = (part_C == _NONE) | np.isin(part_C, open_parts)
+        free_C = (part_C == NONE) | np.isin(part_C, open_parts)
         if free_C.any():
             number = np.cumsum(free_C) - 1
             chosen = free_C[cluster]
@@ -226,27 +226,25 @@ class _Deal:
         given = np.unique(self._given_N[self._images.generation_N <= generation])
         return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
 
-    def _clusters(self, image_M: Ints, cluster_M: Ints) -> "_Clusters":
-        return _Clusters.of(self._images, image_M, cluster_M, self._rank_N, self._time_N)
+    def _clusters(self, image_M: Ints, cluster_M: Ints) -> FreeClusters:
+        return FreeClusters.of(self._images, image_M, cluster_M, self._rank_N, self._time_N)
 
-    def _dealt(self, free: "_Clusters", open_parts: Ints, generation: int) -> Ints:
+    def _dealt(self, free: FreeClusters, open_parts: Ints, generation: int) -> Ints:
         share_P = self._settings.share_P[open_parts]
         share_P = share_P / share_P.sum()
         if free.time_C is not None:
             in_time = np.argsort([_place_in_time(part, len(self._settings.parts)) for part in open_parts.tolist()])
-            by_time: Ints = in_time[_cut(free, share_P[in_time])]
+            by_time: Ints = in_time[cut_by_time(free, share_P[in_time])]
             return by_time
         dealt_SP = self._dealt_SP[:, open_parts]
-        part_C = _deal(free, dealt_SP, share_P)
+        part_C = deal_stratified(free, dealt_SP, share_P)
         present_SP = self._present(generation)[:, open_parts]
         np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
-        _fill_lacking(
-            free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)]
-        )
+        fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
         return part_C
 
     def _present(self, generation: int) -> Ints:
-        placed = (self.part_N != _NONE) & (self.part_N < len(self._settings.parts))
+        placed = (self.part_N != NONE) & (self.part_N < len(self._settings.parts))
         placed &= self._images.generation_N <= generation
         return present_in(self._images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
 
@@ -256,153 +254,10 @@ class _Deal:
         carved = (given == 0) & (len(self._open_parts(generation)) > 1) & (self.part_N[new] < len(self._settings.parts))
         # A cluster that the author tore apart is not carved: its training images stay where they were put.
         carved &= np.isin(self.part_N[new], self._open_parts(generation))
-        back = new[(given != _NONE) & ~carved]
+        back = new[(given != NONE) & ~carved]
         self.part_N[back] = self._given_N[back]
         for image in back.tolist():
             self.excluded.pop(image, None)
-
-
-@dataclass(frozen=True)
-class _Clusters:
-    """C clusters to deal, and E entries that say how many images of a stratum a cluster holds."""
-
-    size_C: Ints
-    rank_C: NDArray[np.uint64]
-    label_C: Ints
-    """The label of a cluster that is one image with nested strata, else -1."""
-    time_C: NDArray[np.int64] | None
-    """Of the newest image, in ns since 1970."""
-    cluster_E: Ints
-    stratum_E: Ints
-    count_E: Ints
-    start_C: Ints
-    """C + 1 positions: where each cluster's entries start."""
-    strata_of_label: list[list[int]]
-
-    @classmethod
-    def of(
-        cls, images: SplitImages, image_M: Ints, cluster_M: Ints, rank_N: NDArray[np.uint64], time_N: Ints | None
-    ) -> Self:
-        num_clusters = int(cluster_M.max()) + 1
-        size_C = np.bincount(cluster_M, minlength=num_clusters)
-        order = np.argsort(cluster_M, kind="stable")
-        starts = np.cumsum(size_C) - size_C
-        label_M = images.label.code_N[image_M]
-        row, stratum = _spread(label_M, images.strata.of_label)
-        key, count_E = np.unique(cluster_M[row] * len(images.strata.names) + stratum, return_counts=True)
-        cluster_E, stratum_E = np.divmod(key, len(images.strata.names))
-        single = (size_C == 1) & images.strata.nested
-        return cls(
-            size_C=size_C,
-            rank_C=np.minimum.reduceat(rank_N[image_M][order], starts),
-            label_C=np.where(single, label_M[order][starts], _NONE),
-            time_C=None if time_N is None else np.maximum.reduceat(time_N[image_M][order], starts),
-            cluster_E=cluster_E,
-            stratum_E=stratum_E,
-            count_E=count_E,
-            start_C=np.concatenate([[0], np.cumsum(np.bincount(cluster_E, minlength=num_clusters))]),
-            strata_of_label=images.strata.of_label,
-        )
-
-
-def _deal(free: _Clusters, dealt_SP: Floats, share_P: Floats) -> Ints:
-    """The part of each cluster, so that with what was dealt before each stratum comes nearest to its shares."""
-    total_S = dealt_SP.sum(axis=1)
-    np.add.at(total_S, free.stratum_E, free.count_E)
-    need_SP = total_S[:, None] * share_P - dealt_SP
-    part_C = np.full(len(free.size_C), _NONE)
-    mixed = np.flatnonzero(free.label_C == _NONE)
-    _deal_mixed(free, mixed, dealt_SP, total_S, share_P, part_C)
-    taken = np.isin(free.cluster_E, mixed)
-    np.subtract.at(need_SP, (free.stratum_E[taken], part_C[free.cluster_E[taken]]), free.count_E[taken])
-    single = np.flatnonzero(free.label_C != _NONE)
-    if len(single):
-        leaf_of_label = np.array([strata[-1] for strata in free.strata_of_label])
-        part_C[single] = _deal_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], share_P)
-    return part_C
-
-
-def _deal_mixed(free: _Clusters, mixed: Ints, dealt_SP: Floats, total_S: Floats, share_P: Floats, part_C: Ints) -> None:
-    """Clusters of several images or labels one after another, each to the part that is furthest behind its shares.
-
-    `behind` counts images that a part should hold by now but doesn't. Summed over the cluster's strata, each weighed
-    by its rarity, it names the part that lowers the sum of squares of what all parts are behind the most.
-    """
-    if not len(mixed):
-        return
-    rarest_C = np.minimum.reduceat(total_S[free.stratum_E], free.start_C[:-1])
-    mixed = mixed[np.lexsort((free.rank_C[mixed], -free.size_C[mixed], rarest_C[mixed]))]
-    # Plain lists: for a handful of numbers at a time they are many times as fast as arrays.
-    start, stratum, count = free.start_C.tolist(), free.stratum_E.tolist(), free.count_E.tolist()
-    weight = (1 / np.maximum(total_S, 1)).tolist()
-    share = share_P.tolist()
-    behind_P = (dealt_SP.sum(axis=1, keepdims=True) * share_P - dealt_SP).T.tolist()
-    for cluster in mixed.tolist():
-        entries = [(stratum[entry], count[entry]) for entry in range(start[cluster], start[cluster + 1])]
-        best, part = -math.inf, 0
-        for number, behind in enumerate(behind_P):
-            score = 0.0
-            for one, images in entries:
-                behind[one] += share[number] * images
-                score += weight[one] * images * behind[one]
-            if score > best:
-                best, part = score, number
-        part_C[cluster] = part
-        for one, images in entries:
-            behind_P[part][one] -= images
-
-
-def _deal_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, share_P: Floats) -> Ints:
-    """Single images: each label's, in order of rank, are cut in proportion to what its parts still need.
-
-    A cut falls between two images; where it is rounded up alternates along the labels by multiples of the golden
-    ratio, so that neither a part nor a level of a hierarchy (its labels are neighbours) gathers the remainders.
-    """
-    order = np.lexsort((rank_C, label_C))
-    labels, row, count_L = np.unique(label_C[order], return_inverse=True, return_counts=True)
-    need_LP = np.maximum(need_LP[labels], 0)
-    need_LP = np.where(need_LP.sum(axis=1, keepdims=True) > 1e-9, need_LP, share_P)
-    reach_LP = np.cumsum(need_LP / need_LP.sum(axis=1, keepdims=True), axis=1)[:, :-1]
-    offset_L = (np.arange(1, len(labels) + 1) * _GOLDEN) % 1
-    # A tiny allowance: 10 × (0.7 + 0.2) must not fall short of 9.
-    cut_LP = np.floor(count_L[:, None] * reach_LP + offset_L[:, None] + 1e-9)
-    within = np.arange(len(order)) - (np.cumsum(count_L) - count_L)[row]
-    part_C = np.empty(len(order), np.int64)
-    part_C[order] = (within[:, None] >= cut_LP[row]).sum(axis=1)
-    return part_C
-
-
-def _fill_lacking(free: _Clusters, part_C: Ints, present_SP: Ints, *, required: list[int]) -> None:
-    """Moves single clusters so that each stratum stands in each required part, wherever enough clusters are free."""
-    held = np.unique(free.stratum_E)
-    lacking = [(int(stratum), part) for stratum in held for part in required if present_SP[stratum, part] == 0]
-    if not lacking:
-        return
-    by_stratum = np.argsort(free.stratum_E, kind="stable")
-    bounds = np.searchsorted(free.stratum_E[by_stratum], np.arange(len(present_SP) + 1))
-    for stratum, part in lacking:
-        if present_SP[stratum, part]:
-            continue
-        candidates = free.cluster_E[by_stratum[bounds[stratum] : bounds[stratum + 1]]]
-        for cluster in candidates[np.lexsort((free.rank_C[candidates], free.size_C[candidates]))].tolist():
-            entries = slice(free.start_C[cluster], free.start_C[cluster + 1])
-            strata, count, donor = free.stratum_E[entries], free.count_E[entries], part_C[cluster]
-            if donor not in required or (present_SP[strata, donor] > count).all():
-                present_SP[strata, donor] -= count
-                present_SP[strata, part] += count
-                part_C[cluster] = part
-                break
-
-
-def _cut(free: _Clusters, share_P: Floats) -> Ints:
-    """Clusters in order of their newest image, cut into parts by the number of images."""
-    assert free.time_C is not None
-    order = np.lexsort((free.rank_C, free.time_C))
-    size = free.size_C[order]
-    middle = (np.cumsum(size) - size / 2) / size.sum()
-    part_C = np.empty(len(order), np.int64)
-    part_C[order] = np.searchsorted(np.cumsum(share_P)[:-1], middle)
-    return part_C
 
 
 def _place_in_time(part: int, num_parts: int) -> int:
@@ -410,30 +265,10 @@ def _place_in_time(part: int, num_parts: int) -> int:
     return {0: 0, 1: num_parts, 2: num_parts + 1}.get(part, part)
 
 
-def present_in(images: SplitImages, image_M: Ints, part_N: Ints, num_parts: int) -> Ints:
-    """Images of each stratum in each part, shape [S, P]."""
-    shape = (len(images.label.names), num_parts)
-    flat = np.bincount(images.label.code_N[image_M] * num_parts + part_N[image_M], minlength=shape[0] * shape[1])
-    label, stratum = _spread(np.arange(shape[0]), images.strata.of_label)
-    present_SP = np.zeros((len(images.strata.names), num_parts), np.int64)
-    np.add.at(present_SP, stratum, flat.reshape(shape)[label])
-    return present_SP
-
-
-def _spread(label_M: Ints, strata_of_label: list[list[int]]) -> tuple[Ints, Ints]:
-    """A row for each stratum of each image: the image's position, and the stratum."""
-    length_L = np.array([len(strata) for strata in strata_of_label])
-    flat = np.array([stratum for strata in strata_of_label for stratum in strata], np.int64)
-    start_L, length_M = np.cumsum(length_L) - length_L, length_L[label_M]
-    row = np.repeat(np.arange(len(label_M)), length_M)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(length_M) - length_M, length_M)
-    return row, flat[start_L[label_M[row]] + within]
-
-
 def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, Ints]:
     """Edges of the union-find, and the generation in which each came to be."""
     kind_N, generation_N, num_images = images.kind_N, images.generation_N, len(images)
-    grouped = np.flatnonzero(images.group.code_N != _NONE)
+    grouped = np.flatnonzero(images.group.code_N != NONE)
     kind_generation = np.full(group_start - num_images, np.iinfo(np.int64).max)
     np.minimum.at(kind_generation, kind_N, generation_N)
     near_kinds = kind_N[near]
@@ -449,19 +284,19 @@ def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, In
 
 def _extremes(component: Ints, part: Ints) -> tuple[Ints, Ints]:
     """The lowest and the highest part in each component; both -1 where none of it stands."""
-    high = np.full(int(component.max()) + 1, _NONE)
+    high = np.full(int(component.max()) + 1, NONE)
     np.maximum.at(high, component, part)
     low = high.copy()
-    np.minimum.at(low, component[part != _NONE], part[part != _NONE])
+    np.minimum.at(low, component[part != NONE], part[part != NONE])
     return low, high
 
 
 def _majority(cluster: Ints, given: Ints, num_clusters: int, num_parts: int) -> Ints:
     """The part that the author gave most of a cluster, the first of equals; -1 where the author gave none."""
-    known = given != _NONE
+    known = given != NONE
     count = np.bincount(cluster[known] * num_parts + given[known], minlength=num_clusters * num_parts)
     count = count.reshape(num_clusters, num_parts)
-    return np.where(count.any(axis=1), count.argmax(axis=1), _NONE)
+    return np.where(count.any(axis=1), count.argmax(axis=1), NONE)
 
 
 def _ranks(images: SplitImages, seed: int) -> NDArray[np.uint64]:
@@ -474,7 +309,7 @@ def _ranks(images: SplitImages, seed: int) -> NDArray[np.uint64]:
 
 def _given(images: SplitImages, settings: SplitSettings) -> Ints:
     if settings.given == "ignore" or not images.given.names:
-        return np.full(len(images), _NONE)
+        return np.full(len(images), NONE)
     unknown = [name for name in images.given.names if name not in settings.parts]
     if unknown:
         raise DataError(
@@ -482,7 +317,7 @@ def _given(images: SplitImages, settings: SplitSettings) -> Ints:
             "add it there or set split.given: ignore"
         )
     part_of_name = np.array([settings.parts.index(name) for name in images.given.names])
-    return np.where(images.given.code_N == _NONE, _NONE, part_of_name[images.given.code_N])
+    return np.where(images.given.code_N == NONE, NONE, part_of_name[images.given.code_N])
 
 
 def _times(images: SplitImages) -> Ints:
@@ -506,7 +341,7 @@ def _times(images: SplitImages) -> Ints:
 
 def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
     for method, column, what in (("group", images.group, "a group"), ("given", images.given, "a given part")):
-        lost = np.flatnonzero(column.code_N == _NONE)
+        lost = np.flatnonzero(column.code_N == NONE)
         if settings.method == method and len(lost):
             raise DataError(
                 f"split.method {method} needs {what} for each image; {images.path_of(lost[0])} has none "
@@ -518,8 +353,8 @@ def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
 
 def _refuse_torn_groups(images: SplitImages) -> None:
     """The user's own two columns contradict each other; duplicates across the given parts are listed instead."""
-    known = np.flatnonzero((images.group.code_N != _NONE) & (images.given.code_N != _NONE))
-    given = np.full(len(images.group.names), _NONE)
+    known = np.flatnonzero((images.group.code_N != NONE) & (images.given.code_N != NONE))
+    given = np.full(len(images.group.names), NONE)
     given[images.group.code_N[known]] = images.given.code_N[known]
     torn = known[given[images.group.code_N[known]] != images.given.code_N[known]]
     if len(torn):
@@ -539,7 +374,7 @@ def _refuse_small_classes(images: SplitImages, deal: _Deal, settings: SplitSetti
     """Each class must be learnt; and judged too, unless time or the author decides who is."""
     placed = np.flatnonzero(deal.part_N < len(settings.parts))
     present_SP = present_in(images, placed, deal.part_N, len(settings.parts))
-    decided = settings.method == "time" or bool((_given(images, settings) != _NONE).any())
+    decided = settings.method == "time" or bool((_given(images, settings) != NONE).any())
     needed = PARTS[:1] if decided else PARTS
     for part in PARTS:
         if not present_SP[:, PARTS.index(part)].any():
@@ -562,20 +397,20 @@ def _refuse_small_classes(images: SplitImages, deal: _Deal, settings: SplitSetti
 
 
 def _weighted_strata(images: SplitImages) -> tuple[Ints, Ints]:
-    label, stratum = _spread(np.arange(len(images.label.names)), images.strata.of_label)
+    label, stratum = spread(np.arange(len(images.label.names)), images.strata.of_label)
     return stratum, np.bincount(images.label.code_N, minlength=len(images.label.names))[label]
 
 
 def _folds(images: SplitImages, deal: _Deal, settings: SplitSettings) -> Ints:
     """Dealt anew at each growth: a new image may join two clusters, which then share a fold."""
-    fold_N = np.full(len(images), _NONE)
+    fold_N = np.full(len(images), NONE)
     learnt = np.flatnonzero((deal.part_N == PARTS.index("train")) | (deal.part_N == PARTS.index("val")))
     if settings.folds == 0:
         return fold_N
     roots, cluster = np.unique(deal.cluster_of_images()[learnt], return_inverse=True)
     if len(roots) < settings.folds:
         raise DataError(f"split.folds is {settings.folds}, but train and val hold only {len(roots)} clusters; lower it")
-    free = _Clusters.of(images, learnt, cluster, _ranks(images, settings.seed), None)
+    free = FreeClusters.of(images, learnt, cluster, _ranks(images, settings.seed), None)
     share = np.full(settings.folds, 1 / settings.folds)
-    fold_N[learnt] = _deal(free, np.zeros((len(images.strata.names), settings.folds)), share)[cluster]
+    fold_N[learnt] = deal_stratified(free, np.zeros((len(images.strata.names), settings.folds)), share)[cluster]
     return fold_N

@@ -65,6 +65,8 @@ def random_manifest(seed: int, *, images: int = 600, generations: int = 3) -> tu
         sha256=[hashlib.sha256(f"{seed} {number}".encode()).hexdigest() for number in content],
         group=[f"g{number}" if number < 60 else None for number in random.integers(0, 300, images)],
         generation=np.minimum(random.integers(0, generations + 2, images), generations - 1).tolist(),
+        timestamp=[f"2024-{month:02d}-{day:02d}" for month, day in random.integers(1, 13, (images, 2))],
+        given_split=random.choice(np.array([None, "train", "test"]), images, p=[0.4, 0.4, 0.2]).tolist(),
     )
     near = np.sort(random.integers(0, images, (images // 12, 2)), axis=1)
     return table, np.unique(near[near[:, 0] != near[:, 1]], axis=0)
@@ -83,22 +85,26 @@ def rows(table: pa.Table, near: Pairs, kept: np.ndarray) -> tuple[pa.Table, Pair
     return fewer, np.sort(np.array(pairs, np.int64).reshape(-1, 2), axis=1)
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int) -> None:
+@pytest.mark.parametrize("changes", [{}, {"method": "time"}, {"given": "ignore"}, {"given": "keep"}], ids=str)
+@pytest.mark.parametrize("seed", range(6))
+def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dict[str, str]) -> None:
     table, near = random_manifest(seed)
+    if changes.get("given") == "keep":
+        table = table.drop_columns("group")  # groups that contradict the given parts are refused
     generation = table["generation"].to_numpy()
     before: dict[str, str] = {}
     for newest in range(3):
         grown, links = rows(table, near, np.flatnonzero(generation <= newest))
-        split = deal(grown, links)
+        split = deal(grown, links, **changes)
         now = part_of_path(grown, split)
         assert {path: now[path] for path in before} == before
-        assert sum(leaks(grown, split, links).values()) == 0
+        assert changes.get("given") == "keep" or sum(leaks(grown, split, links).values()) == 0
         before = now
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_order_of_rows_changes_nothing(seed: int) -> None:
+    """So is the digest a matter of content alone."""
     table, near = random_manifest(seed)
     shuffled, links = rows(table, near, np.random.default_rng(seed).permutation(len(table)))
     first, second = deal(table, near), deal(shuffled, links)
