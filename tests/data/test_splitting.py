@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,17 @@ def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dic
         assert {path: now[path] for path in before} == before
         assert changes.get("given") == "keep" or sum(leaks(grown, split, links).values()) == 0
         before = now
+
+
+def test_the_audit_sees_any_image_that_is_torn_from_its_cluster() -> None:
+    table, near = random_manifest(3)
+    split = deal(table, near)
+    numbers, sizes = np.unique(split.cluster_N, return_counts=True)
+    linked = np.flatnonzero(np.isin(split.cluster_N, numbers[sizes > 1]) & (split.part_N < 3))
+    for image in np.random.default_rng(0).choice(linked, 60, replace=False):
+        torn_N = split.part_N.copy()
+        torn_N[image] = (torn_N[image] + 1) % 3
+        assert sum(leaks(table, replace(split, part_N=torn_N), near).values()) > 0
 
 
 @pytest.mark.parametrize("seed", range(6))
