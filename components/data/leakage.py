@@ -1,56 +1,172 @@
-"""The proof that no picture stands on two sides of the split: a file that the promotion gate reads."""
+"""The proof that no picture stands on two sides of the split: a file that the promotion gate reads.
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+It is worked out from the images' own columns and the found pairs, never from the clusters that the split was dealt by.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from components.data.duplicates import DuplicatePairs, Pairs
-from components.data.splitting import SplitSettings, split_digest
+from components.data.parts import EXCLUDED
 
 _NAMED_PAIRS = 1000
 
 
+@dataclass(frozen=True)
+class Leaks:
+    """Pairs of images that are one picture or one group and stand in two parts, by kind: exact, near, group.
+
+    Of the copies of a picture (or the members of a group) in one part the first stands for all of them.
+    """
+
+    across: dict[str, Pairs]
+
+    @property
+    def count(self) -> dict[str, int]:
+        return {kind: len(pairs) for kind, pairs in self.across.items()}
+
+
+def find_leaks(table: Any, near: Pairs) -> Leaks:
+    """`table` has a row an image with sha256, part and perhaps group; `near` names pairs of its rows.
+
+    What is excluded is in no part, so it leaks nothing.
+    """
+    part_N = _codes(table["part"])
+    kept = pc.not_equal(table["part"], EXCLUDED).to_numpy()
+    kind_N = _codes(table["sha256"])
+    found = {
+        "exact": _crossing(kind_N, part_N, kept),
+        "near": _near_crossing(kind_N[near], kind_N, part_N, kept),
+        "group": np.empty((0, 2), np.int64),
+    }
+    if "group" in table.column_names:
+        group_N = _codes(table["group"])
+        found["group"] = _crossing(group_N, part_N, kept & (group_N >= 0))
+    return Leaks(found)
+
+
 def audit(
-    *,
-    path_N: Sequence[str],
-    sha256_N: Sequence[str],
-    label_N: Sequence[str],
-    group_N: Sequence[str | None],
-    given_N: Sequence[str | None],
-    part_N: Sequence[str],
-    cluster_N: NDArray[np.int64],
-    pairs: DuplicatePairs,
-    settings: SplitSettings,
+    table: Any, pairs: DuplicatePairs, leaks: Leaks, *, excluded: Mapping[int, str], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The leak proof as a JSON-like record: pairs across parts by kind, the digest and the settings."""
-    part = np.array(part_N)
-    kinds = {"exact": pairs.exact, "near": pairs.near, "group": group_links(group_N)}
-    crossing = {kind: found[part[found[:, 0]] != part[found[:, 1]]] for kind, found in kinds.items()}
-    moved = [path for path, given, now in zip(path_N, given_N, part_N, strict=True) if given not in (None, now)]
+    """The leak proof as a JSON-like record: pairs across parts by kind, the digest and the settings.
+
+    `table` has a row an image: path, label, sha256, part, cluster, and perhaps group and given_split.
+    """
+    path, part = table["path"].combine_chunks(), table["part"].combine_chunks()
+    counts = {count["values"]: count["counts"] for count in pc.value_counts(part).to_pylist()}
+    found = {"exact": len(pairs.exact), "near": len(pairs.near), "group": _num_group_links(table)}
     return {
-        "digest": split_digest(sha256_N, label_N, part_N),
-        "images": dict(sorted(Counter(part_N).items())),
-        "clusters": int(cluster_N.max()) + 1 if len(cluster_N) else 0,
-        "pairs": {kind: len(found) for kind, found in kinds.items()},
-        "pairs_across_parts": {kind: len(found) for kind, found in crossing.items()},
-        "leaking": {kind: _named(found, path_N) for kind, found in crossing.items()},
-        "moved_from_given_part": moved,
-        "settings": settings.model_dump(),
+        "digest": split_digest(table["sha256"], table["label"], part),
+        "images": dict(sorted(counts.items())),
+        "clusters": pc.count_distinct(table["cluster"]).as_py(),
+        "pairs": found,
+        "pairs_across_parts": leaks.count,
+        "leaking": {kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
+        "moved_from_given_part": _moved(table, path, part),
+        "excluded": [{"path": path[image].as_py(), "reason": reason} for image, reason in sorted(excluded.items())],
+        "largest_deviation": _largest_deviation(table["label"], part, settings["fractions"]),
+        "settings": dict(settings),
     }
 
 
-def group_links(group_N: Sequence[str | None]) -> Pairs:
-    """Each image of a group with the group's first image."""
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for image, group in enumerate(group_N):
-        if group is not None:
-            members[group].append(image)
-    links = [(images[0], other) for images in members.values() for other in images[1:]]
-    return np.array(links, dtype=np.int64).reshape(-1, 2)
+def split_digest(sha256: Any, label: Any, part: Any) -> str:
+    """SHA-256 over the sorted (image, label, part); it changes only where content does."""
+    texts = [
+        pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks)
+        for column in (sha256, label, part)
+    ]
+    large = [text.cast(pa.large_string()).combine_chunks() for text in texts]
+    tab, end = (pa.scalar(text, pa.large_string()) for text in ("\t", "\n"))
+    lines = pc.binary_join_element_wise(pc.binary_join_element_wise(*large, tab), pa.scalar("", pa.large_string()), end)
+    in_order = lines.take(pc.sort_indices(lines))
+    return hashlib.sha256("".join(in_order.to_pylist()).encode()).hexdigest()
 
 
-def _named(pairs: Pairs, path_N: Sequence[str]) -> list[list[str]]:
-    return [[path_N[left], path_N[right]] for left, right in pairs[:_NAMED_PAIRS]]
+def _codes(column: Any) -> NDArray[np.int64]:
+    """Equal texts have equal numbers; none has -1."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    codes: NDArray[np.int64] = column.dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
+    return codes
+
+
+def _sides(key_N: NDArray[np.int64], part_N: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The first image of each key in each part, ordered by key."""
+    rows = np.flatnonzero(kept)
+    _, first = np.unique(key_N[rows] * (part_N.max() + 1) + part_N[rows], return_index=True)
+    return rows[first]
+
+
+def _crossing(key_N: NDArray[np.int64], part_N: NDArray[np.int64], kept: NDArray[np.bool_]) -> Pairs:
+    """The first image of a key with the first of that key in each other part."""
+    if not kept.any():
+        return np.empty((0, 2), np.int64)
+    sides = _sides(key_N, part_N, kept)
+    _, start, count = np.unique(key_N[sides], return_index=True, return_counts=True)
+    first = np.repeat(sides[start], count)
+    return _in_order(np.stack([first, sides], axis=1)[first != sides])
+
+
+def _near_crossing(
+    near_kinds: Pairs, kind_N: NDArray[np.int64], part_N: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> Pairs:
+    """Each side of one picture with each side of the other, where they differ."""
+    if not len(near_kinds) or not kept.any():
+        return np.empty((0, 2), np.int64)
+    sides = _sides(kind_N, part_N, kept)
+    bounds = np.searchsorted(kind_N[sides], np.arange(kind_N.max() + 2))
+    left, right = near_kinds.T
+    count_left, count_right = (bounds[one + 1] - bounds[one] for one in (left, right))
+    count = count_left * count_right
+    pair = np.repeat(np.arange(len(near_kinds)), count)
+    within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
+    across, down = np.divmod(within, np.maximum(count_right[pair], 1))
+    first, second = sides[bounds[left[pair]] + across], sides[bounds[right[pair]] + down]
+    return _in_order(np.stack([first, second], axis=1)[part_N[first] != part_N[second]])
+
+
+def _in_order(pairs: Pairs) -> Pairs:
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64).reshape(-1, 2)
+
+
+def _num_group_links(table: Any) -> int:
+    if "group" not in table.column_names:
+        return 0
+    groups = table["group"].drop_null()
+    return len(groups) - int(pc.count_distinct(groups).as_py())
+
+
+def _named(pairs: Pairs, path: Any) -> list[list[str]]:
+    return [[path[int(left)].as_py(), path[int(right)].as_py()] for left, right in pairs[:_NAMED_PAIRS]]
+
+
+def _moved(table: Any, path: Any, part: Any) -> list[str]:
+    if "given_split" not in table.column_names:
+        return []
+    moved = pc.fill_null(pc.not_equal(table["given_split"].cast(pa.string()).combine_chunks(), part), False)
+    paths: list[str] = path.filter(moved).to_pylist()
+    return paths
+
+
+def _largest_deviation(label: Any, part: Any, fractions: Mapping[str, float]) -> dict[str, Any]:
+    """Where the share that a class has in a part lies furthest from the part's fraction."""
+    label_N, parts = label.combine_chunks().dictionary_encode(), list(fractions)
+    part_N = pc.index_in(part, value_set=pa.array(parts)).fill_null(len(parts)).to_numpy()
+    shape = (len(label_N.dictionary), len(parts) + 1)
+    flat = np.bincount(label_N.indices.to_numpy() * shape[1] + part_N, minlength=shape[0] * shape[1])
+    count_LP = flat.reshape(shape)[:, :-1]
+    share_LP = count_LP / np.maximum(count_LP.sum(axis=1, keepdims=True), 1)
+    off_LP = np.abs(share_LP - np.array([fractions[name] for name in parts]))
+    worst, at = np.unravel_index(off_LP.argmax(), off_LP.shape)
+    return {
+        "class": label_N.dictionary[int(worst)].as_py(),
+        "part": parts[int(at)],
+        "share": round(float(share_LP[worst, at]), 6),
+        "fraction": fractions[parts[int(at)]],
+    }

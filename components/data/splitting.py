@@ -1,144 +1,416 @@
-"""Train, validation and test parts that share no picture: whole clusters of duplicates and groups are dealt out.
+"""Parts that share no picture: whole clusters of duplicates and groups are dealt out, each class in proportion.
 
-Clusters come in an order drawn from the seed and their content, rare classes and large clusters first, and each goes
-to the part that lacks most of its labels: iterative stratification (Sechidis et al. 2011) over clusters.
+One union-find runs over images, kinds (equal bytes) and groups, an ingest (generation) at a time. What an earlier
+generation was dealt stands fixed: a new image goes where its cluster is, one that would join clusters of two parts is
+excluded, and the clusters that are new are dealt so that each class comes nearest to its shares. So the parts of the
+first ingest are the same whatever comes later.
+Letters: N images, V nodes of the union-find, S strata, C clusters, P parts.
 """
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from components.data.duplicates import DuplicateSettings
-from components.data.parts import PARTS, Part
+from components.data.dealing import (
+    NONE,
+    Floats,
+    FreeClusters,
+    Ints,
+    cut_by_time,
+    deal_stratified,
+    fill_lacking,
+    present_in,
+    spread,
+)
+from components.data.duplicates import DuplicateSettings, Pairs, clusters
+from components.data.parts import EXCLUDED, PARTS
+from components.data.split_images import SplitImages
 from components.errors import DataError
+from components.progress import Progress, silent
 from components.settings import Settings
 
 
 class SplitSettings(Settings):
     """params.yaml: split."""
 
-    fractions: dict[Part, float]
-    """Share of the images in each part; they sum to 1."""
+    method: Literal["random", "group", "time", "given"]
+    """random: stratified; group: the same, and each image must have a group; time: newest into test; given: as found.
+
+    Groups and duplicates stay whole under each of them.
+    """
+    fractions: dict[str, float]
+    """Share of the images in each part; train, val, test and any further ones; they sum to 1."""
+    folds: int = Field(ge=0)
+    """Stratified folds over the images of train and val, for cross-validation; 0 writes none."""
     seed: int = Field(ge=0)
     """Another seed deals another split."""
-    given: Literal["repair", "ignore"]
-    """repair: keep the author's parts but bring each cluster to one side; ignore: deal everything anew."""
+    given: Literal["repair", "keep", "ignore"]
+    """repair: keep the author's parts but bring each cluster to one side; keep: leave leaks, and list them;
+    ignore: deal everything anew."""
     duplicates: DuplicateSettings
 
-    @model_validator(mode="after")
-    def _sum_to_one(self) -> Self:
-        missing = [part for part in PARTS if self.fractions.get(part, 0) <= 0]
+    @field_validator("fractions")
+    @classmethod
+    def _whole(cls, fractions: dict[str, float]) -> dict[str, float]:
+        missing = [part for part in PARTS if part not in fractions]
         if missing:
-            raise ValueError(f"every part above 0; {', '.join(missing)} has none")
-        if abs(sum(self.fractions.values()) - 1) > 1e-6:
-            raise ValueError(f"fractions that sum to 1, not {sum(self.fractions.values()):g}")
+            raise ValueError(f"a share for train, val and test; {', '.join(missing)} has none")
+        for part, share in fractions.items():
+            if not 0 < share < 1:
+                raise ValueError(f"shares above 0 and below 1; {part} has {share:g}")
+            if part == EXCLUDED or not re.fullmatch(r"[a-z][a-z0-9_]*", part):
+                raise ValueError(f"parts named in small letters, and none named {EXCLUDED}; {part!r} is")
+        if abs(sum(fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"fractions that sum to 1, not {sum(fractions.values()):g}")
+        return fractions
+
+    @model_validator(mode="after")
+    def _no_contradiction(self) -> Self:
+        if self.method == "given" and self.given == "ignore":
+            raise ValueError("without contradiction: method given needs given: repair or keep, not ignore")
+        if self.folds == 1:
+            raise ValueError("without a single fold: folds is 0 (none) or at least 2")
         return self
+
+    @property
+    def parts(self) -> list[str]:
+        """Train, val, test, then the further ones in the order of the settings."""
+        return [*PARTS, *(part for part in self.fractions if part not in PARTS)]
+
+    @property
+    def share_P(self) -> Floats:
+        return np.array([self.fractions[part] for part in self.parts])
 
 
 @dataclass(frozen=True)
-class _Cluster:
-    members: list[int]
-    labels: Counter[str]
-    given: Part | None
-    rank: str
+class Split:
+    """Where each image goes."""
+
+    parts: list[str]
+    """The settings' parts, then `excluded`."""
+    part_N: Ints
+    """Position in `parts`."""
+    cluster_N: Ints
+    """Images of one cluster share a number; an excluded image has one of its own."""
+    fold_N: Ints
+    """-1 outside of train and val, and where no folds are asked for."""
+    excluded: dict[int, str]
+    """Why an image is in no part."""
 
 
-def assign_parts(
-    *,
-    sha256_N: Sequence[str],
-    label_N: Sequence[str],
-    given_N: Sequence[Part | None],
-    cluster_N: NDArray[np.int64],
-    settings: SplitSettings,
-) -> list[str]:
-    """The part of each image. Raises DataError naming a class that is too small for the parts."""
-    given = given_N if settings.given == "repair" else [None] * len(sha256_N)
-    clusters = _clusters(sha256_N, label_N, given, cluster_N, settings.seed)
-    open_parts = _open_parts(clusters)
-    free = [cluster for cluster in clusters if cluster.given is None or cluster.given in open_parts]
-    totals = sum((cluster.labels for cluster in free), Counter[str]())
-    needs = _needs(totals, {part: settings.fractions[part] for part in open_parts})
-    part_N = [""] * len(sha256_N)
-    for cluster in clusters:
-        for member in cluster.members:
-            part_N[member] = cluster.given or ""
-    for cluster in sorted(free, key=lambda one: _turn(one, totals)):
-        part = _neediest(cluster, needs)
-        for label, count in cluster.labels.items():
-            needs[part][label] -= count
-        for member in cluster.members:
-            part_N[member] = part
-    _refuse_empty(label_N, part_N)
-    return part_N
+def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, progress: Progress = silent) -> Split:
+    """Deals N images; `near` are pairs of images that show one picture.
+
+    Raises DataError where a class is too small for the parts, or where the method lacks the column that it needs.
+    """
+    _refuse_unfit(images, settings)
+    deal = _Deal(images, near, settings)
+    generations = np.unique(images.generation_N)
+    for done, generation in enumerate(generations):
+        progress("split", done, len(generations))
+        deal.take(int(generation))
+    progress("split", len(generations), len(generations))
+    _refuse_small_classes(images, deal, settings)
+    return Split(
+        parts=[*settings.parts, EXCLUDED],
+        part_N=deal.part_N,
+        cluster_N=np.unique(deal.cluster_of_images(), return_inverse=True)[1].astype(np.int64),
+        fold_N=_folds(images, deal, settings),
+        excluded=deal.excluded,
+    )
 
 
-def split_digest(sha256_N: Sequence[str], label_N: Sequence[str], part_N: Sequence[str]) -> str:
-    """SHA-256 over the sorted (image, label, part); it changes only where content does."""
-    lines = sorted(f"{image}\t{label}\t{part}\n" for image, label, part in zip(sha256_N, label_N, part_N, strict=True))
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+class _Deal:
+    """The split as it grows. Nodes of the union-find are the images, then the kinds, then the groups."""
+
+    def __init__(self, images: SplitImages, near: Pairs, settings: SplitSettings) -> None:
+        self._images, self._settings = images, settings
+        self._rank_N = _ranks(images, settings.seed)
+        self._time_N = _times(images) if settings.method == "time" else None
+        self._given_N = _given(images, settings)
+        self._group_start = len(images) + int(images.kind_N.max()) + 1
+        self._edges, self._edge_generation = _links(images, near, self._group_start)
+        num_nodes = self._group_start + len(images.group.names)
+        self._root_V = np.arange(num_nodes)
+        """A cluster's root is its first image."""
+        self._root_part_V = np.full(num_nodes, NONE)
+        self._dead_V = np.zeros(num_nodes, np.bool_)
+        """Excluded images, and kinds all of whose images are."""
+        self._dealt_SP = np.zeros((len(images.strata.names), len(settings.parts)))
+        """Images that were free to go anywhere, by where they went."""
+        self.part_N = np.full(len(images), NONE)
+        self.excluded: dict[int, str] = {}
+
+    def cluster_of_images(self) -> Ints:
+        return self._root_V[: len(self._images)]
+
+    def take(self, generation: int) -> None:
+        """Gives each image of this generation a part; no earlier image moves."""
+        new = self._images.generation_N == generation
+        self._link(generation, new)
+        fresh = np.flatnonzero(new & (self.part_N == NONE))
+        roots = self._root_V[fresh]
+        unplaced = fresh[self._root_part_V[roots] == NONE]
+        if len(unplaced):
+            self._place(unplaced, generation)
+        self.part_N[fresh] = self._root_part_V[roots]
+        if self._settings.given == "keep":
+            self._keep_given(np.flatnonzero(new), generation)
+
+    def _link(self, generation: int, new: NDArray[np.bool_]) -> None:
+        copies = np.flatnonzero(new & self._dead_V[self._kind_nodes()])
+        self._exclude(copies, ["a copy of an image that is excluded"] * len(copies))
+        edges = self._edges[self._edge_generation == generation]
+        edges = edges[~self._dead_V[edges].any(axis=1)]
+        involved, ends = np.unique(self._root_V[edges], return_inverse=True)
+        if not len(involved):
+            return
+        component = clusters(len(involved), ends.reshape(-1, 2))
+        low, high = _extremes(component, self._root_part_V[involved])
+        torn = low < high
+        if torn.any():
+            self._exclude_torn(involved, component, torn)
+        root = involved[np.unique(component, return_index=True)[1]]
+        self._root_part_V[root[~torn]] = high[~torn]
+        lookup = np.arange(len(self._root_V))
+        whole = ~torn[component]
+        lookup[involved[whole]] = root[component[whole]]
+        self._root_V = lookup[self._root_V]
+
+    def _kind_nodes(self) -> Ints:
+        return len(self._images) + self._images.kind_N
+
+    def _exclude_torn(self, involved: Ints, component: Ints, torn: NDArray[np.bool_]) -> None:
+        """The new images of components that already stand in two parts; what stood before stays two clusters."""
+        in_torn = torn[component]
+        node, component = involved[in_torn], component[in_torn]
+        stands = self._root_part_V[node] != NONE
+        witness: dict[int, dict[int, int]] = {}
+        for root, one in zip(node[stands].tolist(), component[stands].tolist(), strict=True):
+            witness.setdefault(one, {}).setdefault(int(self._root_part_V[root]), root)
+        # A kind or group that still is a node of its own has no image that stands.
+        is_new_kind = (node >= len(self._images)) & (node < self._group_start)
+        self._dead_V[node[is_new_kind]] = True
+        is_new = (node < len(self._images)) & ~stands
+        self._exclude(node[is_new], [self._torn_reason(witness[one]) for one in component[is_new].tolist()])
+
+    def _torn_reason(self, witness: dict[int, int]) -> str:
+        sides = [f"{self._images.path_of(root)} ({self._settings.parts[part]})" for part, root in witness.items()]
+        return f"it would join {' and '.join(sides)}, which stand fixed since earlier data"
+
+    def _exclude(self, images: Ints, reasons: list[str]) -> None:
+        self._dead_V[images] = True
+        self.part_N[images] = len(self._settings.parts)
+        self.excluded.update(zip(images.tolist(), reasons, strict=True))
+
+    def _place(self, unplaced: Ints, generation: int) -> None:
+        """Parts for new clusters that hold no earlier image."""
+        roots, cluster = np.unique(self._root_V[unplaced], return_inverse=True)
+        open_parts = self._open_parts(generation)
+        part_C = _majority(cluster, self._given_N[unplaced], len(roots), len(self._settings.parts))
+        free_C = (part_C == NONE) | np.isin(part_C, open_parts)
+        if free_C.any():
+            number = np.cumsum(free_C) - 1
+            chosen = free_C[cluster]
+            free = self._clusters(unplaced[chosen], number[cluster[chosen]])
+            part_C[free_C] = open_parts[self._dealt(free, open_parts, generation)]
+            np.add.at(self._dealt_SP, (free.stratum_E, part_C[free_C][free.cluster_E]), free.count_E)
+        self._root_part_V[roots] = part_C
+
+    def _open_parts(self, generation: int) -> Ints:
+        """The parts to deal into: all where the author gave none, else train and those that the author left out."""
+        given = np.unique(self._given_N[self._images.generation_N <= generation])
+        return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
+
+    def _clusters(self, image_M: Ints, cluster_M: Ints) -> FreeClusters:
+        return FreeClusters.of(self._images, image_M, cluster_M, self._rank_N, self._time_N)
+
+    def _dealt(self, free: FreeClusters, open_parts: Ints, generation: int) -> Ints:
+        share_P = self._settings.share_P[open_parts]
+        share_P = share_P / share_P.sum()
+        if free.time_C is not None:
+            in_time = np.argsort([_place_in_time(part, len(self._settings.parts)) for part in open_parts.tolist()])
+            by_time: Ints = in_time[cut_by_time(free, share_P[in_time])]
+            return by_time
+        dealt_SP = self._dealt_SP[:, open_parts]
+        part_C = deal_stratified(free, dealt_SP, share_P)
+        present_SP = self._present(generation)[:, open_parts]
+        np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
+        fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
+        return part_C
+
+    def _present(self, generation: int) -> Ints:
+        placed = (self.part_N != NONE) & (self.part_N < len(self._settings.parts))
+        placed &= self._images.generation_N <= generation
+        return present_in(self._images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
+
+    def _keep_given(self, new: Ints, generation: int) -> None:
+        """Brings new images back to the author's part, unless it was opened to be dealt on."""
+        given = self._given_N[new]
+        carved = (given == 0) & (len(self._open_parts(generation)) > 1) & (self.part_N[new] < len(self._settings.parts))
+        # A cluster that the author tore apart is not carved: its training images stay where they were put.
+        carved &= np.isin(self.part_N[new], self._open_parts(generation))
+        back = new[(given != NONE) & ~carved]
+        self.part_N[back] = self._given_N[back]
+        for image in back.tolist():
+            self.excluded.pop(image, None)
 
 
-def _clusters(
-    sha256_N: Sequence[str],
-    label_N: Sequence[str],
-    given_N: Sequence[Part | None],
-    cluster_N: NDArray[np.int64],
-    seed: int,
-) -> list[_Cluster]:
-    members: defaultdict[int, list[int]] = defaultdict(list)
-    for image, number in enumerate(cluster_N.tolist()):
-        members[number].append(image)
-    return [
-        _Cluster(
-            members=images,
-            labels=Counter(label_N[image] for image in images),
-            given=_majority([given_N[image] for image in images]),
-            rank=hashlib.sha256(f"{seed} {min(sha256_N[image] for image in images)}".encode()).hexdigest(),
-        )
-        for images in members.values()
+def _place_in_time(part: int, num_parts: int) -> int:
+    """Train is oldest, then the further parts, val, and test is newest."""
+    return {0: 0, 1: num_parts, 2: num_parts + 1}.get(part, part)
+
+
+def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, Ints]:
+    """Edges of the union-find, and the generation in which each came to be."""
+    kind_N, generation_N, num_images = images.kind_N, images.generation_N, len(images)
+    grouped = np.flatnonzero(images.group.code_N != NONE)
+    kind_generation = np.full(group_start - num_images, np.iinfo(np.int64).max)
+    np.minimum.at(kind_generation, kind_N, generation_N)
+    near_kinds = kind_N[near]
+    edges = [
+        np.stack([np.arange(num_images), num_images + kind_N], axis=1),
+        np.stack([grouped, group_start + images.group.code_N[grouped]], axis=1),
+        num_images + near_kinds,
     ]
+    return np.concatenate(edges), np.concatenate(
+        [generation_N, generation_N[grouped], kind_generation[near_kinds].max(axis=1)]
+    )
 
 
-def _majority(given: Sequence[Part | None]) -> Part | None:
-    """The part that holds most of a cluster, the training part where two hold as many."""
-    counts = Counter(part for part in given if part is not None)
-    ordered = sorted(counts, key=lambda part: (-counts[part], PARTS.index(part)))
-    return ordered[0] if ordered else None
+def _extremes(component: Ints, part: Ints) -> tuple[Ints, Ints]:
+    """The lowest and the highest part in each component; both -1 where none of it stands."""
+    high = np.full(int(component.max()) + 1, NONE)
+    np.maximum.at(high, component, part)
+    low = high.copy()
+    np.minimum.at(low, component[part != NONE], part[part != NONE])
+    return low, high
 
 
-def _turn(cluster: _Cluster, totals: Counter[str]) -> tuple[int, int, str]:
-    return min(totals[label] for label in cluster.labels), -len(cluster.members), cluster.rank
+def _majority(cluster: Ints, given: Ints, num_clusters: int, num_parts: int) -> Ints:
+    """The part that the author gave most of a cluster, the first of equals; -1 where the author gave none."""
+    known = given != NONE
+    count = np.bincount(cluster[known] * num_parts + given[known], minlength=num_clusters * num_parts)
+    count = count.reshape(num_clusters, num_parts)
+    return np.where(count.any(axis=1), count.argmax(axis=1), NONE)
 
 
-def _open_parts(clusters: list[_Cluster]) -> list[Part]:
-    """The parts to deal into: all where the author gave none, else training and those that the author left out."""
-    given = {cluster.given for cluster in clusters}
-    return [part for part in PARTS if part == "train" or part not in given]
+def _ranks(images: SplitImages, seed: int) -> NDArray[np.uint64]:
+    """A number an image, drawn from the seed and the content (splitmix64's finalizer, Steele et al. 2014)."""
+    mixed = images.hash_N + np.uint64(seed * 0x9E3779B97F4A7C15 % (1 << 64))
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
-def _needs(totals: Counter[str], fractions: dict[Part, float]) -> dict[Part, dict[str, float]]:
-    """How many images of each label each part lacks before the first is dealt."""
-    whole = sum(fractions.values())
-    return {
-        part: {label: count * share / whole for label, count in totals.items()} for part, share in fractions.items()
-    }
+def _given(images: SplitImages, settings: SplitSettings) -> Ints:
+    if settings.given == "ignore" or not images.given.names:
+        return np.full(len(images), NONE)
+    unknown = [name for name in images.given.names if name not in settings.parts]
+    if unknown:
+        raise DataError(
+            f"the given split names the part {unknown[0]}, which split.fractions lacks ({', '.join(settings.parts)}); "
+            "add it there or set split.given: ignore"
+        )
+    part_of_name = np.array([settings.parts.index(name) for name in images.given.names])
+    return np.where(images.given.code_N == NONE, NONE, part_of_name[images.given.code_N])
 
 
-def _neediest(cluster: _Cluster, needs: dict[Part, dict[str, float]]) -> Part:
-    return max(needs, key=lambda part: (sum(needs[part][label] for label in cluster.labels), -PARTS.index(part)))
+def _times(images: SplitImages) -> Ints:
+    """Nanoseconds since 1970; a time without a zone is taken as UTC."""
+    import pandas as pd
+
+    times = pd.to_datetime(
+        pd.Series(images.timestamp.to_pylist(), dtype=object), format="ISO8601", utc=True, errors="coerce"
+    )
+    lost = np.flatnonzero(times.isna().to_numpy())
+    if len(lost):
+        value = images.timestamp[int(lost[0])].as_py()
+        found = "no timestamp" if value is None else f"the timestamp {value!r}, which isn't ISO 8601"
+        raise DataError(
+            f"split.method time needs the time of each image; {images.path_of(lost[0])} has {found} "
+            f"({len(lost)} of {len(images)} images); mend them or choose another method"
+        )
+    nanoseconds = times.dt.as_unit("ns").astype("int64").to_numpy()
+    return np.asarray(nanoseconds, np.int64)
 
 
-def _refuse_empty(label_N: Sequence[str], part_N: Sequence[str]) -> None:
-    present = set(zip(label_N, part_N, strict=True))
-    for label in sorted(set(label_N)):
-        for part in PARTS:
-            if (label, part) not in present:
-                raise DataError(
-                    f"class {label} has no image left for the {part} part; add images of it or change split.fractions"
-                )
+def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
+    for method, column, what in (("group", images.group, "a group"), ("given", images.given, "a given part")):
+        lost = np.flatnonzero(column.code_N == NONE)
+        if settings.method == method and len(lost):
+            raise DataError(
+                f"split.method {method} needs {what} for each image; {images.path_of(lost[0])} has none "
+                f"({len(lost)} of {len(images)} images); fill the column or choose another method"
+            )
+    if settings.given == "keep":
+        _refuse_torn_groups(images)
+
+
+def _refuse_torn_groups(images: SplitImages) -> None:
+    """The user's own two columns contradict each other; duplicates across the given parts are listed instead."""
+    known = np.flatnonzero((images.group.code_N != NONE) & (images.given.code_N != NONE))
+    given = np.full(len(images.group.names), NONE)
+    given[images.group.code_N[known]] = images.given.code_N[known]
+    torn = known[given[images.group.code_N[known]] != images.given.code_N[known]]
+    if len(torn):
+        group = images.group.code_N[torn[0]]
+        parts = sorted(
+            {images.given.names[code] for code in images.given.code_N[known][images.group.code_N[known] == group]}
+        )
+        num_torn = len(np.unique(images.group.code_N[torn]))
+        raise DataError(
+            f"group {images.group.names[group]} stands in {' and '.join(parts)} of the given split "
+            f"({num_torn} such group{'s' if num_torn > 1 else ''}); "
+            "make the two columns agree, or set split.given: repair, which brings each group to one part"
+        )
+
+
+def _refuse_small_classes(images: SplitImages, deal: _Deal, settings: SplitSettings) -> None:
+    """Each class must be learnt; and judged too, unless time or the author decides who is."""
+    placed = np.flatnonzero(deal.part_N < len(settings.parts))
+    present_SP = present_in(images, placed, deal.part_N, len(settings.parts))
+    decided = settings.method == "time" or bool((_given(images, settings) != NONE).any())
+    needed = PARTS[:1] if decided else PARTS
+    for part in PARTS:
+        if not present_SP[:, PARTS.index(part)].any():
+            raise DataError(
+                f"no image is left for the {part} part; add images, change split.fractions, or set split.given: ignore"
+            )
+    lacking = np.flatnonzero((present_SP[:, : len(needed)] == 0).any(axis=1))
+    if not len(lacking):
+        return
+    total_S = np.bincount(*_weighted_strata(images), minlength=len(present_SP))
+    stratum = lacking[np.argmin(total_S[lacking])]
+    part = next(part for at, part in enumerate(needed) if present_SP[stratum, at] == 0)
+    bearing = np.array([stratum in strata for strata in images.strata.of_label])[images.label.code_N]
+    count, num_clusters = int(bearing.sum()), len(np.unique(deal.cluster_of_images()[bearing]))
+    raise DataError(
+        f"class {images.strata.names[stratum]} has no image left for the {part} part: it has {count} images in "
+        f"{num_clusters} clusters of duplicates and groups, and needs one in {' and '.join(needed)} each; "
+        "add images of it, merge it with another class, or remove it"
+    )
+
+
+def _weighted_strata(images: SplitImages) -> tuple[Ints, Ints]:
+    label, stratum = spread(np.arange(len(images.label.names)), images.strata.of_label)
+    return stratum, np.bincount(images.label.code_N, minlength=len(images.label.names))[label]
+
+
+def _folds(images: SplitImages, deal: _Deal, settings: SplitSettings) -> Ints:
+    """Dealt anew at each growth: a new image may join two clusters, which then share a fold."""
+    fold_N = np.full(len(images), NONE)
+    learnt = np.flatnonzero((deal.part_N == PARTS.index("train")) | (deal.part_N == PARTS.index("val")))
+    if settings.folds == 0:
+        return fold_N
+    roots, cluster = np.unique(deal.cluster_of_images()[learnt], return_inverse=True)
+    if len(roots) < settings.folds:
+        raise DataError(f"split.folds is {settings.folds}, but train and val hold only {len(roots)} clusters; lower it")
+    free = FreeClusters.of(images, learnt, cluster, _ranks(images, settings.seed), None)
+    share = np.full(settings.folds, 1 / settings.folds)
+    fold_N[learnt] = deal_stratified(free, np.zeros((len(images.strata.names), settings.folds)), share)[cluster]
+    return fold_N

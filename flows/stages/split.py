@@ -2,22 +2,29 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from components.data.duplicates import clusters, find_duplicates
+from components.data.duplicates import DuplicatePairs, find_duplicates
 from components.data.hashing import SIDE
-from components.data.leakage import audit, group_links
-from components.data.splitting import SplitSettings, assign_parts
+from components.data.leakage import Leaks, audit, find_leaks
+from components.data.parts import EXCLUDED, PARTS
+from components.data.split_images import SplitImages
+from components.data.splitting import Split, SplitSettings, split_images
 from components.data.tables import write_table
-from components.files import write_json
+from components.files import write_json, write_text
 from components.progress import Progress
+from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
 from flows.sections import read_section
 from flows.stages.entry import run_stage
 
-_KEPT = ("path", "label", "group", "sha256", "shard", "offset", "size_bytes")
+_KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
+_READ = (*_KEPT, "given_split", "timestamp", "generation", "hash", "mirror_hash", "thumbnail")
+_SHOWN = 200
 
 
 def main() -> None:
@@ -29,45 +36,75 @@ def main() -> None:
 
 
 def split(params: Path, validated: Path, folder: Path, progress: Progress) -> str:
-    """Writes split.parquet and leakage.json."""
+    """Writes split.parquet, leakage.json and leaks.html."""
     settings: SplitSettings = read_section(params, "split", SplitSettings)
-    table = pq.read_table(validated / "images.parquet")
-    column = {name: table[name].to_pylist() for name in ("path", "label", "group", "given_split", "sha256")}
+    source = validated / "images.parquet"
+    known = pq.read_schema(source).names
+    table = pq.read_table(source, columns=[name for name in _READ if name in known])
+    images = SplitImages.from_table(table)
+    thumbnail_NSS = _thumbnails(table["thumbnail"])
     progress("find duplicates", 0, 1)
     pairs = find_duplicates(
-        sha256_N=np.array(column["sha256"], dtype=object),
+        sha256_N=np.array(table["sha256"].to_pylist(), dtype=object),
         hash_N=table["hash"].to_numpy(),
         mirror_hash_N=table["mirror_hash"].to_numpy(),
-        thumbnail_NSS=np.frombuffer(b"".join(table["thumbnail"].to_pylist()), np.uint8).reshape(-1, SIDE, SIDE),
+        thumbnail_NSS=thumbnail_NSS,
         settings=settings.duplicates,
     )
     progress("find duplicates", 1, 1)
-    cluster_N = clusters(len(table), pairs.exact, pairs.near, group_links(column["group"]))
-    part_N = assign_parts(
-        sha256_N=column["sha256"],
-        label_N=column["label"],
-        given_N=column["given_split"],
-        cluster_N=cluster_N,
-        settings=settings,
-    )
-    proof = audit(
-        path_N=column["path"],
-        sha256_N=column["sha256"],
-        label_N=column["label"],
-        group_N=column["group"],
-        given_N=column["given_split"],
-        part_N=part_N,
-        cluster_N=cluster_N,
-        pairs=pairs,
-        settings=settings,
-    )
-    dealt = (
-        table.select(list(_KEPT)).append_column("part", pa.array(part_N)).append_column("cluster", pa.array(cluster_N))
-    )
-    write_table(folder / "split.parquet", dealt)
+    dealt = split_images(images, pairs.near, settings, progress=progress)
+    table = _with_parts(table, dealt, folds=settings.folds)
+    leaks = find_leaks(table, pairs.near)
+    proof = audit(table, pairs, leaks, excluded=dealt.excluded, settings=settings.model_dump())
+    kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
+    write_table(folder / "split.parquet", table.select(kept))
     write_json(folder / "leakage.json", proof)
-    parts = ", ".join(f"{count} {part}" for part, count in proof["images"].items())
-    return f"{parts}; {len(pairs.exact)} exact and {len(pairs.near)} near duplicates kept together"
+    write_text(folder / "leaks.html", _page(table, leaks, proof, thumbnail_NSS))
+    return _summary(proof, pairs)
+
+
+def _thumbnails(column: Any) -> NDArray[np.uint8]:
+    """The column's bytes as pictures, shape [N, SIDE, SIDE]."""
+    pictures = column.cast(pa.binary(SIDE * SIDE)).combine_chunks()
+    return np.frombuffer(pictures.buffers()[1], np.uint8).reshape(-1, SIDE, SIDE)
+
+
+def _with_parts(table: Any, dealt: Split, *, folds: int) -> Any:
+    part = pa.array(dealt.parts).take(pa.array(dealt.part_N))
+    table = table.append_column("part", part).append_column("cluster", pa.array(dealt.cluster_N))
+    if folds:
+        table = table.append_column("fold", pa.array(dealt.fold_N, mask=dealt.fold_N < 0))
+    return table
+
+
+def _page(table: Any, leaks: Leaks, proof: dict[str, Any], thumbnail_NSS: NDArray[np.uint8]) -> str:
+    def one(row: int) -> LeakingImage:
+        path, label, part = (table[name][row].as_py() for name in ("path", "label", "part"))
+        return LeakingImage(path, label, part, thumbnail_NSS[row])
+
+    sections = [
+        LeakSection(kind, len(pairs), [(one(int(left)), one(int(right))) for left, right in pairs[:_SHOWN]])
+        for kind, pairs in leaks.across.items()
+    ]
+    excluded = [(image["path"], image["reason"]) for image in proof["excluded"][:_SHOWN]]
+    return render_leaks(sections, excluded=excluded, num_excluded=len(proof["excluded"]))
+
+
+def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
+    sentences = [
+        ", ".join(f"{count} {part}" for part, count in proof["images"].items()),
+        f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates kept together",
+    ]
+    if across := sum(proof["pairs_across_parts"].values()):
+        sentences[1] = f"{across} pairs stand in two parts (see leaks.html); the gate will refuse"
+    further = [part for part in proof["images"] if part not in PARTS and part != EXCLUDED]
+    if further:
+        sentences.append(f"no model step reads {', '.join(further)}")
+    if proof["excluded"]:
+        sentences.append(
+            f"{len(proof['excluded'])} excluded, in no part (see leakage.json), such as {proof['excluded'][0]['path']}"
+        )
+    return "; ".join(sentences)
 
 
 if __name__ == "__main__":

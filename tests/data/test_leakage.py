@@ -1,0 +1,83 @@
+"""The audit finds what a split tears apart, whoever made it."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from components.data.duplicates import DuplicatePairs
+from components.data.leakage import audit, find_leaks, split_digest
+from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
+
+NO_PAIRS = np.empty((0, 2), np.int64)
+
+
+def table_of(sha256: str, part: list[str], **columns: list[Any]) -> pa.Table:
+    """One image a letter of `sha256`; equal letters are equal bytes."""
+    names = [f"{number}.png" for number in range(len(sha256))]
+    own: dict[str, Any] = {"path": names, "label": ["a"] * len(names), "sha256": list(sha256), "part": part}
+    return pa.table(own | {"cluster": list(range(len(names)))} | columns)
+
+
+def test_copies_in_two_parts_leak_and_copies_in_one_do_not() -> None:
+    leaks = find_leaks(table_of("xxyyz", ["train", "train", "train", "test", "val"]), NO_PAIRS)
+    assert leaks.across["exact"].tolist() == [[2, 3]]
+    assert leaks.count == {"exact": 1, "near": 0, "group": 0}
+
+
+def test_a_near_pair_leaks_through_any_copy_of_its_pictures() -> None:
+    # The pair is found between the first copies, 0 and 2; the copy 1 stands elsewhere.
+    leaks = find_leaks(table_of("xxy", ["train", "test", "train"]), np.array([[0, 2]]))
+    assert leaks.across["near"].tolist() == [[1, 2]]
+
+
+def test_a_group_in_three_parts_is_named_once_a_part() -> None:
+    table = table_of("abcd", ["train", "val", "test", "test"], group=["g", "g", "g", None])
+    assert find_leaks(table, NO_PAIRS).across["group"].tolist() == [[0, 1], [0, 2]]
+
+
+def test_what_is_excluded_hides_no_leak_and_makes_none() -> None:
+    table = table_of("xxx", ["excluded", "train", "test"], group=["g", "g", "g"])
+    leaks = find_leaks(table, np.array([[0, 1]]))
+    assert leaks.across["exact"].tolist() == [[1, 2]]
+    assert find_leaks(table_of("xx", ["excluded", "test"]), NO_PAIRS).count["exact"] == 0
+
+
+def test_the_proof_names_leaks_moves_and_exclusions() -> None:
+    table = table_of("xxy", ["train", "test", "excluded"], given_split=["train", "train", None])
+    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS)
+    fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
+    leaks = find_leaks(table, NO_PAIRS)
+    proof = audit(table, pairs, leaks, excluded={2: "joins two"}, settings={"fractions": fractions})
+    assert proof["pairs_across_parts"] == {"exact": 1, "near": 0, "group": 0}
+    assert proof["leaking"]["exact"] == [["0.png", "1.png"]]
+    assert proof["moved_from_given_part"] == ["1.png"]
+    assert proof["excluded"] == [{"path": "2.png", "reason": "joins two"}]
+    assert proof["images"] == {"excluded": 1, "test": 1, "train": 1}
+    assert proof["largest_deviation"] == {"class": "a", "part": "test", "share": 0.5, "fraction": 0.15}
+
+
+def test_the_digest_knows_content_label_and_part_but_no_order() -> None:
+    first = split_digest(pa.array(["x", "y"]), pa.array(["a", "b"]), pa.array(["train", "test"]))
+    assert first == split_digest(pa.array(["y", "x"]), pa.array(["b", "a"]), pa.array(["test", "train"]))
+    assert first != split_digest(pa.array(["x", "y"]), pa.array(["a", "b"]), pa.array(["test", "train"]))
+    assert first != split_digest(pa.array(["x", "y"]), pa.array(["a", "a"]), pa.array(["train", "test"]))
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>'])
+def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
+    picture = np.arange(1024, dtype=np.uint8).reshape(32, 32)
+    pair = tuple(LeakingImage(f"{text}.png", text, part, picture) for part in ("train", "test"))
+    page = render_leaks([LeakSection("near", 3, [(pair[0], pair[1])])], excluded=[(text, text)], num_excluded=1)
+    assert text not in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "3 pairs stand in two parts" in page
+    assert "The first 1 are shown" in page
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_a_split_without_leaks_says_so() -> None:
+    page = render_leaks([LeakSection("exact", 0, [])], excluded=[], num_excluded=0)
+    assert "No pair stands in two parts." in page
