@@ -1,8 +1,7 @@
 """Augmentation policies: what is drawn, with all randomness taken from one seed a draw.
 
-Three kinds: our own mixes of albumentations' transforms, torchvision's published searches (AutoAugment, Cubuk et al.
-2018; RandAugment, Cubuk et al. 2019; TrivialAugment, Müller and Hutter 2021), and a pipeline written out in
-params.yaml from the names of albumentations' transforms, which is data and never code.
+Three kinds: our own mixes of albumentations' transforms, the published searches (components/data/searches), and a
+pipeline written out in params.yaml from the names of albumentations' transforms, which is data and never code.
 """
 
 import inspect
@@ -14,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from components.data.searches import SEARCHES, Search, draw_search
 from components.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -52,8 +53,8 @@ def policy_steps(policy: Policy, flips: Flips, pipeline: list[Any]) -> list[Seed
     """The steps of a policy in their order, mirror images first; none for `none` without flips."""
     transforms = [*_flips(flips), *_albumentations_of(policy, pipeline)] if policy != "none" else []
     steps: list[SeededStep] = [_Albumentations(transforms)] if transforms else []
-    if policy in _SEARCHED:
-        steps.append(_Torchvision(policy))
+    if policy in SEARCHES:
+        steps.append(_Searched(policy))
     return steps
 
 
@@ -99,33 +100,16 @@ class _Albumentations:
         return augmented
 
 
-class _Torchvision:
-    """torchvision draws from torch's global generator: it is seeded for the draw, and then put back."""
+class _Searched:
+    """A published search on a generator of its own."""
 
-    def __init__(self, policy: Policy) -> None:
-        from torchvision.transforms import v2
-
-        self._transform = {
-            "autoaugment": v2.AutoAugment,
-            "randaugment": v2.RandAugment,
-            "trivialaugment": v2.TrivialAugmentWide,
-        }[policy]()
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._python = random.Random(0)
 
     def __call__(self, pixels_HWC: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
-        import torch
-        from PIL import Image
-
-        # Not torch.manual_seed: it would seed the accelerators as well.
-        generator = torch.default_generator
-        before = generator.get_state()
-        try:
-            generator.manual_seed(int.from_bytes(seed[:8], "big") >> 1)
-            return np.asarray(self._transform(Image.fromarray(pixels_HWC)))
-        finally:
-            generator.set_state(before)
-
-
-_SEARCHED = ("autoaugment", "randaugment", "trivialaugment")
+        self._python.seed(int.from_bytes(seed, "big"))
+        return np.asarray(draw_search(self._search, Image.fromarray(pixels_HWC), self._python))
 
 
 def _albumentations() -> Any:
@@ -139,7 +123,7 @@ def _albumentations() -> Any:
 def _albumentations_of(policy: Policy, pipeline: list[Any]) -> "Transforms":
     if policy == "pipeline":
         return read_pipeline(pipeline)
-    if policy in _SEARCHED:
+    if policy in SEARCHES:
         return []
     with warnings.catch_warnings():
         # An argument name that it doesn't know only warns and runs on defaults: here that is an error.
