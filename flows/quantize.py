@@ -140,8 +140,8 @@ def _quantized(
 ) -> dict[str, Path]:
     from components.export.quantization import VARIANTS, calibration_sample, quantize
 
-    originals = train.pixels_NHWC[train.copy_N == 0]
-    sample = originals[calibration_sample(originals, settings.calibration_images)]
+    originals = np.flatnonzero(train.copy_N == 0)
+    sample = train.pixels_NHWC[originals[calibration_sample(originals, settings.calibration_images)]]
     files = {"fp32": fp32}
     for variant in VARIANTS:
         files[variant.name] = folder / f"model_{variant.name}.onnx"

@@ -1,24 +1,17 @@
-"""Augmentation policies. Each draw is a function of seed, image and epoch alone, whoever asks for it and when."""
+"""Augmented images. Each draw is a function of seed, image and epoch alone, whoever asks for it and when."""
 
 import hashlib
-import os
-import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from components.data.policies import NAMED, SEED_BYTES, Flips, Policy, policy_steps, read_pipeline
+from components.errors import SettingsError
 from components.settings import Settings
 
-if TYPE_CHECKING:
-    import albumentations
-
-    Transforms = list[albumentations.BasicTransform | albumentations.BaseCompose]
-
-Policy = Literal["none", "basic", "advanced", "medical"]
-Flips = Literal["none", "horizontal", "both"]
 Draw = Callable[[NDArray[np.uint8], str, int], NDArray[np.uint8]]
 """(pixels_HWC, image, epoch) → an augmented image of the same shape."""
 
@@ -27,80 +20,77 @@ class AugmentSettings(Settings):
     """params.yaml: augment."""
 
     policy: Policy
-    """none; basic: shift, scale, rotation, light; advanced: also shear, noise, blur, cutout; medical: conservative."""
+    """none; basic: shift, scale, rotation, light; advanced: also shear, noise, blur, cutout; medical: conservative;
+    autoaugment, randaugment, trivialaugment: the published searches; pipeline: what `pipeline` writes out."""
+    pipeline: list[Any]
+    """With `policy: pipeline`: albumentations' transforms with their arguments, in their order."""
     flips: Flips
     """Which mirror images keep their label; handwriting has none."""
     copies: int = Field(ge=0, le=20)
     """Augmented copies of each training image that the stage writes beside it; more costs disk and time an epoch."""
     balance: float = Field(ge=0, le=1)
     """Rare classes get more copies until they have this share of the largest class; 0 leaves them as they are."""
+    store: Literal["auto", "pixels", "jpeg"]
+    """How the training part lies on disk: decoded, or as JPEGs of the model's size, which take a tenth of the space
+    and are decoded again each epoch; auto: decoded up to `pixels_limit_gib`."""
+    pixels_limit_gib: float = Field(gt=0)
+    """Decoded parts may be this large with `store: auto`; best below the memory of the machine that trains."""
     seed: int = Field(ge=0)
     """Another seed draws other augmentations."""
+
+    @model_validator(mode="after")
+    def _pipeline_can_be_made(self) -> Self:
+        if self.policy == "pipeline":
+            read_pipeline(self.pipeline)
+        elif self.pipeline:
+            raise SettingsError(
+                f"params.yaml: augment.pipeline: is written out, but augment.policy is {self.policy}; "
+                "set augment.policy to pipeline, or the pipeline to []"
+            )
+        return self
 
 
 def augmenter(settings: AugmentSettings) -> Draw:
     """Draws from the policy. Equal seed, image and epoch give equal pixels, on any worker and after a resume."""
-    pipeline = _pipeline(settings.policy, settings.flips)
+    steps = policy_steps(settings.policy, settings.flips, settings.pipeline)
+    prefix = f"{settings.seed} "
 
     def draw(pixels_HWC: NDArray[np.uint8], image: str, epoch: int) -> NDArray[np.uint8]:
-        pipeline.set_random_seed(_seed_of(settings.seed, image, epoch))
-        augmented: NDArray[np.uint8] = pipeline(image=pixels_HWC)["image"]
+        seed = hashlib.blake2b(f"{prefix}{epoch} {image}".encode(), digest_size=SEED_BYTES).digest()
+        augmented = pixels_HWC
+        for step in steps:
+            augmented = step(augmented, seed)
         return augmented
 
-    return draw
+    return _checked(draw) if settings.policy == "pipeline" else draw
 
 
-def _seed_of(seed: int, image: str, epoch: int) -> int:
-    digest = hashlib.blake2b(f"{seed} {epoch} {image}".encode(), digest_size=4)
-    return int.from_bytes(digest.digest(), "big")
+def policies_to_show(settings: AugmentSettings) -> dict[str, AugmentSettings]:
+    """Each policy that a sheet can show, with the other settings as they are; a written pipeline where it is chosen."""
+    named: dict[str, AugmentSettings] = {
+        policy: settings.model_copy(update={"policy": policy, "pipeline": []}) for policy in NAMED if policy != "none"
+    }
+    return named | ({"pipeline": settings} if settings.policy == "pipeline" else {})
 
 
-def _pipeline(policy: Policy, flips: Flips) -> "albumentations.Compose":
-    # albumentations asks the network for its newest version when it is imported, unless told not to.
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    import albumentations as alb
+def _checked(draw: Draw) -> Draw:
+    """What a written pipeline does to an image is known only once it has done it."""
 
-    with warnings.catch_warnings():
-        # An argument name that it doesn't know only warns and runs on defaults: here that is an error.
-        warnings.simplefilter("error")
-        transforms = [*_flips(flips), *_POLICIES[policy]()] if policy != "none" else []
-        return alb.Compose(transforms)
+    def checked(pixels_HWC: NDArray[np.uint8], image: str, epoch: int) -> NDArray[np.uint8]:
+        height, width = pixels_HWC.shape[:2]
+        try:
+            augmented = draw(pixels_HWC, image, epoch)
+        # Transforms refuse an image with errors of many kinds.
+        except Exception as problem:
+            raise SettingsError(
+                f"params.yaml: augment.pipeline: can't be applied to {height}×{width} pixels: "
+                f"{' '.join(str(problem).split())}"
+            ) from None
+        if augmented.shape != pixels_HWC.shape or augmented.dtype != np.uint8:
+            raise SettingsError(
+                f"params.yaml: augment.pipeline: makes {'×'.join(map(str, augmented.shape))} {augmented.dtype} of "
+                f"{height}×{width}×3 uint8; end it with `Resize: {{height: {height}, width: {width}}}`"
+            )
+        return augmented
 
-
-def _flips(flips: Flips) -> "Transforms":
-    import albumentations as alb
-
-    horizontal: Transforms = [alb.HorizontalFlip(p=0.5)]
-    return {"none": [], "horizontal": horizontal, "both": [*horizontal, alb.VerticalFlip(p=0.5)]}[flips]
-
-
-def _basic() -> "Transforms":
-    import albumentations as alb
-
-    return [
-        alb.Affine(translate_percent=(-0.08, 0.08), scale=(0.9, 1.1), rotate=(-10, 10), p=0.9),
-        alb.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-    ]
-
-
-def _advanced() -> "Transforms":
-    import albumentations as alb
-
-    return [
-        alb.Affine(translate_percent=(-0.1, 0.1), scale=(0.8, 1.2), rotate=(-15, 15), shear=(-8, 8), p=0.9),
-        alb.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, p=0.7),
-        alb.OneOf([alb.GaussNoise(std_range=(0.02, 0.1)), alb.GaussianBlur(blur_limit=(3, 5))], p=0.3),
-        alb.CoarseDropout(num_holes_range=(1, 2), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=0.5),
-    ]
-
-
-def _medical() -> "Transforms":
-    import albumentations as alb
-
-    return [
-        alb.Affine(translate_percent=(-0.03, 0.03), scale=(0.97, 1.03), rotate=(-5, 5), p=0.8),
-        alb.RandomBrightnessContrast(brightness_limit=0.05, contrast_limit=0.05, p=0.3),
-    ]
-
-
-_POLICIES: "dict[str, Callable[[], Transforms]]" = {"basic": _basic, "advanced": _advanced, "medical": _medical}
+    return checked

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.data.augmentation import AugmentSettings, Draw, augmenter
-from components.data.packing import INDEX
+from components.data.packing import INDEX, read_dataset
+from components.data.stores import ImageRows, open_images
 from components.errors import DataError
 
 Batch = tuple[Tensor, Tensor]
@@ -28,7 +29,7 @@ _BatchOfEpoch = tuple[int, NDArray[np.int64]]
 class PackedPart:
     """One part, mapped into memory."""
 
-    pixels_NHWC: NDArray[np.uint8]
+    pixels_NHWC: ImageRows
     class_index_N: NDArray[np.int64]
     path_N: list[str]
     sha256_N: list[str]
@@ -45,7 +46,7 @@ def open_part(folder: Path, part: str) -> PackedPart:
     if not len(index):
         raise DataError(f"the {part} part holds no images; change split.fractions or add images")
     return PackedPart(
-        pixels_NHWC=np.load(folder / f"{part}.npy", mmap_mode="r"),
+        pixels_NHWC=open_images(folder, part, index, side_px=read_dataset(folder).image_size_px),
         class_index_N=index["class_index"].to_numpy(),
         path_N=index["path"].to_pylist(),
         sha256_N=index["sha256"].to_pylist(),
@@ -78,7 +79,8 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
         epoch, places = batch
-        images = np.array(self._part.pixels_NHWC[places])
+        # Rows picked by number are a copy already, which the draws below may overwrite.
+        images = self._part.pixels_NHWC[places]
         if self._augment is not None and self._augment.policy != "none":
             self._draw = self._draw or augmenter(self._augment)
             for position, place in enumerate(places):

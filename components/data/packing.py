@@ -1,40 +1,67 @@
-"""Packed parts: each part is one array of decoded images that a loader maps into memory, beside one index.
+"""Packed parts: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
 
-augmented/train.npy      uint8 [N, S, S, 3]; originals first, then the augmented copies
-augmented/val.npy, test.npy
-augmented/index.parquet  a row an array row: part, row, path, sha256, label, class_index, copy (0: the original)
-augmented/dataset.json   classes, image size, channel statistics of the training originals, counts, digest
-augmented/preview.png    originals of the training part beside their augmented copies
+augmented/train-00000.npy …  the images of a part, originals first, then the augmented copies (components/data/stores)
+augmented/index.parquet      a row an image: part, row, path, sha256, label, class_index, copy (0: the original) and,
+                             for a part stored as JPEG, shard, offset and size_bytes
+augmented/dataset.json       classes, preprocessing, channel statistics of the training originals, counts, digest
+augmented/preview.png        originals of the training part beside draws of the chosen policy
+augmented/previews/          the same sheet for every policy, and statistics.json
 """
 
+import contextlib
+import errno
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import os
+import shutil
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
-from PIL import Image
 
-from components.data.augmentation import AugmentSettings, Draw, augmenter
-from components.data.decoding import decode
+from components.data.augmentation import AugmentSettings, Draw, augmenter, policies_to_show
 from components.data.parts import PARTS
-from components.data.preprocessing import PreprocessSettings, to_square
+from components.data.preprocessing import PreprocessSettings, square_of
+from components.data.previews import STATISTICS, write_sheet
 from components.data.raw import RawImages
+from components.data.statistics import ChannelStatistics
+from components.data.stores import ImageRows, Place, Store, new_writer, open_images
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import read_json, whole_file, write_json
+from components.files import read_json, whole_file, whole_folder, write_json
 from components.progress import Progress
 
 INDEX = "index.parquet"
 DATASET = "dataset.json"
 PREVIEW = "preview.png"
-_PREVIEW_IMAGES, _PREVIEW_DRAWS, _PREVIEW_TILE_PX = 12, 7, 72
-_BLOCK = 256
+PREVIEWS = "previews"
+_CHUNK = 16
+_JPEG_SHARE = 0.25
+"""Bytes of a JPEG square over its pixels, on the safe side; photographs of clothes have 0.14 at 128 px."""
+_PREVIEW_IMAGES = 96
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_INDEX = pa.schema(
+    [
+        ("part", pa.string()),
+        ("row", pa.int64()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("label", pa.string()),
+        ("class_index", pa.int64()),
+        ("copy", pa.int64()),
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),
+        ("size_bytes", pa.int64()),
+    ]
+)
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -59,6 +86,8 @@ class Dataset:
 
     classes: list[str]
     image_size_px: int
+    preprocess: dict[str, Any]
+    """params.yaml's section, as the images were packed with it."""
     mean: list[float]
     """Per channel, of the training originals, in [0, 1]."""
     std: list[float]
@@ -67,6 +96,8 @@ class Dataset:
     """Originals in each part."""
     copies: int
     """Augmented training images that the stage wrote."""
+    stores: dict[str, Store]
+    """How each part lies on disk."""
 
 
 def read_dataset(folder: Path) -> Dataset:
@@ -91,129 +122,198 @@ def pack(
     augment: AugmentSettings,
     progress: Progress,
 ) -> Dataset:
-    """Writes the packed parts. Equal inputs give equal bytes."""
+    """Writes the packed parts, whole or not at all. Equal inputs give equal bytes. A full disk is a DataError."""
+    rows = {part: [_Row(image, 0) for image in images if image.part == part] for part in PARTS}
+    if not rows["train"]:
+        raise DataError("the train part holds no images; change split.fractions or add images")
+    copies = _copies([row.image for row in rows["train"]], augment)
+    counts: dict[str, int] = {part: len(of) + (len(copies) if part == "train" else 0) for part, of in rows.items()}
+    stores = _stores(counts, preprocess, augment)
     classes = sorted({image.label for image in images})
-    index: list[dict[str, Any]] = []
-    draw = augmenter(augment)
-    originals: dict[str, NDArray[np.uint8]] = {}
-    copies = _copies([image for image in images if image.part == "train"], augment)
-    with RawImages(raw) as store:
-        for part in PARTS:
-            rows = [_Row(image, 0) for image in images if image.part == part]
-            extra = copies if part == "train" else []
-            with whole_file(folder / f"{part}.npy") as draft:
-                array = _new_array(draft, len(rows) + len(extra), preprocess.image_size_px)
-                _decode_into(array, rows, store, preprocess, task=f"pack {part}", progress=progress)
-                _augment_into(array, rows, extra, draw, progress)
-                array.flush()
-            originals[part] = np.load(folder / f"{part}.npy", mmap_mode="r")[: len(rows)]
-            index += [_index_row(row, place, classes) for place, row in enumerate([*rows, *extra])]
-    write_table(folder / INDEX, pa.Table.from_pylist(index))
-    mean, std = _channel_statistics(originals["train"])
-    dataset = Dataset(
-        classes=classes,
-        image_size_px=preprocess.image_size_px,
-        mean=mean,
-        std=std,
-        split_digest=split_digest,
-        images={part: len(pixels) for part, pixels in originals.items()},
-        copies=len(copies),
-    )
-    write_json(folder / DATASET, asdict(dataset))
-    _write_preview(folder / PREVIEW, originals["train"], draw)
+    tables, statistics = [], ChannelStatistics()
+    with _room_for(folder, _bytes_needed(counts, stores, preprocess)), whole_folder(folder) as draft:
+        with RawImages(raw) as source:
+            for part in PARTS:
+                squares = _squares(rows[part], source, preprocess, task=f"pack {part}", progress=progress)
+                if part == "train":
+                    squares = map(statistics.added, squares)
+                table = _write(draft, part, stores[part], rows[part], squares, classes, preprocess)
+                if part == "train":
+                    originals = open_images(draft, part, table, side_px=preprocess.image_size_px)
+                    _write_previews(draft, originals, augment, progress)
+                    drawn = _drawn(copies, rows[part], originals, augmenter(augment), progress)
+                    more = _write(draft, part, stores[part], copies, drawn, classes, preprocess, after=table)
+                    table = pa.concat_tables([table, more])
+                tables.append(table)
+        mean, std = statistics.mean_and_std()
+        dataset = Dataset(
+            classes=classes,
+            image_size_px=preprocess.image_size_px,
+            preprocess=preprocess.model_dump(),
+            mean=mean,
+            std=std,
+            split_digest=split_digest,
+            images={part: len(of) for part, of in rows.items()},
+            copies=len(copies),
+            stores=stores,
+        )
+        write_table(draft / INDEX, pa.concat_tables(tables))
+        write_json(draft / DATASET, asdict(dataset))
     return dataset
 
 
 def _copies(training: list[SplitImage], settings: AugmentSettings) -> list[_Row]:
     """Copies of every image, then of rare classes until they have their share of the largest."""
-    counts = Counter(image.label for image in training)
-    least = math.ceil(settings.balance * max(counts.values(), default=0))
+    members_of = defaultdict(list)
+    for image in training:
+        members_of[image.label].append(image)
+    largest = max(map(len, members_of.values()), default=0)
+    # The setting is a decimal number: as a binary one, 0.1 of 30 would be more than 3.
+    least = math.ceil(Fraction(str(settings.balance)) * largest)
     rows = []
-    for label, count in sorted(counts.items()):
-        members = [image for image in training if image.label == label]
+    for _, members in sorted(members_of.items()):
+        count = len(members)
         wanted = max(count, least) * (1 + settings.copies) - count
         rows += [_Row(members[number % count], 1 + number // count) for number in range(wanted)]
     return rows
 
 
-def _new_array(path: Path, count: int, size: int) -> np.memmap:
-    array: np.memmap = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, size, size, 3))
-    return array
+def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: AugmentSettings) -> dict[str, Store]:
+    """val and test stay pixels, so that what is measured is what serving sees, bit for bit."""
+    pixels = sum(counts.values()) * 3 * preprocess.image_size_px**2
+    fits = pixels <= settings.pixels_limit_gib * 2**30
+    train: Store = ("pixels" if fits else "jpeg") if settings.store == "auto" else settings.store
+    return {"train": train, "val": "pixels", "test": "pixels"}
 
 
-def _decode_into(
-    array_NSSC: NDArray[np.uint8],
+def _bytes_needed(counts: dict[str, int], stores: dict[str, Store], preprocess: PreprocessSettings) -> int:
+    share = {"pixels": 1.0, "jpeg": _JPEG_SHARE}
+    square = 3 * preprocess.image_size_px**2
+    return math.ceil(sum(square * count * share[stores[part]] for part, count in counts.items()))
+
+
+@contextlib.contextmanager
+def _room_for(folder: Path, needed: int) -> Iterator[None]:
+    """Says before the work what does not fit, and, where others fill the disk meanwhile, what happened."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    remedy = (
+        "free some, lower preprocess.image_size_px or augment.copies, or set augment.store to jpeg; "
+        "nothing half-packed was left"
+    )
+    if needed > free:
+        raise DataError(f"packing needs {_size(needed)} in {folder}, where {_size(free)} are free: {remedy}")
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in _FULL:
+            raise
+        raise DataError(
+            f"packing needs about {_size(needed)} in {folder}, and its disk took no more "
+            f"({os.strerror(problem.errno).lower()}): {remedy}"
+        ) from None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _write(
+    folder: Path,
+    part: str,
+    store: Store,
     rows: list[_Row],
-    store: RawImages,
+    blocks: Iterable[NDArray[np.uint8]],
+    classes: list[str],
     preprocess: PreprocessSettings,
     *,
-    task: str,
-    progress: Progress,
-) -> None:
-    def square(place: int) -> None:
-        image = rows[place].image
-        content = store.read(image.shard, image.offset, image.size_bytes)
-        pixels = decode(content, max_megapixels=preprocess.max_megapixels).pixels_HWC
-        array_NSSC[place] = to_square(pixels, preprocess)
+    after: pa.Table | None = None,
+) -> pa.Table:
+    """Writes the blocks in files of their own, behind those of `after`; returns the index of the rows."""
+    first_row = 0 if after is None else len(after)
+    first_shard = 0 if after is None else pc.max(after["shard"]).as_py() + 1
+    writer = new_writer(store, folder, part, count=len(rows), side_px=preprocess.image_size_px, first_shard=first_shard)
+    places: list[Place] = []
+    with contextlib.closing(writer):
+        for block_NSSC in blocks:
+            places += writer.append(block_NSSC)
+    index_of = {label: number for number, label in enumerate(classes)}
+    columns = {
+        "part": [part] * len(rows),
+        "row": range(first_row, first_row + len(rows)),
+        "path": [row.image.path for row in rows],
+        "sha256": [row.image.sha256 for row in rows],
+        "label": [row.image.label for row in rows],
+        "class_index": [index_of[row.image.label] for row in rows],
+        "copy": [row.copy for row in rows],
+        "shard": [place.shard for place in places],
+        "offset": [place.offset for place in places],
+        "size_bytes": [place.size_bytes for place in places],
+    }
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in _INDEX}, schema=_INDEX)
 
-    for done, _ in enumerate(_on_all_cores(square, range(len(rows))), start=1):
+
+def _squares(
+    rows: list[_Row], source: RawImages, preprocess: PreprocessSettings, *, task: str, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of decoded squares, in the order of the rows."""
+
+    def decoded(chunk: list[_Row]) -> NDArray[np.uint8]:
+        contents = [source.read(row.image.shard, row.image.offset, row.image.size_bytes) for row in chunk]
+        return np.stack([square_of(content, preprocess) for content in contents])
+
+    done = 0
+    for block_NSSC in _on_all_cores(decoded, _chunks(rows)):
+        yield block_NSSC
+        done += len(block_NSSC)
         progress(task, done, len(rows))
 
 
-def _on_all_cores(work: Any, items: Iterable[Item]) -> Iterator[Any]:
-    # Pillow lets go of the interpreter lock while it decodes and resamples, so threads are enough.
-    with ThreadPoolExecutor() as threads:
-        yield from threads.map(work, items)
-
-
-def _augment_into(
-    array_NSSC: NDArray[np.uint8], rows: list[_Row], extra: list[_Row], draw: Draw, progress: Progress
-) -> None:
+def _drawn(
+    copies: list[_Row], rows: list[_Row], originals: ImageRows, draw: Draw, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of augmented copies. Copies count down from -1, epochs of training up from 0: no draw is made twice."""
     place_of = {row.image.path: place for place, row in enumerate(rows)}
-    for number, row in enumerate(extra):
-        original = np.array(array_NSSC[place_of[row.image.path]])
-        # Copies count down from -1, epochs of training count up from 0: no draw is made twice.
-        array_NSSC[len(rows) + number] = draw(original, row.image.path, -row.copy)
-        progress("augment train", number + 1, len(extra))
+    done = 0
+    for chunk in _chunks(copies):
+        places = [place_of[row.image.path] for row in chunk]
+        pairs = zip(chunk, originals[places], strict=True)
+        yield np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
+        done += len(chunk)
+        progress("augment train", done, len(copies))
 
 
-def _index_row(row: _Row, place: int, classes: list[str]) -> dict[str, Any]:
-    image = row.image
-    return {
-        "part": image.part,
-        "row": place,
-        "path": image.path,
-        "sha256": image.sha256,
-        "label": image.label,
-        "class_index": classes.index(image.label),
-        "copy": row.copy,
-    }
+def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:
+    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
 
 
-def _channel_statistics(pixels_NSSC: NDArray[np.uint8]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel in [0, 1], summed exactly, so that they don't depend on any order."""
-    total = np.zeros(3, np.int64)
-    squares = np.zeros(3, np.int64)
-    for start in range(0, len(pixels_NSSC), _BLOCK):
-        block = pixels_NSSC[start : start + _BLOCK].astype(np.int64)
-        total += block.sum(axis=(0, 1, 2))
-        squares += (block * block).sum(axis=(0, 1, 2))
-    count = math.prod(pixels_NSSC.shape[:3])
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
-    return (mean / 255).round(6).tolist(), (std / 255).round(6).tolist()
+def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in order, never far ahead of who takes them."""
+    # Pillow lets go of the interpreter lock while it decodes and resamples, so threads are enough.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as threads:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(threads.submit(work, item))
+            if len(waiting) > 3 * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
-def _write_preview(target: Path, pixels_NSSC: NDArray[np.uint8], draw: Draw) -> None:
-    """One row an image: the original, then draws of the policy."""
-    chosen = np.linspace(0, len(pixels_NSSC) - 1, min(_PREVIEW_IMAGES, len(pixels_NSSC))).astype(int)
-    tile = _PREVIEW_TILE_PX
-    sheet = Image.new("RGB", (tile * (1 + _PREVIEW_DRAWS) + 8, tile * len(chosen)), "white")
-    for line, place in enumerate(chosen):
-        original = np.array(pixels_NSSC[place])
-        draws = [draw(original, f"preview {place}", number) for number in range(_PREVIEW_DRAWS)]
-        for column, pixels in enumerate([original, *draws]):
-            shown = Image.fromarray(pixels).resize((tile - 2, tile - 2), Image.Resampling.NEAREST)
-            sheet.paste(shown, (column * tile + (8 if column else 0), line * tile))
-    with whole_file(target) as draft:
-        sheet.save(draft, "PNG")
+def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSettings, progress: Progress) -> None:
+    """A sheet for every policy, so that another choice can be judged without trying it."""
+    chosen = np.unique(np.linspace(0, len(originals) - 1, min(_PREVIEW_IMAGES, len(originals))).astype(np.int64))
+    sample_NSSC = originals[chosen]
+    policies = policies_to_show(settings)
+    statistics = {}
+    for done, (policy, one) in enumerate(policies.items(), start=1):
+        sheet = folder / PREVIEWS / f"{policy}.png"
+        statistics[policy] = write_sheet(sheet, sample_NSSC, augmenter(one), title=policy)
+        progress("preview", done, len(policies))
+    write_json(folder / PREVIEWS / STATISTICS, statistics)
+    if settings.policy in policies:
+        with whole_file(folder / PREVIEW) as draft:
+            shutil.copyfile(folder / PREVIEWS / f"{settings.policy}.png", draft)
+    else:
+        write_sheet(folder / PREVIEW, sample_NSSC, augmenter(settings), title=settings.policy)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.loading import PackedPart
+from components.data.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.serving.classifier import OnnxClassifier
 
@@ -36,6 +37,6 @@ def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) ->
     return float(accuracy_score(label_N, predicted_N)), float(f1)
 
 
-def _logits(model: OnnxClassifier, pixels_NHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _logits(model: OnnxClassifier, pixels_NHWC: ImageRows) -> NDArray[np.float32]:
     starts = range(0, len(pixels_NHWC), _BATCH)
     return np.concatenate([model.logits(np.array(pixels_NHWC[start : start + _BATCH])) for start in starts])

@@ -5,7 +5,7 @@ Which signedness is fast and exact depends on the processor, so the variants are
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,9 +67,9 @@ def quantize(
         write_model(onnx.load(quantized), target, card=replace(card, format="int8"))
 
 
-def calibration_sample(pixels_NHWC: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
+def calibration_sample(images: Sized, count: int) -> NDArray[np.int64]:
     """Places of `count` images spread evenly over the array, so that equal data gives equal ranges."""
-    return np.unique(np.linspace(0, len(pixels_NHWC) - 1, min(count, len(pixels_NHWC))).astype(np.int64))
+    return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))
 
 
 class _Calibration(CalibrationDataReader):

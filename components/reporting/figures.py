@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from components.data.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
 from components.files import whole_file
@@ -49,7 +49,7 @@ def draw_confusion(scores: Scores, target: Path) -> None:
     _save(figure, target)
 
 
-def draw_errors(predictions: Predictions, pixels_NHWC: NDArray[np.uint8], target: Path, *, most: int) -> None:
+def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, *, most: int) -> None:
     """The most confident mistakes, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)
     confidence = predictions.probabilities_NK.max(axis=1)

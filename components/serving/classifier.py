@@ -13,8 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from components.data.decoding import decode
-from components.data.preprocessing import PreprocessSettings, to_square
+from components.data.preprocessing import PreprocessSettings, square_of
 from components.errors import ServiceError
 
 INPUT, OUTPUT = "images", "logits"
@@ -72,8 +71,7 @@ class OnnxClassifier:
 
     def square(self, content: bytes) -> NDArray[np.uint8]:
         """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
-        preprocess = self.card.preprocess
-        return to_square(decode(content, max_megapixels=preprocess.max_megapixels).pixels_HWC, preprocess)
+        return square_of(content, self.card.preprocess)
 
 
 def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:

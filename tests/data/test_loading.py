@@ -1,0 +1,108 @@
+"""Batches: the same for any number of workers and after a resume; nothing is decoded again."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from components.data import decoding
+from components.data.augmentation import AugmentSettings
+from components.data.loading import Batch, evaluation_loader, open_part, training_loader
+from components.data.packing import pack
+from components.errors import DataError
+from components.progress import silent
+from tests.data.shapes import AUGMENT, PREPROCESS, raw_version
+
+
+@pytest.fixture(scope="module", params=["pixels", "jpeg"])
+def packed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    images = raw_version(folder / "raw", {"circle": 24, "square": 15})
+    pack(
+        images,
+        raw=folder / "raw",
+        folder=folder / "augmented",
+        split_digest="digest",
+        preprocess=PREPROCESS,
+        augment=augment("basic", copies=1, store=request.param),
+        progress=silent,
+    )
+    return folder / "augmented"
+
+
+def augment(policy: str, **changed: Any) -> AugmentSettings:
+    return AugmentSettings.from_section("augment", AUGMENT | {"policy": policy} | changed)
+
+
+def epochs(folder: Path, workers: int, *, policy: str = "advanced", first: int = 0, last: int = 2) -> list[list[Batch]]:
+    part = open_part(folder, "train")
+    loader = training_loader(part, batch_size=8, seed=3, augment=augment(policy), workers=workers)
+    batches = []
+    for epoch in range(first, last + 1):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        batches.append([(images.clone(), labels.clone()) for images, labels in loader])
+    return batches
+
+
+def same(one: list[Batch], other: list[Batch]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")
+@pytest.mark.parametrize("workers", [2, 8])
+@pytest.mark.parametrize("policy", ["advanced", "trivialaugment"])
+def test_draws_are_the_same_for_any_number_of_workers(packed: Path, workers: int, policy: str) -> None:
+    alone = epochs(packed, 0, policy=policy, last=1)
+    many = epochs(packed, workers, policy=policy, last=1)
+    assert all(same(*both) for both in zip(alone, many, strict=True))
+    assert not same(alone[0], alone[1])
+
+
+def test_draws_are_the_same_after_a_resume(packed: Path) -> None:
+    through = epochs(packed, 0)
+    resumed = epochs(packed, 2, first=2)
+    assert same(through[2], resumed[0])
+
+
+def test_an_epoch_has_each_image_once_and_copies_as_they_are(packed: Path) -> None:
+    part = open_part(packed, "train")
+    loader = training_loader(part, batch_size=8, seed=3, augment=augment("advanced"), workers=0)
+    images = torch.cat([images for images, _ in loader]).numpy()
+    labels = torch.cat([labels for _, labels in loader]).numpy()
+    assert sorted(labels) == sorted(part.class_index_N)
+    copies = {part.pixels_NHWC[row].tobytes() for row in np.flatnonzero(part.copy_N)}
+    seen = {image.tobytes() for image in images}
+    assert copies <= seen
+    originals = {part.pixels_NHWC[row].tobytes() for row in np.flatnonzero(part.copy_N == 0)}
+    assert len(originals & seen) < len(originals) / 2
+
+
+def test_evaluation_sees_the_part_in_its_order_and_as_it_is(packed: Path) -> None:
+    part = open_part(packed, "val")
+    batches = list(evaluation_loader(part, batch_size=4))
+    assert np.array_equal(torch.cat([images for images, _ in batches]), part.pixels_NHWC[:])
+    assert np.array_equal(torch.cat([labels for _, labels in batches]), part.class_index_N)
+
+
+def test_a_part_pickles_as_its_place_and_not_as_its_pixels(packed: Path) -> None:
+    part = open_part(packed, "train")
+    content = pickle.dumps(part.pixels_NHWC)
+    assert len(content) < 3000
+    assert np.array_equal(pickle.loads(content)[:], part.pixels_NHWC[:])
+
+
+def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(decoding, "_opened", refuse)
+    epochs(packed, 0, last=1)
+
+
+def test_an_empty_part_names_the_remedy(packed: Path) -> None:
+    with pytest.raises(DataError, match=r"no images; change split.fractions or add images"):
+        open_part(packed, "holdout")
