@@ -76,5 +76,5 @@ def _require_answer(uri: str) -> None:
     except (URLError, OSError) as problem:
         reason = getattr(problem, "reason", problem)
         raise ServiceError(
-            f"the tracking server {address} doesn't answer ({reason}); start it, or correct or unset MLFLOW_TRACKING_URI"
+            f"the tracking server {address} doesn't answer ({reason}); start it, or mend MLFLOW_TRACKING_URI"
         ) from None
