@@ -33,15 +33,12 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     settings: SplitSettings = read_section(params, "split", SplitSettings)
     table = pq.read_table(validated / "images.parquet")
     column = {name: table[name].to_pylist() for name in ("path", "label", "group", "given_split", "sha256")}
-    progress("find duplicates", 0, 1)
     pairs = find_duplicates(
         sha256_N=np.array(column["sha256"], dtype=object),
-        hash_N=table["hash"].to_numpy(),
-        mirror_hash_N=table["mirror_hash"].to_numpy(),
         thumbnail_NSS=np.frombuffer(b"".join(table["thumbnail"].to_pylist()), np.uint8).reshape(-1, SIDE, SIDE),
         settings=settings.duplicates,
+        progress=progress,
     )
-    progress("find duplicates", 1, 1)
     cluster_N = clusters(len(table), pairs.exact, pairs.near, group_links(column["group"]))
     part_N = assign_parts(
         sha256_N=column["sha256"],
