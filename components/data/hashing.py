@@ -2,9 +2,12 @@
 
 The hash is pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"): the signs of
 the lowest 8×8 frequencies of a 32×32 grey image around their median. Mirroring an image negates its odd horizontal
-frequencies, so the mirror image's hash comes from the same coefficients.
+frequencies, so the mirror image's hash comes from the same coefficients. Cropping and transforming are both linear, so
+the hash of any crop comes from the same 32×32 values by one pair of 8×32 matrices: nothing more is stored an image.
 Letters: N images, S side of the grey square, K frequencies a side.
 """
+
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +15,22 @@ from PIL import Image
 from scipy.fft import dct
 
 SIDE = 32
+Window = tuple[float, float]
+"""First and last edge of the part that a crop keeps along one axis, in shares of the side."""
+
 _FREQUENCIES = 8
 _DCT_KS = dct(np.eye(SIDE), axis=0, norm="ortho")[:_FREQUENCIES].astype(np.float32)
 _MIRROR_K = np.where(np.arange(_FREQUENCIES) % 2, -1.0, 1.0).astype(np.float32)
+
+_NINE_TENTHS: tuple[Window, ...] = tuple((step / 30, 0.9 + step / 30) for step in range(4))
+CROPS: tuple[tuple[Window, Window], ...] = (
+    ((0.0, 1.0), (0.0, 1.0)),
+    ((0.03, 0.97), (0.03, 0.97)),
+    *product(_NINE_TENTHS, _NINE_TENTHS),
+)
+"""Rows and columns kept: the whole picture, the picture inside a thin border, and sixteen crops of 90% of each side.
+
+With them 97% of random 90% crops come within 7 bits of the picture; with nine it was 78%."""
 
 
 def grey_square(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -23,14 +39,24 @@ def grey_square(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
 
 
-def perceptual_hashes(grey_NSS: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Two hashes an image, shape [N, 2]: of the image and of its mirror image."""
-    spectrum_NKK = _DCT_KS @ grey_NSS.astype(np.float32) @ _DCT_KS.T
+def perceptual_hashes(grey_NSS: NDArray[np.uint8], crop: tuple[Window, Window] = CROPS[0]) -> NDArray[np.uint64]:
+    """Two hashes an image, shape [N, 2]: of the image (or a crop of it) and of its mirror image."""
+    rows_KS, columns_KS = (_DCT_KS @ _resampling(window) for window in crop)
+    spectrum_NKK = rows_KS @ grey_NSS.astype(np.float32) @ columns_KS.T
     return np.stack([_signs(spectrum_NKK), _signs(spectrum_NKK * _MIRROR_K)], axis=1)
 
 
+def _resampling(window: Window) -> NDArray[np.float32]:
+    """The matrix that stretches a window of SIDE values over SIDE values, by linear interpolation."""
+    first, last = window
+    at_S = (first + (last - first) * (np.arange(SIDE) + 0.5) / SIDE) * SIDE - 0.5
+    hat_SS: NDArray[np.float32] = np.maximum(0, 1 - np.abs(at_S[:, None] - np.arange(SIDE))).astype(np.float32)
+    matrix_SS: NDArray[np.float32] = hat_SS / hat_SS.sum(axis=1, keepdims=True)
+    return matrix_SS
+
+
 def _signs(spectrum_NKK: NDArray[np.float32]) -> NDArray[np.uint64]:
-    flat = spectrum_NKK.reshape(len(spectrum_NKK), -1)
+    flat = spectrum_NKK.reshape(-1, _FREQUENCIES * _FREQUENCIES)
     # The mean grey (frequency 0, 0) is left out of the median: it would only tell light from dark.
     bits = flat > np.median(flat[:, 1:], axis=1, keepdims=True)
     return np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)

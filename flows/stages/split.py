@@ -43,15 +43,12 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     table = pq.read_table(source, columns=[name for name in _READ if name in known])
     images = SplitImages.from_table(table)
     thumbnail_NSS = _thumbnails(table["thumbnail"])
-    progress("find duplicates", 0, 1)
     pairs = find_duplicates(
         sha256_N=np.array(table["sha256"].to_pylist(), dtype=object),
-        hash_N=table["hash"].to_numpy(),
-        mirror_hash_N=table["mirror_hash"].to_numpy(),
         thumbnail_NSS=thumbnail_NSS,
         settings=settings.duplicates,
+        progress=progress,
     )
-    progress("find duplicates", 1, 1)
     dealt = split_images(images, pairs.near, settings, progress=progress)
     table = _with_parts(table, dealt, folds=settings.folds)
     leaks = find_leaks(table, pairs.near)
