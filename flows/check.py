@@ -13,7 +13,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from components.errors import DarkroomError
@@ -24,7 +23,7 @@ from flows.project import PARAMS, PIPELINE, Project, open_project
 from flows.repro import STAGES, data_paths, data_version
 from flows.sections import read_sections
 from flows.servers.address import Servers, running_servers
-from flows.tracking.connection import tracking_uri
+from flows.tracking.connection import tracking_uri, without_password
 
 State = Literal["ok", "warn", "bad"]
 
@@ -267,7 +266,7 @@ def _servers(project: Project) -> tuple[Servers | None, Check | None]:
 
 def _tracking(project: Project) -> Check:
     uri = tracking_uri(project)
-    shown = _without_password(uri)
+    shown = without_password(uri)
     if uri.startswith(("http://", "https://")):
         reason = _refusal(f"{uri.rstrip('/')}/health")
         if reason is None:
@@ -306,16 +305,16 @@ def _prefect(servers: Servers | None) -> Check:
         return Check("prefect", "ok", f"Prefect {_release('prefect')}: each command starts a short-lived server")
     reason = _refusal(f"{address.rstrip('/')}/health")
     if reason is None:
-        return Check("prefect", "ok", f"Prefect answers at {_without_password(address)}")
+        return Check("prefect", "ok", f"Prefect answers at {without_password(address)}")
     remedy = "start it, or correct or unset PREFECT_API_URL" if chosen else "darkroom up"
-    return Check("prefect", "bad", f"{_without_password(address)} doesn't answer ({reason})", remedy)
+    return Check("prefect", "bad", f"{without_password(address)} doesn't answer ({reason})", remedy)
 
 
 def _refusal(address: str) -> str | None:
     """Why the server doesn't answer; None when it does, be it with a refusal."""
     try:
         # A name and password are for the client's requests: here they would be taken for a part of the host.
-        urlopen(_without_password(address), timeout=_SERVER_SECONDS).close()
+        urlopen(without_password(address), timeout=_SERVER_SECONDS).close()
     except HTTPError:
         return None
     except (URLError, OSError, ValueError) as problem:
@@ -370,14 +369,6 @@ def _writable(folder: Path) -> bool:
 
 def _nearest_existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _without_password(address: str) -> str:
-    try:
-        parts = urlsplit(address)
-    except ValueError:
-        return address
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _release(package: str) -> str:

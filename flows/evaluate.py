@@ -43,7 +43,8 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
                 watch.reused()
             else:
                 _evaluate(session, trained)
-                runs.finish(session.tracking, run_id, "evaluate", mark)
+                runs.finish(session.tracking, run_id, "evaluate", mark, place="evaluate")
+        runs.note_use(session.tracking, run_id)
         scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
         watch.note = (
             f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['images']} test images"

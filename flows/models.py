@@ -42,7 +42,7 @@ def list_models(show: bool) -> dict[str, Any]:
         "ledger": [],
     }
     if tracking is not None:
-        record["versions"] = [_version_record(tracking, version, versions) for version in versions]
+        record["versions"] = [_version_record(version) for version in versions]
         entries, problem = ledger(tracking, name)
         record["ledger"] = [_entry_record(entry) for entry in reversed(entries[-_LEDGER_ENTRIES:])]
         record |= {"ledger_problem": problem} if problem else {}
@@ -96,15 +96,13 @@ def holder(versions: list[registry.Version], alias: str) -> str | None:
     return next((version.number for version in versions if alias in version.aliases), None)
 
 
-def _version_record(
-    tracking: runs.Tracking, version: registry.Version, versions: list[registry.Version]
-) -> dict[str, Any]:
+def _version_record(version: registry.Version) -> dict[str, Any]:
     found = judgement(version)
     return {
         "version": version.number,
         "aliases": version.aliases,
         "served": version.tags.get("served"),
-        **_measured(tracking, version, versions),
+        **_measured(version),
         "verdict": found.verdict,
         "reason": found.reasons[0] if found.reasons else None,
         "run_id": version.run_id,
@@ -112,18 +110,13 @@ def _version_record(
     }
 
 
-def _measured(
-    tracking: runs.Tracking, version: registry.Version, versions: list[registry.Version]
-) -> dict[str, float | int | None]:
-    """Scores and size of the version's own file; None where the run's numbers may be those of another file."""
-    served = version.tags.get("served")
-    newest = next(one for one in versions if (one.run_id, one.tags.get("served")) == (version.run_id, served))
-    metrics = tracking.client.get_run(version.run_id).data.metrics if newest is version else {}
-    size = metrics.get(f"onnx_{served}/bytes")
+def _measured(version: registry.Version) -> dict[str, float | int | None]:
+    """Scores and size of the version's own file, as they were registered with it; None where they weren't."""
+    tags = version.tags
     return {
-        "accuracy": metrics.get(f"onnx_{served}/accuracy"),
-        "macro_f1": metrics.get(f"onnx_{served}/macro_f1"),
-        "bytes": int(size) if size is not None else None,
+        "accuracy": float(tags["accuracy"]) if "accuracy" in tags else None,
+        "macro_f1": float(tags["macro_f1"]) if "macro_f1" in tags else None,
+        "bytes": int(tags["bytes"]) if "bytes" in tags else None,
     }
 
 

@@ -1,7 +1,5 @@
 """What params.yaml can be wrong about that its types don't tell, found before any work begins."""
 
-from pathlib import Path
-
 from components.errors import SettingsError
 from components.models.catalogue import OWN_ARCHITECTURES
 from flows.console import say
@@ -11,14 +9,18 @@ from flows.project import Project
 
 def settle_params(project: Project, overrides: list[str] | None) -> Params:
     """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong."""
-    for change in override(project.params, overrides or [], check=check_names):
+
+    def check(params: Params) -> None:
+        check_names(params, project)
+
+    for change in override(project.params, overrides or [], check=check):
         say(change)
     params = read_params(project.params)
-    check_names(params)
+    check(params)
     return params
 
 
-def check_names(params: Params) -> None:
+def check_names(params: Params, project: Project) -> None:
     """Raises SettingsError for an architecture or a weights file that doesn't exist."""
     if params.model.architecture not in OWN_ARCHITECTURES:
         # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
@@ -26,7 +28,7 @@ def check_names(params: Params) -> None:
 
         check_architecture(params.model.architecture)
     weights = params.model.weights
-    if weights not in (None, "imagenet") and not Path(str(weights)).is_file():
+    if weights not in (None, "imagenet") and not (project.root / str(weights)).is_file():
         raise SettingsError(
             f"params.yaml: model.weights: {weights} isn't there; give null, imagenet or an existing file"
         )

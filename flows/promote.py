@@ -204,9 +204,18 @@ def _write_outcome(
         session.tracking,
         session.params.register.name,
         version.number,
-        tags={_VERDICT: json.dumps(decision.as_record()), "promoted": str(decision.promoted).lower()},
+        tags={_VERDICT: _verdict_tag(decision), "promoted": str(decision.promoted).lower()},
         description=_description(version, decision),
     )
+
+
+def _verdict_tag(decision: gate.Decision) -> str:
+    """JSON that fits a tag; the whole decision stands with the run, in gate/."""
+    text = json.dumps(decision.as_record())
+    if len(text) <= registry.TAG_LETTERS:
+        return text
+    reasons = [reason[:200] for reason in decision.reasons[:10]]
+    return json.dumps({"promoted": decision.promoted, "reasons": reasons, "rules": []})
 
 
 def _description(version: registry.Version, decision: gate.Decision) -> str:

@@ -59,7 +59,7 @@ def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -
                 watch.reused()
             else:
                 _export(session, prepared, evaluated.trained)
-                runs.finish(session.tracking, run_id, "quantize", mark)
+                runs.finish(session.tracking, run_id, "quantize", mark, place="export")
         record = read_json(export_folder(session, run_id) / "export.json")
         watch.note = _summary(record)
     return Exported(run_id, evaluated.trained.step, record, watch.time())

@@ -40,7 +40,7 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
 
 def _register(session: Session, prepared: Prepared, exported: Exported, sha256: str, mark: str) -> registry.Version:
     name, served = session.params.register.name, exported.record["served"]
-    file = served_file(session, exported)
+    file, measured = served_file(session, exported), exported.record["formats"][served]
     lineage = read_json(runs.fetch(session.tracking, exported.run_id, "lineage", step=exported.step) / "lineage.json")
     record = lineage | {"run_id": exported.run_id, "served": served, "sha256": sha256}
     target = runs.folder_of(session.tracking, exported.run_id) / "registered.json"
@@ -58,6 +58,9 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
             "served": served,
             "step": exported.step,
             "sha256": sha256,
+            "accuracy": f"{measured['test']['accuracy']:.6f}",
+            "macro_f1": f"{measured['test']['macro_f1']:.6f}",
+            "bytes": str(measured["bytes"]),
             "data_version": prepared.data_version,
             "split_digest": prepared.split_digest,
             "git": str(lineage["git"]),

@@ -52,7 +52,7 @@ def train_model(session: Session, prepared: Prepared) -> Trained:
 def train_fingerprint(session: Session, prepared: Prepared) -> str:
     params = session.params
     weights = params.model.weights
-    file = Path(weights) if weights and Path(weights).is_file() else None
+    file = session.project.root / weights if weights and weights != "imagenet" else None
     return fingerprint(
         "train",
         inputs={"augmented": prepared.augmented_digest, "weights": sha256_of_file(file) if file else weights},

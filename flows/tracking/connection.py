@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from components.errors import ServiceError
@@ -60,13 +61,20 @@ def connect(project: Project) -> "MlflowClient":
     return mlflow.MlflowClient(uri)
 
 
+def without_password(address: str) -> str:
+    """The address as it may be printed, and as urllib takes it."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def _require_answer(uri: str) -> None:
+    address = without_password(uri)
     try:
-        urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
+        urlopen(f"{address.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
     except HTTPError:
         return  # It answers; whether it lets us in is found out by the first real request.
     except (URLError, OSError) as problem:
         reason = getattr(problem, "reason", problem)
         raise ServiceError(
-            f"the tracking server {uri} doesn't answer ({reason}); start it, or correct or unset MLFLOW_TRACKING_URI"
+            f"the tracking server {address} doesn't answer ({reason}); start it, or mend MLFLOW_TRACKING_URI"
         ) from None

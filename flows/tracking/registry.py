@@ -12,6 +12,8 @@ from flows.tracking.runs import Tracking
 
 CHAMPION, PREVIOUS = "champion", "previous"
 _FILE_NAME = "file"
+TAG_LETTERS = 5000
+"""What a tag of a version holds at most."""
 _LEDGER_ENTRY = "darkroom.ledger_entry"
 _SERVING_REQUIREMENTS = ("onnxruntime", "numpy", "pillow", "pydantic", "pandas")
 
@@ -129,7 +131,7 @@ def annotate(
     tracking: Tracking, name: str, number: str, *, tags: dict[str, str], description: str | None = None
 ) -> None:
     for key, value in tags.items():
-        tracking.client.set_model_version_tag(name, number, key, value[:5000])
+        tracking.client.set_model_version_tag(name, number, key, value[:TAG_LETTERS])
     if description is not None:
         tracking.client.update_model_version(name, number, description)
 

@@ -9,7 +9,8 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from components.errors import DarkroomError
@@ -20,7 +21,7 @@ from flows.tracking.connection import artifact_folder, connect, tracking_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-_STARTED, _DONE = "darkroom.started", "darkroom.done"
+_STARTED, _DONE, _USED = "darkroom.started", "darkroom.done", "darkroom.used"
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ def begin(tracking: Tracking, step: str, fingerprint: str, *, name: str, tags: M
     return run_id
 
 
-def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str) -> None:
-    """The last word of a step: from now on it counts as done, and what lies here is what the run keeps."""
-    write_text(_local_mark(tracking, run_id, step), fingerprint)
+def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str, *, place: str | None = None) -> None:
+    """The last word of a step: from now on it counts as done, and what lies at `place` is what the run keeps."""
+    if place is not None:
+        write_text(_local_mark(tracking, run_id, place), fingerprint)
     tracking.client.set_tag(run_id, f"{_DONE}.{step}", fingerprint)
     tracking.client.set_terminated(run_id, "FINISHED")
 
@@ -117,14 +119,14 @@ def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
     """A local copy of something that `step` left with the run; fetched again when the step was done anew elsewhere."""
     from mlflow.exceptions import MlflowException
 
-    local = folder_of(tracking, run_id) / place
-    mark = _local_mark(tracking, run_id, step)
+    top = PurePosixPath(place).parts[0]
+    local, mark = folder_of(tracking, run_id) / top, _local_mark(tracking, run_id, top)
     done = tags_of(tracking, run_id).get(f"{_DONE}.{step}", "")
     if local.exists() and mark.exists() and mark.read_text(encoding="utf-8") == done:
-        return local
+        return folder_of(tracking, run_id) / place
     try:
-        with whole_folder(tracking.work / "fetched" / f"{run_id}-{place.replace('/', '-')}") as draft:
-            found = Path(tracking.client.download_artifacts(run_id, place, str(draft)))
+        with whole_folder(tracking.work / "fetched" / f"{run_id}-{top}") as draft:
+            found = Path(tracking.client.download_artifacts(run_id, top, str(draft)))
             local.parent.mkdir(parents=True, exist_ok=True)
             if local.is_dir():
                 shutil.rmtree(local)
@@ -132,7 +134,7 @@ def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
         write_text(mark, done)
     except (MlflowException, OSError) as problem:
         raise DarkroomError(f"run {run_id} keeps no {place} that can be fetched: {problem}") from None
-    return local
+    return folder_of(tracking, run_id) / place
 
 
 def new_folder(tracking: Tracking, run_id: str, place: str) -> Path:
@@ -149,8 +151,13 @@ def folder_of(tracking: Tracking, run_id: str) -> Path:
 
 
 def latest_done(tracking: Tracking, step: str) -> str | None:
-    """The newest run on which the step was finished."""
-    return _find(tracking, f"tags.`{_DONE}.{step}` != ''")
+    """The run that was used last of those on which the step was finished."""
+    return _find(tracking, f"tags.`{_DONE}.{step}` != ''", newest_by=f"tags.`{_USED}`")
+
+
+def note_use(tracking: Tracking, run_id: str) -> None:
+    """Makes the run the one that was used last, whenever it was trained."""
+    tracking.client.set_tag(run_id, _USED, datetime.now(UTC).isoformat())
 
 
 def metric_history(tracking: Tracking, run_id: str, name: str) -> list[tuple[int, float]]:
@@ -165,13 +172,14 @@ def run_page(project: Project, tracking: Tracking, run_id: str) -> str:
     return f"run {run_id} in experiment {tracking.experiment} (see it with `darkroom ui`)"
 
 
-def _local_mark(tracking: Tracking, run_id: str, step: str) -> Path:
-    return folder_of(tracking, run_id) / f"{step}.mark"
+def _local_mark(tracking: Tracking, run_id: str, place: str) -> Path:
+    """Says which doing of the step the local copy is from."""
+    return folder_of(tracking, run_id) / f"{place}.mark"
 
 
-def _find(tracking: Tracking, condition: str) -> str | None:
+def _find(tracking: Tracking, condition: str, *, newest_by: str = "attributes.start_time") -> str | None:
     found = tracking.client.search_runs(
-        [tracking.experiment_id], filter_string=condition, max_results=1, order_by=["attributes.start_time DESC"]
+        [tracking.experiment_id], filter_string=condition, max_results=1, order_by=[f"{newest_by} DESC"]
     )
     return found[0].info.run_id if found else None
 

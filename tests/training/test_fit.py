@@ -93,14 +93,14 @@ def killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("killed")
     write_json(output / "job.json", make_job(output, model={"architecture": "plain"}, train=LONG).model_dump())
     command = [sys.executable, "-c", KILLED, str(output / "job.json"), "2"]
-    assert subprocess.run(command, cwd=REPOSITORY, timeout=120).returncode == -signal.SIGKILL
+    assert subprocess.run(command, cwd=REPOSITORY, timeout=250).returncode == -signal.SIGKILL
     assert not (output / "model").exists()
     return output
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(killed: Path, unbroken: FitResult) -> None:
     command = [sys.executable, "-m", "components.training.process", str(killed / "job.json")]
-    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
     assert answer.returncode == 0, answer.stderr
     assert "going on from the last finished epoch" in answer.stderr
     result = read_json(killed / "result.json")
