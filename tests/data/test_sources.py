@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def listed(source: Source) -> dict[str, str]:
-    return {image.path: image.label for image in source.images}
+    return {image.path: image.labels[0] for image in source.images}
 
 
 def test_a_folder_gives_a_class_a_folder(folder: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_parquet_table_gives_the_same_as_csv(folder: Path) -> None:
     pq.write_table(table, folder / "pets.parquet")
     (folder / "pets.csv").write_text(CSV)
     sources = [find(str(folder / name)) for name in ("pets.csv", "pets.parquet")]
-    seen = [[(one.path, one.label, one.group, one.given_split) for one in source.images] for source in sources]
+    seen = [[(one.path, one.labels[0], one.group, one.given_split) for one in source.images] for source in sources]
     assert seen[0] == seen[1]
 
 
@@ -133,6 +133,6 @@ def test_what_makes_no_data_set_is_refused(tmp_path: Path) -> None:
 def test_the_embedded_digits_are_real_scans_of_ten_classes() -> None:
     source = find(EMBEDDED_DIGITS)
     assert len(source.images) == 1797
-    assert {image.label for image in source.images} == set("0123456789")
+    assert {image.labels[0] for image in source.images} == set("0123456789")
     assert source.images[5].read() == source.images[5].read()
     assert source.images[5].read().startswith(b"\x89PNG")
