@@ -46,7 +46,7 @@ def _write_head(sheet: Image.Image, title: str, looks: dict[str, Look]) -> None:
     highest = max(max(map(max, look.histogram)) for look in looks.values())
     for side, (name, look) in enumerate(looks.items()):
         left = side * (width + _GAP) + 4
-        canvas.text((left, 24), f"{name}, {look.images} images: mean and deviation of R, G, B", fill=_FAINT, font=font)
+        canvas.text((left, 24), f"{name}, {look.images} images: mean ± deviation", fill=_FAINT, font=font)
         for channel, colour in enumerate(_COLOURS):
             text = f"{look.mean[channel]:.3f} ± {look.std[channel]:.3f}"
             canvas.text((left + channel * 92, 40), text, fill=colour, font=font)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 
 class ChannelStatistics:
@@ -16,8 +17,9 @@ class ChannelStatistics:
         self._counts = np.zeros((3, 256), np.int64)
 
     def add(self, block_NSSC: NDArray[np.uint8]) -> None:
-        for channel in range(3):
-            self._counts[channel] += np.bincount(block_NSSC[..., channel].ravel(), minlength=256)
+        # Pillow counts several times as fast as NumPy, which widens the bytes first.
+        tall = Image.fromarray(block_NSSC.reshape(-1, *block_NSSC.shape[2:]))
+        self._counts += np.array(tall.histogram(), np.int64).reshape(3, 256)
 
     def added(self, block_NSSC: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Counts a block on its way."""
