@@ -64,7 +64,8 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     write_table(folder / "split.parquet", dealt)
     write_json(folder / "leakage.json", proof)
     parts = ", ".join(f"{count} {part}" for part, count in proof["images"].items())
-    return f"{parts}; {len(pairs.exact)} exact and {len(pairs.near)} near duplicates kept together"
+    cut = f"; {pairs.num_cut} comparisons of crowded hashes left out" if pairs.num_cut else ""
+    return f"{parts}; {len(pairs.exact)} exact and {len(pairs.near)} near duplicates kept together{cut}"
 
 
 if __name__ == "__main__":
