@@ -23,7 +23,7 @@ from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
-_READ = (*_KEPT, "given_split", "timestamp", "generation", "hash", "mirror_hash", "thumbnail")
+_READ = (*_KEPT, "given_split", "timestamp", "generation", "thumbnail")
 _SHOWN = 200
 
 
@@ -101,6 +101,8 @@ def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
         sentences.append(
             f"{len(proof['excluded'])} excluded, in no part (see leakage.json), such as {proof['excluded'][0]['path']}"
         )
+    if pairs.num_cut:
+        sentences.append(f"{pairs.num_cut} comparisons of crowded hashes left out")
     return "; ".join(sentences)
 
 
