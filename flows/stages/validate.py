@@ -1,26 +1,26 @@
 """DVC stage: decode and measure every raw image, quarantine what can't be decoded, judge what remains."""
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
+import os
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from components.data.decoding import UndecodableImage
+from components.data.measuring import Outcome, measure_all
 from components.data.preprocessing import PreprocessSettings
-from components.data.probing import Measurement, probe
+from components.data.probing import Measurement
 from components.data.quality import QualityReport, QualitySettings, check_quality
-from components.data.raw import RawFile, RawImages, read_manifest
+from components.data.raw import MANIFEST, RawFile, read_manifest
 from components.data.tables import write_table
 from components.errors import DataError
 from components.files import write_json, write_text
-from components.progress import Progress, track
+from components.progress import Progress
+from flows.project import HOME_VARIABLE
 from flows.sections import read_section
 from flows.stages.entry import run_stage
-
-LOCATION = ("path", "label", "group", "given_split", "sha256", "shard", "offset", "size_bytes")
 
 
 def main() -> None:
@@ -36,50 +36,42 @@ def validate(params: Path, raw: Path, validated: Path, report: Path, progress: P
     quality: QualitySettings = read_section(params, "validate", QualitySettings)
     preprocess: PreprocessSettings = read_section(params, "preprocess", PreprocessSettings)
     rows = read_manifest(raw)
-    outcomes = measure(rows, raw, max_megapixels=preprocess.max_megapixels, progress=progress)
-    accepted = [(row, found) for row, found in zip(rows, outcomes, strict=True) if isinstance(found, Measurement)]
-    quarantine = [(row, found) for row, found in zip(rows, outcomes, strict=True) if isinstance(found, str)]
-    _write_images(validated / "images.parquet", accepted)
-    _write_quarantine(validated / "quarantine.csv", quarantine)
-    if not accepted:
-        raise DataError(
-            f"none of the {len(rows)} files can be decoded, for one: {quarantine[0][0].path}: {quarantine[0][1]}"
-        )
-    table = pd.DataFrame(
-        [{"path": row.path, "label": row.label, "sha256": row.sha256} | asdict(found) for row, found in accepted]
+    measured = measure_all(
+        rows, raw, max_megapixels=preprocess.max_megapixels, store=_measurements(params), progress=progress
     )
+    accepted = [isinstance(outcome, Measurement) for outcome in measured.outcomes]
+    quarantine = [(row, reason) for row, reason in zip(rows, measured.outcomes, strict=True) if isinstance(reason, str)]
+    _write_images(validated / "images.parquet", raw, accepted, measured.outcomes)
+    _write_quarantine(validated / "quarantine.csv", quarantine)
+    if not any(accepted):
+        raise DataError(
+            f"none of the {len(rows)} files can be decoded"
+            + (f", for one: {quarantine[0][0].path}: {quarantine[0][1]}" if quarantine else "")
+        )
+    table = pq.read_table(validated / "images.parquet").drop_columns(["thumbnail"]).to_pandas()
     outcome = check_quality(table, num_quarantined=len(quarantine), settings=quality)
     reasons = [{"path": row.path, "reason": reason} for row, reason in quarantine]
     write_json(report, outcome.as_record() | {"quarantined": reasons})
     _refuse_bad(outcome, report)
-    return f"{len(accepted)} images, {len(quarantine)} quarantined, {_warnings(outcome)}"
-
-
-def measure(rows: list[RawFile], raw: Path, *, max_megapixels: float, progress: Progress) -> list[Measurement | str]:
-    """For each file what was measured, or the reason why it goes to quarantine."""
-
-    def one(row: RawFile) -> Measurement | str:
-        if row.problem is not None or row.shard is None:
-            return row.problem or "the file has no content"
-        try:
-            return probe(store.read(row.shard, row.offset, row.size_bytes), row.path, max_megapixels=max_megapixels)
-        except UndecodableImage as problem:
-            return str(problem)
-
-    with RawImages(raw) as store, ThreadPoolExecutor() as threads:
-        return list(track(threads.map(one, rows), task="validate", total=len(rows), progress=progress))
-
-
-def _write_images(target: Path, accepted: list[tuple[RawFile, Measurement]]) -> None:
-    fields = [pa.field(name, pa.int64() if name in ("offset", "size_bytes") else pa.string()) for name in LOCATION]
-    location = pa.Table.from_pylist(
-        [{name: getattr(row, name) for name in LOCATION} for row, _ in accepted], schema=pa.schema(fields)
+    return (
+        f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
+        f"{_warnings(outcome)}"
     )
-    measured = [asdict(found) for _, found in accepted]
+
+
+def _measurements(params: Path) -> Path:
+    """The store of this machine: outside of what DVC manages, for DVC deletes a stage's outputs before it runs."""
+    return Path(os.environ.get(HOME_VARIABLE) or params.parent / ".darkroom") / "measurements"
+
+
+def _write_images(target: Path, raw: Path, accepted: list[bool], outcomes: list[Outcome]) -> None:
+    """The manifest's rows that could be decoded, with all of its columns, and what was measured."""
+    table = pq.read_table(raw / MANIFEST).drop_columns(["problem"]).filter(pa.array(accepted, pa.bool_()))
+    measured = [asdict(found) for found in outcomes if isinstance(found, Measurement)]
     for name in Measurement.__annotations__:
         kind = pa.uint64() if name.endswith("hash") else None
-        location = location.append_column(name, pa.array([row[name] for row in measured], type=kind))
-    write_table(target, location)
+        table = table.append_column(name, pa.array([row[name] for row in measured], type=kind))
+    write_table(target, table)
 
 
 def _write_quarantine(target: Path, quarantine: list[tuple[RawFile, str]]) -> None:
