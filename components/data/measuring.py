@@ -221,9 +221,7 @@ def _from_record(text: str) -> Outcome:
     record: dict[str, Any] = json.loads(text)
     if "problem" in record:
         return str(record["problem"])
-    return Measurement(
-        **{
-            name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value
-            for name, value in record.items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value for name, value in record.items()
+    }
+    return Measurement(**values)
