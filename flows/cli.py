@@ -55,6 +55,19 @@ def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def accept(as_json: AsJson = False) -> None:
+    """Accept the data at hand: from now on drift is measured against it."""
+
+    def work() -> dict[str, Any]:
+        from flows.accept import accept as accept_data
+        from flows.project import open_project
+
+        return accept_data(open_project())
+
+    _finish(_guarded(work), as_json)
+
+
+@app.command()
 def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train a model; data is brought up to date first."""
     _finish({"run_id": _flow("train", overrides=overrides)}, as_json)

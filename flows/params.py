@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.data.augmentation import AugmentSettings
+from components.data.label_errors import LabelSettings
 from components.data.preprocessing import PreprocessSettings
 from components.data.quality import QualitySettings
 from components.data.sources.settings import IngestSettings
@@ -33,6 +34,7 @@ class Params:
     ingest: IngestSettings
     preprocess: PreprocessSettings
     validate: QualitySettings
+    labels: LabelSettings
     split: SplitSettings
     augment: AugmentSettings
     model: ModelSettings

@@ -30,6 +30,7 @@ class DataPaths:
     """As dvc.yaml writes them."""
 
     raw: Path
+    judged: Path
     validated: Path
     report: Path
     split: Path
@@ -51,9 +52,10 @@ def data_paths(project: Project) -> DataPaths:
         names = (next(iter(out)) if isinstance(out, dict) else out for out in stages[stage]["outs"])
         return [project.root / name for name in names]
 
-    validated, report = outs("validate")
+    validated, report, *_ = outs("validate")
     return DataPaths(
         raw=project.root / stages["validate"]["deps"][0],
+        judged=project.root / stages["validate"]["deps"][1],
         validated=validated,
         report=report,
         split=outs("split")[0],
@@ -99,6 +101,8 @@ def add_raw(project: Project) -> str:
 def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[StageRun]:
     """Brings the stages up to date; a stage's own error is raised as it is."""
     _require_raw(project)
+    # What people judged: a project where nobody did yet has none, and DVC wants what a stage depends on.
+    data_paths(project).judged.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "dvc", "repro"]
     deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
     with _one_at_a_time(project):

@@ -1,16 +1,25 @@
-"""What one full decode of an image tells: its size, its light, its sharpness, its hashes."""
+"""What one full decode of an image tells: its size, its light, its sharpness, its hashes.
 
-from dataclasses import dataclass
+JPEG is by far the most frequent format, and OpenCV decodes it in about half of the time that Pillow and the copy to
+an array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit
+RGB files that end with their end mark; all others go through `decoding.decode`, which gives the reasons.
+"""
+
+import io
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from components.data.decoding import IMAGE_ENDINGS, UndecodableImage, decode
+from components.data.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
 from components.data.hashing import grey_square, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
+_SAMPLED_SIDE_PX = 64
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,7 @@ class Measurement:
     contrast: float
     """Standard deviation of the luma, in [0, 0.5]."""
     sharpness: float
-    """Variance of the Laplacian of the luma in [0, 255], shrunk to 256 px (Pech-Pacheco et al. 2000)."""
+    """Variance of the Laplacian of the luma in [0, 255], halved to at most 256 px (Pech-Pacheco et al. 2000)."""
     entropy_bits: float
     """Of the luma histogram, in [0, 8]."""
     colourfulness: float
@@ -42,9 +51,42 @@ class Measurement:
 
 def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
     """Measures one image file; raises UndecodableImage with the reason where it can't be trusted."""
-    image = decode(content, max_megapixels=max_megapixels)
+    return with_hashes([probe_without_hashes(content, path, max_megapixels=max_megapixels)])[0]
+
+
+def probe_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+    """All but the two hashes, which cost less when many images get theirs at once: see with_hashes."""
+    image = _plain_jpeg(content, max_megapixels) or decode(content, max_megapixels=max_megapixels)
     _refuse_wrong_ending(path, image.format)
-    return _measure(image.pixels_HWC, mode=image.mode, format_=image.format)
+    return _measure(image)
+
+
+def with_hashes(found: list[Measurement]) -> list[Measurement]:
+    """The measurements with the hashes of their thumbnails."""
+    if not found:
+        return []
+    grey_NSS = np.stack([np.frombuffer(one.thumbnail, np.uint8).reshape(32, 32) for one in found])
+    pairs = perceptual_hashes(grey_NSS)
+    return [
+        replace(one, hash=int(hash_), mirror_hash=int(mirror_hash))
+        for one, (hash_, mirror_hash) in zip(found, pairs, strict=True)
+    ]
+
+
+def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
+    """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
+    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
+        return None
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            plain = image.mode == "RGB" and image.format == "JPEG" and "exif" not in image.info
+            plain = plain and image.width * image.height <= max_megapixels * 1e6
+    # Whatever is wrong with it, the careful way finds the words.
+    except Exception:
+        return None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if plain else None
+    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
 
 
 def _refuse_wrong_ending(path: str, format_: str) -> None:
@@ -56,48 +98,65 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
         )
 
 
-def _measure(pixels_HWC: NDArray[np.uint8], *, mode: str, format_: str) -> Measurement:
-    height, width = pixels_HWC.shape[:2]
-    small = _shrunk(pixels_HWC)
-    luma = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY)
+def _measure(image: DecodedImage) -> Measurement:
+    height, width = image.pixels_HWC.shape[:2]
+    luma = _shrunk(cv2.cvtColor(image.pixels_HWC, cv2.COLOR_RGB2GRAY))
     mean, deviation = cv2.meanStdDev(luma)
-    thumbnail = grey_square(pixels_HWC)
-    hash_, mirror_hash = perceptual_hashes(thumbnail[None])[0]
+    _, edge_deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
     return Measurement(
         width_px=width,
         height_px=height,
-        mode=mode,
-        format=format_,
+        mode=image.mode,
+        format=image.format,
         aspect=width / height,
         brightness=float(mean[0, 0]) / 255,
         contrast=float(deviation[0, 0]) / 255,
-        sharpness=float(cv2.Laplacian(luma, cv2.CV_32F).var()),
+        sharpness=float(edge_deviation[0, 0]) ** 2,
         entropy_bits=_entropy_bits(luma),
-        colourfulness=_colourfulness(small),
-        hash=int(hash_),
-        mirror_hash=int(mirror_hash),
-        thumbnail=thumbnail.tobytes(),
+        colourfulness=_colourfulness(_sampled(image.pixels_HWC)),
+        hash=0,
+        mirror_hash=0,
+        thumbnail=_thumbnail(luma),
     )
 
 
-def _shrunk(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    longest = max(pixels_HWC.shape[:2])
-    if longest <= _MEASURED_SIDE_PX:
+def _thumbnail(luma_HW: NDArray[np.uint8]) -> bytes:
+    return grey_square(cv2.cvtColor(luma_HW, cv2.COLOR_GRAY2RGB)).tobytes()
+
+
+def _shrunk(luma_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Halved until it fits 256 px, so that every value is the mean of a square block; several times as quick as once
+    by a fraction."""
+    while max(luma_HW.shape) > _MEASURED_SIDE_PX:
+        height, width = luma_HW.shape
+        size = (max(1, width // 2), max(1, height // 2))
+        whole = luma_HW[: size[1] * 2, : size[0] * 2]
+        luma_HW = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+    return luma_HW
+
+
+def _sampled(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """At most 4,096 single pixels on a regular grid: means and deviations of colours need no more."""
+    height, width = pixels_HWC.shape[:2]
+    size = (min(width, _SAMPLED_SIDE_PX), min(height, _SAMPLED_SIDE_PX))
+    if size == (width, height):
         return pixels_HWC
-    scale = _MEASURED_SIDE_PX / longest
-    small: NDArray[np.uint8] = cv2.resize(pixels_HWC, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return small
+    sample: NDArray[np.uint8] = cv2.resize(pixels_HWC, size, interpolation=cv2.INTER_NEAREST)
+    return sample
 
 
 def _entropy_bits(luma_HW: NDArray[np.uint8]) -> float:
-    share = np.bincount(luma_HW.ravel(), minlength=256) / luma_HW.size
-    share = share[share > 0]
-    return float(-(share * np.log2(share)).sum())
+    counts = cv2.calcHist([luma_HW], [0], None, [256], [0, 256]).ravel()
+    share = counts[counts > 0].astype(np.float64) / luma_HW.size
+    return max(0.0, float(-(share @ np.log2(share))))
 
 
 def _colourfulness(pixels_HWC: NDArray[np.uint8]) -> float:
-    red, green, blue = (pixels_HWC[..., channel].astype(np.float32) for channel in range(3))
-    red_green, yellow_blue = red - green, 0.5 * (red + green) - blue
-    spread = np.hypot(red_green.std(), yellow_blue.std())
-    strength = np.hypot(red_green.mean(), yellow_blue.mean())
-    return float(spread + 0.3 * strength)
+    red, green, blue = cv2.split(pixels_HWC)
+    red_green = cv2.subtract(red, green, dtype=cv2.CV_16S)
+    twice_yellow_blue = cv2.subtract(
+        cv2.add(red, green, dtype=cv2.CV_16S), cv2.add(blue, blue, dtype=cv2.CV_16S), dtype=cv2.CV_16S
+    )
+    mean, deviation = cv2.meanStdDev(cv2.merge([red_green, twice_yellow_blue]))
+    halves = np.array([1.0, 0.5])
+    return float(np.hypot(*(deviation[:, 0] * halves)) + 0.3 * np.hypot(*(mean[:, 0] * halves)))

@@ -7,11 +7,12 @@ a class) and `dataset` (one row). A broken rule warns or stops, as the rule says
 import logging
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from components.data.profile import Profile, drift, profile_of
 from components.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 _SHOWN_EXAMPLES = 12
+_IMAGE_RULES = ("side_px", "aspect", "brightness", "contrast", "sharpness", "entropy_bits", "colourfulness")
 
 
 class Rule(Settings):
@@ -30,6 +32,13 @@ class Rule(Settings):
     """Share of the rows that must lie in the range."""
     level: Literal["warn", "stop"]
     """stop: the stage fails and no model is trained on this data; warn: the report says so."""
+
+
+class KnownClasses(Settings):
+    """A closed list of labels."""
+
+    labels: list[str] = Field(min_length=1)
+    level: Literal["warn", "stop"]
 
 
 class QualitySettings(Settings):
@@ -50,6 +59,14 @@ class QualitySettings(Settings):
     contrast: Rule
     """One-coloured images have none."""
     sharpness: Rule
+    entropy_bits: Rule | None = None
+    colourfulness: Rule | None = None
+    known_classes: KnownClasses | None = None
+    """null: any label is one."""
+    drift: Rule | None = None
+    """Population stability index of each measured column against the accepted data, beyond what chance gives."""
+    class_drift: Rule | None = None
+    """The same of the class mix."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +96,17 @@ class QualityReport:
         return asdict(self) | {"passed": not self.stopping}
 
 
-def check_quality(images: "pd.DataFrame", *, num_quarantined: int, settings: QualitySettings) -> QualityReport:
-    """`images` has a row a decoded image: path, label, sha256 and the columns of probing.Measurement."""
+def check_quality(
+    images: "pd.DataFrame",
+    *,
+    num_quarantined: int,
+    settings: QualitySettings,
+    accepted: Profile | None = None,
+) -> QualityReport:
+    """`images` has a row a decoded image: path, label, sha256 and the columns of probing.Measurement.
+
+    `accepted` is the profile of the data version with which drift is measured; None leaves drift out.
+    """
     import pandas as pd
 
     counts = Counter(images["label"])
@@ -88,14 +114,20 @@ def check_quality(images: "pd.DataFrame", *, num_quarantined: int, settings: Qua
     classes = pd.DataFrame({"label": list(counts), "images_per_class": list(counts.values())})
     dataset = pd.DataFrame([_dataset_row(images, counts, num_quarantined)])
     tables = {
-        "images": (images, "path", ("side_px", "aspect", "brightness", "contrast", "sharpness")),
+        "images": (images, "path", _IMAGE_RULES),
         "classes": (classes, "label", ("images_per_class",)),
         "dataset": (dataset, None, ("images", "imbalance", "decodable_share", "conflicting_labels")),
     }
     results = []
     for name, (table, key, columns) in tables.items():
-        results += _validate(name, table, key, {column: getattr(settings, column) for column in columns})
+        rules = {column: getattr(settings, column) for column in columns if getattr(settings, column) is not None}
+        results += _validate(name, table, key, rules)
+    results = [_with_conflicts(result, images) if result.rule == "conflicting_labels" else result for result in results]
     results += _check_manifest(images)
+    if settings.known_classes is not None:
+        results.append(_check_classes(classes, settings.known_classes))
+    if accepted is not None:
+        results += _check_drift(images, accepted, settings)
     return QualityReport(results, len(images), num_quarantined, dict(sorted(counts.items())))
 
 
@@ -138,6 +170,38 @@ def _check_manifest(images: "pd.DataFrame") -> list[RuleResult]:
         RuleResult(name, "stop", bool(answer.success), f"{_unexpected_count(answer)} break it", limit, [])
         for (name, limit), answer in zip(names, answers, strict=True)
     ]
+
+
+def _with_conflicts(result: RuleResult, images: "pd.DataFrame") -> RuleResult:
+    if result.passed:
+        return result
+    broken = images[images.groupby("sha256")["label"].transform("nunique") > 1].sort_values(["sha256", "path"])
+    return replace(result, examples=list(broken["path"][:_SHOWN_EXAMPLES]))
+
+
+def _check_classes(classes: "pd.DataFrame", known: KnownClasses) -> RuleResult:
+    from great_expectations.expectations import ExpectColumnValuesToBeInSet
+
+    [answer] = _run("known_classes", classes, [ExpectColumnValuesToBeInSet(column="label", value_set=known.labels)])
+    unknown = sorted(map(str, answer.result.get("unexpected_list") or []))
+    value = f"{len(unknown)} of {len(classes)} classes unknown"
+    limit = f"the {len(known.labels)} listed classes"
+    return RuleResult("known_classes", known.level, bool(answer.success), value, limit, unknown[:_SHOWN_EXAMPLES])
+
+
+def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySettings) -> list[RuleResult]:
+    import pandas as pd
+
+    found = drift(profile_of(images), accepted)
+    results = []
+    for name, rule, columns in (
+        ("drift", settings.drift, [column for column in found if column != "label"]),
+        ("class_drift", settings.class_drift, ["label"]),
+    ):
+        if rule is not None and columns:
+            table = pd.DataFrame({"column": columns, name: [found[column] for column in columns]})
+            results += _validate(name, table, "column", {name: rule})
+    return results
 
 
 def _run(name: str, table: "pd.DataFrame", expectations: "list[Expectation]") -> list[Any]:

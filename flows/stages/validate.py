@@ -1,85 +1,171 @@
 """DVC stage: decode and measure every raw image, quarantine what can't be decoded, judge what remains."""
 
 import argparse
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from components.data.decoding import UndecodableImage
+from components.data.decoding import decode
+from components.data.label_errors import (
+    Correction,
+    LabelSettings,
+    Pixels,
+    Suspect,
+    find_label_errors,
+    model_features,
+    patch_features,
+    read_corrections,
+    suspects_csv,
+)
+from components.data.measuring import Outcome, measure_all
 from components.data.preprocessing import PreprocessSettings
-from components.data.probing import Measurement, probe
+from components.data.probing import Measurement
+from components.data.profile import profile_of
 from components.data.quality import QualityReport, QualitySettings, check_quality
-from components.data.raw import RawFile, RawImages, read_manifest
+from components.data.raw import MANIFEST, RawFile, RawImages, read_manifest
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import write_json, write_text
-from components.progress import Progress, track
+from components.files import read_json, write_json, write_text
+from components.progress import Progress
+from components.reporting.validation_page import picture_uri, validation_page
+from flows.project import HOME_VARIABLE
 from flows.sections import read_section
 from flows.stages.entry import run_stage
 
-LOCATION = ("path", "label", "group", "given_split", "sha256", "shard", "offset", "size_bytes")
+SHOWN_SUSPECTS = 60
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files that the stage reads and writes, as dvc.yaml names them."""
+
+    params: Path
+    raw: Path
+    judged: Path
+    """accepted.json, corrections, a model for features: what people judged."""
+    validated: Path
+    report: Path
+    page: Path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for flag in ("--params", "--raw", "--validated", "--report"):
-        parser.add_argument(flag, type=Path, required=True)
-    flags = parser.parse_args()
-    run_stage("validate", lambda progress: validate(flags.params, flags.raw, flags.validated, flags.report, progress))
+    for field in fields(Places):
+        parser.add_argument(f"--{field.name}", type=Path, required=True)
+    places = Places(**vars(parser.parse_args()))
+    run_stage("validate", lambda progress: validate(places, progress))
 
 
-def validate(params: Path, raw: Path, validated: Path, report: Path, progress: Progress) -> str:
-    """Writes images.parquet and quarantine.csv; raises DataError when a rule says stop."""
-    quality: QualitySettings = read_section(params, "validate", QualitySettings)
-    preprocess: PreprocessSettings = read_section(params, "preprocess", PreprocessSettings)
-    rows = read_manifest(raw)
-    outcomes = measure(rows, raw, max_megapixels=preprocess.max_megapixels, progress=progress)
-    accepted = [(row, found) for row, found in zip(rows, outcomes, strict=True) if isinstance(found, Measurement)]
-    quarantine = [(row, found) for row, found in zip(rows, outcomes, strict=True) if isinstance(found, str)]
-    _write_images(validated / "images.parquet", accepted)
-    _write_quarantine(validated / "quarantine.csv", quarantine)
-    if not accepted:
+def validate(places: Places, progress: Progress) -> str:
+    """Writes the tables, the profile and the report; raises DataError when a rule says stop."""
+    quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
+    label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
+    preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
+    rows = read_manifest(places.raw)
+    corrections = _corrections(label_settings, places.judged, {row.path: row.label for row in rows})
+    measured = measure_all(
+        rows,
+        places.raw,
+        max_megapixels=preprocess.max_megapixels,
+        store=_measurements(places.params),
+        progress=progress,
+    )
+    quarantine = [(row, reason) for row, reason in zip(rows, measured.outcomes, strict=True) if isinstance(reason, str)]
+    _write_images(places, measured.outcomes, corrections)
+    _write_quarantine(places.validated / "quarantine.csv", quarantine)
+    if len(quarantine) == len(rows):
         raise DataError(
-            f"none of the {len(rows)} files can be decoded, for one: {quarantine[0][0].path}: {quarantine[0][1]}"
+            f"none of the {len(rows)} files can be decoded"
+            + (f", for one: {quarantine[0][0].path}: {quarantine[0][1]}" if quarantine else "")
         )
-    table = pd.DataFrame(
-        [{"path": row.path, "label": row.label, "sha256": row.sha256} | asdict(found) for row, found in accepted]
+    table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail"]).to_pandas()
+    write_json(places.validated / "profile.json", profile_of(table))
+    accepted = places.judged / "accepted.json"
+    outcome = check_quality(
+        table,
+        num_quarantined=len(quarantine),
+        settings=quality,
+        accepted=read_json(accepted) if accepted.exists() else None,
     )
-    outcome = check_quality(table, num_quarantined=len(quarantine), settings=quality)
-    reasons = [{"path": row.path, "reason": reason} for row, reason in quarantine]
-    write_json(report, outcome.as_record() | {"quarantined": reasons})
-    _refuse_bad(outcome, report)
-    return f"{len(accepted)} images, {len(quarantine)} quarantined, {_warnings(outcome)}"
-
-
-def measure(rows: list[RawFile], raw: Path, *, max_megapixels: float, progress: Progress) -> list[Measurement | str]:
-    """For each file what was measured, or the reason why it goes to quarantine."""
-
-    def one(row: RawFile) -> Measurement | str:
-        if row.problem is not None or row.shard is None:
-            return row.problem or "the file has no content"
-        try:
-            return probe(store.read(row.shard, row.offset, row.size_bytes), row.path, max_megapixels=max_megapixels)
-        except UndecodableImage as problem:
-            return str(problem)
-
-    with RawImages(raw) as store, ThreadPoolExecutor() as threads:
-        return list(track(threads.map(one, rows), task="validate", total=len(rows), progress=progress))
-
-
-def _write_images(target: Path, accepted: list[tuple[RawFile, Measurement]]) -> None:
-    fields = [pa.field(name, pa.int64() if name in ("offset", "size_bytes") else pa.string()) for name in LOCATION]
-    location = pa.Table.from_pylist(
-        [{name: getattr(row, name) for name in LOCATION} for row, _ in accepted], schema=pa.schema(fields)
+    with RawImages(places.raw) as store:
+        decoded = _decoder(table, store, preprocess.max_megapixels)
+        suspects = _suspects(table, decoded, label_settings, places.judged, progress)
+        write_text(places.validated / "label_errors.csv", suspects_csv(suspects))
+        record = outcome.as_record() | {
+            "quarantined": [{"path": row.path, "reason": reason} for row, reason in quarantine],
+            "corrected_labels": [asdict(correction) for correction in corrections],
+            "suspected_label_errors": [asdict(suspect) for suspect in suspects[:SHOWN_SUSPECTS]],
+        }
+        write_json(places.report, record)
+        shown = [path for result in outcome.results if not result.passed for path in result.examples]
+        shown += [suspect.path for suspect in suspects[:SHOWN_SUSPECTS]]
+        row_of = {path: row for row, path in enumerate(table["path"])}
+        pictures = {path: picture_uri(decoded(row_of[path])) for path in dict.fromkeys(shown) if path in row_of}
+    write_text(places.page, validation_page(record, pictures))
+    _refuse_bad(outcome, places.page)
+    return (
+        f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
+        + (f"{len(corrections)} labels corrected, " if corrections else "")
+        + (f"{len(suspects)} labels suspected, " if label_settings.find_errors else "")
+        + _warnings(outcome)
     )
-    measured = [asdict(found) for _, found in accepted]
+
+
+def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str]) -> list[Correction]:
+    return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels)
+
+
+def _suspects(
+    table: pd.DataFrame, decoded: Pixels, settings: LabelSettings, judged: Path, progress: Progress
+) -> list[Suspect]:
+    if not settings.find_errors:
+        return []
+    if settings.features is None:
+        features = patch_features(len(table), decoded, seed=settings.seed, progress=progress)
+    else:
+        features = model_features(len(table), decoded, model=judged / settings.features, progress=progress)
+    return find_label_errors(features, list(table["label"]), list(table["path"]), settings=settings)
+
+
+def _decoder(table: pd.DataFrame, store: RawImages, max_megapixels: float) -> Pixels:
+    places = list(table[["shard", "offset", "size_bytes"]].itertuples(index=False, name=None))
+    return lambda row: decode(store.read(*places[row]), max_megapixels=max_megapixels).pixels_HWC
+
+
+def _measurements(params: Path) -> Path:
+    """The store of this machine: outside of what DVC manages, for DVC deletes a stage's outputs before it runs."""
+    return Path(os.environ.get(HOME_VARIABLE) or params.parent / ".darkroom") / "measurements"
+
+
+def _write_images(places: Places, outcomes: list[Outcome], corrections: list[Correction]) -> None:
+    """The manifest's rows that could be decoded, with all of its columns, and what was measured."""
+    table = _corrected(pq.read_table(places.raw / MANIFEST).drop_columns(["problem"]), corrections, places.raw)
+    table = table.filter(pa.array([isinstance(outcome, Measurement) for outcome in outcomes], pa.bool_()))
+    measured = [asdict(found) for found in outcomes if isinstance(found, Measurement)]
     for name in Measurement.__annotations__:
         kind = pa.uint64() if name.endswith("hash") else None
-        location = location.append_column(name, pa.array([row[name] for row in measured], type=kind))
-    write_table(target, location)
+        table = table.append_column(name, pa.array([row[name] for row in measured], type=kind))
+    write_table(places.validated / "images.parquet", table)
+
+
+def _corrected(table: pa.Table, corrections: list[Correction], raw: Path) -> pa.Table:
+    """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says."""
+    new = {correction.path: correction.corrected for correction in corrections}
+    paths = table["path"].to_pylist()
+    described = raw / "dataset.json"
+    kind = read_json(described)["kind"] if described.exists() else "single"
+    separator = {"hierarchy": "/", "multi": "|"}.get(kind)
+    taken_apart = {path: label.split(separator) if separator else [label] for path, label in new.items()}
+    for name, values in (("label", new), ("labels", taken_apart)):
+        if new and name in table.column_names:
+            index = table.column_names.index(name)
+            column = [values.get(path, old) for path, old in zip(paths, table[name].to_pylist(), strict=True)]
+            table = table.set_column(index, table.schema.field(name), pa.array(column, table.schema.field(name).type))
+    return table
 
 
 def _write_quarantine(target: Path, quarantine: list[tuple[RawFile, str]]) -> None:
@@ -89,16 +175,14 @@ def _write_quarantine(target: Path, quarantine: list[tuple[RawFile, str]]) -> No
     write_text(target, frame.to_csv(index=False))
 
 
-def _refuse_bad(outcome: QualityReport, report: Path) -> None:
+def _refuse_bad(outcome: QualityReport, page: Path) -> None:
     if outcome.stopping:
         broken = "; ".join(
             f"{result.rule} is {result.value}, should be {result.limit}"
             + (f" (such as {', '.join(result.examples[:3])})" if result.examples else "")
             for result in outcome.stopping
         )
-        raise DataError(
-            f"the data breaks validation: {broken}; mend the data or the rule in params.yaml (see {report})"
-        )
+        raise DataError(f"the data breaks validation: {broken}; mend the data or the rule in params.yaml (see {page})")
 
 
 def _warnings(outcome: QualityReport) -> str:

@@ -1,0 +1,147 @@
+"""Probing against the bare full decode of the same files with OpenCV, and against Pillow's verify-and-load loop.
+
+    python benchmarks/probing.py [--images FOLDER] [--limit 1500] [--rounds 5] [--rows 1000000]
+
+One thread each (CPU time beside wall), interleaved, from files in the page cache. Then growth: a pass over 99% of the
+files, and a second with the other 1%. With --rows, the validation suite over a made table of so many rows instead.
+Without --images, 400 JPEG files of 400 × 500 px are made.
+"""
+
+import argparse
+import hashlib
+import io
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from components.data.measuring import measure_all
+from components.data.probing import probe_without_hashes, with_hashes
+from components.data.raw import RawFile
+from components.progress import silent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--limit", type=int, default=1500)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int)
+    flags = parser.parse_args()
+    if flags.rows:
+        _suite(flags.rows)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        files = sorted((flags.images or _made(Path(name))).rglob("*.jp*g"))
+        step = max(1, len(files) // flags.limit)
+        files = files[::step][: flags.limit]
+        _speed(files, flags.rounds)
+        _growth(files, Path(name))
+
+
+def _speed(files: list[Path], rounds: int) -> None:
+    cv2.setNumThreads(1)
+    ways: dict[str, Callable[[], object]] = {
+        "opencv decode": lambda: [cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) for file in files],
+        "pillow verify and load": lambda: [_pillow(file) for file in files],
+        "probe (with SHA-256)": lambda: _probe(files),
+    }
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, work in ways.items():
+            began, began_cpu = time.perf_counter(), time.process_time()
+            work()
+            wall[name].append(time.perf_counter() - began)
+            cpu[name].append(time.process_time() - began_cpu)
+    print(f"{len(files)} files, {sum(file.stat().st_size for file in files) / len(files) / 1024:.1f} KiB each")
+    rate = {name: len(files) / statistics.median(seconds) for name, seconds in cpu.items()}
+    for name in ways:
+        print(
+            f"{name}: {rate[name]:.0f} images per CPU second, {len(files) / statistics.median(wall[name]):.0f} a second"
+        )
+    for name in ("opencv decode", "pillow verify and load"):
+        print(f"probe / {name}: {rate['probe (with SHA-256)'] / rate[name]:.2f}")
+
+
+def _probe(files: list[Path]) -> None:
+    found = []
+    for file in files:
+        content = file.read_bytes()
+        hashlib.sha256(content).hexdigest()
+        found.append(probe_without_hashes(content, file.name, max_megapixels=100))
+    with_hashes(found)
+
+
+def _pillow(file: Path) -> None:
+    with Image.open(file) as image:
+        image.verify()
+    with Image.open(file) as image:
+        image.load()
+
+
+def _growth(files: list[Path], folder: Path) -> None:
+    raw, rows, offset = folder / "raw", [], 0
+    raw.mkdir()
+    with (raw / "images-00000.tar").open("wb") as shard:
+        for number, file in enumerate(files):
+            content = file.read_bytes()
+            values = {"path": f"{number}.jpg", "label": "a", "sha256": hashlib.sha256(content).hexdigest()}
+            values |= {"size_bytes": len(content), "shard": "images-00000.tar", "offset": offset}
+            rows.append(RawFile(**{name: values.get(name) for name in RawFile.__annotations__}))
+            offset += shard.write(content)
+    old = rows[: -max(1, len(rows) // 100)]
+    first = _timed(lambda: measure_all(old, raw, max_megapixels=100, store=folder / "store", progress=silent))
+    second = _timed(lambda: measure_all(rows, raw, max_megapixels=100, store=folder / "store", progress=silent))
+    print(f"first pass {first:.2f} s, with {len(rows) - len(old)} more {second:.2f} s: {second / first:.3f} of it")
+
+
+def _timed(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def _suite(count: int) -> None:
+    import pandas as pd
+
+    from components.data.profile import profile_of
+    from components.data.quality import QualitySettings, check_quality
+
+    random = np.random.default_rng(0)
+    columns = ("aspect", "brightness", "contrast", "sharpness", "entropy_bits", "colourfulness")
+    table = pd.DataFrame({name: random.gamma(5, 0.1, count) for name in columns})
+    table["path"] = [f"{number:08d}.jpg" for number in range(count)]
+    table["sha256"] = [f"{number:064x}" for number in range(count)]
+    table["label"] = random.integers(0, 100, count).astype(str)
+    table["width_px"], table["height_px"] = random.integers(100, 900, (2, count))
+    table["mode"], table["format"] = "RGB", "JPEG"
+    rule = {"at_least": 0.001, "level": "warn"}
+    names = ("images", "images_per_class", "imbalance", "decodable_share", "conflicting_labels", "side_px", *columns)
+    rules = dict.fromkeys(names, rule)
+    rules |= {name: {"at_most": 0.25, "level": "warn"} for name in ("drift", "class_drift")}
+    settings = QualitySettings.from_section("validate", rules)
+    accepted = profile_of(table)
+    seconds = _timed(lambda: check_quality(table, num_quarantined=0, settings=settings, accepted=accepted))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"suite over {count} rows: {seconds:.1f} s with the import of Great Expectations, peak {peak:.2f} GiB")
+
+
+def _made(folder: Path) -> Path:
+    (folder / "made").mkdir()
+    for number in range(400):
+        small = np.random.default_rng(number).integers(0, 256, (20, 16, 3), dtype=np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(small).resize((400, 500), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+        (folder / "made" / f"{number}.jpg").write_bytes(stream.getvalue())
+    return folder / "made"
+
+
+if __name__ == "__main__":
+    main()

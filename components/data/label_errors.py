@@ -1,0 +1,251 @@
+"""Suspected label errors, found by confident learning on out-of-fold probabilities of a linear probe.
+
+Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels" (JAIR 70): the
+threshold of a class is the mean probability that it has among the images that carry its label. An image is a suspect
+when another class than its label exceeds its threshold by most, or falls short of it by least: with the latter, which
+the paper leaves out, fewer errors are missed where probabilities are low. Suspects are ranked by how
+improbable their label is.
+
+The probe sees features that need no weights: whitened random patches of the images themselves, which come close to
+learnt filters of one layer (Coates, Lee and Ng 2011, "An Analysis of Single-Layer Networks in Unsupervised Feature
+Learning"), or the outputs of a model file.
+Letters: N images, K classes, F filters, P values of a patch, S side in pixels.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from components.errors import DataError, SettingsError, nearest
+from components.progress import Progress
+from components.settings import Settings
+
+CORRECTIONS_COLUMNS = ("path", "label", "suggested", "score", "corrected")
+SIDE_PX = 32
+_PATCH_PX = 6
+_FILTERS = 256
+_SAMPLED_PATCHES = 50_000
+_BATCH = 16
+
+Pixels = Callable[[int], NDArray[np.uint8]]
+"""The upright RGB image of a row, of any size."""
+Features = NDArray[np.float32]
+
+
+class LabelSettings(Settings):
+    """params.yaml: labels."""
+
+    corrections: str | None = None
+    """A file in the judgements' folder with the columns path and corrected; null: labels stay as they came."""
+    find_errors: bool = False
+    """true: search for suspected label errors; costs about a minute per 10,000 images and core."""
+    features: str | None = None
+    """An .onnx file in the judgements' folder that takes uint8 RGB [batch, side, side, 3]; null: random patches."""
+    folds: int = Field(default=5, ge=2, le=20)
+    """Parts of which each gets its probabilities from a probe fitted on the others."""
+    max_suspects: int = Field(default=1000, ge=1)
+    """As many are listed."""
+    seed: int = 7
+
+
+@dataclass(frozen=True)
+class Suspect:
+    path: str
+    label: str
+    suggested: str
+    score: float
+    """One minus the probability of the given label (the paper's self-confidence), in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    path: str
+    label: str
+    """As it came."""
+    corrected: str
+
+
+def find_label_errors(
+    features_NF: Features, labels: Sequence[str], paths: Sequence[str], *, settings: LabelSettings
+) -> list[Suspect]:
+    """The suspects, most suspicious first; none where a class has fewer images than there are folds to learn it."""
+    names, given_N = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
+    if len(names) < 2 or np.bincount(given_N).min() < settings.folds:
+        return []
+    probability_NK = out_of_fold_probabilities(features_NF, given_N, folds=settings.folds, seed=settings.seed)
+    suggested_N, score_N = confident_disagreement(probability_NK, given_N)
+    suspects = [
+        Suspect(paths[int(row)], str(names[given_N[row]]), str(names[suggested_N[row]]), round(float(score_N[row]), 6))
+        for row in np.flatnonzero(suggested_N != given_N)
+    ]
+    suspects.sort(key=lambda suspect: (-suspect.score, suspect.path))
+    return suspects[: settings.max_suspects]
+
+
+def confident_disagreement(
+    probability_NK: NDArray[np.float64], given_N: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """For each image the class that exceeds its threshold by most, and the probability that its label is wrong."""
+    num_classes = probability_NK.shape[1]
+    threshold_K = np.array([probability_NK[given_N == each, each].mean() for each in range(num_classes)])
+    excess_NK = probability_NK - threshold_K
+    suggested_N = excess_NK.argmax(axis=1)
+    rows = np.arange(len(given_N))
+    return suggested_N, 1.0 - probability_NK[rows, given_N]
+
+
+def out_of_fold_probabilities(
+    features_NF: Features, given_N: NDArray[np.intp], *, folds: int, seed: int
+) -> NDArray[np.float64]:
+    """[N, K]: of a logistic regression that never saw the image."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    probability_NK = np.zeros((len(given_N), int(given_N.max()) + 1))
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    # Scaled once over all images: a mean and a deviation tell nothing of a label.
+    scaled_NF = (features_NF - features_NF.mean(0)) / (features_NF.std(0) + 1e-6)
+    # Weaker penalties only fit the wrong labels; the number of features sets the scale of the margin.
+    strength = 1.0 / scaled_NF.shape[1]
+    for known, held_out in splitter.split(scaled_NF, given_N):
+        probe = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
+        probe.fit(scaled_NF[known], given_N[known])
+        probability_NK[np.ix_(held_out, probe.classes_)] = probe.predict_proba(scaled_NF[held_out])
+    return probability_NK
+
+
+def patch_features(count: int, pixels: Pixels, *, seed: int, progress: Progress) -> Features:
+    """[N, 8 F]: how strongly the filters answer, with either sign, in each quarter of the image."""
+    squares_NSSC = np.stack([_square(pixels(row), SIDE_PX) for row in range(count)])
+    filters_FP, mean_P, whiten_PP = _filters(squares_NSSC, np.random.default_rng(seed))
+    weights_PF = whiten_PP @ filters_FP.T
+    found = np.empty((count, 8 * len(filters_FP)), np.float32)
+    for start in range(0, count, _BATCH):
+        batch = squares_NSSC[start : start + _BATCH]
+        found[start : start + len(batch)] = _pooled(_patches(batch), mean_P, weights_PF)
+        progress("features", start + len(batch), count)
+    return found
+
+
+def model_features(count: int, pixels: Pixels, *, model: Path, progress: Progress) -> Features:
+    """[N, outputs]: the first output of an ONNX model that takes uint8 RGB [batch, side, side, 3]."""
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise SettingsError(f"labels.features: {model} can't be read as an ONNX model: {problem}") from None
+    entry = session.get_inputs()[0]
+    if entry.type != "tensor(uint8)" or len(entry.shape) != 4 or not isinstance(entry.shape[1], int):
+        raise SettingsError(
+            f"labels.features: {model} takes {entry.type} {entry.shape}, not uint8 RGB [batch, side, side, 3]"
+        )
+    rows = []
+    for start in range(0, count, 64):
+        stop = min(count, start + 64)
+        batch = np.stack([_square(pixels(row), entry.shape[1]) for row in range(start, stop)])
+        rows.append(np.asarray(session.run(None, {entry.name: batch})[0], np.float32).reshape(stop - start, -1))
+        progress("features", stop, count)
+    return np.concatenate(rows)
+
+
+def _square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if pixels_HWC.shape[:2] == (side, side):
+        return pixels_HWC
+    import cv2
+
+    square: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=cv2.INTER_AREA)
+    return square
+
+
+def _filters(squares_NSSC: NDArray[np.uint8], random: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Random whitened patches of unit length, and the mean and matrix that whiten a patch."""
+    each = -(-_SAMPLED_PATCHES // len(squares_NSSC))
+    chosen = []
+    for start in range(0, len(squares_NSSC), 256):
+        patches = _patches(squares_NSSC[start : start + 256])
+        chosen += [one[random.choice(len(one), min(each, len(one)), replace=False)] for one in patches]
+    sample = np.concatenate(chosen)[:_SAMPLED_PATCHES]
+    mean_P = sample.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(sample, rowvar=False))
+    whiten_PP = (vectors / np.sqrt(values + 0.1)) @ vectors.T
+    white = (sample - mean_P) @ whiten_PP
+    picked = white[random.choice(len(white), min(_FILTERS, len(white)), replace=False)]
+    filters_FP = picked / (np.linalg.norm(picked, axis=1, keepdims=True) + 1e-6)
+    return filters_FP.astype(np.float32), mean_P.astype(np.float32), whiten_PP.astype(np.float32)
+
+
+def _patches(squares_NSSC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """[N, positions, P]: every patch, with its own brightness and contrast taken out."""
+    windows = np.lib.stride_tricks.sliding_window_view(squares_NSSC, (_PATCH_PX, _PATCH_PX), axis=(1, 2))
+    flat = windows.reshape(len(squares_NSSC), windows.shape[1] * windows.shape[2], -1).astype(np.float32)
+    flat -= flat.mean(axis=2, keepdims=True)
+    flat /= np.sqrt(flat.var(axis=2, keepdims=True) + 10.0)
+    return flat
+
+
+def _pooled(
+    patches_NPP: NDArray[np.float32], mean_P: NDArray[np.float32], weights_PF: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    answers = (patches_NPP - mean_P) @ weights_PF
+    count, _, num_filters = answers.shape
+    side = SIDE_PX - _PATCH_PX + 1
+    grid = answers.reshape(count, side, side, num_filters)
+    middle = side // 2
+    halves = (slice(0, middle), slice(middle, side))
+    signed = (np.maximum(grid - 0.25, 0), np.maximum(-grid - 0.25, 0))
+    quarters = [one[:, rows, columns].mean(axis=(1, 2)) for one in signed for rows in halves for columns in halves]
+    return np.concatenate(quarters, axis=1)
+
+
+def suspects_csv(suspects: Sequence[Suspect]) -> str:
+    """A table to correct: write the right label under `corrected`, or leave it empty to keep the one that is given."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(CORRECTIONS_COLUMNS)
+    writer.writerows((one.path, one.label, one.suggested, f"{one.score:.6f}", "") for one in suspects)
+    return stream.getvalue()
+
+
+def read_corrections(file: Path, labels: dict[str, str]) -> list[Correction]:
+    """The filled-in rows of a table of suspects; `labels` has the label of each path.
+
+    Raises SettingsError where there is no such file, DataError for a path or label that isn't known, or a path whose
+    label is no longer the one that was looked at.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise SettingsError(f"labels.corrections: {file} isn't there; put the file there or set it to null") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{file}: is no UTF-8 text; save it as CSV with UTF-8") from None
+    reader = csv.DictReader(io.StringIO(text))
+    missing = [name for name in ("path", "corrected") if name not in (reader.fieldnames or [])]
+    if missing:
+        raise DataError(f"{file}: lacks the column {missing[0]}; its first line should name path and corrected")
+    found: dict[str, Correction] = {}
+    for line, row in enumerate(reader, start=2):
+        path, corrected = row["path"] or "", (row["corrected"] or "").strip()
+        if corrected:
+            correction = _checked(f"{file}: line {line}", path, corrected, row.get("label"), labels)
+            if found.setdefault(path, correction) != correction:
+                raise DataError(f"{file}: line {line}: {path} is corrected twice, differently; keep one of the lines")
+    return [correction for _, correction in sorted(found.items()) if correction.label != correction.corrected]
+
+
+def _checked(place: str, path: str, corrected: str, seen: str | None, labels: dict[str, str]) -> Correction:
+    if path not in labels:
+        raise DataError(f"{place}: no image has the path {path!r}{nearest(path, labels)}; mend or remove the line")
+    known = set(labels.values())
+    if corrected not in known:
+        raise DataError(f"{place}: no image has the label {corrected!r}{nearest(corrected, known)}; mend the line")
+    if seen and seen not in (labels[path], corrected):
+        raise DataError(f"{place}: {path} is labelled {labels[path]!r} by now, not {seen!r}; look at it again")
+    return Correction(path, labels[path], corrected)

@@ -1,0 +1,23 @@
+"""Accepting the data at hand: from now on drift is measured against it."""
+
+from typing import Any
+
+from components.errors import DataError
+from components.files import read_json, write_json
+from flows.project import Project
+from flows.repro import data_paths
+
+
+def accept(project: Project) -> dict[str, Any]:
+    """Keeps the profile of the validated data among the judgements; raises DataError where it isn't fit for that."""
+    paths = data_paths(project)
+    profile = paths.validated / "profile.json"
+    if not profile.exists() or not paths.report.exists():
+        raise DataError("there is no validated data yet; run `darkroom prepare` first")
+    if not read_json(paths.report)["passed"]:
+        raise DataError(
+            f"the data at hand breaks validation, and can't be what others are measured by; see {paths.report}"
+        )
+    record = read_json(profile)
+    write_json(paths.judged / "accepted.json", record)
+    return {"accepted_images": record["num_images"]}

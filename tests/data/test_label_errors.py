@@ -1,0 +1,109 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from components.data.label_errors import (
+    Correction,
+    LabelSettings,
+    Suspect,
+    confident_disagreement,
+    find_label_errors,
+    model_features,
+    patch_features,
+    read_corrections,
+    suspects_csv,
+)
+from components.errors import DataError, SettingsError
+from components.progress import silent
+
+SETTINGS = LabelSettings()
+LABELS = {"a.png": "cat", "b.png": "dog", "c.png": "cat"}
+
+
+def drawn(label: str, number: int) -> np.ndarray:
+    pixels = np.random.default_rng(number).integers(0, 60, (32, 32, 3), dtype=np.uint8)
+    if label == "square":
+        pixels[8:24, 8:24] += 150
+    elif label == "stripes":
+        pixels[::4] += 150
+    return pixels
+
+
+def test_planted_label_errors_come_first() -> None:
+    names = ("square", "plain", "stripes")
+    truth = [names[number % 3] for number in range(180)]
+    pictures = [drawn(label, number) for number, label in enumerate(truth)]
+    wrong = {5: "plain", 40: "square", 77: "square", 121: "stripes"}
+    labels = [wrong.get(number, label) for number, label in enumerate(truth)]
+    assert all(label != truth[number] for number, label in wrong.items())
+    features = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
+    found = find_label_errors(features, labels, [str(number) for number in range(180)], settings=SETTINGS)
+    assert {int(one.path) for one in found[:4]} == set(wrong)
+    assert all(one.suggested == truth[int(one.path)] for one in found[:4])
+    again = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
+    assert np.array_equal(features, again)
+
+
+def test_each_class_is_judged_by_its_own_threshold() -> None:
+    # Class 1 never gets a high probability: 0.4 is much for it, and 0.6 little for class 0.
+    probability = np.array([[0.95, 0.05], [0.95, 0.05], [0.6, 0.4], [0.65, 0.35], [0.7, 0.3]])
+    suggested, _ = confident_disagreement(probability, np.array([0, 0, 0, 1, 1]))
+    assert suggested.tolist() == [0, 0, 1, 1, 1]
+
+
+def test_a_class_smaller_than_the_folds_is_not_judged() -> None:
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    labels = ["a"] * 18 + ["b"] * 2
+    assert find_label_errors(features, labels, labels, settings=SETTINGS) == []
+
+
+def test_what_is_listed_can_be_corrected_and_read_back(tmp_path: Path) -> None:
+    text = suspects_csv([Suspect("a.png", "cat", "dog", 0.9), Suspect("b.png", "dog", "cat", 0.5)])
+    file = tmp_path / "fixes.csv"
+    file.write_text(text.replace("0.900000,", "0.900000,dog"))
+    assert read_corrections(file, LABELS) == [Correction("a.png", "cat", "dog")]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("path,corrected\nx.png,dog\n", r"line 2: no image has the path 'x\.png'"),
+        ("path,corrected\na.png,dgo\n", "no image has the label 'dgo'; did you mean dog"),
+        ("path,fixed\na.png,dog\n", "lacks the column corrected"),
+        ("", "lacks the column path"),
+        ("path,corrected\na.png,dog\na.png,cat\n", "line 3: a.png is corrected twice"),
+        ("path,label,corrected\nb.png,cat,cat\na.png,horse,dog\n", "labelled 'cat' by now, not 'horse'"),
+    ],
+)
+def test_a_bad_correction_is_one_clear_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    file = tmp_path / "fixes.csv"
+    file.write_text(text)
+    with pytest.raises(DataError, match=sentence):
+        read_corrections(file, LABELS)
+
+
+def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"labels\.corrections"):
+        read_corrections(tmp_path / "none.csv", LABELS)
+
+
+def test_features_may_come_from_a_model_file(tmp_path: Path) -> None:
+    kinds = onnx.TensorProto
+    entry = onnx.helper.make_tensor_value_info("x", kinds.UINT8, ["batch", 8, 8, 3])
+    result = onnx.helper.make_tensor_value_info("y", kinds.FLOAT, ["batch", 192])
+    nodes = [
+        onnx.helper.make_node("Cast", ["x"], ["f"], to=kinds.FLOAT),
+        onnx.helper.make_node("Flatten", ["f"], ["y"], axis=1),
+    ]
+    graph = onnx.helper.make_graph(nodes, "flat", [entry], [result])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "flat.onnx")
+    found = model_features(
+        70, lambda row: np.full((8, 8, 3), row, np.uint8), model=tmp_path / "flat.onnx", progress=silent
+    )
+    assert found.shape == (70, 192)
+    assert found[:, 0].tolist() == list(range(70))
+    with pytest.raises(SettingsError, match=r"labels\.features"):
+        model_features(1, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / "none.onnx", progress=silent)

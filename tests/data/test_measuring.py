@@ -1,0 +1,135 @@
+import hashlib
+import io
+import os
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.data import measuring
+from components.data.measuring import measure_all
+from components.data.probing import Measurement
+from components.data.raw import RawFile
+from components.errors import DataError
+from components.progress import silent
+
+
+def jpeg(number: int) -> bytes:
+    pixels = np.random.default_rng(number).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def raw_of(folder: Path, files: dict[str, bytes]) -> tuple[Path, list[RawFile]]:
+    """A raw version of one shard, without a manifest, and its rows."""
+    folder.mkdir()
+    rows, shard = [], b""
+    for path, content in files.items():
+        values = {"path": path, "label": path.split("/")[0], "sha256": hashlib.sha256(content).hexdigest()}
+        values |= {"size_bytes": len(content), "shard": "images-00000.tar", "offset": len(shard)}
+        rows.append(RawFile(**{name: values.get(name) for name in RawFile.__annotations__}))
+        shard += content
+    (folder / "images-00000.tar").write_bytes(shard)
+    return folder, rows
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> tuple[Path, list[RawFile]]:
+    files = {f"{label}/{number}.jpg": jpeg(number + 50 * (label == "b")) for label in "ab" for number in range(6)}
+    return raw_of(tmp_path / "raw", files | {"a/cut.jpg": jpeg(99)[:-300], "b/text.jpg": b"no image"})
+
+
+def passing(some: tuple[Path, list[RawFile]], store: Path | None, max_megapixels: float = 100) -> measuring.Pass:
+    raw, rows = some
+    return measure_all(rows, raw, max_megapixels=max_megapixels, store=store, progress=silent)
+
+
+def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -> None:
+    bare = passing(some, None)
+    first = passing(some, tmp_path / "store")
+    second = passing(some, tmp_path / "store")
+    assert bare.outcomes == first.outcomes == second.outcomes
+    assert (first.num_measured, first.num_known) == (14, 0)
+    assert (second.num_measured, second.num_known) == (0, 14)
+
+
+def test_broken_files_get_their_reason(some) -> None:
+    _, rows = some
+    reasons = {row.path: one for row, one in zip(rows, passing(some, None).outcomes, strict=True)}
+    assert "broken" in reasons["a/cut.jpg"]
+    assert "no image" in reasons["b/text.jpg"]
+    assert sum(isinstance(one, Measurement) for one in reasons.values()) == 12
+
+
+def test_other_settings_are_measured_anew(tmp_path, some) -> None:
+    passing(some, tmp_path / "store")
+    strict = passing(some, tmp_path / "store", max_megapixels=0.0001)
+    assert strict.num_known == 0
+    assert not any(isinstance(one, Measurement) for one in strict.outcomes)
+
+
+def test_a_killed_pass_goes_on_where_it_stopped(tmp_path, some, monkeypatch) -> None:
+    monkeypatch.setattr(measuring, "_BATCH", 3)
+
+    def stop(task: str, done: int, total: int) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    raw, rows = some
+    with pytest.raises(KeyboardInterrupt):
+        measure_all(rows, raw, max_megapixels=100, store=tmp_path / "store", progress=stop)
+    again = passing(some, tmp_path / "store")
+    assert again.num_known >= 6
+    assert again.outcomes == passing(some, None).outcomes
+
+
+def test_processes_find_what_threads_find(some, monkeypatch) -> None:
+    threads = passing(some, None)
+    monkeypatch.setattr(measuring, "_WORTH_PROCESSES", 1)
+    monkeypatch.setattr(measuring, "_BATCH", 5)
+    assert passing(some, None).outcomes == threads.outcomes
+
+
+def test_a_damaged_store_is_started_anew(tmp_path, some) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "measurements.sqlite").write_bytes(b"this is no database" * 100)
+    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
+    assert passing(some, tmp_path / "store").num_known == 14
+
+
+def test_damaged_entries_are_measured_anew(tmp_path, some) -> None:
+    passing(some, tmp_path / "store")
+    with sqlite3.connect(tmp_path / "store" / "measurements.sqlite") as connection:
+        connection.execute("UPDATE outcomes SET record = '{\"width_px\": 1'")
+    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, some) -> None:
+    (tmp_path / "store").mkdir(mode=0o500)
+    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
+
+
+def test_two_passes_at_once_share_a_store(tmp_path, some) -> None:
+    found: list[measuring.Pass] = []
+    threads = [threading.Thread(target=lambda: found.append(passing(some, tmp_path / "store"))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(one.outcomes == found[0].outcomes for one in found)
+    assert len(found) == 4
+
+
+def test_bytes_that_are_not_those_of_the_manifest_are_refused(some) -> None:
+    raw, rows = some
+    shard = next(raw.glob("*.tar"))
+    content = bytearray(shard.read_bytes())
+    content[rows[0].offset + 5] ^= 1
+    shard.write_bytes(bytes(content))
+    with pytest.raises(DataError, match=r"a/0\.jpg.*dvc checkout"):
+        passing(some, None)

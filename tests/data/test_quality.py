@@ -1,0 +1,157 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from components.data.profile import drift, profile_of
+from components.data.quality import QualityReport, QualitySettings, RuleResult, check_quality
+from components.reporting.validation_page import picture_uri, validation_page
+
+RULES: dict[str, Any] = {
+    "images": {"at_least": 1, "level": "stop"},
+    "images_per_class": {"at_least": 1, "level": "stop"},
+    "imbalance": {"at_most": 1000, "level": "warn"},
+    "decodable_share": {"at_least": 0.0, "level": "stop"},
+    "conflicting_labels": {"at_most": 0.0, "level": "warn"},
+    "side_px": {"at_least": 1, "level": "stop"},
+    "aspect": {"at_least": 0.01, "at_most": 100, "level": "warn"},
+    "brightness": {"at_least": 0, "level": "warn"},
+    "contrast": {"at_least": 0, "level": "warn"},
+    "sharpness": {"at_least": 0, "level": "warn"},
+}
+
+
+def images(count: int = 200, seed: int = 1) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    return pd.DataFrame(
+        {
+            "path": [f"{number:06d}.png" for number in range(count)],
+            "label": random.choice(["cat", "dog"], count),
+            "sha256": [f"{number:064x}" for number in range(count)],
+            "mode": "RGB",
+            "format": "PNG",
+            "width_px": 32,
+            "height_px": 32,
+            "aspect": 1.0,
+            "brightness": random.beta(5, 5, count),
+            "contrast": random.beta(2, 5, count),
+            "sharpness": random.gamma(2, 100, count),
+            "entropy_bits": random.uniform(5, 8, count),
+            "colourfulness": random.gamma(2, 10, count),
+        }
+    )
+
+
+def checked(table: pd.DataFrame, accepted: Any = None, quarantined: int = 0, **rules: Any) -> dict[str, RuleResult]:
+    settings = QualitySettings.from_section("validate", RULES | rules)
+    report = check_quality(table, num_quarantined=quarantined, settings=settings, accepted=accepted)
+    assert isinstance(report, QualityReport)
+    return {result.rule: result for result in report.results}
+
+
+def test_sound_data_passes_every_rule() -> None:
+    assert all(result.passed for result in checked(images()).values())
+
+
+@pytest.mark.parametrize(
+    ("rule", "limits", "column", "value"),
+    [
+        ("side_px", {"at_least": 16}, "height_px", 8),
+        ("aspect", {"at_most": 5}, "aspect", 9.0),
+        ("brightness", {"at_least": 0.0001}, "brightness", 0.0),
+        ("contrast", {"at_least": 0.00001}, "contrast", 0.0),
+        ("sharpness", {"at_least": 0.1}, "sharpness", 0.0),
+        ("entropy_bits", {"at_least": 1}, "entropy_bits", 0.0),
+        ("colourfulness", {"at_most": 900}, "colourfulness", 1000.0),
+    ],
+)
+def test_one_image_outside_a_range_breaks_the_rule_and_is_named(
+    rule: str, limits: dict[str, float], column: str, value: float
+) -> None:
+    table = images()
+    table.loc[17, column] = value
+    found = checked(table, **{rule: {**limits, "level": "stop"}})[rule]
+    assert not found.passed
+    assert found.examples == ["000017.png"]
+
+
+def test_an_empty_table_does_not_pass() -> None:
+    assert not checked(images().iloc[:0])["images"].passed
+
+
+def test_conflicting_labels_name_the_pictures() -> None:
+    table = images()
+    table.loc[[3, 4], "sha256"] = "same"
+    table.loc[[3, 4], "label"] = ["cat", "dog"]
+    found = checked(table)["conflicting_labels"]
+    assert not found.passed
+    assert found.examples == ["000003.png", "000004.png"]
+
+
+def test_repeated_paths_and_unknown_classes_are_found() -> None:
+    table = images()
+    table.loc[5, "path"] = table.loc[6, "path"]
+    found = checked(table, known_classes={"labels": ["cat"], "level": "stop"})
+    assert not found["unique_paths"].passed
+    assert found["known_classes"].examples == ["dog"]
+
+
+def test_too_few_images_and_imbalance_and_quarantine_are_found() -> None:
+    found = checked(
+        images(100).assign(label=["rare"] * 5 + ["often"] * 95),
+        quarantined=100,
+        images_per_class={"at_least": 10, "level": "stop"},
+        imbalance={"at_most": 10, "level": "warn"},
+        decodable_share={"at_least": 0.9, "level": "stop"},
+    )
+    assert found["images_per_class"].examples == ["rare"]
+    assert not found["imbalance"].passed
+    assert not found["decodable_share"].passed
+
+
+DRIFT: dict[str, Any] = {"drift": {"at_most": 0.25, "level": "warn"}, "class_drift": {"at_most": 0.25, "level": "stop"}}
+
+
+def test_another_sample_of_the_same_is_no_drift_even_when_small() -> None:
+    for seed in range(20):
+        far = drift(profile_of(images(40, seed=seed + 2)), profile_of(images(60)))
+        assert max(far.values()) <= 0.25, seed
+
+
+def test_drift_names_the_columns() -> None:
+    moved = images(2000, seed=2).assign(brightness=lambda table: table["brightness"] * 0.5, width_px=31)
+    found = checked(moved, profile_of(images(2000)), **DRIFT)
+    assert set(found["drift"].examples) == {"brightness", "width_px"}
+    assert found["class_drift"].passed
+
+
+def test_a_new_class_mix_drifts() -> None:
+    found = checked(images(500).assign(label=["cat"] * 450 + ["dog"] * 50), profile_of(images(500)), **DRIFT)
+    assert not found["class_drift"].passed
+    assert found["drift"].passed
+
+
+def test_without_accepted_data_there_is_no_drift_rule() -> None:
+    assert "drift" not in checked(images(), **DRIFT)
+
+
+def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
+    evil = '"><script>alert(1)</script>'
+    record = {
+        "passed": False,
+        "num_images": 1,
+        "num_quarantined": 1,
+        "images_per_class": {evil: 1},
+        "quarantined": [{"path": evil, "reason": evil}],
+        "results": [
+            {"rule": "aspect", "level": "stop", "passed": False, "value": evil, "limit": "5", "examples": ["a", evil]}
+        ],
+        "suspected_label_errors": [{"path": "a", "label": evil, "suggested": evil, "score": 0.5}],
+        "corrected_labels": [{"path": evil, "label": evil, "corrected": evil}],
+    }
+    page = validation_page(record, {"a": picture_uri(np.zeros((20, 900, 3), np.uint8)), evil: "data:image/jpeg;,"})
+    assert "<script" not in page
+    assert page.count("<img ") == 3
+    assert "http://" not in page
+    assert "https://" not in page
