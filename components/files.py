@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written beside the target, synced, renamed."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -9,6 +10,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+# Linux, renameat2(2): paths from the working folder, and both names change places.
+_HERE, _EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -37,15 +41,22 @@ def whole_folder(target: Path) -> Iterator[Path]:
     try:
         yield draft
         if target.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-            target.replace(retired / target.name)
-            draft.replace(target)
-            shutil.rmtree(retired)
+            _exchange(draft, target)  # what was there is now the draft, and goes with it
         else:
             draft.replace(target)
         _sync(target.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Swaps two folders in one step, where the system can: a kill leaves either the old or the new one in place."""
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if exchange is None or exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0:
+        retired = Path(tempfile.mkdtemp(prefix=f".{other.name}.", dir=other.parent))
+        other.replace(retired / other.name)
+        one.replace(other)
+        shutil.rmtree(retired)
 
 
 def write_text(target: Path, text: str) -> None:

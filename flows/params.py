@@ -73,6 +73,7 @@ def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params]
     document = YAML()
     document.preserve_quotes = True
     document.width = 10_000
+    document.representer.add_representer(type(None), _null)
     content = document.load(path.read_text(encoding="utf-8"))
     changes = [_assign(content, assignment) for assignment in assignments]
     stream = io.StringIO()
@@ -100,10 +101,16 @@ def _assign(content: Any, assignment: str) -> str:
         if depth < len(keys) - 1:
             node = node[key]
     before = node[keys[-1]]
-    if before == value and type(before) is type(value):
+    # ruamel's numbers are numbers of its own kind, which remember how they were written.
+    if before == value and isinstance(before, type(value)) and isinstance(before, bool) == isinstance(value, bool):
         return ""
     node[keys[-1]] = value
     return f"params.yaml: {place.strip()} {_shown(before)} → {_shown(value)}"
+
+
+def _null(representer: Any, _: None) -> Any:
+    """Written as `null`: ruamel would leave the place empty."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
 
 
 def _shown(value: Any) -> str:

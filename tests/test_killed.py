@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import new_project, write_shapes
+from projects import new_project, write_shapes
 from test_pipeline import SMALL, result_of, run_darkroom, states
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import isolate, new_project, write_shapes
+from projects import isolate, new_project, write_shapes
 from ruamel.yaml import YAML
 
 from components.errors import SettingsError

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import new_project, write_shapes
+from projects import new_project, write_shapes
 
 SMALL = (
     "preprocess.image_size_px=16",

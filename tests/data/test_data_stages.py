@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from projects import validate_in
 
 from components.data.ingesting import write_raw
 from components.data.sources import find
@@ -21,7 +22,6 @@ from components.progress import silent
 from flows.params import override
 from flows.stages.augment import augment
 from flows.stages.split import split
-from flows.stages.validate import validate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LABELS = ("ash", "birch", "cedar")
@@ -81,7 +81,7 @@ def settings(folder: Path, *changes: str) -> Path:
 def run(source: str, root: Path, *changes: str) -> Outputs:
     params = settings(root, *changes)
     write_raw(find(source), root / "raw", progress=silent)
-    validate(params, root / "raw", root / "validated", root / "validation.json", silent)
+    validate_in(root, params)
     split(params, root / "validated", root / "split", silent)
     augment(params, root / "raw", root / "split", root / "augmented", silent)
     return Outputs(root)
@@ -207,7 +207,7 @@ def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
         write_raw(find(str(table)), tmp_path / "raw", progress=silent)
     finally:
         table.unlink()
-    validate(params, tmp_path / "raw", tmp_path / "validated", tmp_path / "validation.json", silent)
+    validate_in(tmp_path, params)
     split(params, tmp_path / "validated", tmp_path / "split", silent)
     part_of = Outputs(tmp_path).part_of()
     sides = defaultdict(set)
@@ -222,7 +222,7 @@ def test_data_that_breaks_a_rule_stops_and_names_it(source: Path, tmp_path: Path
     params = settings(tmp_path, "validate.images_per_class.at_least=1000")
     write_raw(find(str(source)), tmp_path / "raw", progress=silent)
     with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*mend the data or the rule"):
-        validate(params, tmp_path / "raw", tmp_path / "validated", tmp_path / "validation.json", silent)
+        validate_in(tmp_path, params)
     assert read_json(tmp_path / "validation.json")["passed"] is False
 
 
@@ -232,4 +232,4 @@ def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
         (tmp_path / "source" / label / "1.png").write_text("no image")
     write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
     with pytest.raises(DataError, match=r"none of the 3 files can be decoded, for one: ash/1\.png"):
-        validate(settings(tmp_path), tmp_path / "raw", tmp_path / "validated", tmp_path / "validation.json", silent)
+        validate_in(tmp_path, settings(tmp_path))

@@ -46,7 +46,7 @@ def test_what_is_excluded_hides_no_leak_and_makes_none() -> None:
 
 def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     table = table_of("xxy", ["train", "test", "excluded"], given_split=["train", "train", None])
-    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS)
+    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, num_candidates=0, num_cut=0)
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
     leaks = find_leaks(table, NO_PAIRS)
     proof = audit(table, pairs, leaks, excluded={2: "joins two"}, settings={"fractions": fractions})

@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from conftest import new_project, write_shapes
+from projects import new_project, write_shapes
 
 from components.files import read_json
 from flows.params import override

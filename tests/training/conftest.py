@@ -38,12 +38,13 @@ def params_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def packed(params_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the augment stage writes for three classes of thirty images, told apart by where they are bright."""
+    from projects import validate_in
+
     from components.data.ingesting import write_raw
     from components.data.sources import find
     from components.progress import silent
     from flows.stages.augment import augment
     from flows.stages.split import split
-    from flows.stages.validate import validate
 
     folder = tmp_path_factory.mktemp("packed")
     for number, label in enumerate(("left", "right", "top")):
@@ -51,7 +52,7 @@ def packed(params_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for image in range(30):
             picture(number, image).save(folder / "source" / label / f"{image}.png")
     write_raw(find(str(folder / "source")), folder / "raw", progress=silent)
-    validate(params_file, folder / "raw", folder / "validated", folder / "validation.json", silent)
+    validate_in(folder, params_file)
     split(params_file, folder / "validated", folder / "split", silent)
     augment(params_file, folder / "raw", folder / "split", folder / "augmented", silent)
     return folder / "augmented"

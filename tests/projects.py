@@ -1,0 +1,81 @@
+"""What tests are made of: project folders like a fresh clone, drawn images, free ports."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from components.progress import silent
+from flows.stages.validate import Places, validate
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def validate_in(folder: Path, params: Path) -> str:
+    """The validate stage over folder/raw, into the same folder."""
+    (folder / "judged").mkdir(exist_ok=True)
+    places = Places(
+        params=params,
+        raw=folder / "raw",
+        judged=folder / "judged",
+        validated=folder / "validated",
+        report=folder / "validation.json",
+        page=folder / "validation.html",
+    )
+    return validate(places, silent)
+
+
+def new_project(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
+        shutil.copy(REPOSITORY / name, folder / name)
+    for name in ("components", "flows", "infra"):
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "data").mkdir()
+    shutil.copy(REPOSITORY / "data" / ".gitignore", folder / "data" / ".gitignore")
+    subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers, databases and homes of the developer don't reach into a test."""
+    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DARKROOM_HOME", "PREFECT_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def draw_shape(label: str, number: int, side: int = 32) -> Image.Image:
+    """A bright shape on a noisy ground: simple to learn, no two alike."""
+    random = np.random.default_rng([sum(label.encode()), number])
+    pixels = random.integers(0, 90, (side, side, 3), dtype=np.uint8)
+    size = int(random.integers(side // 3, side // 2))
+    top, left = (int(random.integers(1, side - size - 1)) for _ in range(2))
+    colour = random.integers(150, 256, 3, dtype=np.uint8)
+    rows, columns = np.mgrid[0:size, 0:size]
+    shape = {
+        "square": np.ones((size, size), bool),
+        "circle": (rows - size / 2) ** 2 + (columns - size / 2) ** 2 < (size / 2) ** 2,
+        "stripes": rows % 4 < 2,
+    }[label]
+    pixels[top : top + size, left : left + size][shape] = colour
+    return Image.fromarray(pixels)
+
+
+def write_shapes(folder: Path, *, each: int = 40, labels: tuple[str, ...] = ("circle", "square", "stripes")) -> Path:
+    for label in labels:
+        (folder / label).mkdir(parents=True)
+        for number in range(each):
+            draw_shape(label, number).save(folder / label / f"{number:03d}.png")
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
