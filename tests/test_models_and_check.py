@@ -110,7 +110,7 @@ def test_models_lists_the_version_as_the_run_told_of_it(trained: tuple[Path, dic
     assert record["champion"] == version["version"] == told["version"]
     assert version["aliases"] == ["champion"]
     assert version["served"] == told["served"]
-    assert version["accuracy"] == told["metrics"][f"onnx_{told['served']}"]["accuracy"]
+    assert version["accuracy"] == pytest.approx(told["metrics"][f"onnx_{told['served']}"]["accuracy"], abs=1e-6)
     assert version["bytes"] == told["bytes"]
     assert (version["verdict"], version["reason"]) == ("promoted", told["reasons"][0])
     assert version["run_id"] == told["run_id"]

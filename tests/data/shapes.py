@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from projects import draw_shape
 
 from components.data.packing import SplitImage
 from components.data.preprocessing import PreprocessSettings
-from tests.conftest import draw_shape
 
 PREPROCESS = PreprocessSettings(image_size_px=32, resize="crop", max_megapixels=100)
 AUGMENT = {

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from projects import draw_shape
+from shapes import AUGMENT
 from torchvision.transforms import InterpolationMode, v2
 
 from components.data.augmentation import AugmentSettings, augmenter
 from components.data.policies import NAMED
 from components.data.searches import IMAGENET, MODERATE, WIDE, Ranges, magnitude_of, operate
 from components.errors import SettingsError
-from tests.conftest import draw_shape
-from tests.data.shapes import AUGMENT
 
 SQUARE = np.asarray(draw_shape("circle", 3, 40))
 DRAWN = [policy for policy in NAMED if policy != "none"]

@@ -15,6 +15,7 @@ from PIL import Image
 from projects import validate_in
 
 from components.data.ingesting import write_raw
+from components.data.loading import open_part
 from components.data.sources import find
 from components.errors import DataError
 from components.files import read_json
@@ -159,7 +160,7 @@ def test_conflicting_labels_are_told(outputs: Outputs) -> None:
 def test_the_packed_arrays_hold_the_images_of_their_index(outputs: Outputs) -> None:
     rows = outputs.rows("augmented/index.parquet")
     for part in ("train", "val", "test"):
-        pixels = np.load(outputs.root / "augmented" / f"{part}.npy")
+        pixels = open_part(outputs.root / "augmented", part).pixels_NHWC
         assert pixels.shape == (sum(row["part"] == part for row in rows), 16, 16, 3)
         for row in rows:
             if row["part"] == part and row["copy"] == 0 and row["path"] == "ash/00.png":
@@ -175,7 +176,7 @@ def test_augmented_copies_stand_in_the_training_part_alone(outputs: Outputs) -> 
     originals = [row for row in rows if row["part"] == "train" and row["copy"] == 0]
     assert {row["part"] for row in copies} == {"train"}
     assert sorted(row["path"] for row in copies) == sorted(row["path"] for row in originals)
-    pixels = np.load(outputs.root / "augmented" / "train.npy")
+    pixels = open_part(outputs.root / "augmented", "train").pixels_NHWC
     place = {row["path"]: row["row"] for row in originals}
     changed = [not np.array_equal(pixels[row["row"]], pixels[place[row["path"]]]) for row in copies]
     assert np.mean(changed) > 0.8

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shapes import AUGMENT, PREPROCESS, raw_version
 
 from components.data import decoding
 from components.data.augmentation import AugmentSettings
@@ -14,7 +15,6 @@ from components.data.loading import Batch, evaluation_loader, open_part, trainin
 from components.data.packing import pack
 from components.errors import DataError
 from components.progress import silent
-from tests.data.shapes import AUGMENT, PREPROCESS, raw_version
 
 
 @pytest.fixture(scope="module", params=["pixels", "jpeg"])

@@ -1,6 +1,7 @@
 """The parts as they are packed: copies in the training part alone, whole or not at all, equal bytes again."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from shapes import AUGMENT, PREPROCESS, photograph, raw_version
 
 from components.data import packing, stores
 from components.data.augmentation import AugmentSettings
@@ -20,7 +22,6 @@ from components.data.preprocessing import PreprocessSettings, square_of, to_squa
 from components.errors import DataError
 from components.files import read_json
 from components.progress import silent
-from tests.data.shapes import AUGMENT, PREPROCESS, photograph, raw_version
 
 
 def packed(tmp_path: Path, counts: dict[str, int], name: str = "augmented", **augment: Any) -> tuple[Path, Dataset]:
@@ -184,8 +185,8 @@ def test_a_disk_that_fills_leaves_nothing_half_packed(tmp_path: Path, store: str
     script = """
 import resource, sys
 from pathlib import Path
-from tests.data.shapes import raw_version
-from tests.data.test_packing import pack_images
+from shapes import raw_version
+from test_packing import pack_images
 folder = Path(sys.argv[1])
 images = raw_version(folder / "raw", {"circle": 60}, parts=("train",))
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
@@ -195,7 +196,7 @@ pack_images(images, folder / "raw", folder / "augmented", copies=2, store=sys.ar
         [sys.executable, "-c", script, str(tmp_path), store],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("components.errors.DataError: packing needs about "), run.stderr

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from projects import REPOSITORY
 
 from components.data.hashing import perceptual_hashes
 from components.data.tables import write_table
 from components.files import read_json
 from components.progress import silent
 from flows.stages.split import split
-from tests.conftest import REPOSITORY
 
 
 def write_validated(folder: Path, *, copied: int = 0, **columns: Any) -> None:

@@ -16,7 +16,9 @@ Policy = Literal["none", "basic", "advanced", "medical"]
 
 
 def settings(policy: Policy = "advanced", seed: int = 7) -> AugmentSettings:
-    return AugmentSettings(policy=policy, flips="both", copies=0, balance=0, seed=seed)
+    return AugmentSettings(
+        policy=policy, pipeline=[], flips="both", copies=0, balance=0, store="pixels", pixels_limit_gib=1, seed=seed
+    )
 
 
 def epochs(
