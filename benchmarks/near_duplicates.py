@@ -1,6 +1,8 @@
 """Recall and precision on planted copies, and the time of the search, beside imagededup's pHash.
 
-    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py FOLDER [--images 300] [--peer]
+    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py [FOLDER] [--images 300] [--peer]
+
+Without a folder, tiles of scikit-learn's two sample photographs are used.
 
 Each image of a sample is changed in eight ways. A pair of one image's family is right, any other pair wrong (some of
 those are the data set's own near duplicates, so precision is a lower bound). `--peer` needs imagededup and PyWavelets:
@@ -18,9 +20,11 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from sklearn.datasets import load_sample_images
 
 from components.data.duplicates import DuplicateSettings, find_duplicates
-from components.data.hashing import grey_square
+from components.data.hashing import SIDE
+from components.data.probing import probe_without_hashes
 
 SETTINGS = DuplicateSettings(max_bits=7, min_correlation=0.98)
 
@@ -60,15 +64,15 @@ CHANGES: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--peer", action="store_true")
     flags = parser.parse_args()
     draw = random.Random(7)
-    files = sorted(file for file in flags.folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    family = [plant(Image.open(file).convert("RGB"), draw) for file in draw.sample(files, flags.images)]
+    sources = from_folder(flags.folder, flags.images, draw) if flags.folder else tiles()
+    family = [plant(image, draw) for image in sources]
     images = [image for members in family for image in members]
-    thumbnails = np.stack([grey_square(np.asarray(image)) for image in images])
+    thumbnails = np.stack([thumbnail(image) for image in images])
     cpu, wall = time.process_time(), time.perf_counter()
     found = find_duplicates(
         sha256_N=np.array([str(number) for number in range(len(images))], dtype=object),
@@ -78,6 +82,27 @@ def main() -> None:
     report("ours", found.near, time.process_time() - cpu, time.perf_counter() - wall, len(images))
     if flags.peer:
         peer(images)
+
+
+def from_folder(folder: Path, count: int, draw: random.Random) -> list[Image.Image]:
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [Image.open(file).convert("RGB") for file in draw.sample(files, min(count, len(files)))]
+
+
+def tiles() -> list[Image.Image]:
+    """Squares of 128 px that don't overlap, without those that hold little but sky."""
+    photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    corners = [(left, top) for top in range(0, 384, 128) for left in range(0, 640, 128)]
+    cut = [photo.crop((left, top, left + 128, top + 128)) for photo in photographs for left, top in corners]
+    return [tile for tile in cut if np.asarray(tile.convert("L")).std() > 20]
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """As the pipeline measures it, from a file."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG", compress_level=1)
+    found = probe_without_hashes(stream.getvalue(), "image.png", max_megapixels=100)
+    return np.frombuffer(found.thumbnail, np.uint8).reshape(SIDE, SIDE)
 
 
 def plant(image: Image.Image, draw: random.Random) -> list[Image.Image]:

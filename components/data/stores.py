@@ -20,7 +20,7 @@ Rows = slice | NDArray[Any] | list[int]
 
 SHARD_BYTES = 2**30
 JPEG_QUALITY = 95
-"""With full colour resolution: 41 dB on photographs of clothes at 128 px, in about a seventh of the bytes."""
+"""With full colour resolution: 41, 43 and 44 dB on photographs of clothes at 64, 128 and 224 px."""
 
 
 class Place(NamedTuple):
