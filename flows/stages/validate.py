@@ -62,7 +62,6 @@ def main() -> None:
 
 def validate(places: Places, progress: Progress) -> str:
     """Writes the tables, the profile and the report; raises DataError when a rule says stop."""
-    quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
     label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
     preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
     rows = read_manifest(places.raw)
@@ -84,6 +83,27 @@ def validate(places: Places, progress: Progress) -> str:
         )
     table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail"]).to_pandas()
     write_json(places.validated / "profile.json", profile_of(table))
+    outcome, suspects = _judge(places, table, quarantine, corrections, progress)
+    _refuse_bad(outcome, places.page)
+    return (
+        f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
+        + (f"{len(corrections)} labels corrected, " if corrections else "")
+        + (f"{len(suspects)} labels suspected, " if suspects else "")
+        + _warnings(outcome)
+    )
+
+
+def _judge(
+    places: Places,
+    table: pd.DataFrame,
+    quarantine: list[tuple[RawFile, str]],
+    corrections: list[Correction],
+    progress: Progress,
+) -> tuple[QualityReport, list[Suspect]]:
+    """Writes the report, the page and the suspected label errors."""
+    quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
+    label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
+    preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
     accepted = places.judged / "accepted.json"
     outcome = check_quality(
         table,
@@ -106,13 +126,7 @@ def validate(places: Places, progress: Progress) -> str:
         row_of = {path: row for row, path in enumerate(table["path"])}
         pictures = {path: picture_uri(decoded(row_of[path])) for path in dict.fromkeys(shown) if path in row_of}
     write_text(places.page, validation_page(record, pictures))
-    _refuse_bad(outcome, places.page)
-    return (
-        f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
-        + (f"{len(corrections)} labels corrected, " if corrections else "")
-        + (f"{len(suspects)} labels suspected, " if label_settings.find_errors else "")
-        + _warnings(outcome)
-    )
+    return outcome, suspects
 
 
 def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str]) -> list[Correction]:

@@ -100,7 +100,7 @@ def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkey
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(decoding, "_opened", refuse)
-    epochs(packed, 0, last=1)
+    assert len(epochs(packed, 0, last=1)) == 2
 
 
 def test_an_empty_part_names_the_remedy(packed: Path) -> None:

@@ -251,6 +251,7 @@ def test_nothing_outlives_a_killed_ui(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     wait_for(lambda: not home.processes(), 60, home)
+    assert home.processes() == []
 
 
 @pytest.mark.parametrize("option", ["--prefect-port", "--mlflow-port"])
