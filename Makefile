@@ -31,9 +31,7 @@ format: $(READY) ## write the format that `check` asks for
 	@$(BIN)/ruff check --fix .
 
 lock: ## resolve pyproject.toml anew into requirements.lock (needs uv)
-	@uv pip compile pyproject.toml --group dev --extra s3 --universal --python-version 3.11 \
-		--constraint infra/constraints.txt --generate-hashes --no-emit-index-url --no-annotate --no-header --no-strip-extras \
-		--quiet --output-file requirements.lock
+	@$(PYTHON) infra/lock.py
 
 clean: ## remove the environment; data, models and settings stay
 	rm -rf $(VENV)
