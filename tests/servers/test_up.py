@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import psutil
@@ -311,11 +312,19 @@ def follow_schedule(home: Home, up: "subprocess.Popen[str]", api: str) -> tuple[
 
 
 def ask(address: str, body: Any = None, *, method: str | None = None) -> Any:
+    """Prefect's server says 503 while its SQLite file is locked; its own client asks again then, and so do we."""
     data = None if body is None else json.dumps(body).encode()
     request = Request(address, data, {"Content-Type": "application/json"}, method=method)
-    with urlopen(request, timeout=120) as answer:
-        text = answer.read()
-    return json.loads(text) if text else None
+    for attempt in range(30):
+        try:
+            with urlopen(request, timeout=120) as answer:
+                text = answer.read()
+            return json.loads(text) if text else None
+        except HTTPError as problem:
+            if problem.code != 503 or attempt == 29:
+                raise
+            time.sleep(1.0)
+    raise AssertionError("unreachable")
 
 
 def wait_for(
