@@ -1,0 +1,59 @@
+"""Reading logits: consistent along the tree, the same for one class as softmax, alone for each label of a set."""
+
+import numpy as np
+import pytest
+
+from components.errors import DataError
+from components.labels import LabelSpace
+
+TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")]
+
+
+@pytest.fixture
+def tree() -> LabelSpace:
+    return LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
+
+
+def test_a_tree_has_a_logit_for_each_class_of_each_level(tree):
+    assert tree.classes == ["fruit/apple", "fruit/pear", "milk/oat"]
+    assert tree.num_logits == 5
+    assert tree.level_slices() == [slice(0, 2), slice(2, 5)]
+    assert tree.ancestors_DK().tolist() == [[0, 0, 1], [0, 1, 2]]
+
+
+def test_leaves_multiply_the_probabilities_on_their_path(tree):
+    coarse, fine = np.array([0.9, 0.1]), np.array([0.3, 0.2, 0.5])
+    logits_NT = np.log(np.concatenate([coarse, fine]))[None].astype(np.float32)
+    path = np.array([0.9 * 0.3, 0.9 * 0.2, 0.1 * 0.5])
+    np.testing.assert_allclose(tree.probabilities(logits_NT)[0], path / path.sum(), rtol=1e-5)
+
+
+def test_single_labels_have_the_softmax_and_temperature_softens_it():
+    space = LabelSpace.of("single", [["a"], ["b"]])
+    logits_NT = np.array([[2.0, 0.0]], np.float32)
+    assert space.probabilities(logits_NT)[0, 0] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert space.probabilities(logits_NT, temperature=2.0)[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+def test_labels_of_a_set_stand_alone_and_never_overflow():
+    space = LabelSpace.of("multi", [["a", "b"], ["c"]])
+    probability = space.probabilities(np.array([[500.0, -500.0, 0.0]], np.float32))
+    np.testing.assert_allclose(probability, [[1.0, 0.0, 0.5]])
+
+
+def test_targets_are_indices_or_a_truth_matrix():
+    assert LabelSpace.of("hierarchy", TREE, ["coarse", "fine"]).targets([TREE[2], TREE[0]]).tolist() == [2, 0]
+    space = LabelSpace.of("multi", [["a", "b"], ["c"]])
+    target_NK = space.targets([["c", "a"], []])
+    assert target_NK.tolist() == [[True, False, True], [False, False, False]]
+    assert space.names(target_NK) == ["a|c", ""]
+
+
+def test_a_label_of_no_class_is_named():
+    with pytest.raises(DataError, match="zebra is none of the 2 classes"):
+        LabelSpace.of("single", [["a"], ["b"]]).targets([["zebra"]])
+
+
+def test_a_path_that_stops_early_is_named():
+    with pytest.raises(DataError, match="fruit: should have a label for each of coarse, fine"):
+        LabelSpace.of("hierarchy", [("fruit",)], ["coarse", "fine"])
