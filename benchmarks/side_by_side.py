@@ -1,0 +1,126 @@
+"""What every benchmark shares: sides that take turns, the machine's facts, and a refusal to time on a busy one.
+
+timings = compare({"ours": ours, "peer": peer}, rounds=5)
+print(table(timings, per_round=num_images, unit="images/s", peer="peer"))
+print(machine("torch", "torchvision"))
+"""
+
+import gc
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+
+_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+_BUSY_SHARE = 0.25
+_ALLOW_BUSY = "DARKROOM_BENCH_BUSY"
+
+
+@dataclass
+class Timing:
+    """Seconds of each round."""
+
+    wall_s: list[float] = field(default_factory=list)
+    cpu_s: list[float] = field(default_factory=list)
+    """User and system time of this process and of the children that it waited for."""
+
+
+def compare(sides: Mapping[str, Callable[[], object]], *, rounds: int = 5, warm: bool = True) -> dict[str, Timing]:
+    """Times the sides in turns (A B A B …); each runs once untimed before, unless `warm` is false."""
+    if warm:
+        for run in sides.values():
+            run()
+    timings = {name: Timing() for name in sides}
+    for _ in range(rounds):
+        for name, run in sides.items():
+            gc.collect()
+            cpu, wall = _cpu_seconds(), time.perf_counter()
+            run()
+            timings[name].wall_s.append(time.perf_counter() - wall)
+            timings[name].cpu_s.append(_cpu_seconds() - cpu)
+    return timings
+
+
+def table(timings: Mapping[str, Timing], *, per_round: int, unit: str, peer: str) -> str:
+    """Rates of each side by median round, and the median of the rounds' own ratios to the peer (lowest to highest)."""
+    rows = [f"| | {unit} (wall) | {unit} (CPU) | of {peer}, wall | of {peer}, CPU |", "|---|---|---|---|---|"]
+    for name, timing in timings.items():
+        rates = [f"{per_round / median(seconds):,.1f}" for seconds in (timing.wall_s, timing.cpu_s)]
+        ratios = [
+            _ratio(timings[peer].wall_s, timing.wall_s) if name != peer else "1",
+            _ratio(timings[peer].cpu_s, timing.cpu_s) if name != peer else "1",
+        ]
+        rows.append(f"| {name} | {' | '.join(rates + ratios)} |")
+    return "\n".join(rows)
+
+
+def ratio(peer_s: list[float], ours_s: list[float]) -> float:
+    """How many times as fast as the peer: the median over the rounds."""
+    return median(theirs / mine for theirs, mine in zip(peer_s, ours_s, strict=True))
+
+
+def machine(*packages: str) -> str:
+    """One line of facts that a figure depends on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    features = ", ".join(name for name in _FEATURES if name in _flags()) or "features unknown"
+    threads = os.environ.get("OMP_NUM_THREADS", "unset")
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    return (
+        f"{_processor()}, {cores} cores ({features}), OMP_NUM_THREADS {threads}, load {os.getloadavg()[0]:.1f}, "
+        f"Python {platform.python_version()}{', ' + versions if versions else ''}"
+    )
+
+
+def refuse_busy_machine() -> None:
+    """Ends the program where others keep the cores busy, for wall times would be theirs too."""
+    if os.environ.get(_ALLOW_BUSY):
+        return
+    share = _busy_share()
+    if share > _BUSY_SHARE:
+        sys.exit(f"others use {share:.0%} of this machine's processors; wait, or set {_ALLOW_BUSY}=1 and say so")
+
+
+def _ratio(peer_s: list[float], ours_s: list[float]) -> str:
+    each = sorted(theirs / mine for theirs, mine in zip(peer_s, ours_s, strict=True))
+    return f"{median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})"
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def _busy_share() -> float:
+    """Share of all cores' time that was used during one second in which this process slept."""
+    before = _ticks()
+    time.sleep(1)
+    busy, total = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))
+    return busy / total if total else 0.0
+
+
+def _ticks() -> tuple[int, int]:
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0, 0
+    # user nice system idle iowait …: a niced process gives way, so it is not counted as busy.
+    user, _, system, idle, waiting, *_ = map(int, stat.read_text().splitlines()[0].split()[1:])
+    return user + system, user + system + idle + waiting
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def _flags() -> set[str]:
+    return set(next((line for line in _cpuinfo() if line.startswith("flags")), "").split())
+
+
+def _processor() -> str:
+    named = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), "")
+    return named or platform.processor() or platform.machine()
