@@ -32,6 +32,12 @@ def head_names(model: nn.Module) -> list[str]:
     return [name for name, _ in parts(model) if name.split(".")[0] in (*_HEADS, *_AUXILIARY)]
 
 
+def main_head(model: nn.Module) -> nn.Module:
+    """The head that answers; GoogLeNet's and Inception's auxiliary ones are not it."""
+    names = [name for name in head_names(model) if name.split(".")[0] not in _AUXILIARY]
+    return model.get_submodule(names[-1])
+
+
 def head_prefixes(model: nn.Module) -> tuple[str, ...]:
     """Prefixes of the state's keys that belong to the head; the last layer alone where the head has several."""
     prefixes = []
