@@ -125,3 +125,26 @@ def _log_softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted_NK = logits_NK - logits_NK.max(axis=1, keepdims=True)
     result: NDArray[np.float32] = shifted_NK - np.log(np.exp(shifted_NK).sum(axis=1, keepdims=True))
     return result
+
+
+def unlike_score(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> NDArray[np.float32]:
+    """How unlike the training data each image looks to the model [N]; larger is stranger.
+
+    The free energy of the logits, -log Σ exp (Liu et al. 2020, "Energy-based Out-of-distribution Detection"); of a
+    hierarchy the sum over its levels; of sets the sum over the labels, each against its own absence (Wang et al. 2021,
+    "Can multi-label classification networks know what they don't know?"). The temperature plays no part: calibration
+    would move the threshold that belongs to the score.
+    """
+    logits_NT = np.asarray(logits_NT, np.float32)
+    if space.kind == "multi":
+        energy_N: NDArray[np.float32] = -np.logaddexp(np.float32(0), logits_NT).sum(axis=1)
+        return energy_N
+    parts = space.level_slices() if space.kind == "hierarchy" else [slice(None)]
+    free_N: NDArray[np.float32] = -np.stack([_log_sum_exp(logits_NT[:, place]) for place in parts]).sum(axis=0)
+    return free_N
+
+
+def _log_sum_exp(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+    largest_N = logits_NK.max(axis=1)
+    result: NDArray[np.float32] = largest_N + np.log(np.exp(logits_NK - largest_N[:, None]).sum(axis=1))
+    return result
