@@ -8,6 +8,7 @@ print(machine("torch", "torchvision"))
 import gc
 import os
 import platform
+import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -91,8 +92,8 @@ def _ratio(peer_s: list[float], ours_s: list[float]) -> str:
 
 
 def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _busy_share() -> float:
