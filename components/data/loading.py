@@ -90,14 +90,18 @@ class _Batches(Dataset[Batch]):
 
 
 class _ShuffledBatches(Sampler[_BatchOfEpoch]):
-    """Lightning calls set_epoch before each epoch; the order is a function of seed and epoch alone."""
+    """The order is a function of seed and epoch alone, so an epoch can be begun anywhere."""
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:
         self._count, self._batch_size, self._seed = count, batch_size, seed
-        self._epoch = 0
+        self._epoch = self._first = 0
 
     def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+        self.begin_at(epoch, 0)
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """The next pass is that epoch's, without the batches before this one."""
+        self._epoch, self._first = epoch, batch
 
     def __len__(self) -> int:
         # Batch norm can't train on a single image: such a rest is left out of this epoch (another one the next).
@@ -105,7 +109,7 @@ class _ShuffledBatches(Sampler[_BatchOfEpoch]):
 
     def __iter__(self) -> Iterator[_BatchOfEpoch]:
         order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
-        for number in range(len(self)):
+        for number in range(self._first, len(self)):
             yield self._epoch, order[number * self._batch_size : (number + 1) * self._batch_size]
 
 

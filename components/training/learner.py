@@ -30,6 +30,8 @@ class Learner(pl.LightningModule):
         self.job = job
         num_classes = len(model.spec.classes)
         self.train_loss = MeanMetric()
+        # Kept in checkpoints, for an epoch that is cut off goes on with it.
+        self.train_loss.persistent(True)
         self.val_loss = MeanMetric()
         self.val_scores = MetricCollection(
             {
@@ -39,14 +41,18 @@ class Learner(pl.LightningModule):
             prefix="val_",
         )
 
-    def on_train_epoch_start(self) -> None:
+    def on_train_start(self) -> None:
+        # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
+        self.model.train()
         keep_frozen_statistics(self.model)
+
+    def on_train_epoch_start(self) -> None:
         self.train_loss.reset()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         images_BHWC, target_B = batch
-        # Dropout draws by seed and step alone, so that a resumed run goes on as an unbroken one would.
-        torch.manual_seed((self.job.train.seed << 32) + self.global_step)
+        # Dropout draws by seed and batch alone, so that a resumed run goes on as an unbroken one would.
+        torch.manual_seed((self.job.train.seed << 32) + self.trainer.fit_loop.total_batch_idx)
         loss = self._loss(self.model(images_BHWC), target_B)
         self._refuse_divergence("loss", loss)
         self.train_loss.update(loss.detach(), weight=len(target_B))

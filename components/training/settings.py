@@ -34,6 +34,9 @@ class TrainSettings(Settings):
     """Epochs without a better score before training stops; 0 never stops early."""
     loader_workers: int = Field(ge=0)
     """Processes that augment; 0 does it in the training process, which suits small images."""
+    checkpoint_minutes: float = Field(ge=0)
+    """Within an epoch a checkpoint is written when so many minutes have passed; larger writes less and repeats more
+    after a kill; 0 writes one after each epoch only."""
     seed: int = Field(ge=0, lt=2**32)
 
 

@@ -77,37 +77,97 @@ def test_nothing_is_pickled(unbroken: FitResult) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from lightning.pytorch.callbacks import ModelCheckpoint
 from components.files import read_json
+from components.training import checkpoints
 from components.training.fit import fit
 from components.training.settings import TrainingJob
-def kill(report):
-    if report.epoch == int(sys.argv[2]):
-        os.kill(os.getpid(), signal.SIGKILL)
-fit(TrainingJob.from_section("job", read_json(Path(sys.argv[1]))), on_epoch=kill)
+moment, number, seen = sys.argv[2], int(sys.argv[3]), 0
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+def save(tensors, draft, metadata):
+    global seen
+    seen += 1
+    write(tensors, draft, metadata)
+    if moment == "writing" and seen == number:
+        os.truncate(draft, os.path.getsize(draft) // 2)
+        kill()
+def remember(self, *arguments):
+    save_best(self, *arguments)
+    if moment == "best":
+        kill()
+write, checkpoints.save_file = checkpoints.save_file, save
+save_best, ModelCheckpoint.on_train_epoch_end = ModelCheckpoint.on_train_epoch_end, remember
+fit(
+    TrainingJob.from_section("job", read_json(Path(sys.argv[1]))),
+    on_step=lambda done, total: kill() if moment == "step" and done == number else None,
+    on_epoch=lambda report: kill() if moment == "epoch" and report.epoch == number else None,
+)
 """
 
 
 @pytest.fixture(scope="module")
-def killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the same job, killed when it reported its second epoch: the first one is kept."""
+def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the same job with a checkpoint a step, killed again and again and gone on with after each."""
     output = tmp_path_factory.mktemp("killed")
-    write_json(output / "job.json", make_job(output, model={"architecture": "plain"}, train=LONG).model_dump())
-    command = [sys.executable, "-c", KILLED, str(output / "job.json"), "2"]
-    assert subprocess.run(command, cwd=REPOSITORY, timeout=250).returncode == -signal.SIGKILL
-    assert not (output / "model").exists()
+    train = LONG | {"checkpoint_minutes": 1e-9}
+    write_json(output / "job.json", make_job(output, model={"architecture": "plain"}, train=train).model_dump())
+    # In the first epoch; half-way through a file; between the best checkpoint and the last; as an epoch is reported.
+    for moment, number in (("step", 2), ("writing", 2), ("best", 1), ("epoch", 2)):
+        command = [sys.executable, "-c", KILLED, str(output / "job.json"), moment, str(number)]
+        assert subprocess.run(command, cwd=REPOSITORY, timeout=250).returncode == -signal.SIGKILL, moment
+        assert not (output / "model").exists()
     return output
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(killed: Path, unbroken: FitResult) -> None:
-    command = [sys.executable, "-m", "components.training.process", str(killed / "job.json")]
+def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed: Path, unbroken: FitResult) -> None:
+    command = [sys.executable, "-m", "components.training.process", str(often_killed / "job.json")]
     answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
     assert answer.returncode == 0, answer.stderr
-    assert "going on from the last finished epoch" in answer.stderr
-    result = read_json(killed / "result.json")
+    assert "going on from the last checkpoint" in answer.stderr
+    result = read_json(often_killed / "result.json")
     assert [report["epoch"] for report in result["history"]] == [1, 2, 3]
-    assert [report["val_loss"] for report in result["history"]] == [one.val_loss for one in unbroken.history]
+    for score in ("train_loss", "val_loss", "learning_rate"):
+        told = [report[score] for report in result["history"]]
+        assert told == [getattr(one, score) for one in unbroken.history]
     assert result["best_epoch"] == unbroken.best_epoch
-    assert same(killed / "model", unbroken.model)
+    assert same(often_killed / "model", unbroken.model)
+    assert [path.name for path in (often_killed / "checkpoints").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_training_that_goes_on_prepares_only_what_is_left(make_job: MakeJob, tmp_path: Path) -> None:
+    class Cut(Exception):
+        pass
+
+    def cut(done: int, total: int) -> None:
+        if done == 7:
+            raise Cut
+
+    for name, on_step in (("cut", cut), ("whole", lambda done, total: None)):
+        train = {"epochs": 2, "checkpoint_minutes": 1e-9, "loader_workers": 2}
+        job = make_job(tmp_path / name, train=train)
+        steps: list[int] = []
+        if name == "cut":
+            with pytest.raises(Cut):
+                fit(job, on_epoch=tell_nobody, on_step=on_step)
+        fit(job, on_epoch=tell_nobody, on_step=lambda done, total, seen=steps: seen.append(done))
+        assert steps == list(range(7 if name == "cut" else 1, 9))
+    assert same(tmp_path / "cut" / "model", tmp_path / "whole" / "model")
+
+
+def test_a_checkpoint_of_other_settings_or_data_is_refused(
+    unbroken: FitResult, make_job: MakeJob, packed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(unbroken.model.parent, tmp_path / "job")
+    other = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG | {"learning_rate": 0.1})
+    with pytest.raises(SettingsError, match=r"other settings \(train\.learning_rate was 0\.005, is 0\.1\); set them"):
+        fit(other, on_epoch=tell_nobody)
+    shutil.copytree(packed, tmp_path / "data")
+    record = read_json(tmp_path / "data" / "dataset.json")
+    write_json(tmp_path / "data" / "dataset.json", record | {"split_digest": "another"})
+    job = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG)
+    with pytest.raises(SettingsError, match="a checkpoint of other data; give the job another output folder"):
+        fit(job.model_copy(update={"data": str(tmp_path / "data")}), on_epoch=tell_nobody)
 
 
 def test_a_training_killed_after_its_last_epoch_still_gives_its_model(

@@ -1,0 +1,140 @@
+"""What happens around the steps: checkpoints, early stopping, and word of each epoch."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+
+from components.files import read_json, write_json
+from components.training.checkpoints import read_checkpoint
+from components.training.reports import EpochReport
+from components.training.resuming import Identity, refuse_other_identity
+
+LAST = "last.safetensors"
+_BEST = "best"
+_IDENTITY = "darkroom"
+
+
+def mode_of(monitor: str) -> str:
+    """Whether less or more of a score is better, as Lightning spells it."""
+    return "min" if monitor == "loss" else "max"
+
+
+def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
+    """Keeps the epoch with the best score on validation."""
+    callback = ModelCheckpoint(
+        dirpath=folder,
+        filename=_BEST,
+        monitor=f"val_{monitor}",
+        mode=mode_of(monitor),
+        save_top_k=1,
+        enable_version_counter=False,
+    )
+    callback.FILE_EXTENSION = ".safetensors"
+    return callback
+
+
+class KeepLast(Checkpoint):
+    """The newest state, whole or absent: after each epoch, and within one when some minutes have passed."""
+
+    def __init__(self, folder: Path, *, minutes: float, identity: Identity) -> None:
+        self.path = folder / LAST
+        self._seconds = 60 * minutes
+        self._identity = identity
+        self._saved = time.monotonic()
+
+    def where_to_go_on(self) -> Path | None:
+        """The checkpoint to go on from, if there is one; what a kill left half-written goes."""
+        for draft in self.path.parent.glob(".*.safetensors.*"):
+            draft.unlink()
+        if not self.path.exists():
+            return None
+        refuse_other_identity(read_checkpoint(self.path)[_IDENTITY], self._identity, self.path.parents[1])
+        return self.path
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint[_IDENTITY] = self._identity
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Gradients that are still being gathered are in no checkpoint, and an epoch's last step is followed by its own.
+        loop = trainer.fit_loop.epoch_loop
+        if not self._seconds or loop._should_accumulate() or loop.batch_progress.is_last_batch:
+            return
+        if time.monotonic() - self._saved >= self._seconds:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved = time.monotonic()
+
+
+class Patience(EarlyStopping):
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that had stopped when it was cut off is not gone on with."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True
+
+
+class Reporter(Callback):
+    """Keeps the history in a file, so that a resumed run has all of it, and tells of each epoch."""
+
+    def __init__(
+        self,
+        file: Path,
+        epochs: int,
+        on_epoch: Callable[[EpochReport], None],
+        on_step: Callable[[int, int], None],
+    ) -> None:
+        self._file, self._epochs = file, epochs
+        self._on_epoch, self._on_step = on_epoch, on_step
+        self._seconds, self._images, self._since, self._steps = 0.0, 0, 0.0, 0
+        # Read here, for Lightning calls no hook where all epochs are done.
+        self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._seconds + time.perf_counter() - self._since, "images": self._images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds, self._images = state_dict["seconds"], state_dict["images"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        # An epoch whose checkpoint was never finished is trained again, and so reported again.
+        self.history = self.history[: trainer.current_epoch]
+        self._steps = int(trainer.estimated_stepping_batches)
+        self._since = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds, self._images, self._since = 0.0, 0, time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        batch = _[2]
+        self._images += len(batch[1])
+        self._on_step(trainer.global_step, self._steps)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        seconds = self._seconds + time.perf_counter() - self._since
+        scores = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_macro_f1")}
+        report = EpochReport(
+            epoch=trainer.current_epoch + 1,
+            epochs=self._epochs,
+            train_loss=float(pl_module.train_loss.compute()),
+            learning_rate=float(trainer.optimizers[0].param_groups[-1]["lr"]),
+            seconds=seconds,
+            images_per_second=self._images / seconds,
+            **scores,
+        )
+        self.history.append(report)
+        write_json(self._file, [asdict(entry) for entry in self.history])
+        self._on_epoch(report)
