@@ -92,7 +92,16 @@ def as_raw(folder: Path, raw: Path) -> list[SplitImage]:
         for file in sorted(folder.rglob("*.jpg")):
             content = file.read_bytes()
             shard.write(content)
-            place = (file.parent.name, "train", file.name, "images-00000.tar", offset, len(content))
+            place = (
+                file.parent.name,
+                [file.parent.name],
+                None,
+                "train",
+                file.name,
+                "images-00000.tar",
+                offset,
+                len(content),
+            )
             images.append(SplitImage(f"{file.parent.name}/{file.name}", *place))
             offset += len(content)
     return images

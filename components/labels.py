@@ -31,6 +31,19 @@ class Level(Settings):
     """Position of each class's parent in the level above; empty in the coarsest."""
 
 
+class AnswerRule(Settings):
+    """How logits become an answer; fitted on validation for the very file that ships, and written into it."""
+
+    temperature: float = Field(default=1.0, gt=0)
+    """What the logits of the answers are divided by; above 1 a model is less sure of itself."""
+    thresholds: list[float] | None = None
+    """Of sets of labels: the probability from which on each label is said, in order of the classes; null: 0.5."""
+
+
+AS_TRAINED = AnswerRule()
+"""Temperature 1 and, for sets, thresholds of 0.5."""
+
+
 class LabelSpace(Settings):
     """The classes of a data set. The network has one logit a class; in a hierarchy one a class of every level."""
 
@@ -112,6 +125,23 @@ class LabelSpace(Settings):
         else:
             probability_NK = np.exp(_log_softmax(class_logits_NK))
         return probability_NK
+
+    def answers(self, logits_NT: NDArray[np.floating[Any]], rule: AnswerRule = AS_TRAINED) -> NDArray[Any]:
+        """What is said of each image: class indices [N]; of sets truth values [N, K], where a row may be all false."""
+        if self.kind != "multi":
+            winner_N: NDArray[np.int64] = self.class_logits(logits_NT).argmax(axis=1)
+            return winner_N
+        threshold_K = np.array(rule.thresholds or [0.5] * len(self.classes))
+        said_NK: NDArray[np.bool_] = self.probabilities(logits_NT, temperature=rule.temperature) >= threshold_K
+        return said_NK
+
+    def confidence(self, probability_NK: NDArray[np.float32], said: NDArray[Any]) -> NDArray[np.float32]:
+        """Probability of what is said [N]; of a set that of the label which is said, or left out, least surely."""
+        if said.ndim == 1:
+            sure_N: NDArray[np.float32] = np.take_along_axis(probability_NK, said[:, None], axis=1)[:, 0]
+            return sure_N
+        least_N: NDArray[np.float32] = np.where(said, probability_NK, 1 - probability_NK).min(axis=1)
+        return least_N
 
     def names(self, chosen: NDArray[Any], *, joined: bool = True) -> list[Any]:
         """Label texts of class indices [N] or of a truth matrix [N, K]; sets joined by `|`, or as lists."""

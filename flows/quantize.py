@@ -88,7 +88,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     card = ModelCard(
         architecture=model.spec.architecture,
-        classes=model.spec.classes,
+        labels=model.spec.labels,
         preprocess=model.spec.preprocess,
         format="fp32",
         data_version=prepared.data_version,
@@ -108,9 +108,9 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             file.unlink()
     record = {
         "parity": asdict(parity),
-        "formats": {"fp32": _without_logits(reference), "int8": _without_logits(measured[choice.int8])},
+        "formats": {"fp32": _without_answers(reference), "int8": _without_answers(measured[choice.int8])},
         "int8_variant": choice.int8,
-        "int8_variants": {name: _without_logits(one) for name, one in measured.items()},
+        "int8_variants": {name: _without_answers(one) for name, one in measured.items()},
         "served": choice.served,
         "reasons": choice.reasons,
     }
@@ -163,13 +163,13 @@ def _measure(
         "bytes": file.stat().st_size,
         "latency": asdict(latency),
         "validation_accuracy": float(answers["val"].correct_N.mean()),
-        "validation_logits": answers["val"].logits_NK,
+        "validation_answers": answers["val"].predicted,
         "test": score(answers["test"], top_k=session.params.evaluate.top_k).headline(),
     }
 
 
-def _without_logits(measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in measured.items() if name != "validation_logits"}
+def _without_answers(measured: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in measured.items() if name != "validation_answers"}
 
 
 def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:

@@ -1,13 +1,15 @@
 """Batches for training and evaluation, mapped from the packed arrays.
 
-Letters: B images of a batch, H height, W width, C channels.
+Letters: N images of a part, B images of a batch, H height, W width, C channels, K classes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
@@ -19,9 +21,18 @@ from components.data.augmentation import AugmentSettings, Draw, augmenter
 from components.data.packing import INDEX, read_dataset
 from components.data.stores import ImageRows, open_images
 from components.errors import DataError
+from components.labels import LabelSpace
 
-Batch = tuple[Tensor, Tensor]
-"""uint8 images [B, H, W, C] and their class indices [B]."""
+
+class Batch(NamedTuple):
+    images_BHWC: Tensor
+    """uint8."""
+    target: Tensor
+    """Class indices, int64 [B]; of sets of labels truth values, bool [B, K]."""
+    weight_B: Tensor
+    """Of each image's loss in training, float32."""
+
+
 _BatchOfEpoch = tuple[int, NDArray[np.int64]]
 
 
@@ -30,7 +41,11 @@ class PackedPart:
     """One part, mapped into memory."""
 
     pixels_NHWC: ImageRows
-    class_index_N: NDArray[np.int64]
+    space: LabelSpace
+    target: NDArray[Any]
+    """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
+    weight_N: NDArray[np.float32]
+    """Of each image's loss in training; 1 where the source says nothing."""
     path_N: list[str]
     sha256_N: list[str]
     copy_N: NDArray[np.int64]
@@ -45,13 +60,26 @@ def open_part(folder: Path, part: str) -> PackedPart:
     index = index.filter(pc.equal(index["part"], part)).sort_by("row")
     if not len(index):
         raise DataError(f"the {part} part holds no images; change split.fractions or add images")
+    dataset = read_dataset(folder)
     return PackedPart(
-        pixels_NHWC=open_images(folder, part, index, side_px=read_dataset(folder).image_size_px),
-        class_index_N=index["class_index"].to_numpy(),
+        pixels_NHWC=open_images(folder, part, index, side_px=dataset.image_size_px),
+        space=dataset.labels,
+        target=_targets(dataset.labels, index),
+        weight_N=index["weight"].to_numpy().astype(np.float32),
         path_N=index["path"].to_pylist(),
         sha256_N=index["sha256"].to_pylist(),
         copy_N=index["copy"].to_numpy(),
     )
+
+
+def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
+    """Of each distinct label text once: a million images have few of them."""
+    texts = index["label"].combine_chunks().dictionary_encode()
+    text_N = texts.indices.to_numpy()
+    _, first = np.unique(text_N, return_index=True)
+    target_of_text: NDArray[Any] = space.targets(index["labels"].take(pa.array(first)).to_pylist())
+    target: NDArray[Any] = target_of_text[text_N]
+    return target
 
 
 def training_loader(
@@ -86,7 +114,8 @@ class _Batches(Dataset[Batch]):
             for position, place in enumerate(places):
                 if self._part.copy_N[place] == 0:
                     images[position] = self._draw(images[position], self._part.path_N[place], epoch)
-        return torch.from_numpy(images), torch.from_numpy(self._part.class_index_N[places])
+        target, weight_B = self._part.target[places], self._part.weight_N[places]
+        return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
 
 
 class _ShuffledBatches(Sampler[_BatchOfEpoch]):

@@ -1,15 +1,16 @@
 """Packed parts: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
 
 augmented/train-00000.npy …  the images of a part, originals first, then the augmented copies (components/data/stores)
-augmented/index.parquet      a row an image: part, row, path, sha256, label, class_index, copy (0: the original) and,
+augmented/index.parquet      a row an image: part, row, path, sha256, label, labels, weight, copy (0: the original) and,
                              for a part stored as JPEG, shard, offset and size_bytes
-augmented/dataset.json       classes, preprocessing, channel statistics of the training originals, counts, digest
+augmented/dataset.json       label space, preprocessing, channel statistics of the training originals, counts, digest
 augmented/preview.png        originals of the training part beside draws of the chosen policy
 augmented/previews/          the same sheet for every policy, and statistics.json
 """
 
 import contextlib
 import errno
+import heapq
 import math
 import os
 import shutil
@@ -36,6 +37,7 @@ from components.data.stores import ImageRows, Place, Store, new_writer, open_ima
 from components.data.tables import write_table
 from components.errors import DataError
 from components.files import read_json, whole_file, whole_folder, write_json
+from components.labels import LabelSpace
 from components.progress import Progress
 
 INDEX = "index.parquet"
@@ -55,7 +57,8 @@ _INDEX = pa.schema(
         ("path", pa.string()),
         ("sha256", pa.string()),
         ("label", pa.string()),
-        ("class_index", pa.int64()),
+        ("labels", pa.list_(pa.string())),
+        ("weight", pa.float64()),
         ("copy", pa.int64()),
         ("shard", pa.int32()),
         ("offset", pa.int64()),
@@ -73,6 +76,11 @@ class SplitImage:
 
     path: str
     label: str
+    """The text key of the labels: a hierarchy's joined by "/", a set's by "|"."""
+    labels: list[str]
+    """One; or a set; or a hierarchy's, from the coarsest to the finest."""
+    weight: float | None
+    """Of its loss in training; None counts as 1."""
     part: str
     sha256: str
     shard: str
@@ -84,7 +92,7 @@ class SplitImage:
 class Dataset:
     """What a model must know of the data it is trained on."""
 
-    classes: list[str]
+    labels: LabelSpace
     image_size_px: int
     preprocess: dict[str, Any]
     """params.yaml's section, as the images were packed with it."""
@@ -99,11 +107,16 @@ class Dataset:
     stores: dict[str, Store]
     """How each part lies on disk."""
 
+    @property
+    def classes(self) -> list[str]:
+        return self.labels.classes
+
 
 def read_dataset(folder: Path) -> Dataset:
     if not (folder / DATASET).exists():
         raise DataError(f"{folder} holds no packed data; run `darkroom prepare` first")
-    return Dataset(**read_json(folder / DATASET))
+    record = read_json(folder / DATASET)
+    return Dataset(**(record | {"labels": LabelSpace.from_section(DATASET, record["labels"])}))
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,7 @@ class _Row:
 def pack(
     images: list[SplitImage],
     *,
+    labels: LabelSpace,
     raw: Path,
     folder: Path,
     split_digest: str,
@@ -126,10 +140,9 @@ def pack(
     rows = {part: [_Row(image, 0) for image in images if image.part == part] for part in PARTS}
     if not rows["train"]:
         raise DataError("the train part holds no images; change split.fractions or add images")
-    copies = _copies([row.image for row in rows["train"]], augment)
+    copies = _copies([row.image for row in rows["train"]], labels, augment)
     counts: dict[str, int] = {part: len(of) + (len(copies) if part == "train" else 0) for part, of in rows.items()}
     stores = _stores(counts, preprocess, augment)
-    classes = sorted({image.label for image in images})
     tables, statistics = [], ChannelStatistics()
     with _room_for(folder, _bytes_needed(counts, stores, preprocess)), whole_folder(folder) as draft:
         with RawImages(raw) as source:
@@ -137,17 +150,17 @@ def pack(
                 squares = _squares(rows[part], source, preprocess, task=f"pack {part}", progress=progress)
                 if part == "train":
                     squares = map(statistics.added, squares)
-                table = _write(draft, part, stores[part], rows[part], squares, classes, preprocess)
+                table = _write(draft, part, stores[part], rows[part], squares, preprocess)
                 if part == "train":
                     originals = open_images(draft, part, table, side_px=preprocess.image_size_px)
                     _write_previews(draft, originals, augment, progress)
                     drawn = _drawn(copies, rows[part], originals, augmenter(augment), progress)
-                    more = _write(draft, part, stores[part], copies, drawn, classes, preprocess, after=table)
+                    more = _write(draft, part, stores[part], copies, drawn, preprocess, after=table)
                     table = pa.concat_tables([table, more])
                 tables.append(table)
         mean, std = statistics.mean_and_std()
         dataset = Dataset(
-            classes=classes,
+            labels=labels,
             image_size_px=preprocess.image_size_px,
             preprocess=preprocess.model_dump(),
             mean=mean,
@@ -158,24 +171,30 @@ def pack(
             stores=stores,
         )
         write_table(draft / INDEX, pa.concat_tables(tables))
-        write_json(draft / DATASET, asdict(dataset))
+        write_json(draft / DATASET, asdict(dataset) | {"labels": labels.model_dump()})
     return dataset
 
 
-def _copies(training: list[SplitImage], settings: AugmentSettings) -> list[_Row]:
+def _copies(training: list[SplitImage], labels: LabelSpace, settings: AugmentSettings) -> list[_Row]:
     """Copies of every image, then of rare classes until they have their share of the largest."""
     members_of = defaultdict(list)
-    for image in training:
-        members_of[image.label].append(image)
+    for place, image in enumerate(training):
+        for name in image.labels if labels.kind == "multi" else [image.label]:
+            members_of[name].append(place)
     largest = max(map(len, members_of.values()), default=0)
     # The setting is a decimal number: as a binary one, 0.1 of 30 would be more than 3.
     least = math.ceil(Fraction(str(settings.balance)) * largest)
-    rows = []
-    for _, members in sorted(members_of.items()):
-        count = len(members)
-        wanted = max(count, least) * (1 + settings.copies) - count
-        rows += [_Row(members[number % count], 1 + number // count) for number in range(wanted)]
-    return rows
+    copies_N = np.zeros(len(training), np.int64)
+    # The rarest first: where images carry several labels, its copies count for the others too.
+    for _, members in sorted(members_of.items(), key=lambda entry: (len(entry[1]), entry[0])):
+        wanted = max(len(members), least) * (1 + settings.copies) - len(members)
+        fewest = [(int(copies_N[place]), place) for place in members]
+        for _ in range(wanted - sum(copies for copies, _ in fewest)):
+            copies, place = heapq.heappop(fewest)
+            heapq.heappush(fewest, (copies + 1, place))
+            copies_N[place] += 1
+    numbered = ((image, copy) for image, copies in zip(training, copies_N, strict=True) for copy in range(copies))
+    return [_Row(image, 1 + copy) for image, copy in sorted(numbered, key=lambda one: (one[0].label, one[1]))]
 
 
 def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: AugmentSettings) -> dict[str, Store]:
@@ -224,7 +243,6 @@ def _write(
     store: Store,
     rows: list[_Row],
     blocks: Iterable[NDArray[np.uint8]],
-    classes: list[str],
     preprocess: PreprocessSettings,
     *,
     after: pa.Table | None = None,
@@ -237,14 +255,14 @@ def _write(
     with contextlib.closing(writer):
         for block_NSSC in blocks:
             places += writer.append(block_NSSC)
-    index_of = {label: number for number, label in enumerate(classes)}
     columns = {
         "part": [part] * len(rows),
         "row": range(first_row, first_row + len(rows)),
         "path": [row.image.path for row in rows],
         "sha256": [row.image.sha256 for row in rows],
         "label": [row.image.label for row in rows],
-        "class_index": [index_of[row.image.label] for row in rows],
+        "labels": [row.image.labels for row in rows],
+        "weight": [1.0 if row.image.weight is None else row.image.weight for row in rows],
         "copy": [row.copy for row in rows],
         "shard": [place.shard for place in places],
         "offset": [place.offset for place in places],

@@ -16,13 +16,13 @@ def predict_part(model: ImageClassifier, part: PackedPart, *, progress: Progress
     model = model.to(device).eval()
     logits = []
     with torch.inference_mode():
-        for number, (images_BHWC, _) in enumerate(evaluation_loader(part, batch_size=_BATCH), start=1):
-            logits.append(model(images_BHWC.to(device)).float().cpu().numpy())
+        for number, batch in enumerate(evaluation_loader(part, batch_size=_BATCH), start=1):
+            logits.append(model(batch.images_BHWC.to(device)).float().cpu().numpy())
             progress("evaluate", min(number * _BATCH, len(part)), len(part))
     return Predictions(
         path_N=part.path_N,
         sha256_N=part.sha256_N,
-        target_N=part.class_index_N,
-        logits_NK=np.concatenate(logits),
-        classes=model.spec.classes,
+        target=part.target,
+        logits_NT=np.concatenate(logits),
+        space=model.spec.labels,
     )

@@ -62,7 +62,7 @@ class Scores:
 
 
 def score(predictions: Predictions, *, top_k: int) -> Scores:
-    target, predicted = predictions.target_N, predictions.predicted_N
+    target, predicted = predictions.target, predictions.predicted
     probabilities = predictions.probabilities_NK.astype(np.float64)
     indices = list(range(len(predictions.classes)))
     per_class = precision_recall_fscore_support(target, predicted, labels=indices, zero_division=0)

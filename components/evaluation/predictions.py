@@ -1,10 +1,13 @@
 """What a model says of each image, kept as a table that every score is computed from.
 
-Letters: N images, K classes.
+Letters: N images, T logits of the network, K classes.
 """
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,55 +15,86 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.data.tables import write_table
-from components.serving.classifier import softmax
+from components.labels import AS_TRAINED, AnswerRule, LabelSpace
+
+_SPACE, _ANSWERS = "labels", "answers"
 
 
 @dataclass(frozen=True)
 class Predictions:
     path_N: list[str]
     sha256_N: list[str]
-    target_N: NDArray[np.int64]
-    """Class indices."""
-    logits_NK: NDArray[np.float32]
-    classes: list[str]
+    target: NDArray[Any]
+    """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
+    logits_NT: NDArray[np.float32]
+    space: LabelSpace
+    answers: AnswerRule = AS_TRAINED
 
     @property
-    def predicted_N(self) -> NDArray[np.int64]:
-        winners: NDArray[np.int64] = self.logits_NK.argmax(axis=1)
-        return winners
+    def classes(self) -> list[str]:
+        return self.space.classes
 
-    @property
+    @cached_property
+    def predicted(self) -> NDArray[Any]:
+        """What is said, in the form of the target."""
+        return self.space.answers(self.logits_NT, self.answers)
+
+    @cached_property
     def probabilities_NK(self) -> NDArray[np.float32]:
-        return softmax(self.logits_NK)
+        return self.space.probabilities(self.logits_NT, temperature=self.answers.temperature)
 
-    @property
+    @cached_property
     def correct_N(self) -> NDArray[np.bool_]:
-        correct: NDArray[np.bool_] = self.predicted_N == self.target_N
-        return correct
+        """Whether the answer is right; a set of labels when all of it is."""
+        return same_answers(self.predicted, self.target)
+
+    @cached_property
+    def confidence_N(self) -> NDArray[np.float32]:
+        """Probability of what is said; of a set that of the label which is said, or left out, least surely."""
+        return self.space.confidence(self.probabilities_NK, self.predicted)
+
+
+def same_answers(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each image has the same answer on both sides [N]; of sets all labels must be the same."""
+    same: NDArray[Any] = np.asarray(left == right)
+    same_N: NDArray[np.bool_] = same if same.ndim == 1 else same.all(axis=1)
+    return same_N
 
 
 def write_predictions(target: Path, predictions: Predictions) -> None:
+    space = predictions.space
     table = pa.table(
         {
             "path": predictions.path_N,
             "sha256": predictions.sha256_N,
-            "label": [predictions.classes[index] for index in predictions.target_N],
-            "predicted": [predictions.classes[index] for index in predictions.predicted_N],
-            "target": predictions.target_N,
-            "logits": pa.FixedSizeListArray.from_arrays(predictions.logits_NK.ravel(), len(predictions.classes)),
+            "label": space.names(predictions.target),
+            "predicted": space.names(predictions.predicted),
+            "target": _column(predictions.target),
+            "logits": _column(predictions.logits_NT),
         }
-    ).replace_schema_metadata({"classes": "\n".join(predictions.classes)})
+    ).replace_schema_metadata({_SPACE: space.model_dump_json(), _ANSWERS: predictions.answers.model_dump_json()})
     write_table(target, table)
 
 
 def read_predictions(source: Path) -> Predictions:
     table = pq.read_table(source)
-    classes = table.schema.metadata[b"classes"].decode().split("\n")
-    logits = table["logits"].combine_chunks().flatten().to_numpy()
+    described = {name.decode(): json.loads(text) for name, text in table.schema.metadata.items()}
     return Predictions(
         path_N=table["path"].to_pylist(),
         sha256_N=table["sha256"].to_pylist(),
-        target_N=table["target"].to_numpy(),
-        logits_NK=logits.reshape(-1, len(classes)),
-        classes=classes,
+        target=_array(table["target"]),
+        logits_NT=_array(table["logits"]),
+        space=LabelSpace.from_section(_SPACE, described[_SPACE]),
+        answers=AnswerRule.from_section(_ANSWERS, described[_ANSWERS]),
     )
+
+
+def _column(values: NDArray[Any]) -> Any:
+    return pa.array(values) if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(values.ravel(), values.shape[1])
+
+
+def _array(column: Any) -> NDArray[Any]:
+    flat = column.combine_chunks()
+    if not pa.types.is_fixed_size_list(flat.type):
+        return np.asarray(flat)
+    return np.asarray(flat.flatten()).reshape(len(flat), flat.type.list_size)

@@ -1,6 +1,6 @@
 """Predictions of the file that ships, over a packed part or over raw image files.
 
-Letters: N images, K classes.
+Letters: N images, T logits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,14 +18,20 @@ _BATCH = 64
 
 def predict_packed(model: OnnxClassifier, part: PackedPart) -> Predictions:
     return Predictions(
-        part.path_N, part.sha256_N, part.class_index_N, _logits(model, part.pixels_NHWC), model.card.classes
+        path_N=part.path_N,
+        sha256_N=part.sha256_N,
+        target=part.target,
+        logits_NT=_logits(model, part.pixels_NHWC),
+        space=model.card.labels,
+        answers=model.card.answers,
     )
 
 
 def labels_of_files(model: OnnxClassifier, contents: Iterable[bytes]) -> list[str]:
-    """The predicted class of each image file, through the model's own preprocessing."""
+    """What is said of each image file, through the model's own preprocessing; of sets their names joined by `|`."""
     squares = np.stack([model.square(content) for content in contents])
-    return [model.card.classes[index] for index in _logits(model, squares).argmax(axis=1)]
+    card = model.card
+    return card.labels.names(card.labels.answers(_logits(model, squares), card.answers))
 
 
 def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def _quickest(pool: Mapping[str, Mapping[str, Any]]) -> str:
 
 def _broken(fp32: Mapping[str, Any], int8: Mapping[str, Any], settings: QuantizeSettings) -> list[str]:
     loss = fp32["validation_accuracy"] - int8["validation_accuracy"]
-    same = agreement(int8["validation_logits"], fp32["validation_logits"])
+    same = agreement(int8["validation_answers"], fp32["validation_answers"])
     broken = []
     # Sums of many 1/N differ in the last bits.
     if loss > settings.max_accuracy_loss + 1e-9:

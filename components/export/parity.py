@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from components.evaluation.predictions import same_answers
 from components.models.classifier import ImageClassifier
 from components.serving.classifier import OnnxClassifier
 
@@ -19,7 +21,7 @@ class Parity:
     max_logit_difference: float
     """Over all images and batches of 1, 2 and 7."""
     agreement: float
-    """Share of the images with the same label."""
+    """Share of the images with the same answer."""
 
 
 def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: Sequence[bytes]) -> Parity:
@@ -29,11 +31,14 @@ def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: S
         reference = model.cpu().eval()(torch.from_numpy(squares)).numpy()
     answers = [_in_batches(onnx_model, squares, size) for size in _BATCHES]
     difference = max(float(np.abs(answer - reference).max()) for answer in answers)
-    return Parity(len(contents), difference, agreement(answers[0], reference))
+    card = onnx_model.card
+    said = [card.labels.answers(logits_NT, card.answers) for logits_NT in (answers[0], reference)]
+    return Parity(len(contents), difference, agreement(*said))
 
 
-def agreement(left_NK: NDArray[np.float32], right_NK: NDArray[np.float32]) -> float:
-    return float((left_NK.argmax(axis=1) == right_NK.argmax(axis=1)).mean())
+def agreement(left: NDArray[Any], right: NDArray[Any]) -> float:
+    """Share of the images with the same answer; of a set all labels must be the same."""
+    return float(same_answers(left, right).mean())
 
 
 def _in_batches(model: OnnxClassifier, squares_NHWC: NDArray[np.uint8], size: int) -> NDArray[np.float32]:

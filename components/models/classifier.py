@@ -1,6 +1,6 @@
 """The model as it is trained, exported and stored: plain uint8 RGB in, logits out.
 
-Letters: B images, H height, W width, C channels, K classes.
+Letters: B images, H height, W width, C channels, T logits.
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from components.data.preprocessing import PreprocessSettings
 from components.files import read_json, whole_folder, write_json
+from components.labels import LabelSpace
 from components.models.architectures import build, check_image_size
 from components.models.settings import ModelSettings
 from components.models.weights import IMAGENET, LoadedWeights, load_weights
@@ -25,11 +26,15 @@ class ModelSpec(Settings):
     """All that is needed to build the network again and to feed it."""
 
     architecture: str
-    classes: list[str]
+    labels: LabelSpace
     preprocess: PreprocessSettings
     mean: list[float]
     """Per channel, in [0, 1]; subtracted inside the network."""
     std: list[float]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.labels.classes
 
 
 class ImageClassifier(nn.Module):
@@ -43,27 +48,29 @@ class ImageClassifier(nn.Module):
         self.spec = spec
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
-        self.net = build(spec.architecture, num_classes=len(spec.classes), image_size_px=spec.preprocess.image_size_px)
+        self.net = build(
+            spec.architecture, num_classes=spec.labels.num_logits, image_size_px=spec.preprocess.image_size_px
+        )
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
-        """uint8 RGB to logits [B, K]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
+        """uint8 RGB to logits [B, T]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
         images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        logits_BK: Tensor = self.net(images_BCHW)
-        return logits_BK
+        logits_BT: Tensor = self.net(images_BCHW)
+        return logits_BT
 
 
 def new_classifier(
     settings: ModelSettings,
     *,
-    classes: list[str],
+    labels: LabelSpace,
     preprocess: PreprocessSettings,
     mean: list[float],
     std: list[float],
 ) -> tuple[ImageClassifier, LoadedWeights | None]:
-    """A network for these classes with the weights that the settings ask for; normalization follows the weights."""
+    """A network for these labels with the weights that the settings ask for; normalization follows the weights."""
     if settings.weights == IMAGENET:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    spec = ModelSpec(architecture=settings.architecture, classes=classes, preprocess=preprocess, mean=mean, std=std)
+    spec = ModelSpec(architecture=settings.architecture, labels=labels, preprocess=preprocess, mean=mean, std=std)
     model = ImageClassifier(spec)
     check_image_size(model.net, settings.architecture, preprocess.image_size_px)
     if settings.weights is None:

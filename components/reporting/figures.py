@@ -52,7 +52,8 @@ def draw_confusion(scores: Scores, target: Path) -> None:
 def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, *, most: int) -> None:
     """The most confident mistakes, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)
-    confidence = predictions.probabilities_NK.max(axis=1)
+    confidence = predictions.confidence_N
+    true_N, said_N = (predictions.space.names(chosen) for chosen in (predictions.target, predictions.predicted))
     chosen = wrong[np.argsort(-confidence[wrong])][:most]
     height = _TILE_PX + _CAPTION_PX
     lines = max(1, -(-len(chosen) // _COLUMNS))
@@ -64,12 +65,8 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
         sheet.paste(picture, (left + 3, top + 3))
-        true, guess = (
-            predictions.classes[predictions.target_N[place]],
-            predictions.classes[predictions.predicted_N[place]],
-        )
-        draw.text((left + 3, top + _TILE_PX - 2), f"{true[:15]}", fill="black")
-        draw.text((left + 3, top + _TILE_PX + 10), f"→ {guess[:9]} {confidence[place]:.2f}", fill="firebrick")
+        draw.text((left + 3, top + _TILE_PX - 2), f"{true_N[place][:15]}", fill="black")
+        draw.text((left + 3, top + _TILE_PX + 10), f"→ {said_N[place][:9]} {confidence[place]:.2f}", fill="firebrick")
     with whole_file(target) as draft:
         sheet.save(draft, "PNG")
 

@@ -59,15 +59,15 @@ def mistake_pictures(
 
 def _worst(predictions: Predictions, most: int) -> list[int]:
     wrong = np.flatnonzero(~predictions.correct_N)
-    confidence = predictions.probabilities_NK.max(axis=1)
+    confidence = predictions.confidence_N
     return [int(number) for number in wrong[np.argsort(-confidence[wrong], kind="stable")][:most]]
 
 
 def _picture(predictions: Predictions, number: int, content: bytes, max_megapixels: float) -> Picture:
     image = Image.fromarray(decode(content, max_megapixels=max_megapixels).pixels_HWC)
-    true = predictions.classes[predictions.target_N[number]]
-    guess = predictions.classes[predictions.predicted_N[number]]
-    sure = predictions.probabilities_NK[number].max()
+    row = slice(number, number + 1)
+    (true,), (guess,) = (predictions.space.names(said[row]) for said in (predictions.target, predictions.predicted))
+    sure = predictions.confidence_N[number]
     small = max(image.size) <= _SMALL_PX
     return Picture(
         source=_encoded(image, small=small),

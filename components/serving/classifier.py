@@ -1,6 +1,6 @@
 """The model that ships: one ONNX file that says itself how it is fed. Needs onnxruntime and the image stack alone.
 
-Letters: B images, H height, W width, C channels, K classes.
+Letters: B images, H height, W width, C channels, T logits.
 """
 
 import hashlib
@@ -14,10 +14,13 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from components.data.preprocessing import PreprocessSettings, square_of
-from components.errors import ServiceError
+from components.errors import ServiceError, SettingsError
+from components.labels import AS_TRAINED, AnswerRule, LabelSpace
+from components.settings import Settings
 
 INPUT, OUTPUT = "images", "logits"
 _METADATA_KEY = "darkroom"
+_TYPED: dict[str, type[Settings]] = {"labels": LabelSpace, "preprocess": PreprocessSettings, "answers": AnswerRule}
 
 
 @dataclass(frozen=True)
@@ -25,23 +28,28 @@ class ModelCard:
     """What the file says of itself, in its metadata."""
 
     architecture: str
-    classes: list[str]
+    labels: LabelSpace
     preprocess: PreprocessSettings
     format: str
     """fp32 or int8."""
     data_version: str
     run_id: str
+    answers: AnswerRule = AS_TRAINED
+
+    @property
+    def classes(self) -> list[str]:
+        return self.labels.classes
 
     def to_metadata(self) -> dict[str, str]:
-        return {_METADATA_KEY: json.dumps(vars(self) | {"preprocess": self.preprocess.model_dump()}, sort_keys=True)}
+        typed = {name: getattr(self, name).model_dump() for name in _TYPED}
+        return {_METADATA_KEY: json.dumps(vars(self) | typed, sort_keys=True)}
 
     @classmethod
     def from_metadata(cls, metadata: dict[str, str], name: str) -> "ModelCard":
         try:
             record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-            preprocess = PreprocessSettings.from_section("preprocess", record.pop("preprocess"))
-            return cls(**record, preprocess=preprocess)
-        except (KeyError, ValueError, TypeError, AttributeError):
+            return cls(**record | {name: kind.from_section(name, record[name]) for name, kind in _TYPED.items()})
+        except (KeyError, ValueError, TypeError, AttributeError, SettingsError):
             raise ServiceError(f"{name} is no model of Darkroom: its metadata lacks the model card") from None
 
 
@@ -65,17 +73,10 @@ class OnnxClassifier:
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(file))
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB squares of the model's size to logits [B, K]."""
+        """uint8 RGB squares of the model's size to logits [B, T]."""
         answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
         return answer
 
     def square(self, content: bytes) -> NDArray[np.uint8]:
         """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
         return square_of(content, self.card.preprocess)
-
-
-def softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of logits."""
-    powers = np.exp(logits_NK - logits_NK.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
-    return shares

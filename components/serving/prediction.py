@@ -16,7 +16,7 @@ from components.data.decoding import IMAGE_ENDINGS, UndecodableImage
 from components.errors import DataError, SettingsError
 from components.files import whole_file
 from components.progress import Progress
-from components.serving.classifier import OnnxClassifier, softmax
+from components.serving.classifier import OnnxClassifier
 
 _BATCH = 64
 FORMATS = (".csv", ".parquet", ".jsonl")
@@ -98,9 +98,11 @@ def _answer(files: list[Path], squares: list[Any], model: OnnxClassifier, model_
 
 
 def _winners(model: OnnxClassifier, squares_BHWC: Any) -> list[tuple[str, float]]:
-    probability_BK = softmax(model.logits(squares_BHWC))
-    winners = probability_BK.argmax(axis=1)
-    return [(model.card.classes[k], round(float(row[k]), 6)) for k, row in zip(winners, probability_BK, strict=True)]
+    space, rule = model.card.labels, model.card.answers
+    logits_BT = model.logits(squares_BHWC)
+    said = space.answers(logits_BT, rule)
+    sure_B = space.confidence(space.probabilities(logits_BT, temperature=rule.temperature), said)
+    return [(text, round(float(sure), 6)) for text, sure in zip(space.names(said), sure_B, strict=True)]
 
 
 def _write_csv(draft: Path, rows: Iterable[Row]) -> int:

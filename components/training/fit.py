@@ -89,7 +89,7 @@ def _model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
         model = load_classifier(Path(job.start_from))
     else:
         model, loaded = new_classifier(
-            job.model, classes=dataset.classes, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
+            job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
         )
         if loaded is not None:
             say(f"weights from {loaded.source}" + (", with a new head" if loaded.new_head else ""))

@@ -1,6 +1,6 @@
 """One training and validation step, as Lightning sees them.
 
-Letters: B images of a batch, K classes.
+Letters: B images of a batch, T logits.
 """
 
 import math
@@ -9,14 +9,14 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
+from torchmetrics import MeanMetric
 
 from components.data.loading import Batch
 from components.errors import TrainingDiverged
 from components.models.classifier import ImageClassifier
 from components.models.parts import keep_frozen_statistics, parameter_groups
+from components.training.losses import check_level_weights, classification_loss, image_losses
+from components.training.scores import for_scores, validation_scores
 from components.training.settings import TrainingJob
 
 _AUXILIARY_WEIGHT = 0.3
@@ -28,18 +28,13 @@ class Learner(pl.LightningModule):
         super().__init__()
         self.model = model
         self.job = job
-        num_classes = len(model.spec.classes)
+        self.space = model.spec.labels
+        check_level_weights(self.space, job.model.level_weights)
         self.train_loss = MeanMetric()
         # Kept in checkpoints, for an epoch that is cut off goes on with it.
         self.train_loss.persistent(True)
         self.val_loss = MeanMetric()
-        self.val_scores = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-                "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-            },
-            prefix="val_",
-        )
+        self.val_scores = validation_scores(self.space)
 
     def on_train_start(self) -> None:
         # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
@@ -50,19 +45,19 @@ class Learner(pl.LightningModule):
         self.train_loss.reset()
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
-        images_BHWC, target_B = batch
         # Dropout draws by seed and batch alone, so that a resumed run goes on as an unbroken one would.
         torch.manual_seed((self.job.train.seed << 32) + self.trainer.fit_loop.total_batch_idx)
-        loss = self._loss(self.model(images_BHWC), target_B)
+        loss = self._loss(self.model(batch.images_BHWC), batch)
         self._refuse_divergence("loss", loss)
-        self.train_loss.update(loss.detach(), weight=len(target_B))
+        self.train_loss.update(loss.detach(), weight=len(batch.target))
         return loss
 
     def validation_step(self, batch: Batch, _: int) -> None:
-        images_BHWC, target_B = batch
-        logits_BK = self.model(images_BHWC)
-        self.val_loss.update(F.cross_entropy(logits_BK, target_B), weight=len(target_B))
-        self.val_scores.update(logits_BK, target_B)
+        logits_BT = self.model(batch.images_BHWC)
+        # Weights are for learning: what validation says is of the images as they are.
+        loss_B = image_losses(logits_BT, batch.target, self.space, level_weights=self.job.model.level_weights)
+        self.val_loss.update(loss_B.mean(), weight=len(loss_B))
+        self.val_scores.update(for_scores(logits_BT, self.space), batch.target)
 
     def on_validation_epoch_end(self) -> None:
         val_loss = self.val_loss.compute()
@@ -98,12 +93,17 @@ class Learner(pl.LightningModule):
                 f"lower {self.job.step}.learning_rate (now {self.job.learning_rate:g})"
             )
 
-    def _loss(self, output: Any, target_B: Tensor) -> Tensor:
+    def _loss(self, output: Any, batch: Batch) -> Tensor:
         main, *auxiliary = output if isinstance(output, tuple) else (output,)
-        loss = F.cross_entropy(main, target_B, label_smoothing=self.job.train.label_smoothing)
-        for logits_BK in auxiliary:
-            if logits_BK is not None:
-                loss = loss + _AUXILIARY_WEIGHT * F.cross_entropy(logits_BK, target_B)
+        levels = self.job.model.level_weights
+        loss = classification_loss(
+            main, batch, self.space, label_smoothing=self.job.train.label_smoothing, level_weights=levels
+        )
+        for logits_BT in auxiliary:
+            if logits_BT is not None:
+                loss = loss + _AUXILIARY_WEIGHT * classification_loss(
+                    logits_BT, batch, self.space, level_weights=levels
+                )
         return loss
 
 

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 from components.data.augmentation import AugmentSettings
 from components.data.packing import SplitImage, pack
 from components.data.preprocessing import PreprocessSettings
+from components.data.raw import read_raw_dataset
 from components.files import read_json
+from components.labels import LabelSpace
 from components.progress import Progress
 from flows.sections import read_section
 from flows.stages.entry import run_stage
@@ -26,8 +28,11 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
     """Writes the packed parts, their index and a preview sheet."""
     table = pq.read_table(split / "split.parquet", columns=list(SplitImage.__annotations__))
     settings: AugmentSettings = read_section(params, "augment", AugmentSettings)
+    images = [SplitImage(**row) for row in table.to_pylist()]
+    described = read_raw_dataset(raw)
     dataset = pack(
-        [SplitImage(**row) for row in table.to_pylist()],
+        images,
+        labels=LabelSpace.of(described.kind, [image.labels for image in images], described.levels),
         raw=raw,
         folder=augmented,
         split_digest=read_json(split / "leakage.json")["digest"],
@@ -35,10 +40,8 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         augment=settings,
         progress=progress,
     )
-    images = sum(dataset.images.values())
-    return (
-        f"{images} images packed at {dataset.image_size_px} px, {dataset.copies} augmented copies ({settings.policy})"
-    )
+    count = sum(dataset.images.values())
+    return f"{count} images packed at {dataset.image_size_px} px, {dataset.copies} augmented copies ({settings.policy})"
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pandas as pd
 from mlflow.pyfunc import PythonModel
 
 from components.errors import DataError
-from components.serving.classifier import OnnxClassifier, softmax
+from components.serving.classifier import OnnxClassifier
 
 
 class ImageScorer(PythonModel):
@@ -24,14 +24,11 @@ class ImageScorer(PythonModel):
     def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:
         """A row an image; raises DataError where one is no base64 of an image file."""
         squares = np.stack([self._model.square(_content(text)) for text in model_input["image"]])
-        probabilities = softmax(self._model.logits(squares))
-        winners = probabilities.argmax(axis=1)
-        return pd.DataFrame(
-            {
-                "label": [self._model.card.classes[index] for index in winners],
-                "probability": probabilities.max(axis=1).astype(float),
-            }
-        )
+        space, rule = self._model.card.labels, self._model.card.answers
+        logits_BT = self._model.logits(squares)
+        said = space.answers(logits_BT, rule)
+        sure_B = space.confidence(space.probabilities(logits_BT, temperature=rule.temperature), said)
+        return pd.DataFrame({"label": space.names(said), "probability": sure_B.astype(float)})
 
 
 def _content(text: str) -> bytes:

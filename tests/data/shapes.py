@@ -10,6 +10,7 @@ from projects import draw_shape
 
 from components.data.packing import SplitImage
 from components.data.preprocessing import PreprocessSettings
+from components.labels import LabelSpace
 
 PREPROCESS = PreprocessSettings(image_size_px=32, resize="crop", max_megapixels=100)
 AUGMENT = {
@@ -37,10 +38,14 @@ def raw_version(
             path = f"{label}/{number:03d}.png"
             digest = hashlib.sha256(file).hexdigest()
             part = parts[number % len(parts)]
-            images.append(SplitImage(path, label, part, digest, SHARD, len(content), len(file)))
+            images.append(SplitImage(path, label, [label], None, part, digest, SHARD, len(content), len(file)))
             content += file
     (folder / SHARD).write_bytes(content)
     return images
+
+
+def space_of(images: list[SplitImage]) -> LabelSpace:
+    return LabelSpace.of("single", [image.labels for image in images])
 
 
 def png(image: Image.Image) -> bytes:

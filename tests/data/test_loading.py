@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from shapes import AUGMENT, PREPROCESS, raw_version
+from shapes import AUGMENT, PREPROCESS, raw_version, space_of
 
 from components.data import decoding
 from components.data.augmentation import AugmentSettings
@@ -23,6 +23,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     images = raw_version(folder / "raw", {"circle": 24, "square": 15})
     pack(
         images,
+        labels=space_of(images),
         raw=folder / "raw",
         folder=folder / "augmented",
         split_digest="digest",
@@ -43,13 +44,13 @@ def epochs(folder: Path, workers: int, *, policy: str = "advanced", first: int =
     batches = []
     for epoch in range(first, last + 1):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        batches.append([(images.clone(), labels.clone()) for images, labels in loader])
+        batches.append([Batch(*(values.clone() for values in batch)) for batch in loader])
     return batches
 
 
 def same(one: list[Batch], other: list[Batch]) -> bool:
     pairs = list(zip(one, other, strict=True))
-    return all(torch.equal(a, c) and torch.equal(b, d) for (a, b), (c, d) in pairs)
+    return all(torch.equal(*values) for both in pairs for values in zip(*both, strict=True))
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")
@@ -71,9 +72,9 @@ def test_draws_are_the_same_after_a_resume(packed: Path) -> None:
 def test_an_epoch_has_each_image_once_and_copies_as_they_are(packed: Path) -> None:
     part = open_part(packed, "train")
     loader = training_loader(part, batch_size=8, seed=3, augment=augment("advanced"), workers=0)
-    images = torch.cat([images for images, _ in loader]).numpy()
-    labels = torch.cat([labels for _, labels in loader]).numpy()
-    assert sorted(labels) == sorted(part.class_index_N)
+    images = torch.cat([batch.images_BHWC for batch in loader]).numpy()
+    target = torch.cat([batch.target for batch in loader]).numpy()
+    assert sorted(target) == sorted(part.target)
     copies = {part.pixels_NHWC[row].tobytes() for row in np.flatnonzero(part.copy_N)}
     seen = {image.tobytes() for image in images}
     assert copies <= seen
@@ -84,8 +85,8 @@ def test_an_epoch_has_each_image_once_and_copies_as_they_are(packed: Path) -> No
 def test_evaluation_sees_the_part_in_its_order_and_as_it_is(packed: Path) -> None:
     part = open_part(packed, "val")
     batches = list(evaluation_loader(part, batch_size=4))
-    assert np.array_equal(torch.cat([images for images, _ in batches]), part.pixels_NHWC[:])
-    assert np.array_equal(torch.cat([labels for _, labels in batches]), part.class_index_N)
+    assert np.array_equal(torch.cat([batch.images_BHWC for batch in batches]), part.pixels_NHWC[:])
+    assert np.array_equal(torch.cat([batch.target for batch in batches]), part.target)
 
 
 def test_a_part_pickles_as_its_place_and_not_as_its_pixels(packed: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from shapes import AUGMENT, PREPROCESS, photograph, raw_version
+from shapes import AUGMENT, PREPROCESS, photograph, raw_version, space_of
 
 from components.data import packing, stores
 from components.data.augmentation import AugmentSettings
@@ -32,6 +32,7 @@ def packed(tmp_path: Path, counts: dict[str, int], name: str = "augmented", **au
 def pack_images(images: list[SplitImage], raw: Path, folder: Path, **augment: Any) -> Dataset:
     return pack(
         images,
+        labels=space_of(images),
         raw=raw,
         folder=folder,
         split_digest="digest",
@@ -81,7 +82,7 @@ def test_copies_lift_rare_classes_to_their_share_of_the_largest(
     test = [SplitImage(**(vars(images[0]) | {"part": "test", "path": "held out"}))]
     dataset = pack_images([*images, *test], tmp_path / "raw", tmp_path / "augmented", copies=copies, balance=balance)
     part = open_part(tmp_path / "augmented", "train")
-    assert Counter(dataset.classes[index] for index in part.class_index_N) == expected
+    assert Counter(dataset.classes[index] for index in part.target) == expected
     assert dataset.copies == sum(expected.values()) - 45
     assert not open_part(tmp_path / "augmented", "test").copy_N.any()
 

@@ -8,15 +8,16 @@ import pytest
 from components.evaluation.metrics import Scores, score
 from components.evaluation.predictions import Predictions
 from components.evaluation.served import accuracy_and_macro_f1
+from components.labels import LabelSpace
 
 
 def predictions(target: list[int], logits: list[list[float]], classes: str = "abc") -> Predictions:
     return Predictions(
         path_N=[f"{number}.png" for number in range(len(target))],
         sha256_N=["0" * 64] * len(target),
-        target_N=np.array(target, np.int64),
-        logits_NK=np.array(logits, np.float32),
-        classes=list(classes),
+        target=np.array(target, np.int64),
+        logits_NT=np.array(logits, np.float32),
+        space=LabelSpace.of("single", classes),
     )
 
 

@@ -1,42 +1,57 @@
-"""What a model says of each image, as a table."""
+"""What a model says of each image, as a table, for each kind of labels."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from components.evaluation.predictions import Predictions, read_predictions, write_predictions
-from components.serving.classifier import softmax
+from components.labels import AnswerRule, LabelKind, LabelSpace
+
+SPACES = {
+    "single": LabelSpace.of("single", [["cat"], ["dog, big"], ["Ä 🐈"]]),
+    "multi": LabelSpace.of("multi", [["cat", "dog, big"], ["Ä 🐈"]]),
+    "hierarchy": LabelSpace.of("hierarchy", [["pet", "cat"], ["pet", "dog, big"], ["wild", "Ä 🐈"]], ["kind", "name"]),
+}
+RULE = AnswerRule(temperature=1.5, thresholds=[0.3, 0.5, 0.7])
 
 
-def some(count: int = 5, classes: tuple[str, ...] = ("cat", "dog, big", "Ä/ö 🐈")) -> Predictions:
-    random = np.random.default_rng(0)
+def some(kind: LabelKind = "single", count: int = 5) -> Predictions:
+    random, space = np.random.default_rng(0), SPACES[kind]
+    target: Any = random.integers(0, 3, count) if kind != "multi" else random.random((count, 3)) < 0.5
     return Predictions(
         path_N=[f"cat/ä {number}.png" for number in range(count)],
         sha256_N=[f"{number:064x}" for number in range(count)],
-        target_N=random.integers(0, len(classes), count),
-        logits_NK=random.normal(size=(count, len(classes))).astype(np.float32),
-        classes=list(classes),
+        target=target,
+        logits_NT=random.normal(size=(count, space.num_logits)).astype(np.float32),
+        space=space,
+        answers=RULE,
     )
 
 
 @pytest.mark.parametrize("count", [1, 5, 300])
-def test_predictions_come_back_as_they_were_written(tmp_path: Path, count: int) -> None:
-    written = some(count)
+@pytest.mark.parametrize("kind", SPACES)
+def test_predictions_come_back_as_they_were_written(tmp_path: Path, kind: LabelKind, count: int) -> None:
+    written = some(kind, count)
     write_predictions(tmp_path / "p.parquet", written)
     read = read_predictions(tmp_path / "p.parquet")
-    assert (read.path_N, read.sha256_N, read.classes) == (written.path_N, written.sha256_N, written.classes)
-    assert np.array_equal(read.target_N, written.target_N)
-    assert np.array_equal(read.logits_NK, written.logits_NK)
-    assert read.logits_NK.dtype == np.float32
+    assert (read.path_N, read.sha256_N, read.space) == (written.path_N, written.sha256_N, written.space)
+    assert read.answers == RULE
+    assert np.array_equal(read.target, written.target)
+    assert read.target.dtype == written.target.dtype
+    assert np.array_equal(read.logits_NT, written.logits_NT)
+    assert read.logits_NT.dtype == np.float32
+    assert np.array_equal(read.predicted, written.predicted)
 
 
-def test_the_table_can_be_read_without_this_code(tmp_path: Path) -> None:
-    write_predictions(tmp_path / "p.parquet", some())
+@pytest.mark.parametrize("kind", SPACES)
+def test_the_table_can_be_read_without_this_code(tmp_path: Path, kind: LabelKind) -> None:
+    write_predictions(tmp_path / "p.parquet", some(kind))
     table = pq.read_table(tmp_path / "p.parquet")
-    assert table["label"].to_pylist() == [some().classes[index] for index in some().target_N]
-    assert table["predicted"].to_pylist() == [some().classes[index] for index in some().logits_NK.argmax(axis=1)]
+    assert table["label"].to_pylist() == some(kind).space.names(some(kind).target)
+    assert table["predicted"].to_pylist() == some(kind).space.names(some(kind).predicted)
 
 
 def test_equal_predictions_are_equal_bytes(tmp_path: Path) -> None:
@@ -45,12 +60,22 @@ def test_equal_predictions_are_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_probabilities_are_a_softmax_that_does_not_overflow() -> None:
-    shares = softmax(np.array([[1000.0, 1000.0, -1000.0], [0.0, np.log(3), -np.inf]], np.float32))
-    assert shares == pytest.approx(np.array([[0.5, 0.5, 0], [0.25, 0.75, 0]]))
-
-
-def test_correct_and_predicted_follow_the_largest_logit() -> None:
-    found = Predictions(["a", "b"], ["", ""], np.array([1, 1]), np.array([[0, 2], [3, 1]], np.float32), ["x", "y"])
-    assert found.predicted_N.tolist() == [1, 0]
+def test_the_answer_is_the_class_with_the_largest_logit() -> None:
+    space = LabelSpace.of("single", ["x", "y"])
+    found = Predictions(["a", "b"], ["", ""], np.array([1, 1]), np.array([[0, 2], [3, 1]], np.float32), space)
+    assert found.predicted.tolist() == [1, 0]
     assert found.correct_N.tolist() == [True, False]
+    assert found.confidence_N == pytest.approx(found.probabilities_NK.max(axis=1))
+
+
+def test_a_set_is_right_when_all_of_it_is_and_each_label_has_its_own_threshold() -> None:
+    space = LabelSpace.of("multi", [["x"], ["y"]])
+    logit_of = {share: np.log(share / (1 - share)) for share in (0.2, 0.4, 0.6, 0.9)}
+    logits_NT = np.array([[logit_of[0.4], logit_of[0.6]], [logit_of[0.9], logit_of[0.2]]], np.float32)
+    target = np.array([[True, False], [True, True]])
+    found = Predictions(["a", "b"], ["", ""], target, logits_NT, space, AnswerRule(thresholds=[0.3, 0.7]))
+    assert found.predicted.tolist() == [[True, False], [True, False]]
+    assert found.correct_N.tolist() == [True, False]
+    # The second label of the first image is left out at 0.6, so with 0.4; and said first is x, with 0.4.
+    assert found.confidence_N == pytest.approx([0.4, 0.8])
+    assert space.names(found.predicted) == ["x", "x"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from components.data.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
+from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.serving.classifier import ModelCard
 
@@ -22,7 +23,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture=request.param,
-        classes=["cat", "dog", "Ä/ö"],
+        labels=LabelSpace.of("single", [["cat"], ["dog"], ["Ä/ö"]]),
         preprocess=PreprocessSettings(image_size_px=SIDE, resize="pad", max_megapixels=10),
         mean=[0.5, 0.4, 0.3],
         std=[0.25, 0.2, 0.1],
@@ -33,7 +34,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
             model(torch.randint(0, 256, (16, SIDE, SIDE, 3), dtype=torch.uint8))
     card = ModelCard(
         architecture=spec.architecture,
-        classes=spec.classes,
+        labels=spec.labels,
         preprocess=spec.preprocess,
         format="fp32",
         data_version="d" * 32,

@@ -20,9 +20,9 @@ IMAGES = 100
 
 
 def measured(accuracy: float = 0.98, *, differing: int = 0, p50_ms: float = 1.0) -> dict[str, Any]:
-    logits = np.tile(np.array([[1.0, 0.0]], np.float32), (IMAGES, 1))
-    logits[:differing] = (0.0, 1.0)
-    return {"validation_accuracy": accuracy, "validation_logits": logits, "latency": {"p50_ms": p50_ms}}
+    answers = np.zeros(IMAGES, np.int64)
+    answers[:differing] = 1
+    return {"validation_accuracy": accuracy, "validation_answers": answers, "latency": {"p50_ms": p50_ms}}
 
 
 @pytest.mark.parametrize(

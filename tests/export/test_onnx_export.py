@@ -59,11 +59,12 @@ def test_the_model_stays_as_it_was(exported: Exported) -> None:
     assert {str(value.device) for value in exported.model.parameters()} == {"cpu"}
 
 
-def test_agreement_is_the_share_of_equal_labels() -> None:
-    left: NDArray[np.float32] = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
-    assert agreement(left, left * 9) == 1
-    assert agreement(left, left[:, ::-1]) == 0
-    assert agreement(left, np.array([[1, 0]] * 4, np.float32)) == 0.5
+def test_agreement_is_the_share_of_equal_answers() -> None:
+    left: NDArray[np.int64] = np.array([0, 1, 0, 1])
+    assert agreement(left, left.copy()) == 1
+    assert agreement(left, 1 - left) == 0
+    assert agreement(left, np.zeros(4, np.int64)) == 0.5
+    assert agreement(np.array([[True, False], [True, True]]), np.array([[True, True], [True, True]])) == 0.5
 
 
 def test_latencies_are_ordered_and_positive(exported: Exported) -> None:

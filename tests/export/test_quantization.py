@@ -33,7 +33,7 @@ def test_int8_answers_nearly_as_the_original_for_any_batch(exported: Exported, i
     spread = float(np.ptp(expected))
     for batch in (1, 2, 7):
         assert small.logits(IMAGES[:batch]) == pytest.approx(expected[:batch], abs=0.15 * spread)
-    assert agreement(small.logits(IMAGES), expected) > 0.7
+    assert agreement(small.logits(IMAGES).argmax(axis=1), expected.argmax(axis=1)) > 0.7
 
 
 def test_int8_has_the_same_card_but_for_its_format(exported: Exported, int8: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
+from components.labels import LabelSpace
 from components.models.classifier import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -22,10 +23,14 @@ from components.models.settings import ModelSettings
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=100)
 
 
+def space(*classes: str) -> LabelSpace:
+    return LabelSpace.of("single", [[name] for name in classes])
+
+
 def classifier(architecture: str = "plain", classes: tuple[str, ...] = ("cat", "dog", "Ä/ö")) -> ImageClassifier:
     settings = ModelSettings(architecture=architecture, weights=None, freeze_backbone=False)
     mean, std = [0.5, 0.4, 0.3], [0.25, 0.2, 0.1]
-    return new_classifier(settings, classes=list(classes), preprocess=PREPROCESS, mean=mean, std=std)[0]
+    return new_classifier(settings, labels=space(*classes), preprocess=PREPROCESS, mean=mean, std=std)[0]
 
 
 def images(count: int = 2) -> torch.Tensor:
@@ -82,7 +87,7 @@ def test_published_weights_bring_their_own_normalization(tmp_path: Path, monkeyp
     torch.save(build("squeezenet1_1", num_classes=1000, image_size_px=64).state_dict(), file / url.rpartition("/")[2])
     large = PreprocessSettings(image_size_px=64, resize="crop", max_megapixels=100)
     settings = ModelSettings(architecture="squeezenet1_1", weights="imagenet", freeze_backbone=False)
-    model, loaded = new_classifier(settings, classes=["a", "b"], preprocess=large, mean=[0.1] * 3, std=[0.1] * 3)
+    model, loaded = new_classifier(settings, labels=space("a", "b"), preprocess=large, mean=[0.1] * 3, std=[0.1] * 3)
     assert loaded is not None
     assert loaded.new_head
     assert (model.spec.mean, model.spec.std) == (IMAGENET_MEAN, IMAGENET_STD)

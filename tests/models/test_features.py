@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from components.data.preprocessing import PreprocessSettings
+from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.features import features, last_layer
 
@@ -13,7 +14,7 @@ def classifier(name: str, side: int) -> ImageClassifier:
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture=name,
-        classes=["a", "b", "c"],
+        labels=LabelSpace.of("single", ["a", "b", "c"]),
         preprocess=PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=10),
         mean=[0.5] * 3,
         std=[0.25] * 3,

@@ -9,10 +9,12 @@ from PIL import Image
 
 from components.data.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
+from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.serving.classifier import ModelCard
 
 CLASSES = ["cat", "dog, big", "Ä/ö"]
+LABELS = LabelSpace.of("single", [[name] for name in CLASSES])
 
 
 @pytest.fixture(scope="session")
@@ -20,9 +22,9 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("serving") / "model.onnx"
     torch.manual_seed(0)
     preprocess = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=1)
-    spec = ModelSpec(architecture="lenet5", classes=CLASSES, preprocess=preprocess, mean=[0.5] * 3, std=[0.05] * 3)
+    spec = ModelSpec(architecture="lenet5", labels=LABELS, preprocess=preprocess, mean=[0.5] * 3, std=[0.05] * 3)
     card = ModelCard(
-        architecture="lenet5", classes=CLASSES, preprocess=preprocess, format="fp32", data_version="d", run_id="r"
+        architecture="lenet5", labels=LABELS, preprocess=preprocess, format="fp32", data_version="d", run_id="r"
     )
     export_onnx(ImageClassifier(spec), file, card=card)
     return file

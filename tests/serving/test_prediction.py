@@ -13,7 +13,7 @@ import pytest
 
 from components.errors import DataError, SettingsError
 from components.progress import silent
-from components.serving.classifier import OnnxClassifier, softmax
+from components.serving.classifier import OnnxClassifier
 from components.serving.prediction import FORMATS, Row, find_images, predict, writer_for
 
 BAD = {"bad_cut.jpg", "bad_empty.png", "bad_text.png", "bad_large.png"}
@@ -49,7 +49,7 @@ def test_a_good_file_has_the_answer_that_it_would_have_alone(model: OnnxClassifi
     good = [row for row in rows if row.error is None]
     assert len({row.label for row in good}) > 1
     for row in good[::10]:
-        shares = softmax(model.logits(model.square(Path(row.path).read_bytes())[None]))[0]
+        shares = model.card.labels.probabilities(model.logits(model.square(Path(row.path).read_bytes())[None]))[0]
         assert row.label == model.card.classes[int(shares.argmax())]
         assert row.probability == pytest.approx(float(shares.max()), abs=1e-5)
         assert row.model == "digits v3"

@@ -31,7 +31,7 @@ def epochs(
     seen = []
     for epoch in range(count):
         loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        seen.append(torch.cat([images.flatten(1).int() * 10 + classes[:, None] for images, classes in loader]))
+        seen.append(torch.cat([images.flatten(1).int() * 10 + target[:, None] for images, target, _ in loader]))
     return seen
 
 
@@ -54,22 +54,22 @@ def test_each_epoch_has_its_own_order_and_draws(alone: list[Tensor]) -> None:
 def test_an_epoch_does_not_depend_on_the_ones_before(packed: Path, alone: list[Tensor]) -> None:
     loader = training_loader(open_part(packed, "train"), batch_size=16, seed=0, augment=settings(), workers=0)
     loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
-    images, classes = next(iter(loader))
-    assert torch.equal(images.flatten(1).int() * 10 + classes[:, None], alone[1][:16])
+    images, target, _ = next(iter(loader))
+    assert torch.equal(images.flatten(1).int() * 10 + target[:, None], alone[1][:16])
 
 
 def test_without_a_policy_every_image_comes_once_as_it_is(packed: Path) -> None:
     part = open_part(packed, "train")
     (seen,) = epochs(packed, count=1, policy="none")
     stored = torch.from_numpy(np.array(part.pixels_NHWC)).flatten(1).int() * 10
-    stored += torch.from_numpy(np.array(part.class_index_N))[:, None]
+    stored += torch.from_numpy(np.array(part.target))[:, None]
     assert sorted(seen.tolist()) == sorted(stored.tolist())
     assert not torch.equal(seen, stored), "shuffled"
 
 
 def test_evaluation_sees_every_image_in_order_as_it_is(packed: Path) -> None:
     part = open_part(packed, "val")
-    images = torch.cat([images for images, _ in evaluation_loader(part, batch_size=7)])
+    images = torch.cat([batch.images_BHWC for batch in evaluation_loader(part, batch_size=7)])
     assert np.array_equal(images.numpy(), part.pixels_NHWC)
 
 

@@ -1,0 +1,80 @@
+"""The loss of each kind of labels, against cases worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, tensor
+from torch.nn import functional as F
+
+from components.data.loading import Batch
+from components.errors import SettingsError
+from components.labels import LabelSpace
+from components.models.heads import class_logits
+from components.training.losses import check_level_weights, classification_loss, image_losses
+from components.training.scores import for_scores, validation_scores
+
+SINGLE = LabelSpace.of("single", ["a", "b", "c"])
+SET = LabelSpace.of("multi", [["a", "b"]])
+TREE = LabelSpace.of("hierarchy", [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
+
+
+def batch(target: Tensor, weights: list[float] | None = None) -> Batch:
+    return Batch(torch.zeros(len(target), 1, 1, 3), target, tensor(weights or [1.0] * len(target)))
+
+
+def test_single_labels_have_the_cross_entropy() -> None:
+    logits, target = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), tensor([0, 2, 1, 1])
+    expected = F.cross_entropy(logits, target, label_smoothing=0.1)
+    assert torch.allclose(classification_loss(logits, batch(target), SINGLE, label_smoothing=0.1), expected)
+
+
+def test_an_images_weight_multiplies_its_loss_alone() -> None:
+    logits, target = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), tensor([0, 2, 1])
+    one_B = image_losses(logits, target, SINGLE)
+    weighted = classification_loss(logits, batch(target, [0.0, 1.0, 3.0]), SINGLE)
+    assert torch.allclose(weighted, (one_B[1] + 3 * one_B[2]) / 3)
+
+
+def test_sets_have_the_mean_binary_cross_entropy_of_their_labels() -> None:
+    logits = tensor([[math.log(3), 0.0]])
+    target = tensor([[True, False]])
+    assert image_losses(logits, target, SET).item() == pytest.approx((-math.log(0.75) - math.log(0.5)) / 2)
+    smoothed = image_losses(logits, target, SET, label_smoothing=0.2).item()
+    assert smoothed == pytest.approx((-0.9 * math.log(0.75) - 0.1 * math.log(0.25) - math.log(0.5)) / 2)
+
+
+@pytest.mark.parametrize("weights", [None, [1.0, 0.5], [0.0, 2.0]])
+def test_a_hierarchy_has_the_weighted_sum_over_its_levels(weights: list[float] | None) -> None:
+    logits, target = torch.randn(3, 5, generator=torch.Generator().manual_seed(0)), tensor([0, 1, 2])
+    coarse = F.cross_entropy(logits[:, :2], tensor([0, 0, 1]))
+    fine = F.cross_entropy(logits[:, 2:], target)
+    one, other = weights or (1.0, 1.0)
+    found = classification_loss(logits, batch(target), TREE, level_weights=weights)
+    assert torch.allclose(found, one * coarse + other * fine)
+
+
+def test_logits_of_the_leaves_are_those_that_serving_reads() -> None:
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(class_logits(logits, TREE), torch.from_numpy(TREE.class_logits(logits.numpy())), atol=1e-6)
+
+
+def test_a_set_counts_as_right_when_all_of_it_is() -> None:
+    scores = validation_scores(SET)
+    # The metrics take numbers between 0 and 1 for probabilities: these logits are all of that kind.
+    logits = tensor([[0.6, 0.1], [0.2, 0.9], [-0.5, 0.8]])
+    scores.update(for_scores(logits, SET), tensor([[True, True], [True, False], [False, True]]))
+    found = scores.compute()
+    assert found["val_accuracy"].item() == pytest.approx(2 / 3)
+    assert found["val_macro_f1"].item() == pytest.approx((1 + 4 / 5) / 2)
+
+
+def test_level_weights_that_fit_no_level_are_refused() -> None:
+    check_level_weights(TREE, [1.0, 0.8])
+    check_level_weights(SET, None)
+    with pytest.raises(
+        SettingsError, match=r"level_weights: has 3 numbers, .* one for each of the levels coarse, fine"
+    ):
+        check_level_weights(TREE, [1.0, 0.8, 0.6])
+    with pytest.raises(SettingsError, match=r"level_weights: is set, .* have no levels; set it to null"):
+        check_level_weights(SINGLE, [1.0])
