@@ -1,6 +1,6 @@
 """Judge the torch model on the test part."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from prefect import flow
@@ -16,7 +16,12 @@ from flows.tasks import step
 from flows.tracking import runs
 from flows.train import Trained
 
-_CODE = ("components.evaluation.inference", "components.evaluation.metrics", "components.reporting.figures")
+_CODE = (
+    "components.evaluation.answers",
+    "components.evaluation.inference",
+    "components.evaluation.metrics",
+    "components.reporting.figures",
+)
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
 
 def _evaluate(session: Session, trained: Trained) -> None:
     from components.data.loading import open_part
+    from components.evaluation.answers import fit_answers
     from components.evaluation.inference import predict_part
     from components.evaluation.metrics import score
     from components.evaluation.predictions import write_predictions
@@ -62,14 +68,15 @@ def _evaluate(session: Session, trained: Trained) -> None:
 
     settings, run_id = session.params.evaluate, trained.run_id
     model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
-    part = open_part(data_paths(session.project).augmented, "test")
-    predictions = predict_part(model, part, progress=progress())
+    val, test = (open_part(data_paths(session.project).augmented, part) for part in ("val", "test"))
+    rule = fit_answers(predict_part(model, val, progress=progress()))
+    predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
     scores = score(predictions, top_k=settings.top_k)
     folder = runs.new_folder(session.tracking, run_id, "evaluate")
     write_json(folder / "scores.json", asdict(scores))
     write_predictions(folder / "predictions.parquet", predictions)
     draw_confusion(scores, folder / "confusion.png")
-    draw_errors(predictions, part.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)
+    draw_errors(predictions, test.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)
     runs.store(session.tracking, run_id, folder, "evaluate")
     runs.log_metrics(session.tracking, run_id, {f"torch/{name}": value for name, value in scores.headline().items()})
 

@@ -1,7 +1,7 @@
 """Export to ONNX, quantize to int8, measure both, and choose the file that would be served."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +22,10 @@ from flows.train import Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
-    from components.serving.classifier import ModelCard, OnnxClassifier
+    from components.serving.classifier import ModelCard
 
 _CODE = (
+    "components.evaluation.answers",
     "components.export.onnx_export",
     "components.export.quantization",
     "components.export.parity",
@@ -99,7 +100,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     parity = torch_parity(model, OnnxClassifier(fp32), _raw_test_files(session, settings.parity_images))
     val, test = open_part(augmented, "val"), open_part(augmented, "test")
     variants = _quantized(folder, fp32, open_part(augmented, "train"), card, settings)
-    measured = {name: _measure(OnnxClassifier(file), file, val, test, session) for name, file in variants.items()}
+    measured = {name: _measure(file, val, test, session) for name, file in variants.items()}
     reference = measured.pop("fp32")
     choice = choose(reference, measured, settings)
     variants[choice.int8].replace(folder / "model_int8.onnx")
@@ -149,14 +150,20 @@ def _quantized(
     return files
 
 
-def _measure(
-    model: "OnnxClassifier", file: Path, val: "PackedPart", test: "PackedPart", session: Session
-) -> dict[str, Any]:
+def _measure(file: Path, val: "PackedPart", test: "PackedPart", session: Session) -> dict[str, Any]:
+    """Scores of the file by the rule for its answers that is fitted on validation, and written into it."""
+    from components.evaluation.answers import fit_answers
     from components.evaluation.metrics import score
     from components.evaluation.served import predict_packed
     from components.export.latency import measure_latency
+    from components.export.onnx_export import write_answers
+    from components.serving.classifier import OnnxClassifier
 
-    answers = {name: predict_packed(model, part) for name, part in (("val", val), ("test", test))}
+    on_val = predict_packed(OnnxClassifier(file), val)
+    rule = fit_answers(on_val)
+    write_answers(file, rule)
+    model = OnnxClassifier(file)
+    answers = {"val": replace(on_val, answers=rule), "test": predict_packed(model, test)}
     latency = measure_latency(model, np.array(test.pixels_NHWC[0]), runs=session.params.quantize.latency_runs)
     return {
         "sha256": model.sha256,

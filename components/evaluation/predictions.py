@@ -56,8 +56,7 @@ class Predictions:
 
 def same_answers(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether each image has the same answer on both sides [N]; of sets all labels must be the same."""
-    same: NDArray[Any] = np.asarray(left == right)
-    same_N: NDArray[np.bool_] = same if same.ndim == 1 else same.all(axis=1)
+    same_N: NDArray[np.bool_] = np.equal(left, right).reshape(len(left), -1).all(axis=1)
     return same_N
 
 

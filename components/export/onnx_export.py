@@ -4,12 +4,14 @@ import contextlib
 import io
 import logging
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
 import torch
 
 from components.files import whole_file
+from components.labels import AnswerRule
 from components.models.classifier import ImageClassifier
 from components.serving.classifier import INPUT, OUTPUT, ModelCard
 
@@ -42,6 +44,13 @@ def write_model(proto: onnx.ModelProto, target: Path, *, card: ModelCard) -> Non
     onnx.checker.check_model(proto, full_check=True)
     with whole_file(target) as draft:
         draft.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def write_answers(file: Path, answers: AnswerRule) -> None:
+    """Gives the model file another rule for its answers; all else in it stays."""
+    proto = onnx.load(file)
+    card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, file.name)
+    write_model(proto, file, card=replace(card, answers=answers))
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
+from components.data.loading import Batch
 from components.files import read_json, write_json
 from components.training.checkpoints import read_checkpoint
 from components.training.reports import EpochReport
@@ -119,8 +120,8 @@ class Reporter(Callback):
         self._seconds, self._images, self._since = 0.0, 0, time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        batch = _[2]
-        self._images += len(batch[1])
+        batch: Batch = _[2]
+        self._images += len(batch.weight_B)
         self._on_step(trainer.global_step, self._steps)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

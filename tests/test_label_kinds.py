@@ -1,0 +1,136 @@
+"""Every kind of labels from images to verdict: packed, learned, scored, exported, judged and predicted.
+
+The steps themselves, called in one process; only training has one of its own, as always.
+"""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from projects import REPOSITORY, isolate
+
+from components.data.ingesting import write_raw
+from components.data.sources import IngestSettings, find
+from components.files import read_json
+from components.labels import LabelKind
+from components.progress import silent
+from flows.evaluate import Evaluated, evaluate_model
+from flows.params import override
+from flows.prepare import Prepared
+from flows.promote import Promoted, promote_version
+from flows.quantize import Exported, quantize_model
+from flows.register import register_model
+from flows.repro import data_paths
+from flows.sections import read_section
+from flows.session import Session, open_session
+from flows.stages.augment import augment
+from flows.stages.split import split
+from flows.stages.validate import Places, validate
+from flows.train import train_model
+
+SIDE = 16
+SETTINGS = [
+    f"preprocess.image_size_px={SIDE}",
+    "model.architecture=lenet5",
+    "train.epochs=2",
+    "train.batch_size=16",
+    "train.learning_rate=0.01",
+    "train.augment=false",
+    "finetune.epochs=0",
+    "augment.copies=0",
+    "augment.policy=none",
+    "augment.balance=0.5",
+    "validate.images_per_class={at_least: 2, level: stop}",
+    "quantize.latency_runs=10",
+    "quantize.parity_images=8",
+    "quantize.calibration_images=16",
+    "register.name=kinds",
+    "promote.min_accuracy=0.0",
+    "promote.min_macro_f1=0.0",
+]
+
+
+@dataclass(frozen=True)
+class Life:
+    """What the steps made of one data set."""
+
+    kind: LabelKind
+    session: Session
+    evaluated: Evaluated
+    exported: Exported
+    promoted: Promoted
+    source: Path
+
+
+def draw(labels: list[str], number: int) -> Image.Image:
+    """Coarse noise in the colours that the labels name, dark or light; no two alike."""
+    noise = np.random.default_rng(number).integers(0, 70, (6, 6, 3), dtype=np.uint8)
+    pixels = np.array(Image.fromarray(noise).resize((24, 24), Image.Resampling.BICUBIC))
+    for channel, colour in enumerate(("red", "green", "blue")):
+        if colour in labels:
+            pixels[..., channel] += 60 if "dark" in labels else 150
+    return Image.fromarray(pixels)
+
+
+def write_table(folder: Path, kind: LabelKind, count: int = 96) -> Path:
+    """A manifest of sets of colours, or of shades with their colours below them."""
+    sets = [["red"], ["green"], ["blue"], ["green", "red"], ["blue", "green"], ["blue", "green", "red"]]
+    paths = [[shade, colour] for shade in ("dark", "light") for colour in ("red", "green", "blue")]
+    header = {"multi": "path,labels,weight", "hierarchy": "path,shade,colour,weight"}[kind]
+    lines = [header]
+    folder.mkdir(parents=True)
+    for number in range(count):
+        labels = (sets if kind == "multi" else paths)[number % 6]
+        draw(labels, number).save(folder / f"{number:03d}.png")
+        text = "|".join(labels) if kind == "multi" else ",".join(labels)
+        lines.append(f"{number:03d}.png,{text},{1 + number % 2}")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder / "table.csv"
+
+
+@pytest.fixture(scope="module", params=["hierarchy"])
+def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch)
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        yield lived(request.param, tmp_path_factory.mktemp(request.param))
+
+
+def lived(kind: LabelKind, folder: Path) -> Life:
+    table = write_table(folder / "source", kind)
+    project = folder / "project"
+    project.mkdir()
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(REPOSITORY / name, project / name)
+    levels = ["ingest.label_columns=[shade, colour]"] if kind == "hierarchy" else ["model.level_weights=null"]
+    override(project / "params.yaml", [*SETTINGS, *levels], check=lambda _: None)
+    session = open_session(str(project))
+    prepared = prepared_from(session, table)
+    trained = train_model.fn(session, prepared)
+    evaluated = evaluate_model.fn(session, prepared, trained)
+    exported = quantize_model.fn(session, prepared, evaluated)
+    version = register_model.fn(session, prepared, exported).version
+    promoted = promote_version.fn(session, prepared, version)
+    return Life(kind, session, evaluated, exported, promoted, table.parent)
+
+
+def prepared_from(session: Session, table: Path) -> Prepared:
+    """What DVC would do, without its two seconds a stage."""
+    paths, params = data_paths(session.project), session.project.params
+    write_raw(find(str(table), read_section(params, "ingest", IngestSettings)), paths.raw, progress=silent)
+    paths.judged.mkdir()
+    page = paths.report.with_suffix(".html")
+    validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+    split(params, paths.validated, paths.split, silent)
+    augment(params, paths.raw, paths.split, paths.augmented, silent)
+    digest = read_json(paths.split / "leakage.json")["digest"]
+    return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
+
+
+def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
+    assert life.evaluated.scores["accuracy"] > 0.3
+    assert life.evaluated.scores["macro_f1"] > 0.4
