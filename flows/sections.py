@@ -25,6 +25,14 @@ def read_sections(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_optional(path: Path, name: str, kind: type[Section]) -> Section | None:
+    """A typed part of a section, such as split.duplicates.embeddings; None where it is null or missing."""
+    values: Any = read_sections(path)
+    for step in name.split("."):
+        values = values.get(step) if isinstance(values, dict) else None
+    return None if values is None else kind.from_section(name, values)
+
+
 def read_section(path: Path, name: str, kind: type[Section]) -> Section:
     """One typed section."""
     return kind.from_section(name, read_sections(path).get(name) or {})

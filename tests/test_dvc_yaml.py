@@ -63,9 +63,9 @@ def test_no_module_of_ours_has_an_import_that_can_not_be_followed() -> None:
 def test_the_sections_that_a_stage_reads_are_among_its_params(stage: str) -> None:
     source = (REPOSITORY / "flows" / "stages" / f"{stage}.py").read_text()
     read = {
-        node.args[1].value
+        str(node.args[1].value).split(".")[0]
         for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "read_section"
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("read_section", "read_optional")
         if isinstance(node.args[1], ast.Constant)
     }
     assert read

@@ -2,8 +2,8 @@
 
 The finer comparison behind a pair of near hashes. Gauss-Newton steps (Baker and Matthews 2004, "Lucas-Kanade 20 Years
 On") look for the shift and scale, each axis by itself, at which one 32×32 grey picture best matches a window of the
-other, whatever the two brightnesses and contrasts are. Likeness is then read from the details.
-Letters: U pictures, P pairs, S side of the grey square.
+other, whatever the two brightnesses and contrasts are. Likeness is then read from the details and the coarse colours.
+Letters: U pictures, P pairs, S side of the grey square, G side of the colour grid.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from components.data.hashing import CROPS, SIDE, Window
+from components.data.hashing import COLOUR_SIDE, CROPS, SIDE, Window
 
 Array = NDArray[np.float32]
 
@@ -31,6 +31,8 @@ _MIN_PATCH = 0.9
 """Least correlation in each patch but two: a clipped highlight or a caption may differ, no more."""
 _PATCH_NOISE = np.float32(2e-4)
 """Share of the picture's variance below which a patch is plain, and alike whatever its noise."""
+_MAX_COLOUR_DIFFERENCE = 12.0
+"""Levels of 255; JPEG and clipping change a picture's coarse colours by less, another dye by more."""
 _DETAIL_PX = 2.0
 """Radius of the blur that is taken away to leave the details."""
 _PLAIN_DEVIATION = 2.0
@@ -39,6 +41,7 @@ _EDGE_PX = 2
 """Left out of every comparison on each side, so that what stood beyond a crop or in a border doesn't count."""
 _INNER = np.s_[:, _EDGE_PX:-_EDGE_PX, _EDGE_PX:-_EDGE_PX]
 _AXIS_S = ((np.arange(SIDE) + 0.5) / SIDE * 2 - 1).astype(np.float32)[_EDGE_PX:-_EDGE_PX]
+_AXIS_G = ((np.arange(COLOUR_SIDE) + 0.5) / COLOUR_SIDE * 2 - 1).astype(np.float32)[1:-1]
 _MAX_OVERHANG = 0.06
 """How far, in half sides, the window may reach over the edge of the other picture."""
 _MIN_SCALE = 0.8
@@ -65,11 +68,12 @@ class Pictures:
     """Blurred a little, so that a step of a pixel or two still points the right way."""
     plain_U: NDArray[np.bool_]
     """Without structure: never alike."""
+    colour_UGG3: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, grey_USS: NDArray[np.uint8]) -> "Pictures":
+    def of(cls, grey_USS: NDArray[np.uint8], colour_UGG3: NDArray[np.uint8]) -> "Pictures":
         smooth = gaussian_filter(grey_USS.astype(np.float32), (0, 0.7, 0.7), mode="nearest")
-        return cls(smooth, smooth.std(axis=(1, 2)) < _PLAIN_DEVIATION)
+        return cls(smooth, smooth.std(axis=(1, 2)) < _PLAIN_DEVIATION, colour_UGG3)
 
 
 def likeness(pictures: Pictures, pairs: NDArray[np.int64], starts: NDArray[np.int64]) -> Array:
@@ -93,7 +97,26 @@ def _likeness(pictures: Pictures, pairs: NDArray[np.int64], starts: NDArray[np.i
     left, right = _standardized(target), _standardized(seen)
     alike = _inside(warp) & (_product(_details(target), _details(seen)) >= _MIN_DETAILS)
     alike &= np.sort(_patch_correlations(left, right), axis=1)[:, 2] >= _MIN_PATCH
+    colours, moving_colours = (pictures.colour_UGG3[one].astype(np.float32) for one in pairs.T)
+    moving_colours[mirrored] = moving_colours[mirrored, :, ::-1]
+    alike &= _colour_differences(colours, moving_colours, warp) <= _MAX_COLOUR_DIFFERENCE
     return np.where(alike, _product(left, right), np.float32(-1))
+
+
+def _colour_differences(left_PGG3: Array, right_PGG3: Array, warp_P4: Array) -> Array:
+    """Root mean square difference of two pictures' colours beside their grey, once they are equally bright.
+
+    In levels of 255 at full saturation. `warp_P4` says where the left picture lies in the right one.
+    """
+    rows = _lerp(right_PGG3, warp_P4[:, 0:1] * _AXIS_G + warp_P4[:, 1:2]).transpose(0, 2, 1, 3)
+    seen = _lerp(rows, warp_P4[:, 2:3] * _AXIS_G + warp_P4[:, 3:4]).transpose(0, 2, 1, 3)
+    still = left_PGG3[:, 1:-1, 1:-1]
+    grey_still, grey_seen = (one.mean(axis=3, keepdims=True) for one in (still, seen))
+    gain = (grey_still * grey_seen).sum(axis=(1, 2, 3), keepdims=True)
+    gain /= np.maximum((grey_seen**2).sum(axis=(1, 2, 3), keepdims=True), 1)
+    difference = (still - grey_still) - gain * (seen - grey_seen)
+    level: Array = np.sqrt((difference**2).mean(axis=(1, 2, 3)))
+    return level
 
 
 def _patch_correlations(left_PSS: Array, right_PSS: Array) -> Array:
@@ -155,9 +178,11 @@ def _warped(picture_PSS: Array, warp_P4: Array) -> Array:
 
 
 def _lerp(picture_PSS: Array, at_PS: Array) -> Array:
-    place = np.clip((at_PS + 1) / 2 * SIDE - 0.5, 0, SIDE - 1)
-    below = np.minimum(place.astype(np.int64), SIDE - 2)
-    part = (place - below)[:, :, None].astype(np.float32)
+    """Between the rows of each picture, at the given places from -1 to 1."""
+    side = picture_PSS.shape[1]
+    place = np.clip((at_PS + 1) / 2 * side - 0.5, 0, side - 1)
+    below = np.minimum(place.astype(np.int64), side - 2)
+    part = (place - below).reshape(*at_PS.shape, *(1,) * (picture_PSS.ndim - 2)).astype(np.float32)
     who = np.arange(len(picture_PSS))[:, None]
     between: Array = picture_PSS[who, below] * (1 - part) + picture_PSS[who, below + 1] * part
     return between

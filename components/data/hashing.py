@@ -15,6 +15,7 @@ from PIL import Image
 from scipy.fft import dct
 
 SIDE = 32
+COLOUR_SIDE = 8
 Window = tuple[float, float]
 """First and last edge of the part that a crop keeps along one axis, in shares of the side."""
 
@@ -37,6 +38,12 @@ def grey_square(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as SIDE × SIDE grey values, each the mean of the area that it stands for."""
     image = Image.fromarray(pixels_HWC).convert("L")
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX))
+
+
+def colour_grid(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image as COLOUR_SIDE × COLOUR_SIDE RGB colours, each the mean of the area that it stands for."""
+    image = Image.fromarray(pixels_HWC)
+    return np.asarray(image.resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX))
 
 
 def perceptual_hashes(grey_NSS: NDArray[np.uint8], crop: tuple[Window, Window] = CROPS[0]) -> NDArray[np.uint64]:

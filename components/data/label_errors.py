@@ -14,7 +14,7 @@ Letters: N images, K classes, F filters, P values of a patch, S side in pixels.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from components.data.embeddings import Pixels, square
 from components.errors import DataError, SettingsError, nearest
 from components.progress import Progress
 from components.settings import Settings
@@ -34,8 +35,6 @@ _FILTERS = 256
 _SAMPLED_PATCHES = 50_000
 _BATCH = 16
 
-Pixels = Callable[[int], NDArray[np.uint8]]
-"""The upright RGB image of a row, of any size."""
 Features = NDArray[np.float32]
 
 
@@ -123,7 +122,7 @@ def out_of_fold_probabilities(
 
 def patch_features(count: int, pixels: Pixels, *, seed: int, progress: Progress) -> Features:
     """[N, 8 F]: how strongly the filters answer, with either sign, in each quarter of the image."""
-    squares_NSSC = np.stack([_square(pixels(row), SIDE_PX) for row in range(count)])
+    squares_NSSC = np.stack([square(pixels(row), SIDE_PX) for row in range(count)])
     filters_FP, mean_P, whiten_PP = _filters(squares_NSSC, np.random.default_rng(seed))
     weights_PF = whiten_PP @ filters_FP.T
     found = np.empty((count, 8 * len(filters_FP)), np.float32)
@@ -132,37 +131,6 @@ def patch_features(count: int, pixels: Pixels, *, seed: int, progress: Progress)
         found[start : start + len(batch)] = _pooled(_patches(batch), mean_P, weights_PF)
         progress("features", start + len(batch), count)
     return found
-
-
-def model_features(count: int, pixels: Pixels, *, model: Path, progress: Progress) -> Features:
-    """[N, outputs]: the first output of an ONNX model that takes uint8 RGB [batch, side, side, 3]."""
-    import onnxruntime
-
-    try:
-        session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    except Exception as problem:
-        raise SettingsError(f"labels.features: {model} can't be read as an ONNX model: {problem}") from None
-    entry = session.get_inputs()[0]
-    if entry.type != "tensor(uint8)" or len(entry.shape) != 4 or not isinstance(entry.shape[1], int):
-        raise SettingsError(
-            f"labels.features: {model} takes {entry.type} {entry.shape}, not uint8 RGB [batch, side, side, 3]"
-        )
-    rows = []
-    for start in range(0, count, 64):
-        stop = min(count, start + 64)
-        batch = np.stack([_square(pixels(row), entry.shape[1]) for row in range(start, stop)])
-        rows.append(np.asarray(session.run(None, {entry.name: batch})[0], np.float32).reshape(stop - start, -1))
-        progress("features", stop, count)
-    return np.concatenate(rows)
-
-
-def _square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    if pixels_HWC.shape[:2] == (side, side):
-        return pixels_HWC
-    import cv2
-
-    square: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=cv2.INTER_AREA)
-    return square
 
 
 def _filters(squares_NSSC: NDArray[np.uint8], random: np.random.Generator) -> tuple[Any, Any, Any]:

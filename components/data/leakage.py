@@ -21,7 +21,8 @@ _NAMED_PAIRS = 1000
 
 @dataclass(frozen=True)
 class Leaks:
-    """Pairs of images that are one picture or one group and stand in two parts, by kind: exact, near, group.
+    """Pairs of images that are one picture or one group and stand in two parts, by kind: exact, near, group; and
+    embedding, where a model was named.
 
     Of the copies of a picture (or the members of a group) in one part the first stands for all of them.
     """
@@ -33,8 +34,8 @@ class Leaks:
         return {kind: len(pairs) for kind, pairs in self.across.items()}
 
 
-def find_leaks(table: Any, near: Pairs) -> Leaks:
-    """`table` has a row an image with sha256, part and perhaps group; `near` names pairs of its rows.
+def find_leaks(table: Any, near: Pairs, embedding: Pairs | None = None) -> Leaks:
+    """`table` has a row an image with sha256, part and perhaps group; `near` and `embedding` name pairs of its rows.
 
     What is excluded is in no part, so it leaks nothing.
     """
@@ -49,6 +50,8 @@ def find_leaks(table: Any, near: Pairs) -> Leaks:
     if "group" in table.column_names:
         group_N = _codes(table["group"])
         found["group"] = _crossing(group_N, part_N, kept & (group_N >= 0))
+    if embedding is not None:
+        found["embedding"] = _near_crossing(kind_N[embedding], kind_N, part_N, kept)
     return Leaks(found)
 
 
@@ -62,6 +65,8 @@ def audit(
     path, part = table["path"].combine_chunks(), table["part"].combine_chunks()
     counts = {count["values"]: count["counts"] for count in pc.value_counts(part).to_pylist()}
     found = {"exact": len(pairs.exact), "near": len(pairs.near), "group": _num_group_links(table)}
+    if pairs.embedding is not None:
+        found["embedding"] = len(pairs.embedding)
     return {
         "digest": split_digest(table["sha256"], table["label"], part),
         "images": dict(sorted(counts.items())),

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.data.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
-from components.data.hashing import grey_square, perceptual_hashes
+from components.data.hashing import colour_grid, grey_square, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
 _SAMPLED_SIDE_PX = 64
@@ -47,6 +47,8 @@ class Measurement:
     """The hash of the mirror image."""
     thumbnail: bytes
     """32 × 32 grey values, row by row."""
+    colours: bytes
+    """8 × 8 mean colours, row by row: red, green, blue."""
 
 
 def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
@@ -101,6 +103,7 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
 def _measure(image: DecodedImage) -> Measurement:
     height, width = image.pixels_HWC.shape[:2]
     luma = _shrunk(cv2.cvtColor(image.pixels_HWC, cv2.COLOR_RGB2GRAY))
+    sample = _sampled(image.pixels_HWC)
     mean, deviation = cv2.meanStdDev(luma)
     _, edge_deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
     return Measurement(
@@ -113,10 +116,11 @@ def _measure(image: DecodedImage) -> Measurement:
         contrast=float(deviation[0, 0]) / 255,
         sharpness=float(edge_deviation[0, 0]) ** 2,
         entropy_bits=_entropy_bits(luma),
-        colourfulness=_colourfulness(_sampled(image.pixels_HWC)),
+        colourfulness=_colourfulness(sample),
         hash=0,
         mirror_hash=0,
         thumbnail=_thumbnail(luma),
+        colours=colour_grid(sample).tobytes(),
     )
 
 

@@ -210,7 +210,12 @@ def _validation_rule(rule: Record) -> RuleLine:
 
 def _leak_proof(proof: Record, split_digest: str | None) -> LeakProof:
     found, across = proof.get("pairs", {}), proof.get("pairs_across_parts", {})
-    names = {"exact": "equal bytes", "near": "nearly equal pictures", "group": "the same group"}
+    names = {
+        "exact": "equal bytes",
+        "near": "nearly equal pictures",
+        "group": "the same group",
+        "embedding": "alike to the model",
+    }
     lines = [LeakLine(names.get(kind, kind), _whole(found, kind), _whole(across, kind)) for kind in across]
     leaking = [
         (names.get(kind, kind), str(left), str(right))

@@ -1,6 +1,7 @@
 """DVC stage: deal the accepted images into train, val and test, and prove that nothing leaks between them."""
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.data.duplicates import DuplicatePairs, find_duplicates
-from components.data.hashing import SIDE
+from components.data.duplicates import DuplicatePairs, DuplicateSettings, find_duplicates
+from components.data.embeddings import FILE as EMBEDDINGS
+from components.data.embeddings import Embeddings
+from components.data.hashing import COLOUR_SIDE, SIDE
 from components.data.leakage import Leaks, audit, find_leaks
 from components.data.parts import EXCLUDED, PARTS
 from components.data.split_images import SplitImages
 from components.data.splitting import Split, SplitSettings, split_images
 from components.data.tables import write_table
+from components.errors import DataError
 from components.files import write_json, write_text
 from components.progress import Progress
 from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
@@ -23,7 +27,7 @@ from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
-_READ = (*_KEPT, "given_split", "timestamp", "generation", "thumbnail")
+_READ = (*_KEPT, "given_split", "timestamp", "generation", "thumbnail", "colours")
 _SHOWN = 200
 
 
@@ -42,16 +46,18 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     known = pq.read_schema(source).names
     table = pq.read_table(source, columns=[name for name in _READ if name in known])
     images = SplitImages.from_table(table)
-    thumbnail_NSS = _thumbnails(table["thumbnail"])
+    thumbnail_NSS = _pictures(table["thumbnail"], (SIDE, SIDE))
     pairs = find_duplicates(
         sha256_N=np.array(table["sha256"].to_pylist(), dtype=object),
         thumbnail_NSS=thumbnail_NSS,
+        colour_NGG3=_pictures(table["colours"], (COLOUR_SIDE, COLOUR_SIDE, 3)),
+        embedding_NF=_embeddings(validated / EMBEDDINGS, settings.duplicates, len(table)),
         settings=settings.duplicates,
         progress=progress,
     )
-    dealt = split_images(images, pairs.near, settings, progress=progress)
+    dealt = split_images(images, pairs.alike, settings, progress=progress)
     table = _with_parts(table, dealt, folds=settings.folds)
-    leaks = find_leaks(table, pairs.near)
+    leaks = find_leaks(table, pairs.near, pairs.embedding)
     proof = audit(table, pairs, leaks, excluded=dealt.excluded, settings=settings.model_dump())
     kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
     write_table(folder / "split.parquet", table.select(kept))
@@ -60,10 +66,22 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     return _summary(proof, pairs)
 
 
-def _thumbnails(column: Any) -> NDArray[np.uint8]:
-    """The column's bytes as pictures, shape [N, SIDE, SIDE]."""
-    pictures = column.cast(pa.binary(SIDE * SIDE)).combine_chunks()
-    return np.frombuffer(pictures.buffers()[1], np.uint8).reshape(-1, SIDE, SIDE)
+def _pictures(column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The column's bytes as pictures, shape [N, *shape]."""
+    pictures = column.cast(pa.binary(math.prod(shape))).combine_chunks()
+    return np.frombuffer(pictures.buffers()[1], np.uint8).reshape(-1, *shape)
+
+
+def _embeddings(file: Path, settings: DuplicateSettings, num_images: int) -> Embeddings | None:
+    """What the validate stage has the named model say of each image."""
+    if settings.embeddings is None:
+        return None
+    if not file.exists():
+        raise DataError(f"{file.name} isn't there; run `darkroom run`, whose validate stage embeds the images")
+    found: Embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
+    if len(found) != num_images:
+        raise DataError(f"{file.name} has {len(found)} rows for {num_images} images; run `darkroom run` anew")
+    return found
 
 
 def _with_parts(table: Any, dealt: Split, *, folds: int) -> Any:
@@ -90,7 +108,9 @@ def _page(table: Any, leaks: Leaks, proof: dict[str, Any], thumbnail_NSS: NDArra
 def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
     sentences = [
         ", ".join(f"{count} {part}" for part, count in proof["images"].items()),
-        f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates kept together",
+        f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
+        + (f" and {len(pairs.embedding)} pairs alike to the model" if pairs.embedding is not None else "")
+        + " kept together",
     ]
     if across := sum(proof["pairs_across_parts"].values()):
         sentences[1] = f"{across} pairs stand in two parts (see leaks.html); the gate will refuse"

@@ -5,18 +5,19 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.decoding import decode
+from components.data.embeddings import FILE as EMBEDDINGS
+from components.data.embeddings import EmbeddingSettings, Pixels, embed
 from components.data.label_errors import (
     Correction,
     LabelSettings,
-    Pixels,
     Suspect,
     find_label_errors,
-    model_features,
     patch_features,
     read_corrections,
     suspects_csv,
@@ -29,11 +30,11 @@ from components.data.quality import QualityReport, QualitySettings, check_qualit
 from components.data.raw import MANIFEST, RawFile, RawImages, read_manifest
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import read_json, write_json, write_text
+from components.files import read_json, whole_file, write_json, write_text
 from components.progress import Progress
 from components.reporting.validation_page import picture_uri, validation_page
 from flows.project import HOME_VARIABLE
-from flows.sections import read_section
+from flows.sections import read_optional, read_section
 from flows.stages.entry import run_stage
 
 SHOWN_SUSPECTS = 60
@@ -81,10 +82,11 @@ def validate(places: Places, progress: Progress) -> str:
             f"none of the {len(rows)} files can be decoded"
             + (f", for one: {quarantine[0][0].path}: {quarantine[0][1]}" if quarantine else "")
         )
-    table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail"]).to_pandas()
+    table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
     write_json(places.validated / "profile.json", profile_of(table))
     outcome, suspects = _judge(places, table, quarantine, corrections, progress)
     _refuse_bad(outcome, places.page)
+    _embed(places, table, preprocess.max_megapixels, progress)
     return (
         f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
         + (f"{len(corrections)} labels corrected, " if corrections else "")
@@ -129,6 +131,20 @@ def _judge(
     return outcome, suspects
 
 
+def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress: Progress) -> None:
+    """Writes a row an image where the split asks for a model's embeddings: here the images are at hand."""
+    settings = read_optional(places.params, "split.duplicates.embeddings", EmbeddingSettings)
+    if settings is None:
+        return
+    with RawImages(places.raw) as store:
+        decoded = _decoder(table, store, max_megapixels)
+        model = places.judged / settings.model
+        setting = "split.duplicates.embeddings.model"
+        found = embed(len(table), decoded, model=model, setting=setting, progress=progress)
+    with whole_file(places.validated / EMBEDDINGS) as draft, draft.open("wb") as stream:
+        np.save(stream, found, allow_pickle=False)
+
+
 def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str]) -> list[Correction]:
     return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels)
 
@@ -141,7 +157,8 @@ def _suspects(
     if settings.features is None:
         features = patch_features(len(table), decoded, seed=settings.seed, progress=progress)
     else:
-        features = model_features(len(table), decoded, model=judged / settings.features, progress=progress)
+        model = judged / settings.features
+        features = embed(len(table), decoded, model=model, setting="labels.features", progress=progress)
     return find_label_errors(features, list(table["label"]), list(table["path"]), settings=settings)
 
 

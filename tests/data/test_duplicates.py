@@ -7,16 +7,9 @@ import pytest
 from PIL import Image, ImageOps
 from scipy.ndimage import gaussian_filter
 
-from components.data import duplicates
-from components.data.duplicates import (
-    Cut,
-    DuplicatePairs,
-    DuplicateSettings,
-    candidate_pairs,
-    clusters,
-    find_duplicates,
-)
-from components.data.hashing import SIDE, distance, grey_square
+from components.data.duplicates import DuplicatePairs, DuplicateSettings, clusters, find_duplicates
+from components.data.embeddings import EmbeddingSettings
+from components.data.hashing import COLOUR_SIDE, SIDE, colour_grid, grey_square
 
 SETTINGS = DuplicateSettings(max_bits=7, min_correlation=0.98)
 
@@ -53,6 +46,7 @@ def search(images: list[Image.Image], sha256: list[str] | None = None) -> Duplic
     return find_duplicates(
         sha256_N=np.array(sha256 or [str(number) for number in range(len(images))], dtype=object),
         thumbnail_NSS=np.stack([grey_square(np.asarray(image)) for image in images]),
+        colour_NGG3=np.stack([colour_grid(np.asarray(image)) for image in images]),
         settings=SETTINGS,
     )
 
@@ -91,37 +85,36 @@ def test_plain_pictures_never_join() -> None:
     assert len(search(images).near) == 0
 
 
-def test_the_join_finds_every_pair_that_comparing_all_pairs_finds() -> None:
-    random = np.random.default_rng(7)
-    hashes = random.integers(0, 1 << 63, 400, dtype=np.uint64)
-    flips = np.array(
-        [sum(1 << int(bit) for bit in random.choice(64, count % 10, False)) for count in range(400)], np.uint64
+def coloured(image: Image.Image, red: float, green: float, blue: float) -> Image.Image:
+    return Image.fromarray((np.asarray(image) * (red, green, blue)).astype(np.uint8))
+
+
+@pytest.mark.parametrize("change", COPIES)
+def test_a_copy_of_a_coloured_picture_is_found_and_its_recoloured_twin_is_not(change: str) -> None:
+    # The three weigh the same in grey: 0.299 red + 0.587 green + 0.114 blue.
+    shirt, other = coloured(scene(3), 0.9, 0.5, 0.5), coloured(scene(3), 0.45, 0.73, 0.49)
+    assert np.abs(grey_square(np.asarray(shirt)).astype(int) - grey_square(np.asarray(other))).max() <= 2
+    assert search([shirt, other, COPIES[change](shirt)]).near.tolist() == [[0, 2]]
+
+
+def test_embeddings_find_what_pixels_do_not_and_are_a_kind_of_their_own() -> None:
+    images = [scene(seed) for seed in range(4)]
+    settings = SETTINGS.model_copy(update={"embeddings": EmbeddingSettings(model="m.onnx", min_similarity=0.9)})
+    found = find_duplicates(
+        sha256_N=np.array(["a", "b", "c", "a"], dtype=object),
+        thumbnail_NSS=np.stack([grey_square(np.asarray(image)) for image in images]),
+        colour_NGG3=np.stack([colour_grid(np.asarray(image)) for image in images]),
+        embedding_NF=np.array([[1, 0], [0, 1], [0.1, 1], [1, 0]], np.float32),
+        settings=settings,
     )
-    both = np.concatenate([hashes, hashes ^ flips])
-    left, right = np.nonzero(np.triu(distance(both[:, None], both[None]) <= 7, 1))
-    wanted = set(zip(left.tolist(), right.tolist(), strict=True))
-    within = {tuple(sorted(pair)) for batch in candidate_pairs(both, both, max_bits=7) for pair in batch.tolist()}
-    assert {pair for pair in within if pair[0] != pair[1]} == wanted
-    across = {tuple(pair) for batch in candidate_pairs(both, both.copy(), max_bits=7) for pair in batch.tolist()}
-    assert {pair for pair in across if pair[0] < pair[1]} == wanted
-
-
-def test_a_cut_of_a_hot_bucket_is_counted_and_keeps_equal_hashes_linked(monkeypatch: pytest.MonkeyPatch) -> None:
-    equal = np.full(300, 5, np.uint64)
-    cut = Cut()
-    pairs = np.concatenate(list(candidate_pairs(equal, equal, max_bits=7, cut=cut)))
-    assert cut.pairs > 0
-    assert len(pairs) < 300 * 100
-    assert clusters(300, pairs).max() == 0
-
-    monkeypatch.setattr(duplicates, "MAX_BUCKET", 3)
-    crowded = np.arange(20, dtype=np.uint64) << np.uint64(16)
-    cut = Cut()
-    list(candidate_pairs(crowded, crowded.copy(), max_bits=7, cut=cut))
-    assert cut.pairs > 0
+    assert found.embedding is not None
+    assert found.embedding.tolist() == [[1, 2]]
+    assert found.exact.tolist() == [[0, 3]]
+    assert clusters(4, found.exact, found.alike).tolist() == [0, 1, 1, 0]
 
 
 def test_an_empty_set_has_no_pairs() -> None:
     nothing = np.empty((0, SIDE, SIDE), np.uint8)
-    found = find_duplicates(sha256_N=np.empty(0, object), thumbnail_NSS=nothing, settings=SETTINGS)
+    grid = np.empty((0, COLOUR_SIDE, COLOUR_SIDE, 3), np.uint8)
+    found = find_duplicates(sha256_N=np.empty(0, object), thumbnail_NSS=nothing, colour_NGG3=grid, settings=SETTINGS)
     assert len(found.exact) == len(found.near) == 0

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 from components.data.label_errors import (
@@ -10,7 +9,6 @@ from components.data.label_errors import (
     Suspect,
     confident_disagreement,
     find_label_errors,
-    model_features,
     patch_features,
     read_corrections,
     suspects_csv,
@@ -87,23 +85,3 @@ def test_a_bad_correction_is_one_clear_sentence(tmp_path: Path, text: str, sente
 def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"labels\.corrections"):
         read_corrections(tmp_path / "none.csv", LABELS)
-
-
-def test_features_may_come_from_a_model_file(tmp_path: Path) -> None:
-    kinds = onnx.TensorProto
-    entry = onnx.helper.make_tensor_value_info("x", kinds.UINT8, ["batch", 8, 8, 3])
-    result = onnx.helper.make_tensor_value_info("y", kinds.FLOAT, ["batch", 192])
-    nodes = [
-        onnx.helper.make_node("Cast", ["x"], ["f"], to=kinds.FLOAT),
-        onnx.helper.make_node("Flatten", ["f"], ["y"], axis=1),
-    ]
-    graph = onnx.helper.make_graph(nodes, "flat", [entry], [result])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, tmp_path / "flat.onnx")
-    found = model_features(
-        70, lambda row: np.full((8, 8, 3), row, np.uint8), model=tmp_path / "flat.onnx", progress=silent
-    )
-    assert found.shape == (70, 192)
-    assert found[:, 0].tolist() == list(range(70))
-    with pytest.raises(SettingsError, match=r"labels\.features"):
-        model_features(1, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / "none.onnx", progress=silent)

@@ -32,6 +32,11 @@ def test_a_near_pair_leaks_through_any_copy_of_its_pictures() -> None:
     assert leaks.across["near"].tolist() == [[1, 2]]
 
 
+def test_pairs_of_a_named_model_leak_as_a_kind_of_their_own() -> None:
+    leaks = find_leaks(table_of("xyz", ["train", "test", "train"]), NO_PAIRS, np.array([[0, 1], [0, 2]]))
+    assert leaks.count == {"exact": 0, "near": 0, "group": 0, "embedding": 1}
+
+
 def test_a_group_in_three_parts_is_named_once_a_part() -> None:
     table = table_of("abcd", ["train", "val", "test", "test"], group=["g", "g", "g", None])
     assert find_leaks(table, NO_PAIRS).across["group"].tolist() == [[0, 1], [0, 2]]
@@ -46,7 +51,7 @@ def test_what_is_excluded_hides_no_leak_and_makes_none() -> None:
 
 def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     table = table_of("xxy", ["train", "test", "excluded"], given_split=["train", "train", None])
-    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, num_candidates=0, num_cut=0)
+    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, embedding=NO_PAIRS, num_candidates=0, num_cut=0)
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
     leaks = find_leaks(table, NO_PAIRS)
     proof = audit(table, pairs, leaks, excluded={2: "joins two"}, settings={"fractions": fractions})

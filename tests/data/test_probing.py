@@ -82,3 +82,4 @@ def test_slim_and_tiny_images_are_measured(size: tuple[int, int]) -> None:
     found = probe(stored(Image.new("RGB", size, (200, 10, 10)), "PNG"), "a.png", max_megapixels=100)
     assert (found.width_px, found.height_px) == size
     assert len(found.thumbnail) == 32 * 32
+    assert len(found.colours) == 8 * 8 * 3

@@ -12,6 +12,7 @@ from projects import REPOSITORY
 
 from components.data.hashing import perceptual_hashes
 from components.data.tables import write_table
+from components.errors import DataError
 from components.files import read_json
 from components.progress import silent
 from flows.stages.split import split
@@ -35,6 +36,7 @@ def write_validated(folder: Path, *, copied: int = 0, **columns: Any) -> None:
         "hash": pa.array(hash_N),
         "mirror_hash": pa.array(mirror_N),
         "thumbnail": [picture.tobytes() for picture in picture_NSS],
+        "colours": [bytes([128]) * (8 * 8 * 3)] * 60,
     }
     write_table(folder / "images.parquet", pa.table(own | columns))
 
@@ -106,3 +108,24 @@ def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
     assert "1 excluded, in no part (see leakage.json), such as 59.png" in summary
     assert "no model step reads holdout" in summary
     assert pq.read_table(tmp_path / "after" / "split.parquet")["part"].to_pylist()[:59] == part[:59]
+
+
+def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Path) -> None:
+    write_validated(tmp_path)
+    embedding = np.eye(60, dtype=np.float32)
+    embedding[30:] = embedding[:30]
+    settings = params(tmp_path)
+    text = settings.read_text().replace("embeddings: null", "embeddings: {model: m.onnx, min_similarity: 0.9}")
+    settings.write_text(text)
+    with pytest.raises(DataError, match=r"embeddings\.npy isn't there; run `darkroom run`"):
+        split(settings, tmp_path, tmp_path / "split", silent)
+    np.save(tmp_path / "embeddings.npy", embedding[:59])
+    with pytest.raises(DataError, match="has 59 rows for 60 images"):
+        split(settings, tmp_path, tmp_path / "split", silent)
+    np.save(tmp_path / "embeddings.npy", embedding)
+    summary = split(settings, tmp_path, tmp_path / "split", silent)
+    proof = read_json(tmp_path / "split" / "leakage.json")
+    part = pq.read_table(tmp_path / "split" / "split.parquet")["part"].to_pylist()
+    assert part[:30] == part[30:]
+    assert (proof["pairs"]["embedding"], proof["pairs_across_parts"]["embedding"]) == (30, 0)
+    assert "30 pairs alike to the model" in summary

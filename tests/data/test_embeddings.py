@@ -1,0 +1,80 @@
+"""Embeddings come from a model file of the user's; their near pairs are exactly those of all pairs."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from projects import REPOSITORY, validate_in, write_shapes
+
+from components.data import embeddings
+from components.data.embeddings import embed, similar_pairs
+from components.data.ingesting import write_raw
+from components.data.sources import find
+from components.errors import SettingsError
+from components.progress import silent
+
+
+def flat_model(file: Path, kind: int = onnx.TensorProto.UINT8) -> Path:
+    """The 192 values of an 8×8 picture, as they are."""
+    entry = onnx.helper.make_tensor_value_info("x", kind, ["batch", 8, 8, 3])
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 192])
+    nodes = [
+        onnx.helper.make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("Flatten", ["f"], ["y"], axis=1),
+    ]
+    graph = onnx.helper.make_graph(nodes, "flat", [entry], [result])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), file)
+    return file
+
+
+def test_a_model_file_is_given_upright_squares(tmp_path: Path) -> None:
+    model = flat_model(tmp_path / "flat.onnx")
+    found = embed(70, lambda row: np.full((16, 12, 3), row, np.uint8), model=model, setting="labels.features")
+    assert found.shape == (70, 192)
+    assert found[:, 0].tolist() == list(range(70))
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("none.onnx", r"labels\.features: .*none\.onnx isn't there"),
+        ("text.onnx", r"labels\.features: .*text\.onnx can't be read as an ONNX model"),
+        ("float.onnx", r"labels\.features: .*takes tensor\(float\).*not uint8 RGB"),
+    ],
+)
+def test_a_bad_model_file_is_one_clear_sentence(tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / "text.onnx").write_text("no model")
+    flat_model(tmp_path / "float.onnx", onnx.TensorProto.FLOAT)
+    with pytest.raises(SettingsError, match=sentence):
+        embed(1, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / name, setting="labels.features")
+
+
+def test_the_pairs_are_those_of_all_pairs_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.random.default_rng(3).normal(size=(60, 3)).astype(np.float32)
+    vectors[41], vectors[7] = vectors[2] * 5, 0
+    cosine = vectors @ vectors.T / np.maximum(np.outer(*[np.linalg.norm(vectors, axis=1)] * 2), 1e-9)
+    wanted = np.stack(np.nonzero(np.triu(cosine >= 0.9, 1)), axis=1).tolist()
+    monkeypatch.setattr(embeddings, "_BLOCK", 16)
+    found = similar_pairs(vectors, min_similarity=0.9).tolist()
+    assert found == wanted
+    assert [2, 41] in found
+    assert not any(7 in pair for pair in found)
+
+
+def test_a_model_that_takes_all_for_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "_FEW_PAIRS", 0)
+    with pytest.raises(SettingsError, match=r"min_similarity: 0\.9 makes more than 100 pairs an image; raise it"):
+        similar_pairs(np.ones((300, 4), np.float32), min_similarity=0.9)
+
+
+def test_the_validate_stage_embeds_each_image_where_the_split_asks_for_it(tmp_path: Path) -> None:
+    write_raw(find(str(write_shapes(tmp_path / "shapes", each=20))), tmp_path / "raw", progress=silent)
+    params = tmp_path / "params.yaml"
+    text = (REPOSITORY / "params.yaml").read_text()
+    params.write_text(text.replace("embeddings: null", "embeddings: {model: flat.onnx, min_similarity: 0.9}"))
+    with pytest.raises(SettingsError, match=r"split\.duplicates\.embeddings\.model: .*flat\.onnx isn't there"):
+        validate_in(tmp_path, params)
+    flat_model(tmp_path / "judged" / "flat.onnx")
+    validate_in(tmp_path, params)
+    assert np.load(tmp_path / "validated" / "embeddings.npy").shape == (60, 192)
