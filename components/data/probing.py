@@ -102,7 +102,7 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
 
 def _measure(image: DecodedImage) -> Measurement:
     height, width = image.pixels_HWC.shape[:2]
-    luma = _shrunk(cv2.cvtColor(image.pixels_HWC, cv2.COLOR_RGB2GRAY))
+    luma = luma_of(image.pixels_HWC)
     sample = _sampled(image.pixels_HWC)
     mean, deviation = cv2.meanStdDev(luma)
     _, edge_deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
@@ -119,13 +119,14 @@ def _measure(image: DecodedImage) -> Measurement:
         colourfulness=_colourfulness(sample),
         hash=0,
         mirror_hash=0,
-        thumbnail=_thumbnail(luma),
+        thumbnail=grey_square(luma).tobytes(),
         colours=colour_grid(sample).tobytes(),
     )
 
 
-def _thumbnail(luma_HW: NDArray[np.uint8]) -> bytes:
-    return grey_square(cv2.cvtColor(luma_HW, cv2.COLOR_GRAY2RGB)).tobytes()
+def luma_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image in grey, at most 256 px a side: from it the hashes and all measures but the colours are taken."""
+    return _shrunk(cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY))
 
 
 def _shrunk(luma_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
