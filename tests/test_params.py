@@ -47,7 +47,14 @@ def test_the_file_of_the_repository_is_read_into_typed_sections() -> None:
         ("  patience: 0 ", "  patience: 1.5 ", "params.yaml: train.patience: is 1.5, should be a valid integer"),
         ("  patience: 0 ", "  patience: -1 ", "train.patience: is -1, should be greater than or equal to 0"),
         ("  patience: 0 ", "  patience: yes ", "params.yaml: train.patience: is 'yes', should be a valid integer"),
-        ("  optimizer: adamw ", "  optimizer: adam ", "train.optimizer: is 'adam', should be 'adamw' or 'sgd'"),
+        ("  optimizer: adamw ", "  optimizer: adan ", "train.optimizer: is 'adan', should be 'adamw', 'adam' or 'sgd'"),
+        (
+            "  learning_rate: 0.003 ",
+            "  learning_rate: fast ",
+            "train.learning_rate: is 'fast', should be auto or a num",
+        ),
+        ("  class_weights: none ", "  class_weights: [1] ", "train.class_weights: is [1], should be none, auto or wei"),
+        ("  devices: auto ", "  devices: 0 ", "train.devices: is 0, should be auto or a number of devices from 1 on"),
         ("  weight_decay: 0.01 ", "  weight_decay: .nan ", "params.yaml: train.weight_decay: is nan, should be "),
         ("  weight_decay: 0.01 ", "  weight_decay: [1] ", "params.yaml: train.weight_decay: is [1], should be "),
         ("  freeze_backbone: false", "  freeze_backbone: no", "model.freeze_backbone: is 'no', should be a valid bool"),
@@ -67,7 +74,7 @@ def test_a_mistake_is_named_with_its_place_and_remedy(params: Path, old: str, ne
 
 def test_all_mistakes_of_a_section_are_named_at_once(params: Path) -> None:
     edit(params, "  patience: 0 ", "  patience: -1 ")
-    edit(params, "  optimizer: adamw ", "  optimizer: adam ")
+    edit(params, "  optimizer: adamw ", "  optimizer: adan ")
     with pytest.raises(SettingsError, match=r"train\.optimizer.*train\.patience"):
         read_params(params)
 

@@ -83,20 +83,30 @@ def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
 
 
 def training_loader(
-    part: PackedPart, *, batch_size: int, seed: int, augment: AugmentSettings | None, workers: int
+    part: PackedPart,
+    *,
+    batch_size: int,
+    seed: int,
+    augment: AugmentSettings | None,
+    workers: int,
+    shares_N: NDArray[np.float64] | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> DataLoader[Batch]:
     """Shuffled batches; originals are augmented anew each epoch. The same for any number of workers."""
     return DataLoader(
         _Batches(part, augment),
-        sampler=_ShuffledBatches(len(part), batch_size, seed),
+        sampler=ShuffledBatches(len(part), batch_size, seed, shares_N=shares_N, rank=rank, world=world),
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,
     )
 
 
-def evaluation_loader(part: PackedPart, *, batch_size: int) -> DataLoader[Batch]:
-    return DataLoader(_Batches(part, None), sampler=_OrderedBatches(len(part), batch_size), batch_size=None)
+def evaluation_loader(part: PackedPart, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+    """Every image in its order; of `world` processes each has its share of every batch, which may be empty."""
+    order = _OrderedBatches(len(part), batch_size, rank, world)
+    return DataLoader(_Batches(part, None), sampler=order, batch_size=None)
 
 
 class _Batches(Dataset[Batch]):
@@ -118,11 +128,25 @@ class _Batches(Dataset[Batch]):
         return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
 
 
-class _ShuffledBatches(Sampler[_BatchOfEpoch]):
-    """The order is a function of seed and epoch alone, so an epoch can be begun anywhere."""
+class ShuffledBatches(Sampler[_BatchOfEpoch]):
+    """The order is a function of seed and epoch alone, so an epoch can be begun anywhere.
 
-    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+    With shares each image is drawn anew with that chance, else each comes once. Of `world` processes that train
+    together each has an equal part of every batch; what can't be dealt evenly is left out of this epoch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        *,
+        shares_N: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
         self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._shares_N, self._rank, self._world = shares_N, rank, world
         self._epoch = self._first = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -134,21 +158,27 @@ class _ShuffledBatches(Sampler[_BatchOfEpoch]):
 
     def __len__(self) -> int:
         # Batch norm can't train on a single image: such a rest is left out of this epoch (another one the next).
-        return self._count // self._batch_size + (self._count % self._batch_size > 1)
+        return self._count // self._batch_size + (self._count % self._batch_size >= 2 * self._world)
 
     def __iter__(self) -> Iterator[_BatchOfEpoch]:
-        order = np.random.default_rng([self._seed, self._epoch]).permutation(self._count)
+        random = np.random.default_rng([self._seed, self._epoch])
+        if self._shares_N is None:
+            order = random.permutation(self._count)
+        else:
+            order = random.choice(self._count, self._count, p=self._shares_N)
         for number in range(self._first, len(self)):
-            yield self._epoch, order[number * self._batch_size : (number + 1) * self._batch_size]
+            batch = order[number * self._batch_size : (number + 1) * self._batch_size]
+            even = len(batch) // self._world * self._world
+            yield self._epoch, batch[self._rank : even : self._world]
 
 
 class _OrderedBatches(Sampler[_BatchOfEpoch]):
-    def __init__(self, count: int, batch_size: int) -> None:
-        self._count, self._batch_size = count, batch_size
+    def __init__(self, count: int, batch_size: int, rank: int, world: int) -> None:
+        self._count, self._batch_size, self._rank, self._world = count, batch_size, rank, world
 
     def __len__(self) -> int:
         return -(-self._count // self._batch_size)
 
     def __iter__(self) -> Iterator[_BatchOfEpoch]:
         for start in range(0, self._count, self._batch_size):
-            yield 0, np.arange(start, min(start + self._batch_size, self._count))
+            yield 0, np.arange(start, min(start + self._batch_size, self._count))[self._rank :: self._world]

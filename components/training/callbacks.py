@@ -1,5 +1,6 @@
 """What happens around the steps: checkpoints, early stopping, and word of each epoch."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -7,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import psutil
+import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
 from components.data.loading import Batch
 from components.files import read_json, write_json
+from components.models.classifier import save_classifier
 from components.training.checkpoints import read_checkpoint
 from components.training.reports import EpochReport
 from components.training.resuming import Identity, refuse_other_identity
@@ -81,6 +85,73 @@ class KeepLast(Checkpoint):
         self._saved = time.monotonic()
 
 
+class BestStates(ModelCheckpoint):
+    """Keeps the few best epochs, from which a soup is made."""
+
+    FILE_EXTENSION = ".safetensors"
+
+    def __init__(self, folder: Path, monitor: str, count: int) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="soup-{epoch:03d}",
+            monitor=f"val_{monitor}",
+            mode=mode_of(monitor),
+            save_top_k=count,
+            enable_version_counter=False,
+        )
+
+    def best_first(self) -> list[Path]:
+        sign = 1 if self.mode == "min" else -1
+        return [Path(path) for path, _ in sorted(self.best_k_models.items(), key=lambda item: sign * float(item[1]))]
+
+
+class Snapshots(Callback):
+    """The model at the end of each cosine of a cyclic schedule, as a member of an ensemble."""
+
+    def __init__(self, folder: Path, cycles: int) -> None:
+        self._folder, self._cycles = folder, cycles
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        length = math.ceil(int(trainer.estimated_stepping_batches) / self._cycles)
+        step = trainer.global_step
+        ended = step % length == 0 or step == int(trainer.estimated_stepping_batches)
+        if ended and not trainer.fit_loop.epoch_loop._should_accumulate() and trainer.is_global_zero:
+            save_classifier(pl_module.judged, self._folder / f"{math.ceil(step / length):02d}")
+
+
+class TimeLimit(Callback):
+    """Ends the training after some minutes of work, counted over all its parts."""
+
+    def __init__(self, minutes: float, say: Callable[[str], None]) -> None:
+        self._seconds, self._say = 60 * minutes, say
+        self._before, self._since = 0.0, time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._spent()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._before = state_dict["seconds"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._since = time.monotonic()
+        trainer.should_stop = trainer.should_stop or self._is_over(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if not trainer.should_stop and self._is_over(trainer):
+            self._say(
+                f"stopped in epoch {trainer.current_epoch + 1}, after {self._spent() / 60:.1f} minutes: "
+                f"train.time_limit_minutes is {self._seconds / 60:g}"
+            )
+            trainer.should_stop = True
+
+    def _is_over(self, trainer: pl.Trainer) -> bool:
+        # Processes that train together stop together.
+        return bool(trainer.strategy.reduce_boolean_decision(self._spent() >= self._seconds, all=False))
+
+    def _spent(self) -> float:
+        return self._before + time.monotonic() - self._since
+
+
 class Patience(EarlyStopping):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that had stopped when it was cut off is not gone on with."""
@@ -101,6 +172,7 @@ class Reporter(Callback):
         self._file, self._epochs = file, epochs
         self._on_epoch, self._on_step = on_epoch, on_step
         self._seconds, self._images, self._since, self._steps = 0.0, 0, 0.0, 0
+        self._process = psutil.Process()
         # Read here, for Lightning calls no hook where all epochs are done.
         self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
 
@@ -115,27 +187,36 @@ class Reporter(Callback):
         self.history = self.history[: trainer.current_epoch]
         self._steps = int(trainer.estimated_stepping_batches)
         self._since = time.perf_counter()
+        self._process.cpu_percent()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds, self._images, self._since = 0.0, 0, time.perf_counter()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        batch: Batch = _[2]
-        self._images += len(batch.weight_B)
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self._images += len(batch.target)
         self._on_step(trainer.global_step, self._steps)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = self._seconds + time.perf_counter() - self._since
-        scores = {name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_macro_f1")}
+        done = trainer.current_epoch + 1
+        rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
         report = EpochReport(
-            epoch=trainer.current_epoch + 1,
+            epoch=done,
             epochs=self._epochs,
-            train_loss=float(pl_module.train_loss.compute()),
-            learning_rate=float(trainer.optimizers[0].param_groups[-1]["lr"]),
+            train_loss=pl_module.mean_train_loss(),
+            **{name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_macro_f1")},
+            learning_rate=rates[-1],
+            learning_rates=rates,
             seconds=seconds,
-            images_per_second=self._images / seconds,
-            **scores,
+            images_per_second=self._images * trainer.world_size / seconds,
+            seconds_left=seconds * (self._epochs - done),
+            cpu_percent=self._process.cpu_percent(),
+            memory_gib=self._process.memory_info().rss / 2**30,
+            gpu_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
         )
         self.history.append(report)
-        write_json(self._file, [asdict(entry) for entry in self.history])
-        self._on_epoch(report)
+        if trainer.is_global_zero:
+            write_json(self._file, [asdict(entry) for entry in self.history])
+            self._on_epoch(report)

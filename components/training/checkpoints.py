@@ -13,6 +13,7 @@ from torch import Tensor
 from components.files import whole_file
 
 _SKELETON = "skeleton"
+_CHANNELS_LAST = torch.channels_last
 
 
 class SafetensorsCheckpoints(CheckpointIO):
@@ -43,7 +44,9 @@ def _take_apart(value: Any, tensors: dict[str, Tensor]) -> Any:
             name = str(len(tensors))
             # Tied weights share memory, which the format refuses: each gets its own copy.
             tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-            return {"kind": "tensor", "name": name}
+            # A fused optimizer steps over memory as it lies: weights and their moments must have the same layout.
+            flat = value.dim() == 4 and not value.is_contiguous() and value.is_contiguous(memory_format=_CHANNELS_LAST)
+            return {"kind": "tensor", "name": name} | ({"channels_last": True} if flat else {})
         case dict():
             pairs = [[_take_apart(key, tensors), _take_apart(item, tensors)] for key, item in value.items()]
             return {"kind": "dict", "items": pairs}
@@ -62,7 +65,8 @@ def _put_together(node: Any, file: Any) -> Any:
         return node
     match node["kind"]:
         case "tensor":
-            return file.get_tensor(node["name"])
+            tensor = file.get_tensor(node["name"])
+            return tensor.contiguous(memory_format=_CHANNELS_LAST) if "channels_last" in node else tensor
         case "dict":
             return {_put_together(key, file): _put_together(item, file) for key, item in node["items"]}
         case kind:

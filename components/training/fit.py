@@ -1,18 +1,25 @@
 """Training from a job to a model, resumed where it was cut off; reports each epoch to whoever asks."""
 
 import logging
+import math
+import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from components.data.loading import Batch, evaluation_loader, open_part, training_loader
+from components.data.loading import Batch, ShuffledBatches, evaluation_loader, open_part, training_loader
 from components.data.packing import read_dataset
-from components.errors import SettingsError
+from components.errors import DataError, SettingsError
+from components.files import write_json
+from components.labels import LabelSpace
+from components.models.architectures import check_image_size
 from components.models.classifier import (
     ImageClassifier,
     load_classifier,
@@ -20,16 +27,45 @@ from components.models.classifier import (
     save_classifier,
 )
 from components.models.parts import freeze_backbone, parts, unfreeze_last
-from components.training.callbacks import KeepLast, Patience, Reporter, best_checkpoint, mode_of
+from components.training.averaging import greedy_soup
+from components.training.balance import class_weights, image_shares
+from components.training.callbacks import (
+    BestStates,
+    KeepLast,
+    Patience,
+    Reporter,
+    Snapshots,
+    TimeLimit,
+    best_checkpoint,
+    mode_of,
+)
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
+from components.training.diagnosis import diagnose
+from components.training.distribution import Group, check_batch, device_here, group_of, trainer_options
 from components.training.learner import Learner
+from components.training.measuring import Numerics, apply_numerics, choose_numerics
+from components.training.objective import Objective
+from components.training.optimizers import peak_rate
+from components.training.plan import Plan, digest_of, read_plan, write_plan
+from components.training.rate_finding import find_rate
+from components.training.recomputing import recompute_activations
 from components.training.reports import EpochReport, FitResult
-from components.training.resuming import ResumableBatches, identity_of
+from components.training.resident import ResidentBatches, fits
+from components.training.resizing import side_at
+from components.training.resuming import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
 
 MODEL = "model"
 HISTORY = "history.json"
+RATE_TEST = "rate.json"
+MEMBERS = "members"
 _CHECKPOINTS = "checkpoints"
+
+Say = Callable[[str], None]
+
+
+class OutOfMemory(Exception):
+    """A step didn't fit the memory."""
 
 
 def fit(
@@ -37,53 +73,234 @@ def fit(
     *,
     on_epoch: Callable[[EpochReport], None],
     on_step: Callable[[int, int], None] = lambda done, total: None,
-    say: Callable[[str], None] = lambda sentence: None,
+    say: Say = lambda sentence: None,
 ) -> FitResult:
     """Trains, or goes on from where the job was cut off, to the same weights as an unbroken run on a CPU.
 
     Raises SettingsError where the job's folder holds a checkpoint of other data or settings.
     """
     _quieten()
-    pl.seed_everything(job.train.seed, verbose=False)
-    output = Path(job.output)
-    learner = Learner(_model(job, say), job)
-    best = best_checkpoint(output / _CHECKPOINTS, job.train.monitor)
-    last = KeepLast(output / _CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=identity_of(job))
-    reporter = Reporter(output / HISTORY, job.epochs, on_epoch, on_step)
-    # The last one saves last, for it keeps what the others know.
-    trainer = _trainer(job, [reporter, *_early_stopping(job), best, last])
-    start = last.where_to_go_on()
-    if start is not None:
-        say(f"going on from the last checkpoint in {job.step}")
-    try:
-        trainer.fit(learner, _training_batches(job, trainer), _validation_batches(job), ckpt_path=start)
-    except torch.OutOfMemoryError:
-        raise SettingsError(
-            f"the device has too little memory; lower train.batch_size (now {job.train.batch_size})"
-        ) from None
-    _restore(learner, Path(best.best_model_path))
-    save_classifier(learner.model, output / MODEL)
-    history = reporter.history
-    return FitResult(output / MODEL, history, _best_epoch(history, job.train.monitor))
+    group = group_of(job.train)
+    while True:
+        training = _Training(job, group, say if group.leads else lambda sentence: None)
+        try:
+            return training.run(on_epoch, on_step)
+        except OutOfMemory:
+            training.halve()
 
 
-def _training_batches(job: TrainingJob, trainer: pl.Trainer) -> ResumableBatches:
-    loader = training_loader(
-        open_part(Path(job.data), "train"),
-        batch_size=job.train.batch_size,
-        seed=job.train.seed,
-        augment=job.augment if job.train.augment else None,
-        workers=job.train.loader_workers,
-    )
-    progress = trainer.fit_loop.epoch_loop.batch_progress.current
-    return ResumableBatches(loader, lambda: (trainer.current_epoch, progress.ready))
+class _Training:
+    """One attempt at a job: with a batch that may turn out too large."""
+
+    def __init__(self, job: TrainingJob, group: Group, say: Say) -> None:
+        pl.seed_everything(job.train.seed, verbose=False)
+        self._job, self._group, self._say = job, group, say
+        self._output = Path(job.output)
+        self._identity: Identity = identity_of(job)
+        self._last = KeepLast(
+            self._output / _CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity
+        )
+        self._start = self._last.where_to_go_on()
+        self._part = open_part(Path(job.data), "train")
+        self._val = open_part(Path(job.data), "val")
+        self._model = _model(job, say)
+        space = self._model.spec.labels
+        weights = class_weights(job.train.class_weights, self._part.target, space)
+        self._objective = Objective(job, space, weights)
+        self._plan = self._made_plan()
+
+    def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
+        job, plan = self._job, self._plan
+        if job.train.recompute:
+            recompute_activations(self._model.net)
+        apply_numerics(self._model.net, Numerics(plan.precision, plan.channels_last, plan.compile))
+        learner = Learner(self._model, job, plan, self._objective)
+        reporter = Reporter(self._output / HISTORY, job.epochs, on_epoch, on_step)
+        best = best_checkpoint(self._output / _CHECKPOINTS, job.train.monitor)
+        soup = BestStates(self._output / _CHECKPOINTS, job.train.monitor, job.train.soup) if job.train.soup else None
+        # The last one saves last, for it keeps what the others know.
+        around = [reporter, *self._around(), best, *([soup] if soup else []), self._last]
+        trainer = self._trainer(around)
+        if self._start is not None:
+            self._say(f"going on from the last checkpoint in {job.step}")
+        validation = self._validation_batches()
+        try:
+            trainer.fit(learner, self._training_batches(trainer), validation, ckpt_path=self._start)
+        except RuntimeError as problem:
+            if _is_out_of_memory(problem):
+                raise OutOfMemory from problem
+            raise
+        learner.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
+        if soup is not None:
+            self._make_soup(learner, trainer, soup.best_first(), validation)
+        if self._group.leads:
+            save_classifier(learner.judged, self._output / MODEL)
+        diagnosis = diagnose(reporter.history, chance=_chance(self._model.spec.labels), step=job.step)
+        self._say(diagnosis.sentence)
+        best_epoch = _best_epoch(reporter.history, job.train.monitor)
+        return FitResult(self._output / MODEL, reporter.history, best_epoch, diagnosis)
+
+    def halve(self) -> None:
+        """Makes the next attempt begin anew with half the batch. Raises SettingsError where that isn't wanted."""
+        size = self._batch_size
+        if not self._job.train.halve_batch_on_oom or size // 2 < 2 * self._group.world:
+            raise SettingsError(
+                f"the device has too little memory; lower train.batch_size (now {size}), or set "
+                "train.halve_batch_on_oom or train.recompute to true"
+            )
+        self._say(
+            f"{size} images don't fit the memory: going on with {size // 2} at a time, twice as many times a step"
+        )
+        shutil.rmtree(self._output / _CHECKPOINTS, ignore_errors=True)
+        (self._output / HISTORY).unlink(missing_ok=True)
+        write_plan(self._plan.model_copy(update={"halvings": self._plan.halvings + 1}), self._output)
+
+    @property
+    def _batch_size(self) -> int:
+        return self._job.train.batch_size >> self._plan.halvings
+
+    def _made_plan(self) -> Plan:
+        """The job's own, if it had begun; else what this machine does best."""
+        job = self._job
+        kept = read_plan(self._output, self._identity)
+        if kept is not None:
+            return kept
+        check_batch(job.train, self._group, job.train.batch_size)
+        order = self._order(job.train.batch_size)
+        if not len(order):
+            raise DataError(f"the train part holds {len(self._part)} image; training needs two at least")
+        trial = training_loader(
+            self._part, batch_size=job.train.batch_size, seed=job.train.seed, augment=None, workers=0
+        )
+        if self._group.world == 1:
+            steps = job.epochs * len(order)
+            numerics = choose_numerics(job, self._model, self._objective, next(iter(trial)), steps=steps, say=self._say)
+        else:
+            numerics = _named_numerics(job)
+        plan = Plan(
+            identity=digest_of(self._identity),
+            learning_rate=peak_rate(job, self._found_rate(trial)),
+            precision=numerics.precision,
+            channels_last=numerics.channels_last,
+            compile=numerics.compile,
+            resident=self._is_resident(),
+        )
+        if self._group.leads:
+            write_plan(plan, self._output)
+        return plan
+
+    def _found_rate(self, batches: Iterable[Batch]) -> float:
+        if self._job.learning_rate != "auto":
+            return self._job.learning_rate
+        if self._group.world > 1:
+            raise SettingsError(
+                "params.yaml: train.learning_rate: is auto, which one process alone can find; give a number, or train "
+                "on one device"
+            )
+        test = find_rate(self._job, self._model, self._objective, batches)
+        write_json(self._output / RATE_TEST, asdict(test))
+        self._say(
+            f"the learning rate is {test.found:.2g}, where a range test of {len(test.rates)} steps learned fastest"
+        )
+        return test.found
+
+    def _is_resident(self) -> bool:
+        settings, augment = self._job.train, self._job.augment
+        if settings.resident != "auto":
+            return settings.resident == "on"
+        draws_nothing = not settings.augment or augment.policy == "none"
+        return draws_nothing and fits(self._part, device_here())
+
+    def _order(self, batch_size: int) -> ShuffledBatches:
+        return ShuffledBatches(len(self._part), batch_size, self._job.train.seed, **self._dealing())
+
+    def _dealing(self) -> dict[str, Any]:
+        balanced = self._job.train.sampling == "balanced"
+        return {
+            "shares_N": image_shares(self._part.target) if balanced else None,
+            "rank": self._group.rank,
+            "world": self._group.world,
+        }
+
+    def _training_batches(self, trainer: pl.Trainer) -> ResumableBatches | ResidentBatches:
+        settings, progress = self._job.train, trainer.fit_loop.epoch_loop.batch_progress.current
+        augment = self._job.augment if settings.augment else None
+
+        def place() -> tuple[int, int]:
+            return trainer.current_epoch, progress.ready
+
+        if self._plan.resident:
+            order = self._order(self._batch_size)
+            return ResidentBatches(self._part, order, place, device=device_here(), augment=augment)
+        loader = training_loader(
+            self._part,
+            batch_size=self._batch_size,
+            seed=settings.seed,
+            augment=augment,
+            workers=settings.loader_workers,
+            **self._dealing(),
+        )
+        return ResumableBatches(loader, place)
+
+    def _validation_batches(self) -> DataLoader[Batch]:
+        return evaluation_loader(
+            self._val, batch_size=self._job.train.batch_size, rank=self._group.rank, world=self._group.world
+        )
+
+    def _around(self) -> list[Callback]:
+        settings = self._job.train
+        monitor = f"val_{settings.monitor}"
+        found: list[Callback] = []
+        if settings.patience:
+            found.append(Patience(monitor=monitor, mode=mode_of(settings.monitor), patience=settings.patience))
+        if settings.time_limit_minutes:
+            found.append(TimeLimit(settings.time_limit_minutes, self._say))
+        if settings.schedule == "cyclic":
+            found.append(Snapshots(self._output / MEMBERS, settings.cycles))
+        return found
+
+    def _trainer(self, callbacks: list[Callback]) -> pl.Trainer:
+        settings = self._job.train
+        return pl.Trainer(
+            **trainer_options(self._group),
+            max_epochs=self._job.epochs,
+            precision=self._plan.arithmetic,
+            accumulate_grad_batches=settings.accumulate << self._plan.halvings,
+            gradient_clip_val=settings.clip_norm or None,
+            deterministic="warn",
+            callbacks=callbacks,
+            plugins=[SafetensorsCheckpoints()],
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            default_root_dir=self._job.output,
+        )
+
+    def _make_soup(
+        self, learner: Learner, trainer: pl.Trainer, files: list[Path], validation: DataLoader[Batch]
+    ) -> None:
+        monitor = self._job.train.monitor
+        sign = -1.0 if mode_of(monitor) == "min" else 1.0
+
+        def score(state: dict[str, torch.Tensor]) -> float:
+            learner.load_state_dict(state)
+            (scores,) = trainer.validate(learner, validation, verbose=False)
+            return sign * float(scores[f"val_{monitor}"])
+
+        soup, chosen = greedy_soup([read_checkpoint(file)["state_dict"] for file in files], score)
+        learner.load_state_dict(soup)
+        self._say(f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {sign * score(soup):.4f}")
 
 
-def _validation_batches(job: TrainingJob) -> DataLoader[Batch]:
-    return evaluation_loader(open_part(Path(job.data), "val"), batch_size=job.train.batch_size)
+def _named_numerics(job: TrainingJob) -> Numerics:
+    """Without measuring, which processes that train together would not agree on."""
+    settings = job.train
+    precision = "fp32" if settings.precision == "auto" else settings.precision
+    return Numerics(precision, settings.channels_last == "on", settings.compile == "on")
 
 
-def _model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
+def _model(job: TrainingJob, say: Say) -> ImageClassifier:
     dataset = read_dataset(Path(job.data))
     if job.start_from is not None:
         model = load_classifier(Path(job.start_from))
@@ -93,11 +310,36 @@ def _model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
         )
         if loaded is not None:
             say(f"weights from {loaded.source}" + (", with a new head" if loaded.new_head else ""))
+    _refuse_broken_weights(model, job.start_from or job.model.weights)
+    _refuse_small_sides(model, job)
     if job.step == "train" and job.model.freeze_backbone:
         freeze_backbone(model.net)
     if job.step == "finetune":
         _unfreeze(model, job)
     return model
+
+
+def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:
+    broken = [name for name, value in model.net.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise SettingsError(
+            f"params.yaml: model.weights: {source} holds numbers that are not finite ({', '.join(broken[:4])}); "
+            "give other weights"
+        )
+
+
+def _refuse_small_sides(model: ImageClassifier, job: TrainingJob) -> None:
+    start = job.train.progressive_resizing
+    side = side_at(0, epochs=job.epochs, full_px=job.preprocess.image_size_px, start=start)
+    if start == 1.0:
+        return
+    try:
+        check_image_size(model.net, model.spec.architecture, side)
+    except SettingsError:
+        raise SettingsError(
+            f"params.yaml: train.progressive_resizing: {start:g} begins with {side} px, which "
+            f"{model.spec.architecture} doesn't take; set it to 1.0, or nearer to it"
+        ) from None
 
 
 def _unfreeze(model: ImageClassifier, job: TrainingJob) -> None:
@@ -112,36 +354,21 @@ def _unfreeze(model: ImageClassifier, job: TrainingJob) -> None:
         model.net.requires_grad_(True)
 
 
-def _trainer(job: TrainingJob, callbacks: list[Callback]) -> pl.Trainer:
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        max_epochs=job.epochs,
-        deterministic="warn",
-        callbacks=callbacks,
-        plugins=[SafetensorsCheckpoints()],
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        default_root_dir=job.output,
-    )
-
-
-def _early_stopping(job: TrainingJob) -> list[Callback]:
-    if not job.train.patience:
-        return []
-    monitor = job.train.monitor
-    return [Patience(monitor=f"val_{monitor}", mode=mode_of(monitor), patience=job.train.patience)]
-
-
 def _best_epoch(history: list[EpochReport], monitor: str) -> int:
     sign = -1 if mode_of(monitor) == "min" else 1
     return max(history, key=lambda report: sign * getattr(report, f"val_{monitor}")).epoch
 
 
-def _restore(learner: Learner, checkpoint: Path) -> None:
-    learner.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+def _chance(space: LabelSpace) -> float:
+    """The loss of a guess, in nats."""
+    if space.kind == "multi":
+        return math.log(2)
+    return sum(math.log(len(level.classes)) for level in space.levels) or math.log(len(space.classes))
+
+
+def _is_out_of_memory(problem: RuntimeError) -> bool:
+    """torch has a kind of error for GPUs, and a sentence for the processor's memory."""
+    return isinstance(problem, torch.OutOfMemoryError) or "not enough memory" in str(problem)
 
 
 def _quieten() -> None:

@@ -3,7 +3,6 @@
 Letters: B images of a batch, T logits.
 """
 
-import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,27 +13,41 @@ from torchmetrics import MeanMetric
 from components.data.loading import Batch
 from components.errors import TrainingDiverged
 from components.models.classifier import ImageClassifier
-from components.models.parts import keep_frozen_statistics, parameter_groups
-from components.training.losses import check_level_weights, classification_loss, image_losses
+from components.models.parts import keep_frozen_statistics
+from components.training.averaging import MovingAverage
+from components.training.losses import check_level_weights, image_losses
+from components.training.objective import Objective
+from components.training.optimizers import new_optimizer
+from components.training.plan import Plan
+from components.training.schedules import Shape, WarmupPlateau, new_shape
 from components.training.scores import for_scores, validation_scores
 from components.training.settings import TrainingJob
 
-_AUXILIARY_WEIGHT = 0.3
-"""Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
+_LOOK_EVERY = 50
+"""Steps between looks at the loss on a GPU, where each makes the processor wait for it."""
 
 
 class Learner(pl.LightningModule):
-    def __init__(self, model: ImageClassifier, job: TrainingJob) -> None:
+    def __init__(self, model: ImageClassifier, job: TrainingJob, plan: Plan, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.job = job
+        self.plan = plan
         self.space = model.spec.labels
         check_level_weights(self.space, job.model.level_weights)
-        self.train_loss = MeanMetric()
-        # Kept in checkpoints, for an epoch that is cut off goes on with it.
-        self.train_loss.persistent(True)
+        self.average = MovingAverage(model, job.train.ema_decay) if job.train.ema_decay else None
         self.val_loss = MeanMetric()
         self.val_scores = validation_scores(self.space)
+        self._objective = objective
+        self._shape: Shape | None = None
+        # Kept in checkpoints, for an epoch that is cut off goes on with it.
+        self.register_buffer("loss_and_images", torch.zeros(2, dtype=torch.float64))
+
+    @property
+    def judged(self) -> ImageClassifier:
+        """The weights that are validated and kept: the moving average, where there is one."""
+        averaged: ImageClassifier = self.average.module if self.average is not None else self.model  # type: ignore[assignment]
+        return averaged
 
     def on_train_start(self) -> None:
         # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
@@ -42,18 +55,35 @@ class Learner(pl.LightningModule):
         keep_frozen_statistics(self.model)
 
     def on_train_epoch_start(self) -> None:
-        self.train_loss.reset()
+        self.loss_and_images.zero_()
 
-    def training_step(self, batch: Batch, _: int) -> Tensor:
-        # Dropout draws by seed and batch alone, so that a resumed run goes on as an unbroken one would.
-        torch.manual_seed((self.job.train.seed << 32) + self.trainer.fit_loop.total_batch_idx)
-        loss = self._loss(self.model(batch.images_BHWC), batch)
-        self._refuse_divergence("loss", loss)
-        self.train_loss.update(loss.detach(), weight=len(batch.target))
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        loss = self._objective(
+            self.model, batch, number=self.trainer.fit_loop.total_batch_idx, epoch=self.current_epoch
+        )
+        if self.device.type == "cpu" or number % _LOOK_EVERY == 0:
+            self._refuse_divergence("loss", loss)
+        images = len(batch.target)
+        self.loss_and_images += torch.stack([loss.detach() * images, loss.new_tensor(images)])
         return loss
 
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def mean_train_loss(self) -> float:
+        """Over the images of the epoch, of all processes."""
+        total = self.trainer.strategy.reduce(self.loss_and_images.clone(), reduce_op="sum")
+        return float(total[0] / total[1])
+
+    def on_validation_epoch_start(self) -> None:
+        self.judged.eval()
+
     def validation_step(self, batch: Batch, _: int) -> None:
-        logits_BT = self.model(batch.images_BHWC)
+        if not len(batch.target):
+            return
+        logits_BT = self.judged(batch.images_BHWC).float()
         # Weights are for learning: what validation says is of the images as they are.
         loss_B = image_losses(logits_BT, batch.target, self.space, level_weights=self.job.model.level_weights)
         self.val_loss.update(loss_B.mean(), weight=len(loss_B))
@@ -67,54 +97,29 @@ class Learner(pl.LightningModule):
         self.log_dict(self.val_scores.compute())
         self.val_loss.reset()
         self.val_scores.reset()
+        if isinstance(self._shape, WarmupPlateau):
+            self._shape.note(float(val_loss))
 
     def configure_optimizers(self) -> Any:
         settings = self.job.train
-        groups = parameter_groups(
-            self.model.net,
-            learning_rate=self.job.learning_rate,
-            weight_decay=settings.weight_decay,
-            part_decay=self.job.part_decay,
+        # Lightning unscales fp16 gradients before it clips them, which a fused optimizer would do again.
+        optimizer = new_optimizer(
+            self.model.net, self.job, learning_rate=self.plan.learning_rate, fused=self.plan.precision != "fp16"
         )
-        optimizer: torch.optim.Optimizer
-        if settings.optimizer == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=self.job.learning_rate, momentum=0.9, nesterov=True)
-        else:
-            optimizer = torch.optim.AdamW(groups, lr=self.job.learning_rate)
         steps = int(self.trainer.estimated_stepping_batches)
-        warmup = round(steps * min(1.0, settings.warmup_epochs / self.job.epochs))
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, WarmupCosine(steps, warmup))
+        self._shape = new_shape(
+            settings.schedule,
+            steps=steps,
+            warmup=round(steps * min(1.0, settings.warmup_epochs / self.job.epochs)),
+            cycles=settings.cycles,
+            patience=settings.plateau_epochs,
+        )
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._shape)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _refuse_divergence(self, name: str, loss: Tensor) -> None:
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"{name} is {loss.item()} in epoch {self.current_epoch + 1}; "
-                f"lower {self.job.step}.learning_rate (now {self.job.learning_rate:g})"
+                f"lower {self.job.step}.learning_rate (now {self.plan.learning_rate:g})"
             )
-
-    def _loss(self, output: Any, batch: Batch) -> Tensor:
-        main, *auxiliary = output if isinstance(output, tuple) else (output,)
-        levels = self.job.model.level_weights
-        loss = classification_loss(
-            main, batch, self.space, label_smoothing=self.job.train.label_smoothing, level_weights=levels
-        )
-        for logits_BT in auxiliary:
-            if logits_BT is not None:
-                loss = loss + _AUXILIARY_WEIGHT * classification_loss(
-                    logits_BT, batch, self.space, level_weights=levels
-                )
-        return loss
-
-
-class WarmupCosine:
-    """Share of the peak rate at each step: a straight climb, then half a cosine (Loshchilov and Hutter 2017)."""
-
-    def __init__(self, steps: int, warmup: int) -> None:
-        self.steps, self.warmup = steps, warmup
-
-    def __call__(self, step: int) -> float:
-        if step < self.warmup:
-            return (step + 1) / (self.warmup + 1)
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

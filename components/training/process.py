@@ -24,7 +24,9 @@ def main() -> int:
     job = TrainingJob.from_section("job", read_json(Path(sys.argv[1])))
     if os.environ.get("DARKROOM_PARENT_PIPE"):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    path = os.environ.get(EVENTS_VARIABLE)
+    # Of processes that train together the first one tells.
+    leads = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    path = os.environ.get(EVENTS_VARIABLE) if leads else None
     events = EventFile(path) if path else None
 
     def tell(**event: Any) -> None:
@@ -44,8 +46,9 @@ def main() -> int:
         tell(event="failed", stage=job.step, **record_of(problem))
         return problem.exit_code
     # Written last: its presence says that the job is done.
-    history = [asdict(report) for report in result.history]
-    write_json(Path(job.output) / RESULT, {"best_epoch": result.best_epoch, "history": history})
+    if leads:
+        record = {"best_epoch": result.best_epoch, "history": [asdict(report) for report in result.history]}
+        write_json(Path(job.output) / RESULT, record | {"diagnosis": asdict(result.diagnosis)})
     return 0
 
 

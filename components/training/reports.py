@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -10,14 +11,31 @@ class EpochReport:
     """Counted from 1."""
     epochs: int
     train_loss: float
-    """Mean cross-entropy over the epoch's images, in nats."""
+    """Mean over the epoch's images, in nats."""
     val_loss: float
     val_accuracy: float
     val_macro_f1: float
     learning_rate: float
     """Of the head, at the end of the epoch."""
+    learning_rates: list[float]
+    """Of each group of parts that learns, from the image to the head."""
     seconds: float
     images_per_second: float
+    seconds_left: float
+    """Until the last epoch is done, if the others take as long."""
+    cpu_percent: float
+    """Of one core, by this process, over the epoch."""
+    memory_gib: float
+    """Resident in this process at the end of the epoch."""
+    gpu_memory_gib: float
+    """The most that was taken on the GPU; 0 without one."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    verdict: Literal["diverged", "underfits", "overfits", "still improving", "fine"]
+    sentence: str
+    """What the curves say, and the setting to try."""
 
 
 @dataclass(frozen=True)
@@ -26,3 +44,4 @@ class FitResult:
     """Folder of the model from the best epoch."""
     history: list[EpochReport]
     best_epoch: int
+    diagnosis: Diagnosis

@@ -12,8 +12,8 @@ from components.errors import SettingsError
 from components.files import sha256_of_file
 from components.training.settings import TrainingJob
 
-_FREE = ("train.loader_workers", "train.checkpoint_minutes")
-"""Settings that change no weight, and may change between the parts of a training."""
+_FREE = ("train.loader_workers", "train.checkpoint_minutes", "train.time_limit_minutes", "train.halve_batch_on_oom")
+"""Settings that rule how long and how a training runs, not what it learns: they may change while it is cut off."""
 _SHOWN = 4
 
 Identity = dict[str, Any]

@@ -1,13 +1,45 @@
 """How a model learns: the sections `train` and `finetune` of params.yaml, and the job made of them."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator
 
 from components.data.augmentation import AugmentSettings
 from components.data.preprocessing import PreprocessSettings
 from components.models.settings import ModelSettings
 from components.settings import Settings
+from components.training.schedules import Schedule
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _rate(value: Any) -> Any:
+    if value == "auto" or (_is_number(value) and 0 < value < float("inf")):
+        return value
+    raise ValueError("auto or a number above 0")
+
+
+def _class_weights(value: Any) -> Any:
+    named = isinstance(value, dict) and all(
+        isinstance(name, str) and _is_number(weight) and 0 <= weight < float("inf") for name, weight in value.items()
+    )
+    if value in ("none", "auto") or named:
+        return value
+    raise ValueError("none, auto or weights by class, such as {cat: 2.0, dog: 1.0}")
+
+
+def _devices(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        return value
+    raise ValueError("auto or a number of devices from 1 on")
+
+
+Rate = Annotated[float | Literal["auto"], PlainValidator(_rate)]
+ClassWeights = Annotated[Literal["none", "auto"] | dict[str, float], PlainValidator(_class_weights)]
+Devices = Annotated[int | Literal["auto"], PlainValidator(_devices)]
+Choice = Literal["auto", "on", "off"]
 
 
 class TrainSettings(Settings):
@@ -17,21 +49,75 @@ class TrainSettings(Settings):
     """Passes over the training part; more learns more, until it overfits."""
     batch_size: int = Field(ge=2)
     """Images a step; larger is faster and needs more memory."""
-    learning_rate: float = Field(gt=0)
-    """At its peak; larger learns faster, until it diverges."""
-    optimizer: Literal["adamw", "sgd"]
+    learning_rate: Rate
+    """At its peak; larger learns faster, until it diverges; auto: a range test finds it before training."""
+    scale_rate_with_batch: bool
+    """true: learning_rate is that of 256 images a step, and grows in line with them (Goyal et al. 2017)."""
+    optimizer: Literal["adamw", "adam", "sgd"]
     weight_decay: float = Field(ge=0)
     """Pull of weights towards zero; larger overfits less. Norms and biases have none."""
+    schedule: Schedule
+    """What the rate does after its climb: cosine (to zero), step (a tenth after each third), plateau (a tenth when
+    validation stalls), one_cycle (up and down), cyclic (cosines begun anew, a snapshot after each), constant."""
     warmup_epochs: float = Field(ge=0)
-    """Epochs in which the rate climbs to its peak, before it falls along a cosine to zero."""
+    """Epochs in which the rate climbs to its peak."""
+    plateau_epochs: int = Field(ge=1)
+    """With `schedule: plateau`: epochs without a lower validation loss before the rate falls."""
+    cycles: int = Field(ge=2)
+    """With `schedule: cyclic`: cosines, and so snapshots, over the whole training."""
+    loss: Literal["cross_entropy", "focal", "binary_cross_entropy"]
+    """cross_entropy; focal: easy images count less; binary_cross_entropy: each class against the rest. Sets of labels
+    have the binary form of the first two."""
+    focal_gamma: float = Field(ge=0)
+    """With `loss: focal`: larger makes easy images count less; 0 is cross-entropy."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Share of the target spread over all classes; larger makes less confident models."""
+    class_weights: ClassWeights
+    """none; auto: each class weighs as much in the loss, however many images it has; or a weight by class, 1 where a
+    class is not named. Of sets of labels it weighs the images that carry the label."""
+    sampling: Literal["uniform", "balanced"]
+    """uniform: each image once an epoch; balanced: drawn so that classes come equally often."""
     augment: bool
     """true: originals are augmented anew each epoch; false: only the stage's copies are."""
+    mixup: float = Field(ge=0)
+    """Alpha of the blend of image pairs; larger blends more evenly; 0 blends none."""
+    cutmix: float = Field(ge=0)
+    """Alpha of the windows pasted from one image into another; larger pastes middling windows more often; 0: none."""
+    erase: float = Field(ge=0, le=1)
+    """Share of the images with a rectangle of noise; larger overfits less."""
+    progressive_resizing: float = Field(gt=0, le=1)
+    """Side of the first epochs' images over the full one, reached after two thirds of the epochs; smaller is faster;
+    1: the full size from the start."""
     monitor: Literal["loss", "accuracy", "macro_f1"]
     """The validation score by which the best checkpoint is kept."""
     patience: int = Field(ge=0)
     """Epochs without a better score before training stops; 0 never stops early."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Of a moving average of the weights, which is validated and kept in their place; larger averages over more steps;
+    0: none."""
+    soup: int = Field(ge=0)
+    """As many best checkpoints are averaged as long as validation gains; 0: the best one alone."""
+    accumulate: int = Field(ge=1)
+    """Batches whose gradients are gathered for one step; larger acts like a larger batch, without its memory."""
+    clip_norm: float = Field(ge=0)
+    """Longest gradient; a longer one is shortened to it; smaller is steadier and slower; 0: as they come."""
+    recompute: bool
+    """true: activations are worked out again in the backward pass, for about a third more time and far less memory."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    """Of the arithmetic; auto: measured on this machine where training is long enough to pay for it."""
+    channels_last: Choice
+    """Memory layout of the network; auto: measured likewise."""
+    compile: Choice
+    """torch.compile; auto: measured likewise, compiling included."""
+    resident: Choice
+    """The training images stay in the device's memory and flips and crops are drawn there; auto: on a GPU that they
+    fit into, where `augment` asks for no more than that."""
+    devices: Devices
+    """GPUs or processes of this machine; auto: one, or what torchrun started."""
+    halve_batch_on_oom: bool
+    """true: a batch that doesn't fit the memory is halved, and twice as many are gathered a step."""
+    time_limit_minutes: float = Field(ge=0)
+    """Training stops after so many, with the best model until then; 0: no limit."""
     loader_workers: int = Field(ge=0)
     """Processes that augment; 0 does it in the training process, which suits small images."""
     checkpoint_minutes: float = Field(ge=0)
@@ -74,7 +160,7 @@ class TrainingJob(Settings):
         return self.train.epochs if self.step == "train" else self.finetune.epochs
 
     @property
-    def learning_rate(self) -> float:
+    def learning_rate(self) -> Rate:
         return self.train.learning_rate if self.step == "train" else self.finetune.learning_rate
 
     @property

@@ -55,6 +55,14 @@ def test_tensors_that_share_memory_are_kept_apart(tmp_path: Path) -> None:
     assert torch.equal(back["view"], torch.tensor([0.0, 2.0]))
 
 
+def test_tensors_keep_their_layout(tmp_path: Path) -> None:
+    weight = torch.arange(2.0 * 3 * 4 * 5).reshape(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    back = roundtrip(tmp_path, {"last": weight, "first": weight.contiguous()})
+    assert torch.equal(back["last"], weight)
+    assert back["last"].stride() == weight.stride()
+    assert back["first"].is_contiguous()
+
+
 def test_the_file_is_ordinary_safetensors(tmp_path: Path) -> None:
     roundtrip(tmp_path, {"state_dict": {"weight": torch.ones(2)}})
     assert torch.equal(load_file(tmp_path / "c.safetensors")["0"], torch.ones(2))

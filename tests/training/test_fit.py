@@ -21,6 +21,10 @@ MakeJob = Callable[..., TrainingJob]
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+class Cut(Exception):
+    pass
+
+
 def tell_nobody(_: EpochReport) -> None:
     pass
 
@@ -67,6 +71,7 @@ def test_nothing_is_pickled(unbroken: FitResult) -> None:
     files = {path.relative_to(unbroken.model.parent).as_posix() for path in unbroken.model.parent.rglob("*.*")}
     assert files == {
         "history.json",
+        "plan.json",
         "model/model.json",
         "model/model.safetensors",
         "checkpoints/best.safetensors",
@@ -136,9 +141,6 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed
 
 
 def test_a_training_that_goes_on_prepares_only_what_is_left(make_job: MakeJob, tmp_path: Path) -> None:
-    class Cut(Exception):
-        pass
-
     def cut(done: int, total: int) -> None:
         if done == 7:
             raise Cut
@@ -182,9 +184,6 @@ def test_a_training_killed_after_its_last_epoch_still_gives_its_model(
 
 
 def test_a_training_goes_on_from_its_last_epoch_even_if_another_was_better(make_job: MakeJob, tmp_path: Path) -> None:
-    class Cut(Exception):
-        pass
-
     def cut(report: EpochReport) -> None:
         if report.epoch == 3:
             raise Cut
@@ -274,6 +273,58 @@ def test_a_net_with_auxiliary_heads_learns(make_job: MakeJob, tmp_path: Path) ->
     result = fit(job, on_epoch=tell_nobody)
     assert result.history[0].train_loss > 0
     assert not load_classifier(result.model).training
+
+
+WAYS = {
+    "averaged": {
+        "ema_decay": 0.9,
+        "mixup": 0.4,
+        "cutmix": 1.0,
+        "erase": 0.3,
+        "schedule": "plateau",
+        "plateau_epochs": 1,
+        "clip_norm": 0.5,
+        "soup": 2,
+        "class_weights": "auto",
+        "patience": 3,
+    },
+    "cyclic": {
+        "schedule": "cyclic",
+        "cycles": 2,
+        "optimizer": "sgd",
+        "accumulate": 2,
+        "progressive_resizing": 0.5,
+        "sampling": "balanced",
+        "loss": "focal",
+        "scale_rate_with_batch": True,
+        "recompute": True,
+        "resident": "on",
+        "channels_last": "on",
+    },
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_to_train_learns_and_goes_on_to_the_same_weights(make_job: MakeJob, tmp_path: Path, way: str) -> None:
+    def cut(done: int, total: int) -> None:
+        # Half-way through the third epoch, where there is an average, a schedule and a best score to lose.
+        if done == total * 5 // 8:
+            raise Cut
+
+    train = {"epochs": 4, "checkpoint_minutes": 1e-9, "warmup_epochs": 0.5, "learning_rate": 0.01} | WAYS[way]
+    jobs = [make_job(tmp_path / name, model={"architecture": "plain"}, train=train) for name in ("whole", "cut")]
+    whole = fit(jobs[0], on_epoch=tell_nobody)
+    with pytest.raises(Cut):
+        fit(jobs[1], on_epoch=tell_nobody, on_step=cut)
+    resumed = fit(jobs[1], on_epoch=tell_nobody)
+    assert same(whole.model, resumed.model)
+    assert [report.train_loss for report in whole.history] == [report.train_loss for report in resumed.history]
+    assert whole.history[-1].val_loss < whole.history[0].val_loss
+    if way == "cyclic":
+        members = sorted((tmp_path / "cut" / "members").iterdir())
+        assert [member.name for member in members] == ["01", "02"]
+        assert not same(*members)
+        assert same(members[1], tmp_path / "whole" / "members" / "02")
 
 
 def test_progress_counts_steps_up_to_the_whole(make_job: MakeJob, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from components.data.augmentation import AugmentSettings
 from components.data.loading import evaluation_loader, open_part, training_loader
-from components.training.learner import WarmupCosine
+from components.training.schedules import WarmupCosine
 
 Policy = Literal["none", "basic", "advanced", "medical"]
 

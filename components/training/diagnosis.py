@@ -1,0 +1,50 @@
+"""A plain word on the curves after training, with the setting to try."""
+
+import math
+from collections.abc import Sequence
+
+from components.training.reports import Diagnosis, EpochReport
+
+_POOR = 0.5
+"""Of the loss of a guess: a training loss that stays above it has learnt little."""
+_WORSE = 0.1
+"""By this share the last validation loss is above the best one where a model overfits."""
+_GAIN = 0.02
+"""Of the validation loss an epoch: above it another epoch pays."""
+
+
+def diagnose(history: Sequence[EpochReport], *, chance: float, step: str) -> Diagnosis:
+    """Rules of thumb on the losses; `chance` is the loss of a guess, ln K nats among K classes."""
+    first, last = history[0], history[-1]
+    best = min(history, key=lambda report: report.val_loss)
+    if not math.isfinite(last.train_loss) or last.train_loss > 1.5 * max(first.train_loss, chance):
+        return Diagnosis(
+            "diverged",
+            f"diverged: the training loss rose from {first.train_loss:.3g} to {last.train_loss:.3g}; "
+            f"try a lower {step}.learning_rate",
+        )
+    if last.val_loss > (1 + _WORSE) * best.val_loss and last.train_loss < last.val_loss:
+        return Diagnosis(
+            "overfits",
+            f"overfits: the validation loss was best after epoch {best.epoch} ({best.val_loss:.3g}) and is "
+            f"{last.val_loss:.3g} now; try a stronger augment.policy, more train.weight_decay, train.patience, or more "
+            "images",
+        )
+    if len(history) > 2 and _still_falls(history):
+        return Diagnosis(
+            "still improving",
+            f"still improving: the last epochs lowered the validation loss from {history[-3].val_loss:.3g} to "
+            f"{last.val_loss:.3g}; try more {step}.epochs",
+        )
+    if last.train_loss > _POOR * chance and last.val_accuracy < 0.9:
+        return Diagnosis(
+            "underfits",
+            f"underfits: the training loss stays at {last.train_loss:.3g} where a guess has {chance:.3g}; try a larger "
+            f"model.architecture, another {step}.learning_rate, or a milder augment.policy",
+        )
+    return Diagnosis("fine", f"fine: the validation loss settled at {last.val_loss:.3g}, close to its best")
+
+
+def _still_falls(history: Sequence[EpochReport]) -> bool:
+    a, b, c = (report.val_loss for report in history[-3:])
+    return c < b < a and (a - c) / 2 > _GAIN * a

@@ -1,0 +1,76 @@
+"""One training over several processes: GPUs of this machine, or hosts that torchrun started."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from components.errors import SettingsError
+from components.training.settings import TrainSettings
+
+
+def device_here() -> torch.device:
+    """What this process trains on."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@dataclass(frozen=True)
+class Group:
+    """The processes that train one model together."""
+
+    world: int = 1
+    rank: int = 0
+    on_this_host: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process tells and writes."""
+        return self.rank == 0
+
+
+def group_of(settings: TrainSettings) -> Group:
+    """What torchrun's variables say, else what the settings ask for. Raises SettingsError where both disagree."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", started))
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    if settings.devices == "auto":
+        return Group(started, rank, here)
+    if started > 1 and settings.devices != here:
+        raise SettingsError(
+            f"params.yaml: train.devices: is {settings.devices}, but {here} processes were started on this host; "
+            "set it to auto"
+        )
+    if torch.cuda.is_available() and settings.devices > torch.cuda.device_count():
+        raise SettingsError(
+            f"params.yaml: train.devices: is {settings.devices}, but this machine has {torch.cuda.device_count()} GPUs"
+        )
+    return Group(max(started, settings.devices), rank, settings.devices)
+
+
+def check_batch(settings: TrainSettings, group: Group, batch_size: int) -> None:
+    """Raises SettingsError where the batch can't be dealt evenly, two images at least for each process."""
+    if batch_size % group.world or batch_size < 2 * group.world:
+        raise SettingsError(
+            f"params.yaml: train.batch_size: {batch_size} images can't be dealt to {group.world} processes; "
+            f"give a multiple of {group.world}, {2 * group.world} or more"
+        )
+
+
+def trainer_options(group: Group) -> dict[str, Any]:
+    """Of Lightning's Trainer: DDP by NCCL on GPUs and by gloo on CPUs; batch norms see the whole batch on GPUs."""
+    if group.world == 1:
+        return {"accelerator": "auto", "devices": 1}
+    from lightning.pytorch.strategies import DDPStrategy
+
+    on_gpu = torch.cuda.is_available()
+    return {
+        "accelerator": "gpu" if on_gpu else "cpu",
+        "devices": group.on_this_host,
+        "num_nodes": group.world // group.on_this_host,
+        "strategy": DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo"),
+        "sync_batchnorm": on_gpu,
+        "use_distributed_sampler": False,
+    }

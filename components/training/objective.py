@@ -1,0 +1,73 @@
+"""What a step of training lowers: the loss of a batch, once its images are shrunk and mixed as the settings say.
+
+A function of the weights, the batch and its number alone, so that a step can be repeated to the bit.
+
+Letters: B images, H height, W width, C channels, K classes, T logits.
+"""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from components.data.loading import Batch
+from components.labels import LabelSpace
+from components.training.losses import image_losses
+from components.training.mixing import mix
+from components.training.resizing import shrink, side_at
+from components.training.settings import TrainingJob
+
+_AUXILIARY_WEIGHT = 0.3
+"""Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
+
+
+class Objective:
+    def __init__(self, job: TrainingJob, space: LabelSpace, class_weight_K: NDArray[np.float32] | None) -> None:
+        self._settings, self._epochs = job.train, job.epochs
+        self._side_px = job.preprocess.image_size_px
+        self._class_weight_K = None if class_weight_K is None else torch.from_numpy(class_weight_K)
+        self._loss = partial(
+            image_losses,
+            space=space,
+            kind=job.train.loss,
+            focal_gamma=job.train.focal_gamma,
+            label_smoothing=job.train.label_smoothing,
+            level_weights=job.model.level_weights,
+        )
+
+    def __call__(self, model: nn.Module, batch: Batch, *, number: int, epoch: int) -> Tensor:
+        """Mean loss of the batch's images, in nats; `number` counts batches from the start of the training."""
+        # Dropout draws by seed and batch alone.
+        torch.manual_seed((self._settings.seed << 32) + number)
+        side = side_at(epoch, epochs=self._epochs, full_px=self._side_px, start=self._settings.progressive_resizing)
+        mixed = mix(
+            shrink(batch.images_BHWC, side),
+            mixup=self._settings.mixup,
+            cutmix=self._settings.cutmix,
+            erase=self._settings.erase,
+            random=np.random.default_rng([self._settings.seed, number]),
+        )
+        main, *auxiliary = _as_tuple(model(mixed.images_BHWC))
+        loss = self._mixed(main, batch, mixed.partner_B, mixed.share)
+        for logits_BT in auxiliary:
+            if logits_BT is not None:
+                loss = loss + _AUXILIARY_WEIGHT * self._mixed(logits_BT, batch, mixed.partner_B, mixed.share)
+        return loss
+
+    def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, share: float) -> Tensor:
+        own = self._mean(logits_BT, batch.target, batch.weight_B)
+        if partner_B is None:
+            return own
+        partners = self._mean(logits_BT, batch.target[partner_B], batch.weight_B[partner_B])
+        return share * own + (1 - share) * partners
+
+    def _mean(self, logits_BT: Tensor, target: Tensor, weight_B: Tensor) -> Tensor:
+        weight_K = None if self._class_weight_K is None else self._class_weight_K.to(logits_BT.device)
+        return (weight_B * self._loss(logits_BT, target, class_weight_K=weight_K)).mean()
+
+
+def _as_tuple(output: Any) -> tuple[Any, ...]:
+    return output if isinstance(output, tuple) else (output,)

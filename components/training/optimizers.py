@@ -1,0 +1,31 @@
+"""Optimizers over a network's parts."""
+
+import torch
+from torch import nn
+
+from components.models.parts import parameter_groups
+from components.training.settings import TrainingJob
+
+SCALING_BATCH = 256
+"""The batch whose rate is scaled in line with the batch (Goyal et al. 2017)."""
+
+
+def peak_rate(job: TrainingJob, found: float) -> float:
+    """The rate of a job's head, from the one that its settings give or a range test found."""
+    if not job.train.scale_rate_with_batch or job.learning_rate == "auto":
+        return found
+    return found * job.train.batch_size * job.train.accumulate / SCALING_BATCH
+
+
+def new_optimizer(net: nn.Module, job: TrainingJob, *, learning_rate: float, fused: bool) -> torch.optim.Optimizer:
+    """Over what isn't frozen, with a group a part; norms and biases have no weight decay."""
+    groups = parameter_groups(
+        net, learning_rate=learning_rate, weight_decay=job.train.weight_decay, part_decay=job.part_decay
+    )
+    match job.train.optimizer:
+        case "sgd":
+            return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9, nesterov=True, fused=fused)
+        case "adam":
+            return torch.optim.Adam(groups, lr=learning_rate, fused=fused)
+        case "adamw":
+            return torch.optim.AdamW(groups, lr=learning_rate, fused=fused)
