@@ -108,7 +108,7 @@ class TrainSettings(Settings):
     channels_last: Choice
     """Memory layout of the network; auto: measured likewise."""
     compile: Choice
-    """torch.compile; auto: measured likewise, compiling included."""
+    """torch.compile; auto: measured likewise, on a GPU."""
     resident: Choice
     """The training images stay in the device's memory and flips and crops are drawn there; auto: on a GPU that they
     fit into, where `augment` asks for no more than that."""
