@@ -10,9 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.data.preprocessing import PreprocessSettings
+from components.errors import SettingsError
 from components.files import read_json, whole_folder, write_json
 from components.labels import LabelSpace
 from components.models.architectures import build, check_image_size
+from components.models.heads import Pooling, attention_pool, fit_head
 from components.models.settings import ModelSettings
 from components.models.weights import IMAGENET, LoadedWeights, load_weights
 from components.settings import Settings
@@ -31,6 +33,8 @@ class ModelSpec(Settings):
     mean: list[float]
     """Per channel, in [0, 1]; subtracted inside the network."""
     std: list[float]
+    pooling: Pooling = "average"
+    dropout: float | None = None
 
     @property
     def classes(self) -> list[str]:
@@ -51,12 +55,31 @@ class ImageClassifier(nn.Module):
         self.net = build(
             spec.architecture, num_classes=spec.labels.num_logits, image_size_px=spec.preprocess.image_size_px
         )
+        fit_head(self.net, spec.architecture, pooling=spec.pooling, dropout=spec.dropout)
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """uint8 RGB to logits [B, T]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
         images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
         logits_BT: Tensor = self.net(images_BCHW)
         return logits_BT
+
+    def attention_map(self, images_BHWC: Tensor) -> Tensor:
+        """Where the pooling looks, [B, h, w] of the last map; an image's weights sum to 1.
+
+        Raises SettingsError where the model pools by average.
+        """
+        pool = attention_pool(self.net)
+        if pool is None:
+            raise SettingsError(
+                "this model pools by average and has no map of attention; train with model.pooling: attention"
+            )
+        seen: list[Tensor] = []
+        hook = pool.register_forward_pre_hook(lambda _, inputs: seen.append(pool.weights(inputs[0])))
+        try:
+            self(images_BHWC)
+        finally:
+            hook.remove()
+        return seen[-1]
 
 
 def new_classifier(
@@ -70,7 +93,15 @@ def new_classifier(
     """A network for these labels with the weights that the settings ask for; normalization follows the weights."""
     if settings.weights == IMAGENET:
         mean, std = IMAGENET_MEAN, IMAGENET_STD
-    spec = ModelSpec(architecture=settings.architecture, labels=labels, preprocess=preprocess, mean=mean, std=std)
+    spec = ModelSpec(
+        architecture=settings.architecture,
+        labels=labels,
+        preprocess=preprocess,
+        mean=mean,
+        std=std,
+        pooling=settings.pooling,
+        dropout=settings.dropout,
+    )
     model = ImageClassifier(spec)
     check_image_size(model.net, settings.architecture, preprocess.image_size_px)
     if settings.weights is None:

@@ -1,12 +1,95 @@
-"""What the logits of a network mean, where they are still tensors.
+"""What follows the backbone: pooling, dropout, and what the logits mean where they are still tensors.
 
-Letters: B images, T logits, K classes, D levels of a hierarchy.
+A hierarchy's head is one linear layer a level, side by side: together they are the one layer of T outputs that every
+architecture has, and LabelSpace.level_slices says which belong to which level.
+
+Letters: B images, C channels, H height, W width, P = H × W places, T logits, K classes, D levels of a hierarchy.
 """
 
-import torch
-from torch import Tensor
+from typing import Literal
 
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.errors import SettingsError
 from components.labels import LabelSpace
+from components.models.parts import main_head
+from components.models.pooling import AttentionPool
+
+Pooling = Literal["average", "attention"]
+
+_APPENDED = {"DenseNet": "features", "MobileNetV2": "features", "MNASNet": "layers"}
+"""Networks that average in their `forward`, and where their last map leaves: of what was pooled the mean is itself."""
+
+
+class DropoutLinear(nn.Linear):
+    """A linear layer that forgets a share of what it is given, in training; its weights are called as before."""
+
+    def __init__(self, layer: nn.Linear, dropout: float) -> None:
+        super().__init__(layer.in_features, layer.out_features, device="meta")
+        self.weight, self.bias, self.dropout = layer.weight, layer.bias, dropout
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        return super().forward(F.dropout(features_BF, self.dropout, self.training))
+
+
+def fit_head(network: nn.Module, architecture: str, *, pooling: Pooling, dropout: float | None) -> None:
+    """Gives the network, in place, the pooling and the dropout before its last layer; None keeps its own dropout.
+
+    Raises SettingsError where the network has no map that is averaged at its end.
+    """
+    if pooling == "attention":
+        _pool_by_attention(network, architecture)
+    if dropout is not None:
+        _drop_before_last(network, architecture, dropout)
+
+
+def attention_pool(network: nn.Module) -> AttentionPool | None:
+    """The network's attention pooling, where it has one."""
+    return next((module for module in network.modules() if isinstance(module, AttentionPool)), None)
+
+
+def _pool_by_attention(network: nn.Module, architecture: str) -> None:
+    layers = [layer for layer in main_head(network).modules() if isinstance(layer, nn.Linear)]
+    averages = [name for name, child in network.named_children() if _averages(child)]
+    container = _APPENDED.get(type(network).__name__)
+    if not layers or not (averages or container):
+        raise SettingsError(
+            f"params.yaml: model.pooling: {architecture} has no map of features that is averaged at its end, as "
+            "resnet18 has, so there is nothing for attention to weigh; use average"
+        )
+    pool = AttentionPool(layers[0].in_features)
+    if averages:
+        setattr(network, averages[-1], pool)
+        return
+    backbone = network.get_submodule(container or "")
+    if container == "features" and type(network).__name__ == "DenseNet":
+        # Its forward rectifies the map before it averages; what is rectified already stays as it is.
+        backbone.add_module("rectified", nn.ReLU())
+    backbone.add_module("attention", pool)
+
+
+def _averages(module: nn.Module) -> bool:
+    return isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1))
+
+
+def _drop_before_last(network: nn.Module, architecture: str, dropout: float) -> None:
+    own = [module for module in main_head(network).modules() if isinstance(module, nn.Dropout)]
+    own += [child for name, child in network.named_children() if name == "dropout" and isinstance(child, nn.Dropout)]
+    layers = [layer for layer in main_head(network).modules() if isinstance(layer, nn.Linear)]
+    if own:
+        own[-1].p = dropout
+    elif layers:
+        _replace(network, layers[-1], DropoutLinear(layers[-1], dropout))
+    else:
+        raise SettingsError(f"params.yaml: model.dropout: {architecture} has no linear layer at its end; use null")
+
+
+def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    name = next(name for name, module in network.named_modules() if module is old)
+    owner, _, attribute = name.rpartition(".")
+    setattr(network.get_submodule(owner), attribute, new)
 
 
 def class_logits(logits_BT: Tensor, space: LabelSpace) -> Tensor:

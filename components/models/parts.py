@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from torch import nn
 from torch.nn import Parameter
 
+from components.models.pooling import AttentionPool
+
 _CONTAINERS = ("features", "layers", "encoder", "blocks")
 _HEADS = ("fc", "classifier", "heads", "head")
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
@@ -16,7 +18,7 @@ def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
     for name, child in model.named_children():
         found += _opened(name, child) if name in _CONTAINERS else [(name, child)]
     found = [(name, part) for name, part in found if any(True for _ in part.parameters())]
-    heads = [entry for entry in found if entry[0].split(".")[0] in (*_HEADS, *_AUXILIARY)]
+    heads = [entry for entry in found if _in_head(*entry)]
     return [entry for entry in found if entry not in heads] + heads
 
 
@@ -29,7 +31,12 @@ def _opened(name: str, container: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def head_names(model: nn.Module) -> list[str]:
-    return [name for name, _ in parts(model) if name.split(".")[0] in (*_HEADS, *_AUXILIARY)]
+    return [name for name, part in parts(model) if _in_head(name, part)]
+
+
+def _in_head(name: str, part: nn.Module) -> bool:
+    # A learned pooling is new with the head, wherever the architecture keeps it.
+    return name.split(".")[0] in (*_HEADS, *_AUXILIARY) or isinstance(part, AttentionPool)
 
 
 def main_head(model: nn.Module) -> nn.Module:
