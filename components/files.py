@@ -35,16 +35,23 @@ def whole_file(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of `target` when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    draft.chmod(0o755)
-    try:
+    with draft_folder(target) as draft:
         yield draft
         if target.exists():
             _exchange(draft, target)  # what was there is now the draft, and goes with it
         else:
             draft.replace(target)
         _sync(target.parent)
+
+
+@contextlib.contextmanager
+def draft_folder(target: Path) -> Iterator[Path]:
+    """A folder to fill beside `target`; it vanishes with the block, unless it was moved."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    draft.chmod(0o755)
+    try:
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -7,11 +7,11 @@ from prefect import flow
 from components.data.ingesting import write_raw
 from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
 from components.errors import DataError
-from components.files import whole_folder
+from components.files import draft_folder
 from flows.console import progress, say
 from flows.preflight import settle_params
 from flows.project import Project, open_project
-from flows.repro import add_raw, data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.repro import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
 from flows.sections import read_section
 from flows.session import StepTime, timed
 from flows.tasks import step
@@ -45,15 +45,16 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     """The new data version, and what came in."""
     raw = data_paths(project).raw
     _restore_version_before(project)
-    with whole_folder(raw) as draft:
+    with draft_folder(raw) as draft:
         packed = write_raw(source, draft, before=raw, progress=progress())
+        version = adopt_raw(project, draft)
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
         say(f"{untaken} files can't be taken and go to quarantine")
     if source.left_aside:
         say(f"left aside, for they hold no image of a class: {', '.join(source.left_aside[:5])}")
     repacked = f", {packed.num_repacked} shards repacked" if packed.num_repacked else ""
-    return add_raw(project), f"{len(packed.rows)} files, {packed.num_new} of them new{repacked}"
+    return version, f"{len(packed.rows)} files, {packed.num_new} of them new{repacked}"
 
 
 def _restore_version_before(project: Project) -> None:

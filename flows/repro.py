@@ -22,6 +22,8 @@ from flows.project import PIPELINE, Project
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 _LOCK_PATIENCE_SECONDS = 600.0
+_NONE = "none"
+"""A file that says: there were no raw data before."""
 STAGES = ("validate", "split", "augment")
 
 
@@ -86,16 +88,43 @@ def version_files(project: Project) -> list[Path]:
 
 def restore_raw(project: Project) -> None:
     """Brings the raw data of the version at hand back where its folder is gone; DataError where it can't be had."""
+    settle_raw(project)
     if data_version(project) is not None and not data_paths(project).raw.exists():
         _bring_back(project)
 
 
-def add_raw(project: Project) -> str:
-    """Makes what lies in the raw folder the version at hand; returns its digest."""
-    _dvc(project, "add", str(data_paths(project).raw.relative_to(project.root)))
+def adopt_raw(project: Project, draft: Path) -> str:
+    """Makes a filled folder the raw data and the version at hand, and returns its digest; or leaves both as they were.
+
+    What was there waits beside it until DVC has the new version: after a kill, `settle_raw` puts it back.
+    """
+    raw, before = data_paths(project).raw, _set_aside(project)
+    with _raw_alone(project):
+        _settle(project)
+        before.mkdir()
+        try:
+            if _pointer(project).exists():
+                shutil.copy2(_pointer(project), before)
+            if raw.exists():
+                raw.replace(before / raw.name)
+            else:
+                (before / _NONE).touch()
+            draft.replace(raw)
+            _dvc(project, "add", str(raw.relative_to(project.root)))
+        except BaseException:
+            _put_raw_back(project)
+            raise
+        shutil.rmtree(before)
     version = data_version(project)
     assert version is not None
     return version
+
+
+def settle_raw(project: Project) -> None:
+    """Ends what an ingest that was killed had begun: the raw data are again those of the version at hand."""
+    if _set_aside(project).exists():
+        with _raw_alone(project):
+            _settle(project)
 
 
 def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[StageRun]:
@@ -157,6 +186,36 @@ def _put_back(path: Path, text: str | None) -> None:
         path.unlink(missing_ok=True)
     else:
         write_text(path, text)
+
+
+def _set_aside(project: Project) -> Path:
+    """Where the raw data and its pointer wait while new ones take their place; the folder is there only meanwhile."""
+    raw = data_paths(project).raw
+    return raw.with_name(f".{raw.name}.before")
+
+
+def _settle(project: Project) -> None:
+    """Puts back what was set aside, unless DVC has made the new data the version at hand."""
+    before = _set_aside(project)
+    if before.exists():
+        if _text_of(before / _pointer(project).name) == _text_of(_pointer(project)):
+            _put_raw_back(project)
+        shutil.rmtree(before, ignore_errors=True)
+
+
+def _put_raw_back(project: Project) -> None:
+    before, raw = _set_aside(project), data_paths(project).raw
+    if (before / raw.name).exists() or (before / _NONE).exists():
+        shutil.rmtree(raw, ignore_errors=True)
+        _put_back(_pointer(project), _text_of(before / _pointer(project).name))
+    if (before / raw.name).exists():
+        (before / raw.name).replace(raw)
+    shutil.rmtree(before)
+
+
+def _raw_alone(project: Project) -> FileLock:
+    project.home.mkdir(parents=True, exist_ok=True)
+    return FileLock(project.home / "raw.lock")
 
 
 def _require_raw(project: Project) -> None:

@@ -1,0 +1,121 @@
+"""Ingesting is all or nothing, whatever fails and whenever it is killed; with real DVC, without a server."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from projects import new_project, write_shapes
+
+from components.data.raw import MANIFEST, read_manifest
+from components.data.sources import IngestSettings, find
+from components.errors import DarkroomError
+from flows.ingest import _bring_in
+from flows.project import Project, open_project
+from flows.repro import data_paths, data_version, restore_raw
+
+FEW = ("circle", "square")
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one data version; each test takes a copy."""
+    root = new_project(tmp_path_factory.mktemp("ingested") / "project")
+    ingest(open_project(root), write_shapes(root.parent / "shapes", each=6, labels=FEW))
+    return root
+
+
+@pytest.fixture
+def project(ingested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("DARKROOM_HOME", raising=False)
+    return open_project(Path(shutil.copytree(ingested, tmp_path / "project", symlinks=True)))
+
+
+def ingest(project: Project, folder: Path) -> str:
+    return _bring_in(project, find(str(folder), IngestSettings()))[0]
+
+
+def state(project: Project) -> dict[str, bytes]:
+    """Every file of the raw data and its pointer, and whatever lies beside them."""
+    data = data_paths(project).raw.parent
+    return {str(file.relative_to(data)): file.read_bytes() for file in sorted(data.rglob("*")) if file.is_file()}
+
+
+def more_shapes(folder: Path) -> Path:
+    return write_shapes(folder / "more", each=9, labels=FEW)
+
+
+def test_a_failed_dvc_add_leaves_the_version_before(project: Project, tmp_path: Path) -> None:
+    before = state(project)
+    # DVC keeps its cache here: what it can't write, it can't add.
+    cache = project.root / ".dvc" / "cache"
+    shutil.move(cache, tmp_path / "cache")
+    cache.write_text("in the way")
+    with pytest.raises(DarkroomError, match="dvc add failed"):
+        ingest(project, more_shapes(tmp_path))
+    assert state(project) == before
+    cache.unlink()
+    shutil.move(tmp_path / "cache", cache)
+    assert ingest(project, tmp_path / "more") == data_version(project)
+    assert len(read_manifest(data_paths(project).raw)) == 18
+    assert set(state(project)) - set(before) == {"raw/images-00001.tar"}
+
+
+def test_a_failed_first_ingest_leaves_nothing(tmp_path: Path) -> None:
+    project = open_project(new_project(tmp_path / "project"))
+    before = state(project)
+    (project.root / ".dvc" / "cache").write_text("in the way")
+    with pytest.raises(DarkroomError, match="dvc add failed"):
+        ingest(project, more_shapes(tmp_path))
+    assert state(project) == before
+
+
+@pytest.mark.parametrize("moment", ["before DVC", "after DVC"])
+def test_a_killed_ingest_is_settled_by_the_next_command(project: Project, tmp_path: Path, moment: str) -> None:
+    before, version = state(project), data_version(project)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(project.root), str(more_shapes(tmp_path)), moment], cwd=os.getcwd()
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert (data_paths(project).raw.parent / ".raw.before").exists()
+    restore_raw(project)
+    if moment == "before DVC":
+        assert state(project) == before
+    else:
+        assert data_version(project) != version
+        assert len(read_manifest(data_paths(project).raw)) == 18
+    assert not (data_paths(project).raw.parent / ".raw.before").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from components.data.sources import IngestSettings, find
+from flows import repro
+from flows.ingest import _bring_in
+from flows.project import open_project
+
+add = repro._dvc
+
+def kill(project, *arguments):
+    if sys.argv[3] == "after DVC":
+        add(project, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+repro._dvc = kill
+_bring_in(open_project(Path(sys.argv[1])), find(sys.argv[2], IngestSettings()))
+"""
+
+
+def test_the_same_data_again_mends_a_damaged_folder(project: Project) -> None:
+    version = data_version(project)
+    (data_paths(project).raw / MANIFEST).unlink()
+    assert ingest(project, shapes_of(project)) == version
+    assert len(read_manifest(data_paths(project).raw)) == 12
+
+
+def shapes_of(project: Project) -> Path:
+    return write_shapes(project.root.parent / "again", each=6, labels=FEW)
