@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,13 +15,16 @@ from typing import Any
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from components.errors import DarkroomError, DataError
+from components.errors import DarkroomError, DataError, ServiceError
 from components.files import sha256_of_record, write_text
 from flows.child import Event, last_lines, run_child
 from flows.console import say
 from flows.project import PIPELINE, Project
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_LACKING = ("missing-files", "key does not exist", "No such file")
+_EXTRAS = {"dvc-s3": "s3", "dvc-gs": "gs", "dvc-azure": "az"}
+"""The extra of our own package that brings a driver of DVC's."""
 _LOCK_PATIENCE_SECONDS = 600.0
 _NONE = "none"
 """A file that says: there were no raw data before."""
@@ -232,11 +236,26 @@ def _bring_back(project: Project) -> None:
     except DarkroomError:
         try:
             _dvc(project, "pull", pointer)
-        except DarkroomError:
-            raise DataError(
-                f"data version {str(data_version(project))[:12]} lies neither in DVC's cache nor in a remote; "
-                "push it from where it was made, or ingest it again with --data"
-            ) from None
+        except DarkroomError as problem:
+            raise _why_not_pulled(str(data_version(project))[:12], str(problem)) from None
+
+
+def _why_not_pulled(version: str, said: str) -> DarkroomError:
+    """DVC's many words as one sentence with its remedy."""
+    if driver := re.search(r"requires '?(dvc-\w+)", said):
+        extra = _EXTRAS.get(driver[1])
+        remedy = f"pip install 'darkroom[{extra}]'" if extra else f"pip install {driver[1]}"
+        return DataError(f"data version {version} lies in a remote whose driver is not installed; {remedy}")
+    if any(phrase in said for phrase in _LACKING):
+        return DataError(
+            f"data version {version} lies neither in DVC's cache nor in a remote; "
+            "push it from where it was made, or ingest it again with --data"
+        )
+    first = said.partition("ERROR: ")[2].partition(" ERROR: ")[0] or said
+    return ServiceError(
+        f"data version {version} could not be pulled: {first}; check the remote's address, the credentials and the "
+        "network"
+    )
 
 
 def _stage_run(name: str, events: list[Event]) -> StageRun:

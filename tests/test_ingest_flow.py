@@ -1,6 +1,5 @@
 """Ingesting is all or nothing, whatever fails and whenever it is killed; with real DVC, without a server."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -76,9 +75,7 @@ def test_a_failed_first_ingest_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment", ["before DVC", "after DVC"])
 def test_a_killed_ingest_is_settled_by_the_next_command(project: Project, tmp_path: Path, moment: str) -> None:
     before, version = state(project), data_version(project)
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, str(project.root), str(more_shapes(tmp_path)), moment], cwd=os.getcwd()
-    )
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(project.root), str(more_shapes(tmp_path)), moment])
     assert killed.returncode == -signal.SIGKILL
     assert (data_paths(project).raw.parent / ".raw.before").exists()
     restore_raw(project)

@@ -25,6 +25,7 @@ from pydantic import Field
 
 from components.data.embeddings import Pixels, square
 from components.errors import DataError, SettingsError, nearest
+from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind
 from components.progress import Progress
 from components.settings import Settings
 
@@ -182,8 +183,11 @@ def suspects_csv(suspects: Sequence[Suspect]) -> str:
     return stream.getvalue()
 
 
-def read_corrections(file: Path, labels: dict[str, str]) -> list[Correction]:
+def read_corrections(file: Path, labels: dict[str, str], kind: LabelKind = "single") -> list[Correction]:
     """The filled-in rows of a table of suspects; `labels` has the label of each path.
+
+    `corrected` is a class; of a hierarchy the whole path, such as Fruit/Apple/Gala; of sets all labels that the image
+    should have, such as cat|dog, in any order.
 
     Raises SettingsError where there is no such file, DataError for a path or label that isn't known, or a path whose
     label is no longer the one that was looked at.
@@ -198,22 +202,41 @@ def read_corrections(file: Path, labels: dict[str, str]) -> list[Correction]:
     missing = [name for name in ("path", "corrected") if name not in (reader.fieldnames or [])]
     if missing:
         raise DataError(f"{file}: lacks the column {missing[0]}; its first line should name path and corrected")
+    known = {name for label in set(labels.values()) for name in _names_in(label, kind)}
     found: dict[str, Correction] = {}
     for line, row in enumerate(reader, start=2):
         path, corrected = row["path"] or "", (row["corrected"] or "").strip()
         if corrected:
-            correction = _checked(f"{file}: line {line}", path, corrected, row.get("label"), labels)
+            place = f"{file}: line {line}"
+            correction = _checked(place, path, _canonical(corrected, kind, known, place), row.get("label"), labels)
             if found.setdefault(path, correction) != correction:
                 raise DataError(f"{file}: line {line}: {path} is corrected twice, differently; keep one of the lines")
     return [correction for _, correction in sorted(found.items()) if correction.label != correction.corrected]
 
 
+def _names_in(label: str, kind: LabelKind) -> list[str]:
+    """What can be known or unknown in a label: it as a whole, or each member of a set."""
+    return [name.strip() for name in label.split(SET_SEPARATOR)] if kind == "multi" else [label]
+
+
+def _canonical(corrected: str, kind: LabelKind, known: set[str], place: str) -> str:
+    """As the data writes such a label; raises DataError for one that no image has."""
+    if kind == "hierarchy":
+        corrected = PATH_SEPARATOR.join(name.strip() for name in corrected.split(PATH_SEPARATOR))
+    names = sorted({name for name in _names_in(corrected, kind) if name})
+    for name in names:
+        if name not in known:
+            whole = [path for path in known if path.endswith(PATH_SEPARATOR + name)] if kind == "hierarchy" else []
+            hint = f"; write the whole path, such as {min(whole)}" if whole else nearest(name, known)
+            raise DataError(f"{place}: no image has the label {name!r}{hint}; mend the line")
+    if not names:
+        raise DataError(f"{place}: {corrected!r} holds no label; name at least one, such as {min(known)}")
+    return SET_SEPARATOR.join(names)
+
+
 def _checked(place: str, path: str, corrected: str, seen: str | None, labels: dict[str, str]) -> Correction:
     if path not in labels:
         raise DataError(f"{place}: no image has the path {path!r}{nearest(path, labels)}; mend or remove the line")
-    known = set(labels.values())
-    if corrected not in known:
-        raise DataError(f"{place}: no image has the label {corrected!r}{nearest(corrected, known)}; mend the line")
     if seen and seen not in (labels[path], corrected):
         raise DataError(f"{place}: {path} is labelled {labels[path]!r} by now, not {seen!r}; look at it again")
     return Correction(path, labels[path], corrected)

@@ -27,10 +27,11 @@ from components.data.preprocessing import PreprocessSettings
 from components.data.probing import Measurement
 from components.data.profile import profile_of
 from components.data.quality import QualityReport, QualitySettings, check_quality
-from components.data.raw import MANIFEST, RawFile, RawImages, read_manifest
+from components.data.raw import MANIFEST, RawFile, RawImages, read_manifest, read_raw_dataset
 from components.data.tables import write_table
 from components.errors import DataError
 from components.files import read_json, whole_file, write_json, write_text
+from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind
 from components.progress import Progress
 from components.reporting.validation_page import picture_uri, validation_page
 from flows.project import HOME_VARIABLE
@@ -66,7 +67,8 @@ def validate(places: Places, progress: Progress) -> str:
     label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
     preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
     rows = read_manifest(places.raw)
-    corrections = _corrections(label_settings, places.judged, {row.path: row.label for row in rows})
+    kind = read_raw_dataset(places.raw).kind
+    corrections = _corrections(label_settings, places.judged, {row.path: row.label for row in rows}, kind)
     measured = measure_all(
         rows,
         places.raw,
@@ -75,7 +77,7 @@ def validate(places: Places, progress: Progress) -> str:
         progress=progress,
     )
     quarantine = [(row, reason) for row, reason in zip(rows, measured.outcomes, strict=True) if isinstance(reason, str)]
-    _write_images(places, measured.outcomes, corrections)
+    _write_images(places, measured.outcomes, corrections, kind)
     _write_quarantine(places.validated / "quarantine.csv", quarantine)
     if len(quarantine) == len(rows):
         raise DataError(
@@ -145,8 +147,8 @@ def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress:
         np.save(stream, found, allow_pickle=False)
 
 
-def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str]) -> list[Correction]:
-    return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels)
+def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str], kind: LabelKind) -> list[Correction]:
+    return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels, kind)
 
 
 def _suspects(
@@ -172,24 +174,22 @@ def _measurements(params: Path) -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or params.parent / ".darkroom") / "measurements"
 
 
-def _write_images(places: Places, outcomes: list[Outcome], corrections: list[Correction]) -> None:
+def _write_images(places: Places, outcomes: list[Outcome], corrections: list[Correction], kind: LabelKind) -> None:
     """The manifest's rows that could be decoded, with all of its columns, and what was measured."""
-    table = _corrected(pq.read_table(places.raw / MANIFEST).drop_columns(["problem"]), corrections, places.raw)
+    table = _corrected(pq.read_table(places.raw / MANIFEST).drop_columns(["problem"]), corrections, kind)
     table = table.filter(pa.array([isinstance(outcome, Measurement) for outcome in outcomes], pa.bool_()))
-    measured = [asdict(found) for found in outcomes if isinstance(found, Measurement)]
+    measured = [found for found in outcomes if isinstance(found, Measurement)]
     for name in Measurement.__annotations__:
-        kind = pa.uint64() if name.endswith("hash") else None
-        table = table.append_column(name, pa.array([row[name] for row in measured], type=kind))
+        type_ = pa.uint64() if name.endswith("hash") else None
+        table = table.append_column(name, pa.array([getattr(one, name) for one in measured], type=type_))
     write_table(places.validated / "images.parquet", table)
 
 
-def _corrected(table: pa.Table, corrections: list[Correction], raw: Path) -> pa.Table:
+def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:
     """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says."""
     new = {correction.path: correction.corrected for correction in corrections}
     paths = table["path"].to_pylist()
-    described = raw / "dataset.json"
-    kind = read_json(described)["kind"] if described.exists() else "single"
-    separator = {"hierarchy": "/", "multi": "|"}.get(kind)
+    separator = {"hierarchy": PATH_SEPARATOR, "multi": SET_SEPARATOR, "single": None}[kind]
     taken_apart = {path: label.split(separator) if separator else [label] for path, label in new.items()}
     for name, values in (("label", new), ("labels", taken_apart)):
         if new and name in table.column_names:

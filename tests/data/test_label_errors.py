@@ -14,6 +14,7 @@ from components.data.label_errors import (
     suspects_csv,
 )
 from components.errors import DataError, SettingsError
+from components.labels import LabelKind
 from components.progress import silent
 
 SETTINGS = LabelSettings()
@@ -80,6 +81,30 @@ def test_a_bad_correction_is_one_clear_sentence(tmp_path: Path, text: str, sente
     file.write_text(text)
     with pytest.raises(DataError, match=sentence):
         read_corrections(file, LABELS)
+
+
+TREE = {"a.png": "Fruit/Apple/Gala", "b.png": "Veg/Leek/Green"}
+SETS = {"a.png": "cat", "b.png": "cat|dog"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "corrected", "sentence"),
+    [
+        ("hierarchy", TREE, "Green", r"'Green'; write the whole path, such as Veg/Leek/Green; mend the line"),
+        ("hierarchy", TREE, "Veg/Leek/Gren", r"'Veg/Leek/Gren'; did you mean Veg/Leek/Green"),
+        ("hierarchy", TREE, "Veg/Apple/Gala", r"no image has the label 'Veg/Apple/Gala'"),
+        ("multi", SETS, "dog|hors", r"no image has the label 'hors'; mend the line"),
+        ("multi", SETS, "dog,cat", r"no image has the label 'dog,cat'"),
+        ("multi", SETS, "|", r"'\|' holds no label; name at least one, such as cat"),
+    ],
+)
+def test_a_bad_correction_of_a_path_or_a_set_is_one_clear_sentence(
+    tmp_path: Path, kind: LabelKind, labels: dict[str, str], corrected: str, sentence: str
+) -> None:
+    file = tmp_path / "fixes.csv"
+    file.write_text(f'path,corrected\na.png,"{corrected}"\n')
+    with pytest.raises(DataError, match=sentence):
+        read_corrections(file, labels, kind)
 
 
 def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:

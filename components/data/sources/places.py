@@ -100,7 +100,11 @@ class RemoteFolder:
         self._root = root.rstrip("/")
 
     def files(self) -> list[str]:
-        found = self._ask(self._filesystem.find, self._root)
+        try:
+            found = self._ask(self._filesystem.find, self._root)
+        except FileNotFoundError as problem:
+            # A folder that isn't there is empty to most stores; a bucket that isn't there is an error.
+            raise DataError(f"{self.name}: {' '.join(str(problem).split())}; check the address") from None
         below = [str(path)[len(self._root) :].lstrip("/") for path in found]
         return sorted(path for path in below if path and not any(part.startswith(".") for part in path.split("/")))
 
