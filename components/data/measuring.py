@@ -5,19 +5,17 @@ pass that was killed goes on where it stopped. The store changes no result: an e
 ending, settings, code and decoders, and it may be deleted at any time.
 """
 
-import base64
 import contextlib
 import functools
 import hashlib
-import json
 import multiprocessing
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
 
 from components.data import decoding, hashing, probing
 from components.data.decoding import UndecodableImage
@@ -30,6 +28,10 @@ from components.progress import Progress
 Outcome = Measurement | str
 """What was measured, or the reason why the file goes to quarantine."""
 
+_KINDS = tuple(get_type_hints(Measurement).values())
+_NAMES = tuple(get_type_hints(Measurement))
+_HASHES, _SIGN = ("hash", "mirror_hash"), 2**63
+_HASH_PLACES = tuple(_NAMES.index(name) for name in _HASHES)
 _BATCH = 256
 _WORTH_PROCESSES = 2048
 """From so many files on, starting processes (a second or two) is repaid: small images keep Python's lock busy."""
@@ -53,7 +55,8 @@ def measure_all(
     Raises DataError where the bytes are not those that the manifest promises.
     """
     outcomes: dict[str, Outcome] = {}
-    keys = [_key(row, max_megapixels) for row in rows]
+    common = _version(max_megapixels)
+    keys = [_key(row, common) for row in rows]
     with MeasurementStore.opened(store) as kept:
         outcomes |= kept.find(key for key in keys if key)
         num_known = len(outcomes)
@@ -71,23 +74,24 @@ def measure_all(
     return Pass(found, len(waiting), num_known)
 
 
-def _key(row: RawFile, max_megapixels: float) -> str | None:
-    """What the outcome depends on, as one digest; None for a row without bytes."""
+def _key(row: RawFile, common: str) -> str | None:
+    """What the outcome depends on, as one text; None for a row without bytes."""
     if row.problem is not None or row.shard is None:
         return None
-    parts = (row.sha256, PurePosixPath(row.path).suffix, f"{max_megapixels:g}", _version())
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    ending = os.path.splitext(row.path)[1]  # noqa: PTH122 - a million times
+    return f"{row.sha256} {common} {ending}"
 
 
 @functools.cache
-def _version() -> str:
-    """The code that measures and the libraries that decode, so that no entry outlives a change of them."""
+def _version(max_megapixels: float) -> str:
+    """The setting, the code that measures and the libraries that decode: no entry outlives a change of them."""
     import cv2
     import numpy as np
     import PIL
 
     code = [sha256_of_file(Path(str(module.__file__))) for module in (decoding, hashing, probing)]
-    return "\n".join([*code, cv2.__version__, np.__version__, PIL.__version__])
+    parts = [f"{max_megapixels:g}", *code, cv2.__version__, np.__version__, PIL.__version__]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _measured(waiting: dict[str, RawFile], raw: Path, max_megapixels: float) -> Iterator[dict[str, Outcome]]:
@@ -167,19 +171,23 @@ class MeasurementStore:
         try:
             for start in range(0, len(wanted), 500):
                 chunk = wanted[start : start + 500]
-                query = f"SELECT key, record FROM outcomes WHERE key IN ({','.join('?' * len(chunk))})"
-                found |= {key: _from_record(record) for key, record in self._connection.execute(query, chunk)}
-        except (sqlite3.Error, ValueError, KeyError, TypeError):
+                query = f"SELECT * FROM measured WHERE key IN ({','.join('?' * len(chunk))})"
+                for key, problem, *values in self._connection.execute(query, chunk):
+                    if (outcome := _from_row(problem, values)) is not None:
+                        found[key] = outcome
+        except sqlite3.Error:
             return {}
         return found
 
     def add(self, batch: dict[str, Outcome]) -> None:
         if self._connection is None:
             return
-        rows = [(key, _to_record(outcome)) for key, outcome in batch.items()]
+        rows = [(key, *_to_row(outcome)) for key, outcome in batch.items()]
         try:
             with self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO outcomes VALUES (?, ?)", rows)
+                self._connection.executemany(
+                    f"INSERT OR REPLACE INTO measured VALUES (?, ?{', ?' * len(_NAMES)})", rows
+                )
         except sqlite3.Error:
             self._connection.close()
             self._connection = None
@@ -194,7 +202,9 @@ def _connect(path: Path) -> sqlite3.Connection | None:
         except (OSError, sqlite3.Error):
             return None
         try:
-            connection.execute("CREATE TABLE IF NOT EXISTS outcomes (key TEXT PRIMARY KEY, record TEXT) WITHOUT ROWID")
+            connection.execute(
+                f"CREATE TABLE IF NOT EXISTS measured (key TEXT PRIMARY KEY, problem, {', '.join(_NAMES)})"
+            )
             connection.commit()
             return connection
         except sqlite3.OperationalError:
@@ -207,21 +217,21 @@ def _connect(path: Path) -> sqlite3.Connection | None:
     return None
 
 
-def _to_record(outcome: Outcome) -> str:
+def _to_row(outcome: Outcome) -> list[Any]:
+    """The reason, then the fields of a measurement; one of the two is null."""
     if isinstance(outcome, str):
-        return json.dumps({"problem": outcome})
-    values = {
-        name: {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
-        for name, value in asdict(outcome).items()
-    }
-    return json.dumps(values)
+        return [outcome, *(None for _ in _NAMES)]
+    values = vars(outcome)
+    # SQLite's whole numbers have a sign.
+    return [None, *(value - _SIGN if name in _HASHES else value for name, value in values.items())]
 
 
-def _from_record(text: str) -> Outcome:
-    record: dict[str, Any] = json.loads(text)
-    if "problem" in record:
-        return str(record["problem"])
-    values: dict[str, Any] = {
-        name: base64.b64decode(value["base64"]) if isinstance(value, dict) else value for name, value in record.items()
-    }
-    return Measurement(**values)
+def _from_row(problem: Any, values: list[Any]) -> Outcome | None:
+    """None for an entry that is damaged."""
+    if isinstance(problem, str):
+        return problem
+    if any(type(value) is not kind for value, kind in zip(values, _KINDS, strict=True)):
+        return None
+    for place in _HASH_PLACES:
+        values[place] += _SIGN
+    return Measurement(*values)

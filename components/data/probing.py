@@ -6,7 +6,8 @@ RGB files that end with their end mark; all others go through `decoding.decode`,
 """
 
 import io
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import cv2
@@ -15,11 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from components.data.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
-from components.data.hashing import colour_grid, grey_square, perceptual_hashes
+from components.data.hashing import SIDE, colour_grid, grey_square, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
 _SAMPLED_SIDE_PX = 64
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
+_HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
+"""Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
+_ORIENTATION_TAG = 0x0112
+_COUNTS_LOG = np.arange(_MEASURED_SIDE_PX**2 + 1) * np.log2(np.maximum(1, np.arange(_MEASURED_SIDE_PX**2 + 1)))
+_OPPONENTS = np.array([[1, -1, 0], [1, 1, -2]], np.float32)
+"""Red against green, and twice yellow against blue."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,11 @@ def with_hashes(found: list[Measurement]) -> list[Measurement]:
     """The measurements with the hashes of their thumbnails."""
     if not found:
         return []
-    grey_NSS = np.stack([np.frombuffer(one.thumbnail, np.uint8).reshape(32, 32) for one in found])
+    grey_NSS = np.stack([np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in found])
     pairs = perceptual_hashes(grey_NSS)
     return [
-        replace(one, hash=int(hash_), mirror_hash=int(mirror_hash))
-        for one, (hash_, mirror_hash) in zip(found, pairs, strict=True)
+        Measurement(**{**vars(one), "hash": hash_, "mirror_hash": mirror_hash})
+        for one, (hash_, mirror_hash) in zip(found, pairs.tolist(), strict=True)
     ]
 
 
@@ -79,16 +87,42 @@ def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
     """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
     if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
         return None
+    size = _size_told_by_header(content) or _size_told_by_pillow(content)
+    if size is None or size[0] * size[1] > max_megapixels * 1e6:
+        return None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
+
+
+def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
+    """Width and height of an 8-bit JPEG of three channels that says nothing of a rotation; None where that isn't sure.
+
+    The segments up to the first scan, ITU-T T.81, annex B. Pillow's own header costs more than decoding 32 px does.
+    """
+    size, place = None, 2
+    # A segment that reaches beyond the end leaves fewer bytes than are asked for, and no start of a scan.
+    while len(segment := content[place : place + 16]) == 16 and segment[0] == 0xFF:
+        kind, length = segment[1], 256 * segment[2] + segment[3]
+        if kind == _SCAN:
+            return size
+        if kind in _FRAMES and segment[4] == 8 and segment[9] == 3:
+            size = 256 * segment[7] + segment[8], 256 * segment[5] + segment[6]
+        elif kind not in _HARMLESS:
+            return None
+        place += 2 + length
+    return None
+
+
+def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
+    """The same of files with camera data, profiles and the like."""
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            plain = image.mode == "RGB" and image.format == "JPEG" and "exif" not in image.info
-            plain = plain and image.width * image.height <= max_megapixels * 1e6
+            upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
+            return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
     # Whatever is wrong with it, the careful way finds the words.
     except Exception:
         return None
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags) if plain else None
-    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
 
 
 def _refuse_wrong_ending(path: str, format_: str) -> None:
@@ -105,16 +139,16 @@ def _measure(image: DecodedImage) -> Measurement:
     luma = luma_of(image.pixels_HWC)
     sample = _sampled(image.pixels_HWC)
     mean, deviation = cv2.meanStdDev(luma)
-    _, edge_deviation = cv2.meanStdDev(cv2.Laplacian(luma, cv2.CV_16S))
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
     return Measurement(
         width_px=width,
         height_px=height,
         mode=image.mode,
         format=image.format,
         aspect=width / height,
-        brightness=float(mean[0, 0]) / 255,
-        contrast=float(deviation[0, 0]) / 255,
-        sharpness=float(edge_deviation[0, 0]) ** 2,
+        brightness=mean.item() / 255,
+        contrast=deviation.item() / 255,
+        sharpness=cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - cv2.mean(edges)[0] ** 2,
         entropy_bits=_entropy_bits(luma),
         colourfulness=_colourfulness(sample),
         hash=0,
@@ -127,6 +161,158 @@ def _measure(image: DecodedImage) -> Measurement:
 def luma_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image in grey, at most 256 px a side: from it the hashes and all measures but the colours are taken."""
     return _shrunk(cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY))
+
+
+_MEASURED_SIDE_PX = 256
+_SAMPLED_SIDE_PX = 64
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
+_HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
+"""Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
+_ORIENTATION_TAG = 0x0112
+_COUNTS_LOG = np.arange(_MEASURED_SIDE_PX**2 + 1) * np.log2(np.maximum(1, np.arange(_MEASURED_SIDE_PX**2 + 1)))
+_OPPONENTS = np.array([[1, -1, 0], [1, 1, -2]], np.float32)
+"""Red against green, and twice yellow against blue."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    width_px: int
+    height_px: int
+    mode: str
+    """Pillow's mode of the stored image, such as L, RGB or CMYK."""
+    format: str
+    aspect: float
+    """Width over height."""
+    brightness: float
+    """Mean luma in [0, 1]."""
+    contrast: float
+    """Standard deviation of the luma, in [0, 0.5]."""
+    sharpness: float
+    """Variance of the Laplacian of the luma in [0, 255], halved to at most 256 px (Pech-Pacheco et al. 2000)."""
+    entropy_bits: float
+    """Of the luma histogram, in [0, 8]."""
+    colourfulness: float
+    """Hasler and Süsstrunk 2003; 0 is grey, above 80 is vivid."""
+    hash: int
+    """64-bit perceptual hash."""
+    mirror_hash: int
+    """The hash of the mirror image."""
+    thumbnail: bytes
+    """32 × 32 grey values, row by row."""
+    colours: bytes
+    """8 × 8 mean colours, row by row: red, green, blue."""
+
+
+def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+    """Measures one image file; raises UndecodableImage with the reason where it can't be trusted."""
+    return with_hashes([probe_without_hashes(content, path, max_megapixels=max_megapixels)])[0]
+
+
+def probe_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+    """All but the two hashes, which cost less when many images get theirs at once: see with_hashes."""
+    image = _plain_jpeg(content, max_megapixels) or decode(content, max_megapixels=max_megapixels)
+    _refuse_wrong_ending(path, image.format)
+    return _measure(image)
+
+
+def with_hashes(found: list[Measurement]) -> list[Measurement]:
+    """The measurements with the hashes of their thumbnails."""
+    if not found:
+        return []
+    grey_NSS = np.stack([np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in found])
+    pairs = perceptual_hashes(grey_NSS)
+    return [
+        Measurement(**{**vars(one), "hash": hash_, "mirror_hash": mirror_hash})
+        for one, (hash_, mirror_hash) in zip(found, pairs.tolist(), strict=True)
+    ]
+
+
+def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
+    """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
+    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
+        return None
+    size = _size_told_by_header(content) or _size_told_by_pillow(content)
+    if size is None or size[0] * size[1] > max_megapixels * 1e6:
+        return None
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
+
+
+def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
+    """Width and height of an 8-bit JPEG of three channels that says nothing of a rotation; None where that isn't sure.
+
+    The segments up to the first scan, ITU-T T.81, annex B. Pillow's own header costs more than decoding 32 px does.
+    """
+    size, place = None, 2
+    # A segment that reaches beyond the end leaves fewer bytes than are asked for, and no start of a scan.
+    while len(segment := content[place : place + 16]) == 16 and segment[0] == 0xFF:
+        kind, length = segment[1], 256 * segment[2] + segment[3]
+        if kind == _SCAN:
+            return size
+        if kind in _FRAMES and segment[4] == 8 and segment[9] == 3:
+            size = 256 * segment[7] + segment[8], 256 * segment[5] + segment[6]
+        elif kind not in _HARMLESS:
+            return None
+        place += 2 + length
+    return None
+
+
+def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
+    """The same of files with camera data, profiles and the like."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
+            return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
+    # Whatever is wrong with it, the careful way finds the words.
+    except Exception:
+        return None
+
+
+def _refuse_wrong_ending(path: str, format_: str) -> None:
+    ending = PurePosixPath(path).suffix
+    expected = IMAGE_ENDINGS.get(ending.lower())
+    if expected != format_:
+        raise UndecodableImage(
+            f"the ending {ending or '(none)'} says {expected or 'no image'}, the content is {format_}"
+        )
+
+
+def _measure(image: DecodedImage) -> Measurement:
+    height, width = image.pixels_HWC.shape[:2]
+    luma = luma_of(image.pixels_HWC)
+    sample = _sampled(image.pixels_HWC)
+    mean, deviation = cv2.meanStdDev(luma)
+    edges = cv2.Laplacian(luma, cv2.CV_16S)
+    return Measurement(
+        width_px=width,
+        height_px=height,
+        mode=image.mode,
+        format=image.format,
+        aspect=width / height,
+        brightness=mean.item() / 255,
+        contrast=deviation.item() / 255,
+        sharpness=cv2.norm(edges, cv2.NORM_L2SQR) / edges.size - cv2.mean(edges)[0] ** 2,
+        entropy_bits=_entropy_bits(luma),
+        colourfulness=_colourfulness(sample),
+        hash=0,
+        mirror_hash=0,
+        thumbnail=grey_square(luma).tobytes(),
+        colours=colour_grid(sample).tobytes(),
+    )
+
+
+def luma_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image in grey, at most 256 px a side: from it the hashes and all measures but the colours are taken."""
+    return _shrunk(cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY))
+
+
+def _thumbnail(luma_HW: NDArray[np.uint8]) -> bytes:
+    small = _shrunk(luma_HW, _THUMBNAIL_FROM_PX)
+    if small.shape == (SIDE, SIDE):
+        return small.tobytes()
+    return Image.fromarray(small).resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
 
 
 def _shrunk(luma_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -151,17 +337,14 @@ def _sampled(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _entropy_bits(luma_HW: NDArray[np.uint8]) -> float:
-    counts = cv2.calcHist([luma_HW], [0], None, [256], [0, 256]).ravel()
-    share = counts[counts > 0].astype(np.float64) / luma_HW.size
-    return max(0.0, float(-(share @ np.log2(share))))
+    counts = cv2.calcHist([luma_HW], [0], None, [256], [0, 256])
+    total = luma_HW.size
+    return max(0.0, math.log2(total) - float(_COUNTS_LOG[counts.astype(np.intp)].sum()) / total)
 
 
 def _colourfulness(pixels_HWC: NDArray[np.uint8]) -> float:
-    red, green, blue = cv2.split(pixels_HWC)
-    red_green = cv2.subtract(red, green, dtype=cv2.CV_16S)
-    twice_yellow_blue = cv2.subtract(
-        cv2.add(red, green, dtype=cv2.CV_16S), cv2.add(blue, blue, dtype=cv2.CV_16S), dtype=cv2.CV_16S
-    )
-    mean, deviation = cv2.meanStdDev(cv2.merge([red_green, twice_yellow_blue]))
-    halves = np.array([1.0, 0.5])
-    return float(np.hypot(*(deviation[:, 0] * halves)) + 0.3 * np.hypot(*(mean[:, 0] * halves)))
+    mean, deviation = cv2.meanStdDev(cv2.transform(pixels_HWC.astype(np.int16), _OPPONENTS))
+    (red_green,), (twice_yellow_blue,) = mean.tolist()
+    (red_green_deviation,), (twice_yellow_blue_deviation,) = deviation.tolist()
+    spread = math.hypot(red_green_deviation, twice_yellow_blue_deviation / 2)
+    return spread + 0.3 * math.hypot(red_green, twice_yellow_blue / 2)

@@ -76,7 +76,8 @@ def read_manifest(folder: Path) -> list[RawFile]:
         raise DataError(
             f"{folder / MANIFEST}: without {', '.join(sorted(missing))}, by an older release; ingest the data again"
         )
-    return [RawFile(**row) for row in table.select(SCHEMA.names).to_pylist()]
+    columns = [table[name].to_pylist() for name in RawFile.__annotations__]
+    return [RawFile(*row) for row in zip(*columns, strict=True)]
 
 
 def read_raw_dataset(folder: Path) -> RawDataset:

@@ -104,7 +104,7 @@ def test_a_damaged_store_is_started_anew(tmp_path, some) -> None:
 def test_damaged_entries_are_measured_anew(tmp_path, some) -> None:
     passing(some, tmp_path / "store")
     with sqlite3.connect(tmp_path / "store" / "measurements.sqlite") as connection:
-        connection.execute("UPDATE outcomes SET record = '{\"width_px\": 1'")
+        connection.execute("UPDATE measured SET thumbnail = NULL")
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
 
 

@@ -44,6 +44,29 @@ def test_a_rotated_or_cmyk_jpeg_takes_the_careful_way() -> None:
     assert probe(stored(picture(96).convert("CMYK")), "a.jpg", max_megapixels=100).mode == "CMYK"
 
 
+@pytest.mark.parametrize("orientation", [None, 1, 6])
+@pytest.mark.parametrize("tag", ["exif", "xmp"])
+def test_a_rotation_is_seen_wherever_it_is_written(tag: str, orientation: int | None) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "maker"
+    if orientation:
+        exif[0x0112] = orientation
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation or 1}"/></x:xmpmeta>'.encode()
+    content = stored(picture(96), **({"exif": exif} if tag == "exif" else {"xmp": xmp}))
+    found, whole = probe(content, "a.jpg", max_megapixels=100), decode(content, max_megapixels=100).pixels_HWC
+    assert (found.height_px, found.width_px) == whole.shape[:2]
+    assert (probing._plain_jpeg(content, 100) is None) == (orientation == 6)
+
+
+@pytest.mark.parametrize("place", range(2, 400, 7))
+def test_a_damaged_header_is_judged_as_the_careful_way_does(place: int) -> None:
+    content = bytearray(stored(picture(96)))
+    content[place] ^= 0x5A
+    quick = probing._plain_jpeg(bytes(content), 100)
+    if quick is not None:
+        assert np.array_equal(quick.pixels_HWC, decode(bytes(content), max_megapixels=100).pixels_HWC)
+
+
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(UndecodableImage, match="megapixels"):
         probe(stored(picture(200)), "a.jpg", max_megapixels=0.01)
@@ -61,11 +84,11 @@ def test_one_colour_has_no_contrast_no_entropy_and_no_edges() -> None:
 
 
 def test_colourfulness_is_that_of_hasler_and_suesstrunk() -> None:
-    pixels = np.asarray(picture(64)).astype(float)
+    pixels = np.asarray(picture(32)).astype(float)
     red, green, blue = np.moveaxis(pixels, 2, 0)
     opponents = (red - green, 0.5 * (red + green) - blue)
     expected = np.hypot(*(one.std() for one in opponents)) + 0.3 * np.hypot(*(one.mean() for one in opponents))
-    found = probe(stored(picture(64), "PNG"), "a.png", max_megapixels=100)
+    found = probe(stored(picture(32), "PNG"), "a.png", max_megapixels=100)
     assert found.colourfulness == pytest.approx(expected, rel=1e-6)
 
 
