@@ -3,6 +3,7 @@
 Letters: B images, H height, W width, C channels, T logits.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,15 +14,17 @@ from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
 from components.files import read_json, whole_folder, write_json
 from components.labels import LabelSpace
-from components.models.architectures import build, check_image_size
+from components.models.architectures import blueprint, build, check_image_size
+from components.models.catalogue import COMPOUND
+from components.models.compound import compound_scale
 from components.models.heads import Pooling, attention_pool, fit_head
 from components.models.settings import ModelSettings
-from components.models.weights import IMAGENET, LoadedWeights, load_weights
+from components.models.stems import Stem, describe_stem, stem_for
+from components.models.weights import IMAGENET, backbone_fits, fill, published_weights, read_weights
 from components.settings import Settings
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
-IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 class ModelSpec(Settings):
@@ -35,6 +38,10 @@ class ModelSpec(Settings):
     std: list[float]
     pooling: Pooling = "average"
     dropout: float | None = None
+    stem: Stem | None = None
+    """None: the one that suits the size of the images."""
+    compound: float | None = None
+    """Of the architecture `efficientnet`: depth and width."""
 
     @property
     def classes(self) -> list[str]:
@@ -53,7 +60,11 @@ class ImageClassifier(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
         self.net = build(
-            spec.architecture, num_classes=spec.labels.num_logits, image_size_px=spec.preprocess.image_size_px
+            spec.architecture,
+            num_classes=spec.labels.num_logits,
+            image_size_px=spec.preprocess.image_size_px,
+            stem=spec.stem,
+            compound=spec.compound,
         )
         fit_head(self.net, spec.architecture, pooling=spec.pooling, dropout=spec.dropout)
 
@@ -89,24 +100,89 @@ def new_classifier(
     preprocess: PreprocessSettings,
     mean: list[float],
     std: list[float],
-) -> tuple[ImageClassifier, LoadedWeights | None]:
-    """A network for these labels with the weights that the settings ask for; normalization follows the weights."""
-    if settings.weights == IMAGENET:
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
+) -> tuple[ImageClassifier, list[str]]:
+    """A network for these labels with the weights that the settings ask for, and what the log should say of it.
+
+    Normalization and stem follow the weights.
+    """
+    side = preprocess.image_size_px
+    origin = _origin(settings, side)
     spec = ModelSpec(
         architecture=settings.architecture,
         labels=labels,
         preprocess=preprocess,
-        mean=mean,
-        std=std,
+        mean=origin.mean or mean,
+        std=origin.std or std,
+        stem=origin.stem,
+        compound=settings.compound,
         pooling=settings.pooling,
         dropout=settings.dropout,
     )
     model = ImageClassifier(spec)
-    check_image_size(model.net, settings.architecture, preprocess.image_size_px)
+    check_image_size(model.net, settings.architecture, side)
+    said = [describe_stem(settings.architecture, origin.stem, side), _compound_note(settings, side), origin.note]
+    if origin.state is not None and settings.weights is not None:
+        said.append(str(fill(model.net, origin.state, source=settings.weights, architecture=settings.architecture)))
+    return model, [sentence for sentence in said if sentence]
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a new network starts from."""
+
+    stem: Stem
+    state: dict[str, Tensor] | None = None
+    mean: list[float] | None = None
+    """Of the images behind the weights; None: those of the data at hand."""
+    std: list[float] | None = None
+    note: str | None = None
+
+
+def _origin(settings: ModelSettings, side: int) -> _Origin:
+    name = settings.architecture
     if settings.weights is None:
-        return model, None
-    return model, load_weights(model.net, settings.weights, architecture=settings.architecture)
+        return _Origin(stem_for(name, side))
+    if settings.weights == IMAGENET:
+        found = published_weights(name)
+        return _Origin(stem_for(name, side, with_weights=True), found.state, found.mean, found.std, found.note)
+    state = read_weights(Path(settings.weights))
+    spec = Path(settings.weights).with_name(SPEC)
+    if not spec.is_file():
+        return _Origin(_fitting_stem(settings, state, side), state)
+    source = ModelSpec.from_section(SPEC, read_json(spec))
+    if (source.architecture, source.compound) != (name, settings.compound):
+        raise SettingsError(
+            f"params.yaml: model.weights: {settings.weights} holds {_called(source.architecture, source.compound)}, "
+            f"not {_called(name, settings.compound)}; set model.architecture to it or use other weights"
+        )
+    stem = source.stem or stem_for(name, source.preprocess.image_size_px)
+    stem = stem_for(name, side, with_weights=True) if stem == "own" else stem
+    return _Origin(stem, state, source.mean, source.std)
+
+
+def _fitting_stem(settings: ModelSettings, state: dict[str, Tensor], side: int) -> Stem:
+    """The stem that weights of unknown origin were trained with: the small one has another first convolution."""
+    name = settings.architecture
+    candidates: list[Stem] = [stem_for(name, side), stem_for(name, side, with_weights=True), "small"]
+    for stem in dict.fromkeys(candidates):
+        shadow = blueprint(name, num_classes=2, image_size_px=side, stem=stem, compound=settings.compound)
+        if backbone_fits(shadow, state):
+            return stem
+    return stem_for(name, side, with_weights=True)
+
+
+def _compound_note(settings: ModelSettings, side: int) -> str | None:
+    if settings.architecture != COMPOUND:
+        return None
+    scale = compound_scale(settings.compound or 0.0)
+    note = f"efficientnet with depth ×{scale.depth:.2f} and width ×{scale.width:.2f}"
+    if scale.image_size_px == side:
+        return note
+    return f"{note}; {scale.image_size_px} px go with it, and preprocess.image_size_px is {side}"
+
+
+def _called(architecture: str, compound: float | None) -> str:
+    return architecture if compound is None else f"{architecture} of compound {compound:g}"
 
 
 def save_classifier(model: ImageClassifier, folder: Path) -> None:

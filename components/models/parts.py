@@ -7,7 +7,7 @@ from torch.nn import Parameter
 
 from components.models.pooling import AttentionPool
 
-_CONTAINERS = ("features", "layers", "encoder", "blocks")
+_CONTAINERS = ("features", "layers", "encoder", "blocks", "stages")
 _HEADS = ("fc", "classifier", "heads", "head")
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
 

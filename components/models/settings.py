@@ -1,9 +1,10 @@
 """Which network: the section `model` of params.yaml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from components.models.catalogue import COMPOUND
 from components.settings import Settings
 
 
@@ -11,7 +12,9 @@ class ModelSettings(Settings):
     """params.yaml: model."""
 
     architecture: str
-    """plain, lenet5, or any of torchvision's classification models, such as resnet18."""
+    """plain, lenet5, se_resnet18, efficientnet, any of torchvision's classification models, or timm/NAME."""
+    compound: float | None = Field(default=None, ge=-4, le=8)
+    """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly."""
     weights: str | None
     """null: from scratch; imagenet: torchvision's published ones; else a .safetensors or .pth file."""
     freeze_backbone: bool
@@ -22,3 +25,9 @@ class ModelSettings(Settings):
     """Share of the features that the last layer forgets in training; larger overfits less; null: the network's own."""
     level_weights: list[Annotated[float, Field(ge=0)]] | None = None
     """Of each level of a hierarchy in the loss, the coarsest first, such as [1.0, 0.8, 0.6]; null: all 1."""
+
+    @model_validator(mode="after")
+    def _compound_belongs_to_efficientnet(self) -> Self:
+        if (self.compound is not None) != (self.architecture == COMPOUND):
+            raise ValueError(f"should have compound with architecture {COMPOUND}, and with it alone")
+        return self

@@ -1,7 +1,10 @@
 """The one way in for weights: published ones, or a file that is never unpickled."""
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -10,10 +13,27 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.errors import SettingsError
+from components.models.catalogue import TIMM_PREFIX
 from components.models.parts import head_prefixes
+from components.models.timm_models import published_timm
 
 IMAGENET = "imagenet"
 _SHOWN_KEYS = 8
+# Published DenseNets have the keys of a time when names of modules could hold dots.
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
+_PLACES = "encoder.pos_embedding"
+# Their builders turn ImageNet's normalization into this one inside the network, with published weights alone.
+_TRANSFORMS_INPUT, _HALF = ("googlenet", "inception_v3"), [0.5, 0.5, 0.5]
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    state: dict[str, Tensor]
+    mean: list[float]
+    """Per channel, in [0, 1], of the images that they were trained on."""
+    std: list[float]
+    note: str | None
+    """What a user should know of where they come from."""
 
 
 @dataclass(frozen=True)
@@ -22,20 +42,62 @@ class LoadedWeights:
     new_head: bool
     """The head had another number of classes and starts afresh."""
     skipped: list[str] = field(default_factory=list)
+    moved_places: bool = False
+    """The position embeddings were interpolated to another number of patches."""
+
+    def __str__(self) -> str:
+        """For the log."""
+        head = ", with a new head" if self.new_head else ""
+        places = ", with interpolated position embeddings" if self.moved_places else ""
+        return f"weights from {self.source}{head}{places}"
 
 
 def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
     """Fills the model in place. Raises SettingsError naming the keys that don't fit."""
-    state = _published(architecture) if weights == IMAGENET else read_weights(Path(weights))
-    heads = head_prefixes(model)
+    state = published_weights(architecture).state if weights == IMAGENET else read_weights(Path(weights))
+    return fill(model, state, source=weights, architecture=architecture)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], *, source: str, architecture: str) -> LoadedWeights:
+    """Puts the weights into the model. Raises SettingsError naming the keys that don't fit or hold NaN."""
     own = model.state_dict()
-    in_head = {key for key in {*own, *state} if key.startswith(heads)}
-    misfit_head = {key for key in in_head if key not in own or key not in state or own[key].shape != state[key].shape}
-    skipped = sorted(in_head) if misfit_head else []
+    moved, state = _moved_places(state, own)
+    skipped = sorted(_misfit_head(model, own, state))
     kept = {key: tensor for key, tensor in state.items() if key not in skipped}
-    _refuse_misfits(own, kept, set(skipped), weights, architecture)
+    _refuse_misfits(own, kept, set(skipped), source, architecture)
+    _refuse_not_finite(kept, source)
     model.load_state_dict(kept, strict=False)
-    return LoadedWeights(source=weights, new_head=bool(skipped), skipped=skipped)
+    return LoadedWeights(source=source, new_head=bool(skipped), skipped=skipped, moved_places=moved)
+
+
+def backbone_fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
+    """Whether all but the head has the shapes of the weights."""
+    own = model.state_dict()
+    skipped = _misfit_head(model, own, state)
+    return all(key in state and state[key].shape == value.shape for key, value in own.items() if key not in skipped)
+
+
+def _misfit_head(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
+    """The keys of the head's last layer where the weights have another one."""
+    in_head = {key for key in {*own, *state} if key.startswith(head_prefixes(model))}
+    misfits = (key not in own or key not in state or own[key].shape != state[key].shape for key in in_head)
+    return in_head if any(misfits) else set()
+
+
+def _moved_places(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
+    """The weights of a vision transformer with its position embeddings stretched over this image's patches.
+
+    Bicubic, as Dosovitskiy et al. 2021 (section 3.2) fine-tune at another resolution.
+    """
+    places, wanted = state.get(_PLACES), own.get(_PLACES)
+    if places is None or wanted is None or places.shape == wanted.shape or places.shape[2] != wanted.shape[2]:
+        return False, dict(state)
+    class_1D, grid_PD = places[:, :1], places[:, 1:]
+    before, after = (round((count - 1) ** 0.5) for count in (places.shape[1], wanted.shape[1]))
+    grid_DHW = grid_PD.reshape(before, before, -1).permute(2, 0, 1)[None]
+    grid_DHW = nn.functional.interpolate(grid_DHW, size=(after, after), mode="bicubic", align_corners=True)
+    stretched = torch.cat([class_1D, grid_DHW.flatten(2).transpose(1, 2)], dim=1)
+    return True, {**state, _PLACES: stretched}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -44,7 +106,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise SettingsError(f"params.yaml: model.weights: {path} isn't there; give null, imagenet or an existing file")
     try:
         if path.suffix == ".safetensors":
-            return dict(load_file(path))
+            return _with_present_keys(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError) as problem:
         raise SettingsError(f"params.yaml: model.weights: {path.name} can't be read: {_first_line(problem)}") from None
@@ -57,30 +119,44 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise SettingsError(f"params.yaml: model.weights: {path.name} is no state_dict of tensors")
-    return state
+    return _with_present_keys(state)
 
 
-def _published(architecture: str) -> dict[str, Tensor]:
+def published_weights(architecture: str) -> PublishedWeights:
+    """The weights that torchvision or timm publish; downloaded once. Raises SettingsError where there are none."""
+    if architecture.startswith(TIMM_PREFIX):
+        state, mean, std, licence = published_timm(architecture)
+        return PublishedWeights(state, mean, std, f"the weights of {architecture} have the licence: {licence}")
     import torchvision
 
     try:
-        entry = torchvision.models.get_model_weights(architecture)
+        entry = torchvision.models.get_model_weights(architecture).DEFAULT
     except ValueError:
         raise SettingsError(f"params.yaml: model.weights: {architecture} has no published weights; use null") from None
+    transforms = entry.transforms()
+    mean, std = (_HALF, _HALF) if architecture in _TRANSFORMS_INPUT else (transforms.mean, transforms.std)
+    return PublishedWeights(_downloaded(entry, architecture), list(mean), list(std), None)
+
+
+def _downloaded(entry: Any, architecture: str) -> dict[str, Tensor]:
     try:
-        state: dict[str, Tensor] = entry.DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        state: dict[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError) as problem:
         raise SettingsError(
-            f"params.yaml: model.weights: {entry.DEFAULT.url} can't be downloaded ({_first_line(problem)}); "
+            f"params.yaml: model.weights: {entry.url} can't be downloaded ({_first_line(problem)}); "
             "use null, or a file that you have"
         ) from None
     # A download with another digest, a file in torch's cache that was cut short or holds more than tensors.
     except Exception as problem:
         raise SettingsError(
             f"params.yaml: model.weights: what torch's cache holds for {architecture} isn't loaded "
-            f"({_first_line(problem)}); delete {_cached(entry.DEFAULT.url)}"
+            f"({_first_line(problem)}); delete {_cached(entry.url)}"
         ) from None
-    return state
+    return _with_present_keys(state)
+
+
+def _with_present_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
 
 
 def _cached(url: str) -> Path:
@@ -88,7 +164,7 @@ def _cached(url: str) -> Path:
 
 
 def _refuse_misfits(
-    own: dict[str, Tensor], state: dict[str, Tensor], skipped: set[str], weights: str, architecture: str
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], skipped: set[str], weights: str, architecture: str
 ) -> None:
     missing = sorted(set(own) - set(state) - skipped)
     unknown = sorted(set(state) - set(own))
@@ -99,6 +175,15 @@ def _refuse_misfits(
         raise SettingsError(
             f"params.yaml: model.weights: {weights} doesn't fit {architecture}: {', '.join(lines)}; "
             "use weights of this architecture"
+        )
+
+
+def _refuse_not_finite(state: Mapping[str, Tensor], weights: str) -> None:
+    broken = [key for key, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise SettingsError(
+            f"params.yaml: model.weights: {weights} holds numbers that aren't finite in {_some(sorted(broken))}; "
+            "use weights from before the training diverged"
         )
 
 

@@ -305,11 +305,11 @@ def _model(job: TrainingJob, say: Say) -> ImageClassifier:
     if job.start_from is not None:
         model = load_classifier(Path(job.start_from))
     else:
-        model, loaded = new_classifier(
+        model, said = new_classifier(
             job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
         )
-        if loaded is not None:
-            say(f"weights from {loaded.source}" + (", with a new head" if loaded.new_head else ""))
+        for sentence in said:
+            say(sentence)
     _refuse_broken_weights(model, job.start_from or job.model.weights)
     _refuse_small_sides(model, job)
     if job.step == "train" and job.model.freeze_backbone:

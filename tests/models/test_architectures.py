@@ -1,49 +1,182 @@
 """Every architecture by name."""
 
+import sys
+
 import pytest
 import torch
+from torch import nn
+from torchvision.ops.misc import SqueezeExcitation
 
 from components.errors import SettingsError
 from components.models.architectures import (
+    blueprint,
     build,
     check_architecture,
     check_image_size,
-    small_stem,
+    torchvision_names,
 )
+from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
+from components.models.compound import compound_scale
+from components.models.parts import head_names
+from components.models.stems import describe_stem, stem_for
+
+LARGEST = 100_000_000
+"""Parameters; a larger network takes seconds and a gigabyte for one step on a CPU."""
+EVERY_NAME = [*OWN_ARCHITECTURES, *torchvision_names()]
+
+
+def smallest_side(name: str) -> int:
+    """In pixels, of those that people have; MaxViT takes multiples of 224 alone."""
+    return {"maxvit_t": 224, "inception_v3": 32}.get(name, 32 if name.startswith("vgg") else 16)
+
+
+def num_parameters(model: nn.Module) -> int:
+    return sum(value.numel() for value in model.parameters())
+
+
+def loss_of(model: nn.Module, images_BCHW: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of all that the network answers in training: GoogLeNet's and Inception's auxiliary heads too."""
+    output = model(images_BCHW)
+    answers = output if isinstance(output, tuple) else (output,)
+    assert len(answers) == {"GoogLeNet": 3, "Inception3": 2}.get(type(model).__name__, 1)
+    target_B = torch.arange(len(images_BCHW), device=images_BCHW.device) % 3
+    return torch.stack([nn.functional.cross_entropy(logits_BK, target_B) for logits_BK in answers]).sum()
+
+
+@pytest.mark.parametrize("name", EVERY_NAME)
+def test_every_architecture_is_built_and_trained_for_one_step(name: str) -> None:
+    """Really trained, up to 100 million parameters; of the larger ones every shape is worked out, forward and
+    backward, and nothing is computed.
+    """
+    side = smallest_side(name)
+    compound = -1.0 if name == COMPOUND else None
+    model = blueprint(name, num_classes=3, image_size_px=side, compound=compound)
+    device = "meta" if num_parameters(model) > LARGEST else "cpu"
+    if device == "cpu":
+        torch.manual_seed(0)
+        model = build(name, num_classes=3, image_size_px=side, compound=compound)
+    optimizer = torch.optim.SGD(model.train().parameters(), lr=0.01)
+    loss = loss_of(model, torch.rand(4, 3, side, side, device=device))
+    loss.backward()
+    gradients = {path: value.grad for path, value in model.named_parameters()}
+    assert [path for path, gradient in gradients.items() if gradient is None] == []
+    if device == "cpu":
+        before = {path: value.detach().norm() for path, value in model.named_parameters()}
+        optimizer.step()
+        assert loss.isfinite()
+        assert [path for path, value in model.named_parameters() if not value.isfinite().all()] == []
+        assert any(value.norm() != before[path] for path, value in model.named_parameters())
+
+
+def test_the_named_architectures_are_all_there() -> None:
+    families = {"alexnet", "googlenet", "inception_v3", "resnet18", "resnext50_32x4d", "wide_resnet50_2", "densenet121"}
+    families |= {f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")}
+    families |= {f"efficientnet_b{size}" for size in range(8)} | {f"efficientnet_v2_{size}" for size in "sml"}
+    families |= {"mobilenet_v2", "mobilenet_v3_small", "regnet_y_400mf", "convnext_tiny", "vit_b_16", "swin_t"}
+    assert families <= set(EVERY_NAME)
 
 
 @pytest.mark.parametrize(
-    ("name", "side"),
+    ("name", "last_map"),
     [
-        ("plain", 16),
-        ("plain", 28),
-        ("lenet5", 16),
-        ("lenet5", 14),
-        ("resnet18", 32),
-        ("resnet18", 64),
-        ("mobilenet_v3_small", 32),
-        ("googlenet", 64),
-        ("shufflenet_v2_x0_5", 32),
-        ("squeezenet1_1", 64),
-        ("efficientnet_b0", 32),
-        ("vit_b_16", 32),
+        ("resnet18", 4),
+        ("se_resnet18", 4),
+        ("densenet121", 4),
+        ("mobilenet_v2", 4),
+        ("mobilenet_v3_small", 4),
+        ("efficientnet_b0", 4),
+        ("regnet_y_400mf", 4),
+        ("mnasnet0_5", 4),
+        ("shufflenet_v2_x0_5", 4),
+        ("convnext_tiny", 4),
+        ("swin_t", 4),
     ],
 )
-def test_an_architecture_gives_logits_for_the_classes(name: str, side: int) -> None:
-    model = build(name, num_classes=5, image_size_px=side).eval()
+def test_the_small_stem_leaves_out_two_halvings(name: str, last_map: int) -> None:
+    """A network that reduces an image 32 times leaves of 32 px a single place; with the small stem 4 × 4."""
+    assert stem_for(name, 63) == "small"
+    assert stem_for(name, 64) == "own"
+    sides = []
+    for stem in ("small", "own"):
+        model = blueprint(name, num_classes=2, image_size_px=32, stem=stem)
+        seen: list[int] = []
+        for layer in model.modules():
+            if isinstance(layer, nn.Conv2d | nn.LayerNorm):
+                layer.register_forward_hook(lambda layer, _, out, seen=seen: seen.append(side_of(layer, out)))
+        model.eval()(torch.empty(1, 3, 32, 32, device="meta"))
+        # Squeeze-and-excitation convolves a single place, which is no resolution.
+        sides.append(min(side for side in seen if side > 1) if stem == "small" else min(seen))
+    assert sides == [last_map, 1]
+
+
+def side_of(layer: nn.Module, maps: torch.Tensor) -> int:
+    """Norms of transformers see channels last; those after the pooling see no map."""
+    if isinstance(layer, nn.Conv2d):
+        return maps.shape[-1]
+    return maps.shape[1] if maps.ndim == 4 else 1
+
+
+def test_a_transformer_cuts_small_images_into_small_patches() -> None:
+    model = blueprint("vit_b_16", num_classes=2, image_size_px=32)
+    assert model.conv_proj.kernel_size == (4, 4)  # type: ignore[union-attr]
+    assert describe_stem("vit_b_16", "small", 32) == "small-image stem for 32 px: patches of 4 px"
+
+
+@pytest.mark.parametrize("name", ["plain", "lenet5", "vgg11", "timm/resnet18"])
+def test_some_networks_need_no_small_stem_or_keep_theirs(name: str) -> None:
+    assert stem_for(name, 32) == "own"
+
+
+@pytest.mark.parametrize(("coefficient", "side"), [(0.0, 224), (1.0, 258), (2.0, 296), (-2.0, 169)])
+def test_one_number_scales_depth_width_and_resolution(coefficient: float, side: int) -> None:
+    scale = compound_scale(coefficient)
+    assert scale.image_size_px == side
+    assert scale.depth == pytest.approx(1.2**coefficient)
+    assert scale.width == pytest.approx(1.1**coefficient)
+
+
+def test_the_compound_coefficient_0_is_b0() -> None:
+    ours = blueprint("efficientnet", num_classes=1000, image_size_px=224, compound=0.0)
+    published = blueprint("efficientnet_b0", num_classes=1000, image_size_px=224)
+    assert {key: value.shape for key, value in ours.state_dict().items()} == {
+        key: value.shape for key, value in published.state_dict().items()
+    }
+    sizes = [
+        num_parameters(blueprint("efficientnet", num_classes=9, image_size_px=64, compound=c)) for c in (-2.0, 0.0, 2.0)
+    ]
+    assert sizes == sorted(set(sizes))
+
+
+def test_a_squeeze_and_excitation_net_weighs_the_channels_of_each_block() -> None:
+    model = build("se_resnet18", num_classes=2, image_size_px=32).eval()
+    weighing = [layer for layer in model.modules() if isinstance(layer, SqueezeExcitation)]
+    assert len(weighing) == 8
+    images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
-        logits = model(torch.zeros(2, 3, side, side))
-    assert logits.shape == (2, 5)
-    assert logits.isfinite().all()
+        before = model(images)
+        for layer in weighing:
+            layer.fc2.bias.fill_(-30.0)  # every channel is closed: only the shortcuts are left
+        assert not torch.allclose(model(images), before)
 
 
-def test_a_residual_net_keeps_the_resolution_of_small_images() -> None:
-    assert small_stem("resnet18", 32)
-    assert not small_stem("resnet18", 64)
-    assert not small_stem("mobilenet_v3_small", 32)
-    small, large = (build("resnet18", num_classes=2, image_size_px=side) for side in (32, 64))
-    assert small.conv1(torch.zeros(1, 3, 32, 32)).shape[-1] == 32
-    assert large.conv1(torch.zeros(1, 3, 64, 64)).shape[-1] == 32
+def test_timm_builds_by_name_for_any_size_and_takes_part_in_freezing() -> None:
+    model = build("timm/resnet10t", num_classes=3, image_size_px=32)
+    assert model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert head_names(model) == ["fc"]
+    vit = blueprint("timm/vit_tiny_patch16_224", num_classes=3, image_size_px=64)
+    assert vit(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 3)
+    assert head_names(vit) == ["head"]
+
+
+def test_an_unknown_name_of_timm_is_refused_with_the_nearest() -> None:
+    with pytest.raises(SettingsError, match=r"timm/resnet1O is unknown to timm .*did you mean resnet10t"):
+        check_architecture("timm/resnet1O")
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(SettingsError, match=r"needs timm, which isn't installed: pip install 'darkroom\[timm\]'"):
+        check_architecture("timm/resnet18")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +197,7 @@ def test_a_model_of_another_task_is_unknown(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "side"), [("lenet5", 8), ("alexnet", 32), ("inception_v3", 96), ("maxvit_t", 32), ("densenet121", 16)]
+    ("name", "side"), [("lenet5", 8), ("alexnet", 64), ("inception_v3", 16), ("vgg11", 16), ("squeezenet1_0", 8)]
 )
 def test_a_size_that_the_network_can_not_take_is_refused_before_training(name: str, side: int) -> None:
     model = build(name, num_classes=2, image_size_px=side)
@@ -73,9 +206,10 @@ def test_a_size_that_the_network_can_not_take_is_refused_before_training(name: s
     assert "\n" not in str(refused.value)
 
 
-def test_a_size_that_is_no_multiple_of_the_patches_is_refused() -> None:
-    with pytest.raises(SettingsError, match="image_size_px: vit_b_16 doesn't take images of 40 px"):
-        build("vit_b_16", num_classes=2, image_size_px=40)
+@pytest.mark.parametrize(("name", "side"), [("vit_b_16", 72), ("maxvit_t", 96)])
+def test_a_size_that_is_no_multiple_of_the_patches_is_refused(name: str, side: int) -> None:
+    with pytest.raises(SettingsError, match=f"image_size_px: {name} doesn't take images of {side} px"):
+        build(name, num_classes=2, image_size_px=side)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
 """The model as it is trained, exported and stored: plain uint8 RGB in, logits out."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
 from components.labels import LabelSpace
+from components.models.architectures import build
 from components.models.classifier import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
     ImageClassifier,
     ModelSpec,
     load_classifier,
@@ -75,19 +76,114 @@ def test_a_spec_with_unknown_names_is_refused() -> None:
         ModelSpec.from_section("model.json", record | {"meen": [0.0]})
 
 
-def test_published_weights_bring_their_own_normalization(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchvision
+PublishedWeights = Callable[[str, dict[str, torch.Tensor]], None]
 
-    from components.models.architectures import build
 
+@pytest.fixture
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedWeights:
+    """Puts weights where torch keeps what it has downloaded."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    file = tmp_path / "hub" / "checkpoints"
-    file.mkdir(parents=True)
-    url = torchvision.models.get_model_weights("squeezenet1_1").DEFAULT.url
-    torch.save(build("squeezenet1_1", num_classes=1000, image_size_px=64).state_dict(), file / url.rpartition("/")[2])
-    large = PreprocessSettings(image_size_px=64, resize="crop", max_megapixels=100)
-    settings = ModelSettings(architecture="squeezenet1_1", weights="imagenet", freeze_backbone=False)
-    model, loaded = new_classifier(settings, labels=space("a", "b"), preprocess=large, mean=[0.1] * 3, std=[0.1] * 3)
-    assert loaded is not None
-    assert loaded.new_head
-    assert (model.spec.mean, model.spec.std) == (IMAGENET_MEAN, IMAGENET_STD)
+    folder = tmp_path / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+
+    def put(name: str, state: dict[str, torch.Tensor]) -> None:
+        import torchvision
+
+        torch.save(state, folder / torchvision.models.get_model_weights(name).DEFAULT.url.rpartition("/")[2])
+
+    return put
+
+
+def from_published(name: str, side: int) -> tuple[ImageClassifier, list[str]]:
+    settings = ModelSettings(architecture=name, weights="imagenet", freeze_backbone=False)
+    preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
+    return new_classifier(settings, labels=space("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
+
+
+def test_published_weights_bring_their_own_normalization(publish: PublishedWeights) -> None:
+    publish("squeezenet1_1", build("squeezenet1_1", num_classes=1000, image_size_px=64).state_dict())
+    model, said = from_published("squeezenet1_1", 64)
+    assert (model.spec.mean, model.spec.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert said == ["weights from imagenet, with a new head"]
+
+
+def test_googlenet_gets_the_normalization_that_torchvision_hides_in_it(publish: PublishedWeights) -> None:
+    publish("googlenet", build("googlenet", num_classes=1000, image_size_px=64).state_dict())
+    model, _ = from_published("googlenet", 64)
+    assert (model.spec.mean, model.spec.std) == ([0.5] * 3, [0.5] * 3)
+
+
+def test_published_weights_keep_their_first_kernel_on_small_images(publish: PublishedWeights, tmp_path: Path) -> None:
+    source = build("resnet18", num_classes=1000, image_size_px=224)
+    publish("resnet18", source.state_dict())
+    model, said = from_published("resnet18", 32)
+    assert torch.equal(model.net.conv1.weight, source.conv1.weight)  # type: ignore[arg-type, union-attr]
+    assert model.net.conv1(torch.zeros(1, 3, 32, 32)).shape[-1] == 32  # type: ignore[operator]
+    assert said[0].startswith("small-image stem for 32 px")
+    assert "own first kernel kept" in said[0]
+    save_classifier(model, tmp_path / "model")
+    again = load_classifier(tmp_path / "model")
+    squares = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        assert torch.equal(again(squares), model.eval()(squares))
+
+
+def test_a_transformer_interpolates_its_position_embeddings(publish: PublishedWeights) -> None:
+    source = build("vit_b_32", num_classes=1000, image_size_px=224)
+    publish("vit_b_32", source.state_dict())
+    model, said = from_published("vit_b_32", 64)
+    places = model.net.encoder.pos_embedding  # type: ignore[union-attr]
+    assert places.shape == (1, 5, 768)  # type: ignore[union-attr]
+    original = source.encoder.pos_embedding  # type: ignore[union-attr]
+    # The corners stay where they are.
+    assert torch.allclose(places[0, [0, 1, 4]], original[0, [0, 1, 49]], atol=1e-5)  # type: ignore[index]
+    assert said == ["weights from imagenet, with a new head, with interpolated position embeddings"]
+
+
+def from_file(file: Path, name: str, side: int, compound: float | None = None) -> tuple[ImageClassifier, list[str]]:
+    settings = ModelSettings(architecture=name, compound=compound, weights=str(file), freeze_backbone=False)
+    preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
+    return new_classifier(settings, labels=space("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
+
+
+def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path) -> None:
+    source = classifier("resnet18")
+    save_classifier(source, tmp_path / "model")
+    model, said = from_file(tmp_path / "model" / "model.safetensors", "resnet18", 64)
+    assert (model.spec.mean, model.spec.stem) == (source.spec.mean, "small")
+    assert torch.equal(model.net.conv1.weight, source.net.conv1.weight)  # type: ignore[arg-type, union-attr]
+    assert any("with a new head" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(("trained_at", "used_at", "stem"), [(32, 64, "small"), (64, 32, "dense"), (32, 32, "small")])
+def test_the_stem_of_a_bare_file_is_told_by_its_first_kernel(
+    trained_at: int, used_at: int, stem: str, tmp_path: Path
+) -> None:
+    source = build("resnet18", num_classes=2, image_size_px=trained_at)
+    save_file(source.state_dict(), tmp_path / "w.safetensors")
+    model, _ = from_file(tmp_path / "w.safetensors", "resnet18", used_at)
+    assert model.spec.stem == stem
+    assert torch.equal(model.net.conv1.weight, source.conv1.weight)  # type: ignore[arg-type, union-attr]
+
+
+def test_a_stored_model_of_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    save_classifier(classifier("lenet5"), tmp_path / "model")
+    with pytest.raises(SettingsError, match=r"model\.safetensors holds lenet5, not efficientnet of compound -2"):
+        from_file(tmp_path / "model" / "model.safetensors", "efficientnet", 16, compound=-2.0)
+
+
+def test_a_compound_network_says_the_size_that_goes_with_it(tmp_path: Path) -> None:
+    settings = ModelSettings(architecture="efficientnet", compound=1.0, weights=None, freeze_backbone=False)
+    model, said = new_classifier(settings, labels=space("a"), preprocess=PREPROCESS, mean=[0.5] * 3, std=[0.25] * 3)
+    assert said[1] == (
+        "efficientnet with depth ×1.20 and width ×1.10; 258 px go with it, and preprocess.image_size_px is 16"
+    )
+    save_classifier(model, tmp_path / "model")
+    assert load_classifier(tmp_path / "model").spec.compound == 1.0
+
+
+@pytest.mark.parametrize(("architecture", "compound"), [("plain", 1.0), ("efficientnet", None)])
+def test_a_coefficient_belongs_to_efficientnet_alone(architecture: str, compound: float | None) -> None:
+    section = {"architecture": architecture, "compound": compound, "weights": None, "freeze_backbone": False}
+    with pytest.raises(SettingsError, match="should have compound with architecture efficientnet, and with it alone"):
+        ModelSettings.from_section("model", section)
