@@ -1,6 +1,7 @@
 """The one way in for weights: what fits is loaded, what doesn't is named, and no file runs code."""
 
 import pickle
+import re
 import socket
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models import VisionTransformer
 
 from components.errors import SettingsError
 from components.models.architectures import build
-from components.models.weights import load_weights, read_weights
+from components.models.weights import fill, load_weights, read_weights
 
 
 def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
@@ -187,3 +189,35 @@ def test_without_network_published_weights_are_refused_with_the_remedy(torch_hom
 def test_a_net_without_published_weights_says_so() -> None:
     with pytest.raises(SettingsError, match="plain has no published weights; use null"):
         load_weights(network(), "imagenet", architecture="plain")
+
+
+def transformer(side: int) -> nn.Module:
+    return VisionTransformer(
+        image_size=side, patch_size=16, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=8, num_classes=2
+    )
+
+
+def test_a_transformer_interpolates_its_position_embeddings() -> None:
+    source, target = transformer(112), transformer(32)
+    loaded = fill(target, source.state_dict(), source="w.pth", architecture="vit_b_16")
+    places, original = target.encoder.pos_embedding, source.encoder.pos_embedding  # type: ignore[union-attr]
+    assert places.shape == (1, 5, 8)  # type: ignore[union-attr]
+    # The class token and the corners stay what they are.
+    assert torch.allclose(places[0, [0, 1, 4]], original[0, [0, 1, 49]], atol=1e-6)  # type: ignore[index]
+    assert str(loaded) == "weights from w.pth, with interpolated position embeddings"
+
+
+def test_published_densenets_have_keys_of_an_older_time(tmp_path: Path) -> None:
+    source = build("densenet121", num_classes=3, image_size_px=64)
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in source.state_dict().items()}
+    assert set(old) != set(source.state_dict())
+    torch.save(old, tmp_path / "w.pth")
+    assert read_weights(tmp_path / "w.pth").keys() == source.state_dict().keys()
+
+
+def test_weights_that_are_not_finite_are_refused_with_their_keys(tmp_path: Path) -> None:
+    state = network().state_dict()
+    state["features.block2.0.weight"][0, 0, 0, 0] = float("nan")
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(SettingsError, match=r"numbers that aren't finite in features\.block2\.0\.weight; use weights"):
+        load_weights(network(), str(tmp_path / "w.safetensors"), architecture="plain")
