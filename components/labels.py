@@ -151,6 +151,11 @@ class LabelSpace(Settings):
         return [SET_SEPARATOR.join(names) for names in sets] if joined else sets
 
 
+def counted_names(label: str, labels: Sequence[str]) -> list[str]:
+    """The classes that an image with this label text counts for: each label of a set, else the text itself."""
+    return list(labels) if SET_SEPARATOR.join(labels) == label else [label]
+
+
 def _log_softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
     shifted_NK = logits_NK - logits_NK.max(axis=1, keepdims=True)
     result: NDArray[np.float32] = shifted_NK - np.log(np.exp(shifted_NK).sum(axis=1, keepdims=True))

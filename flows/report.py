@@ -252,8 +252,10 @@ def _data(kept: Kept, lineage: dict[str, Any]) -> DataSection:
 def _labels_and_parts(split: Path) -> list[tuple[str, str]]:
     import pyarrow.parquet as pq
 
-    table = pq.read_table(split, columns=["label", "part"])
-    return list(zip(table["label"].to_pylist(), table["part"].to_pylist(), strict=True))
+    from components.labels import counted_names
+
+    rows = pq.read_table(split, columns=["label", "labels", "part"]).to_pylist()
+    return [(name, row["part"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
 
 
 def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
@@ -270,7 +272,8 @@ def _phase(kept: Kept) -> Phase:
 def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: dict[str, Any]) -> EvaluationSection:
     from components.reporting.records import TABLE_CLASSES
 
-    many = len(scores.get("classes", [])) > TABLE_CLASSES
+    sets = scores.get("kind") == "multi"
+    many = sets or len(scores.get("classes", [])) > TABLE_CLASSES
     errors = _mistakes(project, kept, params)
     return evaluation_section(
         scores,
@@ -278,8 +281,10 @@ def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: di
         confusion_picture=kept.picture(
             "evaluate",
             "confusion.png",
-            alt="Confusion matrix: a dark diagonal where the model is right",
-            caption="Rows: the true class; columns: what the model said.",
+            alt="Confusion of each label" if sets else "Confusion matrix: a dark diagonal where the model is right",
+            caption="Of each label, the images by whether they have it and whether the model said so."
+            if sets
+            else "Rows: the true class; columns: what the model said.",
         )
         if many
         else None,

@@ -14,16 +14,19 @@ from PIL import Image
 from projects import REPOSITORY, isolate
 
 from components.data.ingesting import write_raw
+from components.data.loading import open_part
 from components.data.sources import IngestSettings, find
 from components.files import read_json
 from components.labels import LabelKind
 from components.progress import silent
+from components.serving.classifier import OnnxClassifier
 from flows.evaluate import Evaluated, evaluate_model
 from flows.params import override
 from flows.prepare import Prepared
 from flows.promote import Promoted, promote_version
-from flows.quantize import Exported, quantize_model
+from flows.quantize import Exported, quantize_model, served_file
 from flows.register import register_model
+from flows.report import write_report
 from flows.repro import data_paths
 from flows.sections import read_section
 from flows.session import Session, open_session
@@ -64,6 +67,12 @@ class Life:
     exported: Exported
     promoted: Promoted
     source: Path
+
+    @property
+    def classes(self) -> list[str]:
+        if self.kind == "multi":
+            return ["blue", "green", "red"]
+        return [f"{shade}/{colour}" for shade in ("dark", "light") for colour in ("blue", "green", "red")]
 
 
 def draw(labels: list[str], number: int) -> Image.Image:
@@ -132,5 +141,36 @@ def prepared_from(session: Session, table: Path) -> Prepared:
 
 
 def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
-    assert life.evaluated.scores["accuracy"] > 0.3
-    assert life.evaluated.scores["macro_f1"] > 0.4
+    scores = life.evaluated.scores
+    assert scores["accuracy"] > 0.3
+    assert scores["macro_f1"] > 0.4
+    assert [one["label"] for one in scores["classes"]] == life.classes
+
+
+def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
+    card = OnnxClassifier(served_file(life.session, life.exported)).card
+    assert card.labels.kind == life.kind
+    assert card.classes == life.classes
+    if life.kind == "multi":
+        assert len(card.answers.thresholds or []) == 3
+    else:
+        assert card.answers.thresholds is None
+        assert [level.name for level in card.labels.levels] == ["shade", "colour"]
+    assert life.exported.record["parity"]["agreement"] == 1
+
+
+def test_the_gate_judges_it(life: Life) -> None:
+    assert life.promoted.promoted, life.promoted.reasons
+
+
+def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:
+    part = open_part(data_paths(life.session.project).augmented, "train")
+    assert set(part.weight_N.tolist()) == {1.0, 2.0}
+    assert part.target.shape == ((len(part), 3) if life.kind == "multi" else (len(part),))
+
+
+def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(life.session.project.root)
+    page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
+    assert all(name in page for name in life.classes)
+    assert "could not be read" not in page

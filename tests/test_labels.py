@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.errors import DataError
-from components.labels import LabelSpace, unlike_score
+from components.labels import LabelSpace, counted_names, unlike_score
 
 TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")]
 
@@ -26,6 +26,12 @@ def test_leaves_multiply_the_probabilities_on_their_path(tree):
     logits_NT = np.log(np.concatenate([coarse, fine]))[None].astype(np.float32)
     path = np.array([0.9 * 0.3, 0.9 * 0.2, 0.1 * 0.5])
     np.testing.assert_allclose(tree.probabilities(logits_NT)[0], path / path.sum(), rtol=1e-5)
+
+
+def test_an_image_counts_for_each_label_of_its_set_and_once_for_its_path():
+    assert counted_names("cat|dog", ["cat", "dog"]) == ["cat", "dog"]
+    assert counted_names("fruit/apple", ["fruit", "apple"]) == ["fruit/apple"]
+    assert counted_names("a|b", ["a|b"]) == ["a|b"]
 
 
 def test_single_labels_have_the_softmax_and_temperature_softens_it():

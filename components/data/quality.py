@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from components.data.profile import Profile, drift, profile_of
+from components.labels import counted_names
 from components.settings import Settings
 
 if TYPE_CHECKING:
@@ -105,11 +106,13 @@ def check_quality(
 ) -> QualityReport:
     """`images` has a row a decoded image: path, label, sha256 and the columns of probing.Measurement.
 
+    With a column `labels` the images of a set count for each of its labels.
+
     `accepted` is the profile of the data version with which drift is measured; None leaves drift out.
     """
     import pandas as pd
 
-    counts = Counter(images["label"])
+    counts = _class_counts(images)
     images = images.assign(side_px=images[["width_px", "height_px"]].min(axis=1))
     classes = pd.DataFrame({"label": list(counts), "images_per_class": list(counts.values())})
     dataset = pd.DataFrame([_dataset_row(images, counts, num_quarantined)])
@@ -129,6 +132,13 @@ def check_quality(
     if accepted is not None:
         results += _check_drift(images, accepted, settings)
     return QualityReport(results, len(images), num_quarantined, dict(sorted(counts.items())))
+
+
+def _class_counts(images: "pd.DataFrame") -> Counter[str]:
+    if "labels" not in images.columns:
+        return Counter(images["label"])
+    pairs = zip(images["label"], images["labels"], strict=True)
+    return Counter(name for label, labels in pairs for name in counted_names(label, labels))
 
 
 def _dataset_row(images: "pd.DataFrame", counts: Counter[str], num_quarantined: int) -> dict[str, float]:

@@ -49,6 +49,28 @@ def draw_confusion(scores: Scores, target: Path) -> None:
     _save(figure, target)
 
 
+def draw_label_confusion(predictions: Predictions, target: Path) -> None:
+    """Of each label of a set, the images by whether they have it and whether it was said."""
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    found_K22 = multilabel_confusion_matrix(predictions.target, predictions.predicted)
+    counts_K4 = found_K22.reshape(-1, 4)[:, [3, 2, 1, 0]]
+    labels, columns = (
+        predictions.classes,
+        ("has it, said", "has it, missed", "has it not, said", "has it not, left out"),
+    )
+    figure, axes = _new_figure(1, 1, width=6.5, height=min(14.0, 2 + 0.35 * len(labels)))
+    axes.imshow(counts_K4 / len(predictions.target), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(4), columns, rotation=20)
+    axes.set_title(f"{len(predictions.target)} test images, all labels right of {predictions.correct_N.mean():.4f}")
+    if len(labels) <= _LABELLED_CLASSES:
+        axes.set_yticks(range(len(labels)), labels)
+        for row, column in np.ndindex(*counts_K4.shape):
+            shade = "white" if counts_K4[row, column] > 0.5 * len(predictions.target) else "black"
+            axes.text(column, row, counts_K4[row, column], ha="center", va="center", color=shade, fontsize=8)
+    _save(figure, target)
+
+
 def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, *, most: int) -> None:
     """The most confident mistakes, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)

@@ -138,7 +138,7 @@ def evaluation_section(
         confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
         confusion_picture=confusion_picture,
         mix_ups=_mix_ups(confusion) if confusion else [],
-        num_errors=_errors(confusion) if confusion else None,
+        num_errors=_errors(confusion) if confusion else _wrong(scores),
         errors=errors,
         errors_sheet=errors_sheet,
     )
@@ -316,6 +316,12 @@ def _mix_ups(confusion: Confusion) -> list[MixUp]:
 def _errors(confusion: Confusion) -> int:
     right = sum(line[row] for row, line in enumerate(confusion.counts))
     return sum(sum(line) for line in confusion.counts) - right
+
+
+def _wrong(scores: Record) -> int | None:
+    """Images that aren't right, where no matrix tells it."""
+    accuracy, images = _number(scores, "accuracy"), _whole(scores, "images")
+    return None if accuracy is None or images is None else round((1 - accuracy) * images)
 
 
 def _format_line(name: str, measured: Record, chosen: bool) -> FormatLine:

@@ -76,6 +76,17 @@ def test_one_image_outside_a_range_breaks_the_rule_and_is_named(
     assert found.examples == ["000017.png"]
 
 
+def test_the_images_of_a_set_count_for_each_of_its_labels() -> None:
+    table = images(6).assign(label=["cat|dog"] * 5 + ["dog"], labels=[["cat", "dog"]] * 5 + [["dog"]])
+    found = checked(
+        table, images_per_class={"at_least": 5, "level": "stop"}, imbalance={"at_most": 1.3, "level": "warn"}
+    )
+    assert found["images_per_class"].passed
+    assert found["imbalance"].passed
+    single = table.assign(labels=[[label] for label in table["label"]])
+    assert not checked(single, images_per_class={"at_least": 5, "level": "stop"})["images_per_class"].passed
+
+
 def test_an_empty_table_does_not_pass() -> None:
     assert not checked(images().iloc[:0])["images"].passed
 
