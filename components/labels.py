@@ -38,6 +38,8 @@ class AnswerRule(Settings):
     """What the logits of the answers are divided by; above 1 a model is less sure of itself."""
     thresholds: list[float] | None = None
     """Of sets of labels: the probability from which on each label is said, in order of the classes; null: 0.5."""
+    unlike_above: float | None = None
+    """The unlike score from which on an image is flagged as unlike the training data; null flags none."""
 
 
 AS_TRAINED = AnswerRule()

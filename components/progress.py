@@ -20,10 +20,12 @@ _LINE_EVERY_SECONDS = 10.0
 
 
 class Progress(Protocol):
-    def __call__(self, task: str, done: int, total: int) -> None: ...
+    def __call__(self, task: str, done: int, total: int | None) -> None:
+        """The total is None as long as nobody knows it; the last call has done = total."""
+        ...
 
 
-def silent(task: str, done: int, total: int) -> None:
+def silent(task: str, done: int, total: int | None) -> None:
     """Tells nobody."""
 
 
@@ -46,7 +48,7 @@ class EventFile:
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(event) + "\n")
 
-    def __call__(self, task: str, done: int, total: int) -> None:
+    def __call__(self, task: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         if done == total or now - self._last >= 0.1:
             self._last = now
@@ -60,11 +62,11 @@ class PlainLines:
         self._write = write
         self._last = time.monotonic()
 
-    def __call__(self, task: str, done: int, total: int) -> None:
+    def __call__(self, task: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         if now - self._last >= _LINE_EVERY_SECONDS:
             self._last = now
-            self._write(f"{task}: {done} of {total}")
+            self._write(f"{task}: {done}" if total is None else f"{task}: {done} of {total}")
 
 
 class Bars:
@@ -84,12 +86,12 @@ class Bars:
         self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
         self._tasks: dict[str, Any] = {}
 
-    def __call__(self, task: str, done: int, total: int) -> None:
+    def __call__(self, task: str, done: int, total: int | None) -> None:
         if task not in self._tasks:
             self._bars.start()
             self._tasks[task] = self._bars.add_task(task, total=total)
         self._bars.update(self._tasks[task], completed=done, total=total)
-        if done >= total:
+        if total is not None and done >= total:
             self._bars.remove_task(self._tasks.pop(task))
             if not self._tasks:
                 self._bars.stop()

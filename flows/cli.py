@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from components.errors import DarkroomError
+from components.errors import DarkroomError, DataError
 
 app = typer.Typer(
     name="darkroom",
@@ -122,26 +122,65 @@ def rollback(
 
 @app.command()
 def predict(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH…", help="Images, or folders of images.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Images, folders, 'patterns/**/*.jpg', tables with a column path (.csv, .parquet, .jsonl), archives "
+            "(.zip, .tar, .tar.gz), s3://, gs:// or az:// addresses; - reads such names from standard input.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="FILE.csv, FILE.parquet or FILE.jsonl")],
     model: Annotated[
         str | None, typer.Option("--model", help="An .onnx file or models:/NAME@ALIAS; default: the champion.")
     ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", help="Name so many of the most probable classes.")] = 0,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Give that of every class.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default: one a core.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Classify images with the champion."""
+    """Classify images with the champion.
+
+    Called again after a break, it goes on where it stood. Exit code 3: the table is written, but some of the images
+    could not be read and have their reason in the column error.
+    """
 
     def work() -> dict[str, Any]:
+        from components.serving.answers import AnswerOptions
         from flows.predict import predict_files
 
-        rows, unreadable, name = predict_files(paths, out=out, model=model)
-        return {"out": str(out), "images": rows, "unreadable": unreadable, "model": name}
+        options = AnswerOptions(top_k=top_k, probabilities=probabilities)
+        summary, name = predict_files(sources, out=out, model=model, options=options, workers=workers)
+        return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
 
     def told(result: dict[str, Any]) -> str:
         bad = f", {result['unreadable']} of them unreadable (see the error column)" if result["unreadable"] else ""
         return f"{result['images']} images{bad} classified by {result['model']} into {result['out']}"
 
-    _finish(_guarded(work), as_json, told)
+    result = _guarded(work)
+    _finish(result, as_json, told)
+    sys.exit(DataError.exit_code if result["unreadable"] else 0)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL]", help="models:/NAME@ALIAS or models:/NAME/VERSION; default: the champion."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in: the server asks nobody who they are.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8080,
+) -> None:
+    """Serve the champion: MLflow's scoring server, and a page to drop images on. Ctrl-C stops it."""
+
+    def work() -> None:
+        from flows.serve import serve_model
+
+        serve_model(model, host=host, port=port)
+
+    _guarded(work)
 
 
 @app.command()

@@ -1,39 +1,72 @@
 """Classify images with a registered model or an ONNX file. Imports neither torch nor Prefect."""
 
+import os
+import sys
 from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from components.errors import SettingsError
+from components.errors import DataError, SettingsError
+from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import OnnxClassifier
-from components.serving.prediction import Row, find_images, predict, writer_for
-from flows.console import progress
+from components.serving.inputs import STANDARD_INPUT, count_inputs, find_inputs
+from components.serving.output import Job, Summary, check_target, columns_of, write_predictions
+from components.serving.prediction import batch_size, predict
+from flows.console import progress, say
 from flows.project import open_project
 from flows.tracking import registry
 from flows.tracking.runs import open_tracking
 
 _SCHEME = "models:/"
+_DIGEST_SHOWN = 12
 
 
-def predict_files(paths: list[str], *, out: Path, model: str | None) -> tuple[int, int, str]:
-    """Writes a row an image; returns how many, how many of them could not be read, and the model's name."""
-    write = writer_for(out)
-    files = find_images(paths)
-    classifier, name = _open_model(model)
-    unreadable = 0
+def predict_files(
+    sources: list[str], *, out: Path, model: str | None, options: AnswerOptions, workers: int | None = None
+) -> tuple[Summary, str]:
+    """Writes a row an image and says which could not be read; returns what was done, and the model's name.
 
-    def counted() -> Iterator[Row]:
-        nonlocal unreadable
-        for row in predict(files, classifier, model_name=name, progress=progress()):
-            unreadable += row.error is not None
-            yield row
+    A run that was broken off goes on where it stood. Raises DataError for sources that hold nothing.
+    """
+    check_target(out)
+    lines = _Lines(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
+    find_inputs(sources)
+    classifier, name = open_model(model, threads=1)
+    options.check(classifier.card)
+    job = Job(
+        target=out,
+        columns=columns_of(answer_columns(classifier.card, options)),
+        plan={"model": classifier.sha256, "name": name, "sources": sources, "options": asdict(options)},
+        batch_size=batch_size(classifier),
+    )
+    total = count_inputs(sources)
+    summary = write_predictions(
+        job,
+        partial(find_inputs, sources, lines=lines),
+        partial(predict, model=classifier, model_name=name, options=options, workers=workers),
+        told=lambda done: progress()("predict", done, total),
+    )
+    progress()("predict", summary.rows, summary.rows)
+    _tell(summary)
+    return summary, name
 
-    return write(counted()), unreadable, name
 
+def open_model(model: str | None, *, threads: int = 0) -> tuple[OnnxClassifier, str]:
+    """An .onnx file, models:/NAME@ALIAS or models:/NAME/VERSION; by default the project's champion.
 
-def _open_model(model: str | None) -> tuple[OnnxClassifier, str]:
-    """An .onnx file, models:/NAME@ALIAS or models:/NAME/VERSION; by default the project's champion."""
+    The name says which version it is: models:/NAME/VERSION, or the file with the start of its SHA-256.
+    """
     if model is not None and not model.startswith(_SCHEME):
-        return OnnxClassifier(Path(model)), model
+        classifier = OnnxClassifier(Path(model), threads=threads)
+        return classifier, f"{model}@{classifier.sha256[:_DIGEST_SHOWN]}"
+    version, file = open_version(model)
+    return OnnxClassifier(file, expected_sha256=version.sha256, threads=threads), version_name(version)
+
+
+def open_version(model: str | None) -> tuple[registry.Version, Path]:
+    """The registered version and its ONNX file; by default the project's champion."""
     project = open_project()
     from flows.params import read_params
 
@@ -43,8 +76,37 @@ def _open_model(model: str | None) -> tuple[OnnxClassifier, str]:
         name, wanted = _parse(model)
     tracking = open_tracking(project, name)
     version = registry.get_version(tracking, name, wanted)
-    file = registry.fetch_model(tracking, version)
-    return OnnxClassifier(file, expected_sha256=version.sha256), f"{_SCHEME}{name}/{version.number}"
+    return version, registry.fetch_model(tracking, version)
+
+
+def version_name(version: registry.Version) -> str:
+    return f"{_SCHEME}{version.name}/{version.number}"
+
+
+class _Lines:
+    """Paths from standard input, which can be read only once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._begun = False
+
+    def __iter__(self) -> Iterator[str]:
+        if self._begun:
+            raise DataError(
+                "standard input lists other images than the run that was broken off; "
+                "give the same list again, or another --out"
+            )
+        self._begun = True
+        return (os.fsdecode(line) for line in self._stream)
+
+
+def _tell(summary: Summary) -> None:
+    if summary.taken_over:
+        say(f"went on after {summary.taken_over} images that an earlier run had answered")
+    for path, reason in summary.problems:
+        say(f"unreadable: {path}: {reason}")
+    if summary.unreadable > len(summary.problems):
+        say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
 
 
 def _parse(model: str) -> tuple[str, str]:

@@ -46,14 +46,11 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
     target = runs.folder_of(session.tracking, exported.run_id) / "registered.json"
     write_json(target, record)
     runs.store(session.tracking, exported.run_id, target, "lineage")
-    from components.serving.classifier import OnnxClassifier
-
     return registry.register(
         session.tracking,
         name,
         run_id=exported.run_id,
         model_file=file,
-        classes=OnnxClassifier(file).card.classes,
         tags={
             "served": served,
             "step": exported.step,

@@ -36,6 +36,8 @@ Needed = Callable[[int, int], tuple[int, int]]
 """(width, height) of a file → the width and height below which decoding must not go."""
 
 _FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
+# GIF, PNG, WEBP, TIFF of either byte order, AVIF. The further pictures of a phone's JPEG are depths and thumbnails.
+_WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG, _WHITE_TAG = 258, 262
 
@@ -68,6 +70,20 @@ def decode_reduced(content: bytes, *, max_megapixels: float, needed: Needed) -> 
     """
     with _opened(content, max_megapixels, needed) as image:
         return _rgb_upright(image)
+
+
+def has_more_frames(content: bytes) -> bool:
+    """Whether an image that can be decoded is an animation or has pages, of which the first is what decoding gives."""
+    if not content.startswith(_WITH_FRAMES):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # The first frame can be read; whatever is wrong with the next one, it is a next one.
+        try:
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                return bool(getattr(image, "is_animated", False))
+        except Exception:
+            return True
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.errors import ServiceError, SettingsError
 from components.labels import AS_TRAINED, AnswerRule, LabelSpace
+from components.serving.model_file import check_model_file
 from components.settings import Settings
 
 INPUT, OUTPUT = "images", "logits"
@@ -59,18 +60,22 @@ class OnnxClassifier:
     def __init__(self, file: Path, *, expected_sha256: str | None = None, threads: int = 0) -> None:
         if not file.is_file():
             raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
-        self.sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        content = file.read_bytes()
+        self.sha256 = hashlib.sha256(content).hexdigest()
         if expected_sha256 is not None and self.sha256 != expected_sha256:
             raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
+        check_model_file(content, file)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+            # From the bytes that were checked: nobody can change the file in between.
+            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         # onnxruntime raises kinds of its own that share no base but Exception.
         except Exception as problem:
             raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(file))
+        self._check_shapes(file)
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB squares of the model's size to logits [B, T]."""
@@ -80,3 +85,23 @@ class OnnxClassifier:
     def square(self, content: bytes) -> NDArray[np.uint8]:
         """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
         return square_of(content, self.card.preprocess)
+
+    def _check_shapes(self, file: Path) -> None:
+        """The card must speak of this very network."""
+        side = self.card.preprocess.image_size_px
+        fed = {one.name: (one.type, one.shape[1:]) for one in self._session.get_inputs()}
+        if fed != {INPUT: ("tensor(uint8)", [side, side, 3])}:
+            raise ServiceError(
+                f"{file} doesn't take what its model card says, images of {side}×{side}; export it again"
+            )
+        width = {one.name: one.shape[-1] for one in self._session.get_outputs()}.get(OUTPUT)
+        if width != self.card.labels.num_logits:
+            raise ServiceError(
+                f"{file} gives {width or 'no'} logits, while its list of classes needs {self.card.labels.num_logits}; "
+                "export it again with the classes that it was trained on"
+            )
+        thresholds = self.card.answers.thresholds
+        if thresholds is not None and len(thresholds) != len(self.card.classes):
+            raise ServiceError(
+                f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"
+            )

@@ -1,140 +1,112 @@
-"""Batch prediction: image files in, a row each out; a bad file is a row with its reason, never a gap."""
+"""Batch prediction: images in, a row each out, in order; a bad file is a row with its reason, never a gap.
 
-import csv
-import json
+Each core takes a batch through reading, decoding and the model by itself. So all cores decode while others compute,
+nobody waits for a slower half, and memory holds as many batches as are under way. A batch is the same images on any
+machine and after any interruption, and is computed by one thread: the same files have the same answer, bit for bit.
+"""
+
 import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from components.data.decoding import IMAGE_ENDINGS, UndecodableImage
-from components.errors import DataError, SettingsError
-from components.files import whole_file
-from components.progress import Progress
+from components.data.decoding import has_more_frames
+from components.errors import DataError
+from components.serving.answers import AnswerOptions, Record, answers_of
 from components.serving.classifier import OnnxClassifier
+from components.serving.inputs import Input
 
-_BATCH = 64
-FORMATS = (".csv", ".parquet", ".jsonl")
+_LARGEST_BATCH = 16
+_BATCH_BYTES = 16 * 2**20
+_MORE_FRAMES = "the first of several frames or pages"
 
 
 @dataclass(frozen=True)
 class Row:
     path: str
-    label: str | None
-    """None where the image could not be read."""
-    probability: float | None
-    error: str | None
     model: str
+    answer: Record = field(default_factory=dict)
+    """Empty where the image could not be read."""
+    note: str | None = None
+    error: str | None = None
 
 
-def find_images(paths: Iterable[str]) -> list[Path]:
-    """Files as named and images below folders; raises DataError where a path is missing or there are none."""
-    found: list[Path] = []
-    for text in paths:
-        path = Path(text)
-        if path.is_dir():
-            below = (file for file in sorted(path.rglob("*")) if file.is_file())
-            found += [file for file in below if file.suffix.lower() in IMAGE_ENDINGS]
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{text}: no such file or folder; give images or folders of images")
-    if not found:
-        raise DataError(f"no images below {', '.join(paths)}; expected {', '.join(IMAGE_ENDINGS)} files")
-    return found
+@dataclass(frozen=True)
+class _Seen:
+    """An image as the model sees it, or why not."""
+
+    name: str
+    square_HWC: NDArray[np.uint8] | None = None
+    note: str | None = None
+    error: str | None = None
 
 
-def predict(files: list[Path], model: OnnxClassifier, *, model_name: str, progress: Progress) -> Iterator[Row]:
-    """A row a file, in order; decodes on all cores while memory holds a few batches."""
-    done = 0
-    waiting = iter(files)
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        while batch := list(islice(waiting, _BATCH)):
-            squares = list(threads.map(lambda file: _square(model, file), batch))
-            yield from _answer(batch, squares, model, model_name)
-            done += len(batch)
-            progress("predict", done, len(files))
+def batch_size(model: OnnxClassifier) -> int:
+    """Images that a core takes at once: as many as are quick, fewer where they are large."""
+    square_bytes = 3 * model.card.preprocess.image_size_px**2
+    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // square_bytes))
 
 
-def writer_for(target: Path) -> Callable[[Iterable[Row]], int]:
-    """Writes rows to the file, whole or not at all, and counts them; raises SettingsError for another ending."""
-    writers = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
-    ending = target.suffix.lower()
-    if ending not in writers:
-        raise SettingsError(
-            f"--out {target.name}: the ending {ending or '(none)'} should be one of {', '.join(writers)}"
-        )
+def predict(
+    inputs: Iterable[Input],
+    model: OnnxClassifier,
+    *,
+    model_name: str,
+    options: AnswerOptions,
+    workers: int | None = None,
+) -> Iterator[Row]:
+    """A row an input; the model should have been opened with one thread, for each worker brings its own.
 
-    def write(rows: Iterable[Row]) -> int:
-        with whole_file(target) as draft:
-            return writers[ending](draft, rows)
-
-    return write
-
-
-def _square(model: OnnxClassifier, file: Path) -> Any:
+    Raises ServiceError where a store doesn't answer, for that is no fault of the images.
+    """
+    workers = workers or usable_cores()
+    waiting: deque[Future[list[Row]]] = deque()
+    batches = iter(inputs)
+    threads = ThreadPoolExecutor(workers)
     try:
-        return model.square(file.read_bytes())
-    except (UndecodableImage, OSError) as problem:
-        return str(problem)
+        while batch := list(islice(batches, batch_size(model))):
+            waiting.append(threads.submit(answer_batch, batch, model, model_name, options))
+            if len(waiting) > 2 * workers:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        threads.shutdown(cancel_futures=True)
 
 
-def _answer(files: list[Path], squares: list[Any], model: OnnxClassifier, model_name: str) -> Iterator[Row]:
-    readable = [square for square in squares if not isinstance(square, str)]
-    answers = iter(_winners(model, np.stack(readable)) if readable else [])
-    for file, square in zip(files, squares, strict=True):
-        # A file's name may be any bytes; a table holds text.
-        path = os.fsencode(file).decode("utf-8", "backslashreplace")
-        if isinstance(square, str):
-            yield Row(path, None, None, square, model_name)
-        else:
-            label, probability = next(answers)
-            yield Row(path, label, probability, None, model_name)
+def usable_cores() -> int:
+    """Those that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _winners(model: OnnxClassifier, squares_BHWC: Any) -> list[tuple[str, float]]:
-    space, rule = model.card.labels, model.card.answers
-    logits_BT = model.logits(squares_BHWC)
-    said = space.answers(logits_BT, rule)
-    sure_B = space.confidence(space.probabilities(logits_BT, temperature=rule.temperature), said)
-    return [(text, round(float(sure), 6)) for text, sure in zip(space.names(said), sure_B, strict=True)]
+def answer_batch(batch: list[Input], model: OnnxClassifier, model_name: str, options: AnswerOptions) -> list[Row]:
+    """Rows of a few images, whose squares go through the model together."""
+    seen = [_look(one, model) for one in batch]
+    squares = [one.square_HWC for one in seen if one.square_HWC is not None]
+    answers = iter(answers_of(model.logits(np.stack(squares)), model.card, options) if squares else [])
+    return [
+        Row(one.name, model_name, error=one.error)
+        if one.square_HWC is None
+        else Row(one.name, model_name, answer=next(answers), note=one.note)
+        for one in seen
+    ]
 
 
-def _write_csv(draft: Path, rows: Iterable[Row]) -> int:
-    count = 0
-    with draft.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(Row.__annotations__))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow(asdict(row))
-            count += 1
-    return count
-
-
-def _write_jsonl(draft: Path, rows: Iterable[Row]) -> int:
-    count = 0
-    with draft.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
-            count += 1
-    return count
-
-
-def _write_parquet(draft: Path, rows: Iterable[Row]) -> int:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    text, number = pa.string(), pa.float64()
-    schema = pa.schema([("path", text), ("label", text), ("probability", number), ("error", text), ("model", text)])
-    count = 0
-    waiting = iter(rows)
-    with pq.ParquetWriter(draft, schema) as writer:
-        while block := list(islice(waiting, 10_000)):
-            writer.write_table(pa.Table.from_pylist([asdict(row) for row in block], schema=schema))
-            count += len(block)
-    return count
+def _look(one: Input, model: OnnxClassifier) -> _Seen:
+    # A file's name may be any bytes; a table holds text.
+    name = os.fsencode(one.name).decode("utf-8", "backslashreplace")
+    try:
+        content = one.read()
+        square_HWC = model.square(content)
+    except FileNotFoundError:
+        return _Seen(name, error="the file is missing")
+    except OSError as problem:
+        return _Seen(name, error=f"can't be read: {problem.strerror or problem}")
+    except DataError as problem:
+        return _Seen(name, error=str(problem))
+    return _Seen(name, square_HWC, note=_MORE_FRAMES if has_more_frames(content) else None)

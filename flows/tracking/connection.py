@@ -47,7 +47,16 @@ def connect(project: Project) -> "MlflowClient":
         raise ServiceError(
             f"MLFLOW_TRACKING_URI is {uri}: MLflow keeps no runs in plain folders; use sqlite:/// or http://"
         )
-    # Its bars and hints would stand between our own lines.
+    quiet_mlflow()
+    import mlflow
+
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient(uri)
+
+
+def quiet_mlflow() -> None:
+    """Its bars and hints would stand between our own lines."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -56,10 +65,8 @@ def connect(project: Project) -> "MlflowClient":
     logging.getLogger("alembic").setLevel(logging.ERROR)
     import mlflow
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return mlflow.MlflowClient(uri)
+    # Importing it sets up its log.
+    logging.getLogger(mlflow.__name__).setLevel(logging.ERROR)
 
 
 def without_password(address: str) -> str:

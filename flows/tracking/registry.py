@@ -8,6 +8,7 @@ from typing import Any
 from components.errors import DarkroomError, ServiceError, SettingsError
 from components.files import sha256_of_file
 from components.promotion.ledger import Entry, champions, check_chain
+from flows.tracking.packaging import packed
 from flows.tracking.runs import Tracking
 
 CHAMPION, PREVIOUS = "champion", "previous"
@@ -15,7 +16,6 @@ _FILE_NAME = "file"
 TAG_LETTERS = 5000
 """What a tag of a version holds at most."""
 _LEDGER_ENTRY = "darkroom.ledger_entry"
-_SERVING_REQUIREMENTS = ("onnxruntime", "numpy", "pillow", "pydantic", "pandas")
 
 
 @dataclass(frozen=True)
@@ -34,30 +34,14 @@ def register(
     *,
     run_id: str,
     model_file: Path,
-    classes: list[str],
     tags: dict[str, str],
     description: str,
 ) -> Version:
     """A new version that holds exactly this file, packed so that MLflow's scoring server can answer with it."""
     import mlflow
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
 
-    signature = ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, "image")]),
-        outputs=Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "probability")]),
-    )
-    here = Path(__file__).resolve()
     with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(
-            name="served",
-            python_model=str(here.with_name("scoring.py")),
-            artifacts={"model": str(model_file)},
-            code_paths=[str(here.parents[2] / "components")],
-            signature=signature,
-            pip_requirements=_pinned(_SERVING_REQUIREMENTS),
-            metadata={"classes": classes},
-        )
+        info = mlflow.pyfunc.log_model(name="served", **packed(model_file))
     if not _exists(tracking, name):
         tracking.client.create_registered_model(name)
     version = tracking.client.create_model_version(
@@ -222,9 +206,3 @@ def _version(found: Any, aliases: dict[str, str]) -> Version:
         tags=dict(found.tags),
         aliases=sorted(alias for alias, holder in aliases.items() if holder == number),
     )
-
-
-def _pinned(packages: tuple[str, ...]) -> list[str]:
-    from importlib.metadata import version
-
-    return [f"{package}=={version(package)}" for package in packages]

@@ -5,37 +5,84 @@ MLflow loads this file by itself; it imports nothing of Darkroom but the serving
 
 import base64
 import binascii
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from mlflow.pyfunc import PythonModel
 
-from components.errors import DataError
+from components.errors import DarkroomError, DataError
+from components.serving.answers import AnswerOptions, Record
 from components.serving.classifier import OnnxClassifier
+from components.serving.inputs import Input
+from components.serving.prediction import Row, answer_batch, batch_size
+
+COLUMN = "image"
+_DIGEST_SHOWN = 12
+
+
+class RequestRefused(MlflowException):
+    """One sentence, which the server answers with status 400."""
+
+    def __init__(self, sentence: str) -> None:
+        self._sentence = sentence
+        super().__init__(sentence, error_code=BAD_REQUEST)
+
+    @property
+    def message(self) -> str:
+        return self._sentence
+
+    @message.setter
+    def message(self, text: str) -> None:
+        """The server would put the whole request in front, which nobody wants to read."""
 
 
 class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
         self._model = OnnxClassifier(Path(context.artifacts["model"]))
 
-    def predict(self, context: Any, model_input: pd.DataFrame) -> pd.DataFrame:
-        """A row an image; raises DataError where one is no base64 of an image file."""
-        squares = np.stack([self._model.square(_content(text)) for text in model_input["image"]])
-        space, rule = self._model.card.labels, self._model.card.answers
-        logits_BT = self._model.logits(squares)
-        said = space.answers(logits_BT, rule)
-        sure_B = space.confidence(space.probabilities(logits_BT, temperature=rule.temperature), said)
-        return pd.DataFrame({"label": space.names(said), "probability": sure_B.astype(float)})
+    def predict(
+        self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """A record an image; raises RequestRefused where one is no base64 of an image file."""
+        wanted = params or {}
+        options = AnswerOptions(top_k=wanted.get("top_k", 0), probabilities=wanted.get("probabilities", False))
+        try:
+            options.check(self._model.card)
+            inputs = _inputs(model_input)
+        except DarkroomError as problem:
+            raise RequestRefused(str(problem)) from None
+        name, size = f"sha256:{self._model.sha256[:_DIGEST_SHOWN]}", batch_size(self._model)
+        batches = (inputs[start : start + size] for start in range(0, len(inputs), size))
+        return [_answer(row) for batch in batches for row in answer_batch(batch, self._model, name, options)]
 
 
-def _content(text: str) -> bytes:
+def _inputs(model_input: pd.DataFrame) -> list[Input]:
+    if COLUMN not in model_input:
+        raise DataError(f"the request has no column {COLUMN}; it should hold image files as base64")
+    texts = list(model_input[COLUMN])
+    if not texts:
+        raise DataError(f"the request holds no images; give at least one in the column {COLUMN}")
+    return [Input(f"image {number}", partial(_content, text)) for number, text in enumerate(texts, start=1)]
+
+
+def _content(text: Any) -> bytes:
+    # Encoders break long lines.
+    joined = "".join(str(text).split())
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(joined, validate=True)
     except (binascii.Error, ValueError):
-        raise DataError("the field image should hold an image file as base64") from None
+        raise DataError("is no base64; encode the bytes of the image file") from None
+
+
+def _answer(row: Row) -> Record:
+    if row.error is not None:
+        raise RequestRefused(f"{row.path}: {row.error}")
+    return {**row.answer, **({"note": row.note} if row.note else {}), "model": row.model}
 
 
 mlflow.models.set_model(ImageScorer())

@@ -35,11 +35,18 @@ sys.meta_path.insert(0, Missing())
 for name in sys.argv[2].split(","):
     importlib.import_module(name)
 from pathlib import Path
-from components.progress import silent
+from functools import partial
+from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import OnnxClassifier
-from components.serving.prediction import find_images, predict, writer_for
-rows = predict(find_images([sys.argv[4]]), OnnxClassifier(Path(sys.argv[3])), model_name="m", progress=silent)
-print(json.dumps({"rows": writer_for(Path(sys.argv[5]))(rows), "loaded": sorted(set(HEAVY) & set(sys.modules))}))
+from components.serving.inputs import find_inputs
+from components.serving.output import Job, columns_of, write_predictions
+from components.serving.prediction import batch_size, predict
+model = OnnxClassifier(Path(sys.argv[3]), threads=1)
+options = AnswerOptions(top_k=2)
+job = Job(Path(sys.argv[5]), columns_of(answer_columns(model.card, options)), {}, batch_size(model))
+answer = partial(predict, model=model, model_name="m", options=options)
+done = write_predictions(job, partial(find_inputs, [sys.argv[4]]), answer, told=lambda rows: None)
+print(json.dumps({"rows": done.rows, "loaded": sorted(set(HEAVY) & set(sys.modules))}))
 """
 
 

@@ -10,12 +10,14 @@ import pytest
 from components.data.decoding import UndecodableImage
 from components.data.preprocessing import PreprocessSettings
 from components.errors import ServiceError
+from components.labels import LabelSpace
 from components.serving.classifier import ModelCard, OnnxClassifier
 
 
 def test_a_card_comes_back_from_the_metadata() -> None:
     preprocess = PreprocessSettings(image_size_px=24, resize="pad", max_megapixels=50)
-    card = ModelCard("resnet18", ["Ä", 'b "c"', "d\ne"], preprocess, "int8", "d" * 32, "r" * 32)
+    labels = LabelSpace.of("single", [["Ä"], ['b "c"'], ["d\ne"]])
+    card = ModelCard("resnet18", labels, preprocess, "int8", "d" * 32, "r" * 32)
     assert ModelCard.from_metadata(card.to_metadata(), "model.onnx") == card
 
 

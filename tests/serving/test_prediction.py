@@ -1,32 +1,34 @@
-"""Image files in, a row each out: a bad file is a row with its reason, never a gap."""
+"""Images in, a row each out: a bad file is a row with its reason, never a gap."""
 
-import csv
-import json
+import io
 import os
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from components.errors import DataError, SettingsError
-from components.progress import silent
+from components.serving.answers import AnswerOptions
 from components.serving.classifier import OnnxClassifier
-from components.serving.prediction import FORMATS, Row, find_images, predict, writer_for
+from components.serving.inputs import find_inputs
+from components.serving.prediction import Row, predict
 
 BAD = {"bad_cut.jpg", "bad_empty.png", "bad_text.png", "bad_large.png"}
 
 
 @pytest.fixture(scope="module")
 def model(onnx_file: Path) -> OnnxClassifier:
-    return OnnxClassifier(onnx_file)
+    return OnnxClassifier(onnx_file, threads=1)
+
+
+def predicted(model: OnnxClassifier, *sources: Path, workers: int = 2) -> list[Row]:
+    inputs = find_inputs([str(source) for source in sources])
+    return list(predict(inputs, model, model_name="digits v3", options=AnswerOptions(), workers=workers))
 
 
 @pytest.fixture(scope="module")
 def rows(model: OnnxClassifier, images: Path) -> list[Row]:
-    return list(predict(find_images([str(images)]), model, model_name="digits v3", progress=silent))
+    return predicted(model, images)
 
 
 def test_every_file_has_a_row_in_order(rows: list[Row], images: Path) -> None:
@@ -38,7 +40,7 @@ def test_every_file_has_a_row_in_order(rows: list[Row], images: Path) -> None:
 def test_a_bad_file_has_its_reason_and_no_label(rows: list[Row]) -> None:
     bad = {Path(row.path).name: row for row in rows if row.error is not None}
     assert set(bad) == BAD
-    assert all(row.label is None and row.probability is None for row in bad.values())
+    assert all(row.answer == {} for row in bad.values())
     assert bad["bad_empty.png"].error == "the file is empty (0 bytes)"
     assert "no image" in str(bad["bad_text.png"].error)
     assert "megapixels" in str(bad["bad_large.png"].error)
@@ -47,95 +49,58 @@ def test_a_bad_file_has_its_reason_and_no_label(rows: list[Row]) -> None:
 
 def test_a_good_file_has_the_answer_that_it_would_have_alone(model: OnnxClassifier, rows: list[Row]) -> None:
     good = [row for row in rows if row.error is None]
-    assert len({row.label for row in good}) > 1
+    assert len({row.answer["label"] for row in good}) > 1
     for row in good[::10]:
-        shares = model.card.labels.probabilities(model.logits(model.square(Path(row.path).read_bytes())[None]))[0]
-        assert row.label == model.card.classes[int(shares.argmax())]
-        assert row.probability == pytest.approx(float(shares.max()), abs=1e-5)
+        logits = model.logits(model.square(Path(row.path).read_bytes())[None])
+        shares = model.card.labels.probabilities(logits)[0]
+        assert row.answer["label"] == model.card.classes[int(shares.argmax())]
+        assert row.answer["probability"] == pytest.approx(float(shares.max()), abs=1e-5)
         assert row.model == "digits v3"
 
 
+def test_the_number_of_workers_changes_nothing(model: OnnxClassifier, images: Path, rows: list[Row]) -> None:
+    assert predicted(model, images, workers=1) == rows
+    assert predicted(model, images, workers=5) == rows
+
+
 def test_bad_files_alone_are_answered_too(model: OnnxClassifier, images: Path) -> None:
-    found = list(predict([images / name for name in sorted(BAD)], model, model_name="m", progress=silent))
+    found = predicted(model, *(images / name for name in sorted(BAD)))
     assert len(found) == 4
     assert all(row.error for row in found)
 
 
-def test_a_file_that_vanishes_is_a_row(model: OnnxClassifier, tmp_path: Path) -> None:
-    (row,) = predict([tmp_path / "gone.png"], model, model_name="m", progress=silent)
-    assert "No such file" in str(row.error)
+def test_a_file_that_vanishes_is_a_row(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
+    file = tmp_path / "soon_gone.png"
+    file.write_bytes((images / "00.png").read_bytes())
+    inputs = list(find_inputs([str(file)]))
+    file.unlink()
+    (row,) = predict(inputs, model, model_name="m", options=AnswerOptions())
+    assert row.error == "the file is missing"
 
 
-def test_progress_reaches_the_number_of_files(model: OnnxClassifier, images: Path) -> None:
-    told: list[tuple[int, int]] = []
-    files = find_images([str(images)])
-    list(predict(files, model, model_name="m", progress=lambda _, done, total: told.append((done, total))))
-    assert told == [(64, 75), (75, 75)]
+def test_a_name_that_is_no_unicode_is_text_in_the_row(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes((images / "00.png").read_bytes())
+    (row,) = predicted(model, tmp_path)
+    assert row.error is None
+    assert row.path.endswith("caf\\xe9.png")
 
 
-def read_back(file: Path) -> list[dict[str, object]]:
-    if file.suffix == ".parquet":
-        return list(pq.read_table(file).to_pylist())
-    if file.suffix == ".jsonl":
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    with file.open(newline="", encoding="utf-8") as stream:
-        found = [{name: value or None for name, value in row.items()} for row in csv.DictReader(stream)]
-    return [row | {"probability": float(row["probability"]) if row["probability"] else None} for row in found]
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_every_format_holds_every_row(rows: list[Row], tmp_path: Path, ending: str) -> None:
-    target = tmp_path / f"out{ending}"
-    assert writer_for(target)(rows) == 75
-    assert read_back(target) == [asdict(row) for row in rows]
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_a_failure_leaves_the_old_file(rows: list[Row], tmp_path: Path, ending: str) -> None:
-    def cut() -> Iterator[Row]:
-        yield from rows[:5]
-        raise KeyboardInterrupt
-
-    target = tmp_path / f"out{ending}"
-    target.write_text("old")
-    with pytest.raises(KeyboardInterrupt):
-        writer_for(target)(cut())
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == [target.name]
-
-
-def test_another_ending_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"out\.xlsx: the ending \.xlsx should be one of \.csv"):
-        writer_for(tmp_path / "out.xlsx")
-    with pytest.raises(SettingsError, match=r"\(none\)"):
-        writer_for(tmp_path / "out")
-
-
-def test_images_are_found_in_folders_and_taken_as_named(images: Path) -> None:
-    found = find_images([str(images / "notes.txt"), str(images / "sub")])
-    assert [path.name for path in found] == ["notes.txt", 'ä, "b".JPG']
-
-
-def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="nowhere: no such file or folder"):
-        find_images([str(tmp_path / "nowhere")])
-    with pytest.raises(DataError, match="no images below"):
-        find_images([str(tmp_path)])
-
-
-@pytest.mark.parametrize("ending", FORMATS)
-def test_a_name_that_is_no_unicode_is_a_row_like_any_other(
-    model: OnnxClassifier, images: Path, tmp_path: Path, ending: str
+@pytest.mark.parametrize(("ending", "options"), [("gif", {}), ("png", {}), ("tif", {}), ("webp", {"lossless": True})])
+def test_of_several_frames_the_first_is_judged_and_the_row_says_so(
+    model: OnnxClassifier, tmp_path: Path, ending: str, options: dict[str, bool]
 ) -> None:
-    name = os.fsdecode(b"caf\xe9.png")
-    (tmp_path / name).write_bytes((images / "00.png").read_bytes())
-    found = predict(find_images([str(tmp_path)]), model, model_name="m", progress=silent)
-    assert writer_for(tmp_path / f"out{ending}")(found) == 1
-    (row,) = read_back(tmp_path / f"out{ending}")
-    assert row["error"] is None
-    assert str(row["path"]).endswith("caf\\xe9.png")
+    random = np.random.default_rng(5)
+    frames = [Image.fromarray(random.integers(0, 256, (20, 20, 3), np.uint8)).quantize(8).convert("RGB") for _ in "ab"]
+    frames[0].save(tmp_path / f"moving.{ending}", save_all=True, append_images=frames[1:], **options)
+    frames[0].save(tmp_path / f"still.{ending}", **options)
+    moving, still = predicted(model, tmp_path)
+    assert (moving.note, still.note) == ("the first of several frames or pages", None)
+    assert moving.answer == still.answer
 
 
-def test_probabilities_are_shares(rows: list[Row]) -> None:
-    values = np.array([row.probability for row in rows if row.probability is not None])
-    assert ((values > 1 / 3) & (values <= 1)).all()
+def test_a_200_megapixel_image_is_refused_before_it_is_decoded(model: OnnxClassifier, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("1", (20_000, 10_000)).save(stream, "PNG")
+    (tmp_path / "vast.png").write_bytes(stream.getvalue())
+    (row,) = predicted(model, tmp_path)
+    assert row.error == "more than 1 megapixels"

@@ -108,6 +108,23 @@ class RemoteFolder:
         below = [str(path)[len(self._root) :].lstrip("/") for path in found]
         return sorted(path for path in below if path and not any(part.startswith(".") for part in path.split("/")))
 
+    def kind(self, path: str) -> str | None:
+        """file, folder, or None where there is nothing."""
+        whole = f"{self._root}/{path}"
+        if self._ask(self._filesystem.isfile, whole):
+            return "file"
+        return "folder" if self._ask(self._filesystem.isdir, whole) else None
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """Names in one folder and whether each is a folder, in order; the store's answer is not kept."""
+        whole = f"{self._root}/{folder}".rstrip("/")
+        found = self._ask(self._filesystem.ls, whole, detail=True)
+        self._filesystem.invalidate_cache(whole)
+        paths = [(str(entry["name"]).strip("/"), entry["type"] == "directory") for entry in found]
+        # Some stores hold an empty object in place of the folder itself.
+        below = [(path.rpartition("/")[2], is_folder) for path, is_folder in paths if path != whole.strip("/")]
+        return sorted(below)
+
     def problem_of(self, path: str) -> str | None:
         return wrong_ending(path)
 

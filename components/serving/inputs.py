@@ -1,0 +1,423 @@
+"""What a prediction is asked of: images of folders, patterns, tables, archives, stores and lists, one after another.
+
+Nothing is listed as a whole: a folder is known one level at a time, a table one block, a tar archive one member, a
+list one line. (A zip archive carries its own index, which is read.) Folders come in order of their names, archives and
+tables in their own order, so that the same sources name the same images in the same order again.
+"""
+
+import csv
+import fnmatch
+import io
+import json
+import os
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, Protocol
+
+from components.data.decoding import IMAGE_ENDINGS
+from components.data.sources.places import RemoteFolder, is_remote, split_remote
+from components.errors import DataError, nearest
+
+STANDARD_INPUT = "-"
+TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+MAX_FILE_BYTES = 2**30
+"""A larger file is no photograph; a small archive may claim to unpack to one."""
+
+_PATTERN = re.compile(r"[*?\[]")
+_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image to be judged."""
+
+    name: str
+    """As it stands in the answer: a path, an address, or archive.zip/path/inside."""
+    read: Callable[[], bytes]
+    """Its bytes; raises OSError or DataError where this image is at fault, ServiceError where its store is."""
+
+
+class Tree(Protocol):
+    """Folders of this machine or of a store."""
+
+    def kind(self, path: str) -> str | None:
+        """file, folder, or None where there is nothing."""
+        ...
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """Names in the folder and whether each is a folder, in order; hidden ones are left out."""
+        ...
+
+    def read(self, path: str) -> bytes: ...
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]: ...
+
+    def named(self, path: str) -> str:
+        """As the path stands in the answer."""
+        ...
+
+
+class LocalTree:
+    def kind(self, path: str) -> str | None:
+        if os.path.isdir(path):  # noqa: PTH112 - paths are text here, as the user wrote them
+            return "folder"
+        return "file" if os.path.exists(path) else None  # noqa: PTH110
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        """A link to a folder is not followed: it may lead in circles."""
+        try:
+            with os.scandir(folder or ".") as found:
+                kept = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in found if _visible(entry.name)]
+        except OSError as problem:
+            raise DataError(f"{folder}: can't be listed: {problem.strerror}; make it readable") from None
+        return sorted(kept)
+
+    def read(self, path: str) -> bytes:
+        with self.open(path) as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+        return _bounded(content)
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        return open(path, "rb")  # noqa: PTH123 - the caller closes it
+
+    def named(self, path: str) -> str:
+        return path
+
+
+class RemoteTree:
+    """Paths are those inside the folder that was opened."""
+
+    def __init__(self, folder: RemoteFolder) -> None:
+        self._folder = folder
+
+    def kind(self, path: str) -> str | None:
+        return self._folder.kind(path)
+
+    def entries(self, folder: str) -> list[tuple[str, bool]]:
+        return [entry for entry in self._folder.entries(folder) if _visible(entry[0])]
+
+    def read(self, path: str) -> bytes:
+        return _bounded(self._folder.reader(path)())
+
+    def open(self, path: str) -> AbstractContextManager[BinaryIO]:
+        return self._folder.open(path)
+
+    def named(self, path: str) -> str:
+        return f"{self._folder.name}/{path}"
+
+
+def find_inputs(sources: Iterable[str], *, lines: Iterable[str] = ()) -> Iterator[Input]:
+    """The images of the sources; `-` stands for `lines`, each of which is a source of its own.
+
+    A source that isn't there raises DataError before anything is read; a line or a table's row that names nothing
+    becomes an input that can't be read. Raises DataError, too, where the sources hold no image at all.
+    """
+    named = list(sources)
+    if not named:
+        raise DataError("no images were named; give images, folders, tables, archives, addresses, or - to read a list")
+    for source in named:
+        _require(source)
+    return _some(named, _all(named, lines))
+
+
+def count_inputs(sources: Iterable[str]) -> int | None:
+    """How many images there will be, where that is cheap to know: not in lists, tables, archives and stores."""
+    named = list(sources)
+    if any(source == STANDARD_INPUT or is_remote(source) or _is_packed(source) for source in named):
+        return None
+    return sum(1 for source in named for _ in _of(source))
+
+
+def _some(named: list[str], inputs: Iterator[Input]) -> Iterator[Input]:
+    found = False
+    for one in inputs:
+        found = True
+        yield one
+    if not found:
+        places = ", ".join("standard input" if source == STANDARD_INPUT else source for source in named)
+        raise DataError(f"no images in {places}; expected {', '.join(IMAGE_ENDINGS)} files")
+
+
+def _all(sources: list[str], lines: Iterable[str]) -> Iterator[Input]:
+    for source in sources:
+        if source != STANDARD_INPUT:
+            yield from _of(source)
+            continue
+        for line in lines:
+            if path := line.rstrip("\r\n"):
+                yield from _listed(path)
+
+
+def _listed(path: str) -> Iterator[Input]:
+    """A line or row: what is missing there is told in its row, for the list may be long."""
+    if _is_image(path) and not _PATTERN.search(path):
+        # Taken at its word: a question for each of a million addresses would take longer than the images.
+        tree, inside = _tree_of(path)
+        yield Input(path, partial(tree.read, inside))
+        return
+    try:
+        yield from _of(path)
+    except DataError as problem:
+        yield Input(path, partial(_fail, str(problem)))
+
+
+def _require(source: str) -> None:
+    if source == STANDARD_INPUT or is_remote(source):
+        return
+    if LocalTree().kind(source) is None and not _PATTERN.search(source):
+        raise DataError(f"{source}: no such file or folder; give images, folders, tables, archives or - for a list")
+
+
+def _of(source: str) -> Iterator[Input]:
+    tree, path = _tree_of(source)
+    kind = tree.kind(path)
+    if kind == "folder":
+        yield from _below(tree, path)
+    elif kind == "file":
+        yield from _of_file(tree, path)
+    elif _PATTERN.search(path):
+        for found, is_folder in _matching(tree, *_fixed_part(path)):
+            yield from _below(tree, found) if is_folder else _of_match(tree, found)
+    else:
+        raise DataError(f"{source}: no such file or folder")
+
+
+def _tree_of(source: str) -> tuple[Tree, str]:
+    if not is_remote(source):
+        return LocalTree(), source
+    # In a web address a question mark is no pattern.
+    pattern = None if source.startswith(("http://", "https://")) else _PATTERN.search(source)
+    if pattern is None:
+        folder, name = split_remote(source)
+        return RemoteTree(folder), name
+    # The store is asked for the folder above the first part with a sign.
+    fixed = source[: source.rindex("/", 0, pattern.start())]
+    folder, name = split_remote(fixed)
+    return RemoteTree(folder), f"{name}{source[len(fixed) :]}"
+
+
+def _of_file(tree: Tree, path: str) -> Iterator[Input]:
+    ending = _ending(path)
+    if ending in TABLE_ENDINGS:
+        yield from _of_table(tree, path, ending)
+    elif ending in ARCHIVE_ENDINGS:
+        yield from _of_zip(tree, path) if ending == ".zip" else _of_tar(tree, path)
+    else:
+        yield Input(tree.named(path), partial(tree.read, path))
+
+
+def _of_match(tree: Tree, path: str) -> Iterator[Input]:
+    """What a pattern meets by the way, such as a note, is left out."""
+    if _is_image(path) or _is_packed(path):
+        yield from _of_file(tree, path)
+
+
+def _below(tree: Tree, folder: str) -> Iterator[Input]:
+    for name, is_folder in tree.entries(folder):
+        path = _joined(folder, name)
+        if is_folder:
+            yield from _below(tree, path)
+        elif _is_image(name):
+            yield Input(tree.named(path), partial(tree.read, path))
+
+
+def _fixed_part(pattern: str) -> tuple[str, list[str]]:
+    """The folder before the first part with a sign, and the parts from there on."""
+    parts = pattern.split("/")
+    first = next(place for place, part in enumerate(parts) if _PATTERN.search(part))
+    return "/".join(parts[:first]) or ("/" if pattern.startswith("/") else ""), parts[first:]
+
+
+def _matching(tree: Tree, folder: str, parts: list[str]) -> Iterator[tuple[str, bool]]:
+    """Paths that match, and whether they are folders; `**` stands for any number of folders, none among them."""
+    if tree.kind(folder or ".") != "folder":
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**" and rest:
+        yield from _matching(tree, folder, rest)
+    for name, is_folder in tree.entries(folder):
+        path = _joined(folder, name)
+        if part == "**":
+            if not rest and not is_folder:
+                yield path, False
+            if is_folder:
+                yield from _matching(tree, path, parts)
+        elif fnmatch.fnmatchcase(name, part):
+            if not rest:
+                yield path, is_folder
+            elif is_folder:
+                yield from _matching(tree, path, rest)
+
+
+def _of_table(tree: Tree, path: str, ending: str) -> Iterator[Input]:
+    """Paths of the column `path`, relative to the table; whole paths and addresses stand as they are."""
+    named = tree.named(path)
+    folder = path.rpartition("/")[0]
+    with _opened(tree, path) as stream:
+        rows = _ROWS[ending](stream, named)
+        for number, value in enumerate(rows, start=1):
+            text = "" if value is None else str(value)
+            if not text:
+                raise DataError(f"{named}: row {number} has no path; fill it in or take the row out")
+            if is_remote(text) or (text.startswith("/") and isinstance(tree, LocalTree)):
+                yield from _listed(text)
+            else:
+                inside = _joined(folder, text)
+                yield Input(tree.named(inside), partial(tree.read, inside))
+
+
+def _csv_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
+    try:
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            reader = csv.DictReader(text)
+            _require_path(reader.fieldnames or (), name)
+            for row in reader:
+                yield row["path"]
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
+    except csv.Error as problem:
+        raise DataError(f"{name}: can't be read as a table: {problem}") from None
+
+
+def _parquet_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.ParquetFile(stream)
+        _require_path(table.schema_arrow.names, name)
+        for block in table.iter_batches(batch_size=_BLOCK, columns=["path"]):
+            yield from block.column(0).to_pylist()
+    except (pa.ArrowInvalid, OSError) as problem:
+        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
+
+
+def _json_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError:
+            raise DataError(f"{name}: line {number} is no JSON") from None
+        if not isinstance(row, dict):
+            raise DataError(f'{name}: line {number} should be an object such as {{"path": "a.jpg"}}')
+        _require_path(row, f"{name}: line {number}")
+        yield row["path"]
+
+
+_ROWS: dict[str, Callable[[BinaryIO, str], Iterator[Any]]] = {
+    ".csv": _csv_paths,
+    ".parquet": _parquet_paths,
+    ".jsonl": _json_paths,
+    ".ndjson": _json_paths,
+}
+
+
+def _require_path(names: Iterable[str], name: str) -> None:
+    known = list(names)
+    if "path" not in known:
+        raise DataError(f"{name}: has no column path{nearest('path', known)}; add one that names an image a row")
+
+
+def _of_zip(tree: Tree, path: str) -> Iterator[Input]:
+    named = tree.named(path)
+    with _opened(tree, path) as stream:
+        try:
+            archive = zipfile.ZipFile(stream)
+        except (zipfile.BadZipFile, OSError) as problem:
+            raise DataError(f"{named}: can't be read as an archive: {problem}") from None
+        for member in archive.infolist():
+            if not member.is_dir() and _is_wanted(member.filename):
+                # Read here, for the archive is closed behind the last member while others are still being decoded.
+                yield _from_member(f"{named}/{member.filename}", partial(_zip_content, archive, member))
+
+
+def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    try:
+        with archive.open(member) as stream:
+            return _bounded(stream.read(MAX_FILE_BYTES + 1))
+    # A password, an unknown method, or bytes that don't unpack: each method has errors of a kind of its own.
+    except Exception as problem:
+        raise DataError(f"can't be unpacked: {problem}") from None
+
+
+def _of_tar(tree: Tree, path: str) -> Iterator[Input]:
+    """Read from front to end, once; a member is taken when it passes."""
+    named = tree.named(path)
+    with _opened(tree, path) as stream:
+        try:
+            with tarfile.open(fileobj=stream, mode="r|*") as archive:
+                for member in archive:
+                    if member.isreg() and _is_wanted(member.name):
+                        yield _from_member(f"{named}/{member.name}", partial(_tar_content, archive, member))
+                    # The module keeps what it has seen.
+                    archive.members.clear()  # type: ignore[attr-defined]
+        # Cut short, or unpacked to nonsense: each compression has errors of its own kind.
+        except Exception as problem:
+            yield Input(named, partial(_fail, f"can't be read on as an archive: {problem}"))
+
+
+def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    assert stream is not None  # it is a regular member
+    return _bounded(stream.read(MAX_FILE_BYTES + 1))
+
+
+def _from_member(name: str, read: Callable[[], bytes]) -> Input:
+    try:
+        content = read()
+    except DataError as problem:
+        return Input(name, partial(_fail, str(problem)))
+    return Input(name, lambda: content)
+
+
+def _opened(tree: Tree, path: str) -> AbstractContextManager[BinaryIO]:
+    try:
+        return tree.open(path)
+    except OSError as problem:
+        raise DataError(f"{tree.named(path)}: can't be read: {problem.strerror or problem}") from None
+
+
+def _bounded(content: bytes) -> bytes:
+    if len(content) > MAX_FILE_BYTES:
+        raise DataError(f"the file has more than {MAX_FILE_BYTES:,} bytes")
+    return content
+
+
+def _fail(reason: str) -> bytes:
+    raise DataError(reason)
+
+
+def _is_wanted(name: str) -> bool:
+    """Images of an archive, without hidden files and what macOS adds."""
+    parts = PurePosixPath(name).parts
+    return _is_image(name) and "__MACOSX" not in parts and all(_visible(part) for part in parts)
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 - a million times
+
+
+def _is_packed(name: str) -> bool:
+    return _ending(name) in (*TABLE_ENDINGS, *ARCHIVE_ENDINGS)
+
+
+def _ending(name: str) -> str:
+    lower = name.lower()
+    return next((ending for ending in (*TABLE_ENDINGS, *ARCHIVE_ENDINGS) if lower.endswith(ending)), "")
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith(".") or name in (".", "..")
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder.rstrip('/')}/{name}" if folder else name

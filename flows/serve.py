@@ -1,0 +1,29 @@
+"""Serve a registered version: MLflow's scoring server, and a page at the same address."""
+
+import socket
+
+from components.errors import ServiceError
+from flows.console import say
+from flows.predict import open_version, version_name
+from flows.tracking.server import application, served_of
+
+
+def serve_model(model: str | None, *, host: str, port: int) -> None:
+    """Answers until it is interrupted; raises ServiceError where the port can't be used."""
+    import uvicorn
+
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except (OSError, OverflowError) as problem:
+            raise ServiceError(
+                f"{host}:{port} can't be used ({getattr(problem, 'strerror', None) or problem}); "
+                "choose another with --host and --port, port 0 takes any free one"
+            ) from None
+        version, file = open_version(model)
+        app = application(version_name(version), served_of(version_name(version), version.aliases, file))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
+        name = f"[{host}]" if ":" in host else host
+        say(f"{version_name(version)} answers at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
+        server.run(sockets=[listener])

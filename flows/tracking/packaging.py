@@ -1,0 +1,39 @@
+"""A model file packed so that MLflow's scoring server answers with it as it is."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from components.serving.answers import AnswerOptions, answer_columns
+from components.serving.classifier import ModelCard, OnnxClassifier
+
+_REQUIREMENTS = ("onnxruntime", "numpy", "pillow", "pydantic", "pandas")
+_IMAGE = "image"
+
+
+def packed(model_file: Path) -> dict[str, Any]:
+    """What `mlflow.pyfunc.log_model` and `save_model` are to be told: the file, the code that serves it, its form."""
+    here = Path(__file__).resolve()
+    card = OnnxClassifier(model_file).card
+    return {
+        "python_model": str(here.with_name("scoring.py")),
+        "artifacts": {"model": str(model_file)},
+        "code_paths": [str(here.parents[2] / "components")],
+        "signature": _signature(card),
+        "pip_requirements": [f"{package}=={version(package)}" for package in _REQUIREMENTS],
+        "metadata": {"classes": card.classes},
+    }
+
+
+def _signature(card: ModelCard) -> Any:
+    """Base64 image files in, the answers of this very model out; top_k and probabilities may be asked for."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    columns = {**answer_columns(card, AnswerOptions()), "model": str}
+    kinds = {str: DataType.string, float: DataType.double, bool: DataType.boolean}
+    return ModelSignature(
+        inputs=Schema([ColSpec(DataType.string, _IMAGE)]),
+        outputs=Schema([ColSpec(kinds[kind], name) for name, kind in columns.items()]),
+        params=ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("probabilities", DataType.boolean, False)]),
+    )

@@ -1,0 +1,95 @@
+"""MLflow's own scoring server of a registered version, with a page at the same address for people.
+
+POST /invocations   images in, answers out, as with `mlflow models serve`
+GET  /              the page: drop an image, see the answer
+GET  /model         which version answers, and what it takes
+GET  /health /ping /version   as MLflow has them
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.data.decoding import IMAGE_ENDINGS
+from components.serving.page import content_policy, page
+from flows.tracking.connection import quiet_mlflow
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_MOST_BYTES = 256 * 2**20
+"""Of a request; about 190 MiB of image files."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What the page and its visitors are told of the model."""
+
+    name: str
+    """Such as models:/NAME/VERSION."""
+    aliases: list[str]
+    sha256: str
+    format: str
+    architecture: str
+    kind: str
+    classes: list[str]
+    max_megapixels: float
+    endings: list[str]
+
+
+def application(location: str, served: Served) -> "FastAPI":
+    """The server's application; `location` is a folder or an address that MLflow can load a model from."""
+    quiet_mlflow()
+    import mlflow
+    from fastapi.responses import HTMLResponse, JSONResponse
+    from mlflow.pyfunc import scoring_server
+
+    app: FastAPI = scoring_server.init(mlflow.pyfunc.load_model(location))
+
+    @app.middleware("http")
+    async def refuse_what_cannot_be_answered(request: Any, call_next: Any) -> Any:
+        if request.method == "POST" and (refusal := _refusal(request.headers)) is not None:
+            status, sentence = refusal
+            return JSONResponse({"error_code": "BAD_REQUEST", "message": sentence}, status_code=status)
+        return await call_next(request)
+
+    @app.get("/", response_class=HTMLResponse)
+    def show_page() -> Any:
+        headers = {"Content-Security-Policy": content_policy(), "X-Content-Type-Options": "nosniff"}
+        return HTMLResponse(page(), headers=headers | {"Referrer-Policy": "no-referrer", "X-Frame-Options": "DENY"})
+
+    @app.get("/model")
+    def describe_model() -> Any:
+        return JSONResponse(asdict(served))
+
+    return app
+
+
+def served_of(name: str, aliases: list[str], model_file: Path) -> Served:
+    from components.serving.classifier import OnnxClassifier
+
+    model = OnnxClassifier(model_file)
+    card = model.card
+    return Served(
+        name=name,
+        aliases=aliases,
+        sha256=model.sha256,
+        format=card.format,
+        architecture=card.architecture,
+        kind=card.labels.kind,
+        classes=card.classes,
+        max_megapixels=card.preprocess.max_megapixels,
+        endings=list(IMAGE_ENDINGS),
+    )
+
+
+def _refusal(headers: Any) -> tuple[int, str] | None:
+    """Status and sentence for a request that MLflow's server would stumble over, or read whole however large it is."""
+    if "content-type" not in headers:
+        return 415, "the request has no Content-Type; send application/json"
+    length = headers.get("content-length", "")
+    if not length.isdigit():
+        return 411, "the request doesn't say how long it is; send a Content-Length"
+    if int(length) > _MOST_BYTES:
+        return 413, f"the request has {int(length):,} bytes, more than {_MOST_BYTES:,}; send fewer images at once"
+    return None

@@ -1,0 +1,261 @@
+"""Where images come from: each kind of source names the same images in the same order, one after another."""
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from components.errors import DarkroomError, DataError
+from components.serving.inputs import Input, count_inputs, find_inputs
+
+CONTENTS = {"a.jpg": b"A", "b/c.PNG": b"C", "b/d/e.webp": b"E", "b.gif": b"B"}
+"""In a file system's order by name: a.jpg, b/…, b.gif, for a folder has no ending."""
+IN_ORDER = ["a.jpg", "b/c.PNG", "b/d/e.webp", "b.gif"]
+LEFT_OUT = {"note.txt": b"", ".hidden.jpg": b"", ".git/x.jpg": b"", "__MACOSX/._a.txt": b""}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "photos"
+    for name, content in (CONTENTS | LEFT_OUT).items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content)
+    return root
+
+
+@pytest.fixture
+def store() -> Iterator[Any]:
+    filesystem = fsspec.filesystem("memory")
+    yield filesystem
+    filesystem.store.clear()
+    filesystem.pseudo_dirs[:] = [""]
+
+
+def read(inputs: Iterator[Input], root: str) -> dict[str, bytes]:
+    return {one.name.removeprefix(f"{root}/"): one.read() for one in inputs}
+
+
+def found(source: object, **options: Any) -> list[str]:
+    return [one.name for one in find_inputs([str(source)], **options)]
+
+
+def test_a_folder_is_walked_in_order_of_names(folder: Path) -> None:
+    answer = read(find_inputs([str(folder)]), str(folder))
+    assert list(answer) == sorted(IN_ORDER, key=lambda name: name.split("/"))
+    assert answer == CONTENTS
+    assert count_inputs([str(folder)]) == 4
+
+
+def test_files_are_taken_as_named(folder: Path) -> None:
+    (folder / "photo.unknown").write_bytes(b"U")
+    names = [str(folder / "photo.unknown"), str(folder / "a.jpg")]
+    assert [one.name for one in find_inputs(names)] == names
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("*.jpg", ["a.jpg"]),
+        ("*", ["a.jpg", "b/c.PNG", "b/d/e.webp", "b.gif"]),
+        ("b/*", ["b/c.PNG", "b/d/e.webp"]),
+        ("**/*.[wP]*", ["b/c.PNG", "b/d/e.webp"]),
+        ("**", ["a.jpg", "b/c.PNG", "b/d/e.webp", "b.gif"]),
+        ("?/**/e.*", ["b/d/e.webp"]),
+    ],
+)
+@pytest.mark.parametrize("remote", [False, True])
+def test_patterns(folder: Path, store: Any, pattern: str, expected: list[str], remote: bool) -> None:
+    for name, content in (CONTENTS | LEFT_OUT).items():
+        store.pipe_file(f"/bucket/photos/{name}", content)
+    root = "memory://bucket/photos" if remote else str(folder)
+    answer = read(find_inputs([f"{root}/{pattern}"]), root)
+    assert sorted(answer) == sorted(expected)
+    assert all(CONTENTS[name] == content for name, content in answer.items())
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
+    (tmp_path / "a[1].jpg").write_bytes(b"bracket")
+    (tmp_path / "a1.jpg").write_bytes(b"one")
+    assert [one.read() for one in find_inputs([str(tmp_path / "a[1].jpg")])] == [b"bracket"]
+
+
+def csv_table(paths: list[str]) -> bytes:
+    return ("id,path\n" + "".join(f'{number},"{path}"\n' for number, path in enumerate(paths))).encode("utf-8-sig")
+
+
+def json_lines(paths: list[str]) -> bytes:
+    return "".join(json.dumps({"path": path}) + "\n\n" for path in paths).encode()
+
+
+def parquet(paths: list[str]) -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.table({"label": ["x"] * len(paths), "path": paths}), stream, row_group_size=2)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(("name", "made"), [("t.csv", csv_table), ("t.jsonl", json_lines), ("t.parquet", parquet)])
+@pytest.mark.parametrize("remote", [False, True])
+def test_tables(folder: Path, store: Any, name: str, made: Callable[[list[str]], bytes], remote: bool) -> None:
+    content = made([*IN_ORDER, "gone.jpg"])
+    if remote:
+        root = "memory://bucket/set"
+        for path, pixels in {**CONTENTS, name: content}.items():
+            store.pipe_file(f"/bucket/set/{path}", pixels)
+    else:
+        root = str(folder)
+        (folder / name).write_bytes(content)
+    *good, gone = find_inputs([f"{root}/{name}"])
+    assert read(iter(good), root) == {path: CONTENTS[path] for path in IN_ORDER}
+    with pytest.raises(FileNotFoundError):
+        gone.read()
+
+
+def test_a_table_may_name_whole_paths_and_addresses(folder: Path, store: Any, tmp_path: Path) -> None:
+    store.pipe_file("/bucket/far.jpg", b"far")
+    (tmp_path / "t.csv").write_text(f"path\n{folder}/a.jpg\nmemory://bucket/far.jpg\nmemory://bucket/gone.jpg\n")
+    near, far, gone = find_inputs([str(tmp_path / "t.csv")])
+    assert (near.read(), far.read()) == (b"A", b"far")
+    with pytest.raises(FileNotFoundError):
+        gone.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.csv", b"pth,label\na.jpg,x\n", "has no column path; did you mean pth"),
+        ("t.csv", b"path\n\xff\xfe\n", "is not UTF-8 text"),
+        ("t.csv", b"path,label\n,x\n", "row 1 has no path"),
+        ("t.csv", b"path\n", "no images in .*t.csv"),
+        ("t.jsonl", b'{"path": "a.jpg"}\n{"path"\n', "line 2 is no JSON"),
+        ("t.jsonl", b"[1]\n", "line 1 should be an object"),
+        ("t.parquet", b"no parquet", "can't be read as a table"),
+        ("t.zip", b"no zip", "can't be read as an archive"),
+    ],
+)
+def test_a_broken_list_is_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=sentence) as refused:
+        list(find_inputs([str(tmp_path / name)]))
+    assert "\n" not in str(refused.value)
+
+
+def write_archive(target: Path, contents: dict[str, bytes]) -> None:
+    if target.suffix == ".zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in contents.items():
+                archive.writestr(name, content)
+        return
+    kind = {".tar": "w", ".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}[target.suffix]
+    with tarfile.open(target, kind) as tar:  # type: ignore[call-overload]
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz"])
+@pytest.mark.parametrize("remote", [False, True])
+def test_archives(tmp_path: Path, store: Any, ending: str, remote: bool) -> None:
+    archive = tmp_path / f"set.{ending}"
+    write_archive(archive, CONTENTS | LEFT_OUT)
+    name = str(archive)
+    if remote:
+        name = f"memory://bucket/set.{ending}"
+        store.pipe_file(f"/bucket/set.{ending}", archive.read_bytes())
+    assert read(find_inputs([name]), name) == CONTENTS
+
+
+@pytest.mark.parametrize("ending", ["tar", "tar.gz"])
+def test_an_archive_that_breaks_off_is_told_behind_what_came_before(tmp_path: Path, ending: str) -> None:
+    whole = tmp_path / f"whole.{ending}"
+    write_archive(whole, {"a.jpg": b"A" * 100, "b.jpg": bytes(range(256)) * 4000, "c.jpg": b"C" * 100})
+    cut = tmp_path / f"cut.{ending}"
+    cut.write_bytes(whole.read_bytes()[: 3000 if ending == "tar" else whole.stat().st_size // 2])
+    first, *_, last = find_inputs([str(cut)])
+    assert first.read() == b"A" * 100
+    with pytest.raises(DataError, match="can't be"):
+        last.read()
+
+
+def test_an_encrypted_member_is_a_row_of_its_own(tmp_path: Path) -> None:
+    write_archive(tmp_path / "locked.zip", {"a.jpg": b"A", "b.jpg": b"B"})
+    content = bytearray((tmp_path / "locked.zip").read_bytes())
+    place = content.index(b"PK\x01\x02")
+    content[place + 8] |= 1
+    content[6] |= 1
+    (tmp_path / "locked.zip").write_bytes(content)
+    locked, free = find_inputs([str(tmp_path / "locked.zip")])
+    assert free.read() == b"B"
+    with pytest.raises(DataError, match=r"can't be unpacked: .*encrypted"):
+        locked.read()
+
+
+def test_standard_input_names_sources_line_by_line(folder: Path) -> None:
+    lines = [f"{folder}/a.jpg\n", "\n", f"{folder}/b\r\n", "nowhere\n"]
+    *good, gone = find_inputs(["-"], lines=lines)
+    assert read(iter(good), str(folder)) == {name: CONTENTS[name] for name in ("a.jpg", "b/c.PNG", "b/d/e.webp")}
+    assert gone.name == "nowhere"
+    with pytest.raises(DataError, match="no such file or folder"):
+        gone.read()
+
+
+def test_a_list_without_end_is_read_as_far_as_needed(folder: Path) -> None:
+    def endless() -> Iterator[str]:
+        while True:
+            yield f"{folder}/a.jpg\n"
+
+    assert len(list(islice(find_inputs(["-"], lines=endless()), 2_000))) == 2_000
+
+
+def test_a_store_is_read_folder_by_folder(store: Any) -> None:
+    for name, content in (CONTENTS | LEFT_OUT).items():
+        store.pipe_file(f"/bucket/photos/{name}", content)
+    root = "memory://bucket/photos"
+    assert read(find_inputs([root]), root) == CONTENTS
+    assert read(find_inputs([f"{root}/a.jpg"]), root) == {"a.jpg": b"A"}
+    with pytest.raises(DataError, match="no such file or folder"):
+        found("memory://bucket/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("sources", "sentence"),
+    [
+        ([], "no images were named"),
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["-"], "no images in standard input"),
+        (["s4://bucket/set"], "s4:// is no known kind of store"),
+        (["no*thing"], r"no images in no\*thing"),
+    ],
+)
+def test_what_names_no_image_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str], sentence: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DarkroomError, match=sentence):
+        list(find_inputs(sources))
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no images in .*expected \.jpg"):
+        found(tmp_path)
+
+
+def test_a_link_in_circles_is_walked_once(folder: Path) -> None:
+    (folder / "b" / "again").symlink_to(folder)
+    assert len(found(folder)) == 4
+
+
+def test_counting_is_left_where_it_costs(folder: Path) -> None:
+    assert count_inputs([f"{folder}/*.jpg", str(folder)]) == 5
+    (folder / "t.csv").write_text("path\na.jpg\n")
+    assert count_inputs([str(folder / "t.csv")]) is None
+    assert count_inputs(["-"]) is None

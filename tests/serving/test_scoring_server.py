@@ -1,0 +1,261 @@
+"""The registered model behind MLflow's own server: asked as documented, asked badly, and looked at in a browser."""
+
+import base64
+import contextlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from PIL import Image
+from projects import free_port
+
+from flows.tracking.packaging import packed
+from flows.tracking.server import application, served_of
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+COMMANDS = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "docs" / "serving.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def package(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import mlflow
+
+    folder = tmp_path_factory.mktemp("package") / "model"
+    mlflow.pyfunc.save_model(folder, **packed(onnx_file))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(package: Path, onnx_file: Path) -> Iterator[str]:
+    """The address of `darkroom serve`'s application under uvicorn."""
+    import uvicorn
+
+    served = served_of("models:/pets/3", ["champion"], onnx_file)
+    port = free_port()
+    running = uvicorn.Server(uvicorn.Config(application(str(package), served), port=port, log_level="warning"))
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    while not running.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    running.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    random = np.random.default_rng(3)
+    frames = [Image.fromarray(random.integers(0, 256, (40, 30, 3), np.uint8)) for _ in range(3)]
+    frames[0].save(folder / "photo.jpg")
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    Image.new("1", (20_000, 10_000)).save(folder / "vast.png")
+    return folder
+
+
+def ask(server: str, body: Any, *, content_type: str = "application/json") -> tuple[int, dict[str, Any]]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": content_type} if content_type else {}
+    request = Request(f"{server}/invocations", data, headers)
+    if not content_type:
+        request.add_unredirected_header("Content-type", "")
+    try:
+        with urlopen(request) as answer:
+            return answer.status, json.loads(answer.read())
+    except HTTPError as problem:
+        return problem.code, json.loads(problem.read())
+
+
+def request_for(*contents: bytes, **params: Any) -> dict[str, Any]:
+    rows = [[base64.b64encode(content).decode()] for content in contents]
+    return {"dataframe_split": {"columns": ["image"], "data": rows}, **({"params": params} if params else {})}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_documented_command_is_answered(server: str, photos: Path, command: str) -> None:
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command.replace("http://127.0.0.1:8080", server)],
+        cwd=photos,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    if "bm8gaW1hZ2U=" in command:
+        assert answer["message"] == "image 1: the content is no image that can be read"
+    elif "/model" in command:
+        assert (answer["name"], answer["aliases"], answer["kind"]) == ("models:/pets/3", ["champion"], "single")
+    else:
+        assert len(answer["predictions"]) == command.count("base64")
+        assert all(row["label"] in ("cat", "dog, big", "Ä/ö") for row in answer["predictions"])
+        assert [row.get("note") for row in answer["predictions"]][1:] == [
+            "the first of several frames or pages" for _ in range(command.count("moving.gif"))
+        ]
+        assert ("top_2" in answer["predictions"][0]) == ("top_k" in command)
+        assert ("probability:Ä/ö" in answer["predictions"][0]) == ("probabilities" in command)
+
+
+def test_many_images_are_answered_as_each_alone(server: str, images: Path) -> None:
+    contents = [file.read_bytes() for file in sorted(images.glob("[0-9]*.png"))[:40]]
+    status, together = ask(server, request_for(*contents))
+    assert status == 200
+    for content, row in list(zip(contents, together["predictions"], strict=True))[::13]:
+        (alone,) = ask(server, request_for(content))[1]["predictions"]
+        assert alone["label"] == row["label"]
+        assert alone["probability"] == pytest.approx(row["probability"], abs=1e-5)
+
+
+def cut_jpeg() -> bytes:
+    stream = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(stream, "JPEG")
+    return stream.getvalue()[:900]
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        ({"dataframe_split": {"columns": ["image"], "data": [["no base64!"]]}}, "image 1: is no base64"),
+        ({"dataframe_split": {"columns": ["image"], "data": [[""]]}}, "image 1: the file is empty"),
+        (request_for(b"text"), "image 1: the content is no image that can be read"),
+        (request_for(cut_jpeg()), "image 1: broken image"),
+        ({"dataframe_split": {"columns": ["image"], "data": []}}, "the request holds no images"),
+        ({"inputs": {"image": []}}, "the request holds no images"),
+        ({"dataframe_split": {"columns": ["picture"], "data": [["x"]]}}, "image"),
+        ({"dataframe_split": {"columns": ["image"], "data": [[7]]}}, "image"),
+        ({"images": ["x"]}, "dataframe_split"),
+        ([1], "list"),
+        (b'{"dataframe_split"', "JSON"),
+    ],
+)
+def test_a_malformed_request_is_refused_with_its_reason(server: str, body: Any, sentence: str) -> None:
+    status, answer = ask(server, body)
+    assert status == 400
+    assert sentence in answer["message"]
+    assert "Traceback" not in json.dumps(answer)
+
+
+def test_one_bad_image_among_good_ones_is_named(server: str, photos: Path) -> None:
+    good = (photos / "photo.jpg").read_bytes()
+    status, answer = ask(server, request_for(good, good, b"bad"))
+    assert (status, answer["message"]) == (400, "image 3: the content is no image that can be read")
+
+
+def test_a_200_megapixel_image_is_refused_before_it_is_decoded(server: str, photos: Path) -> None:
+    status, answer = ask(server, request_for((photos / "vast.png").read_bytes()))
+    assert (status, answer["message"]) == (400, "image 1: more than 1 megapixels")
+
+
+def test_more_classes_than_there_are_are_refused(server: str, photos: Path) -> None:
+    status, answer = ask(server, request_for((photos / "photo.jpg").read_bytes(), top_k=4))
+    assert (status, answer["message"]) == (400, "top_k is 4, should be between 0 and 3, the model's classes")
+
+
+def test_a_request_that_is_too_large_or_says_too_little_is_not_read(server: str) -> None:
+    request = Request(f"{server}/invocations", b"{}", {"Content-Type": "application/json"})
+    request.add_unredirected_header("Content-length", str(2**30))
+    with pytest.raises(HTTPError) as refused:
+        urlopen(request)
+    assert refused.value.code == 413
+    assert "send fewer images" in json.loads(refused.value.read())["message"]
+
+
+def test_the_page_may_run_its_own_script_and_nothing_else(server: str) -> None:
+    with urlopen(server) as answer:
+        policy, html = answer.headers["Content-Security-Policy"], answer.read().decode()
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert not re.search(r"""(src|href)=["']?(https?:)?//""", html)
+
+
+@contextlib.contextmanager
+def browser_page() -> Iterator[Any]:
+    """A page of a headless Chromium, Debian's own."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("no Chromium here to look at the page with; apt-get install chromium")
+    with sync_playwright() as playwright:
+        # root, as which containers run, has no sandbox to offer.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        try:
+            yield browser.new_page()
+        finally:
+            browser.close()
+
+
+def test_a_person_drops_an_image_and_sees_the_answer(server: str, photos: Path) -> None:
+    (expected,) = ask(server, request_for((photos / "photo.jpg").read_bytes(), top_k=3))[1]["predictions"]
+    complaints: list[str] = []
+    asked: list[str] = []
+    with browser_page() as page:
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(server)
+        page.get_by_text("models:/pets/3 @champion").wait_for()
+        drop(page, photos / "photo.jpg", "image/jpeg")
+        page.get_by_text("sure; unlike score").wait_for()
+        assert page.locator("#label").inner_text() == expected["label"]
+        assert page.get_by_role("meter").count() == 3
+        assert page.locator("#top li b").all_inner_texts() == [expected[f"top_{place}"] for place in (1, 2, 3)]
+        assert page.get_by_role("img", name="photo.jpg").evaluate("image => image.naturalWidth") == 30
+        assert expected["model"] in page.locator("#who").inner_text()
+        # A file chosen by keyboard or mouse does the same; of an animation the page says which frame was judged.
+        page.get_by_label("Drop an image here").set_input_files(str(photos / "moving.gif"))
+        page.get_by_text("Judged was the first of several frames or pages.").wait_for()
+        # A file that is no image shows the server's sentence.
+        drop(page, Path(__file__), "text/plain")
+        page.get_by_role("alert").get_by_text("image 1: the content is no image that can be read").wait_for()
+        assert not page.locator("#shown").is_visible()
+    assert [text for text in complaints if "400" not in text] == []
+    assert all(url.startswith((server, "blob:", "data:")) for url in asked)
+
+
+def drop(page: Any, file: Path, kind: str) -> None:
+    content = base64.b64encode(file.read_bytes()).decode()
+    page.evaluate(
+        """([content, name, kind]) => {
+            const bytes = Uint8Array.from(atob(content), sign => sign.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], name, { type: kind }));
+            document.getElementById("drop").dispatchEvent(
+                new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+        }""",
+        [content, file.name, kind],
+    )
+
+
+def test_mlflow_serves_the_package_as_it_is(package: Path, photos: Path, server: str, tmp_path: Path) -> None:
+    port = free_port()
+    # It looks for uvicorn on the path, which an environment that isn't activated lacks.
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "--env-manager", "local"]
+    body = request_for((photos / "photo.jpg").read_bytes())
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port)], cwd=tmp_path, env=environment, stdout=log, stderr=log
+        )
+    try:
+        answer = None
+        deadline = time.monotonic() + 90
+        while answer is None and time.monotonic() < deadline and process.poll() is None:
+            with contextlib.suppress(OSError):
+                answer = ask(f"http://127.0.0.1:{port}", body)
+            time.sleep(0.2)
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert answer == ask(server, body), (tmp_path / "log").read_text()
