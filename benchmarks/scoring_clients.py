@@ -1,0 +1,82 @@
+"""MLflow's scoring server as a process of its own, and clients that ask it."""
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+_START_SECONDS = 120
+
+
+@contextlib.contextmanager
+def served(model_file: Path, scratch: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` with the package of the ONNX file, as the registry holds it."""
+    import mlflow
+
+    from flows.tracking.packaging import packed
+
+    mlflow.pyfunc.save_model(scratch / "package", **packed(model_file))
+    with serving(scratch / "package", scratch) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(package: Path, scratch: Path) -> Iterator[str]:
+    """The address of `mlflow models serve` with any saved model."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "--env-manager", "local"]
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (scratch / f"{package.name}.log").open("w") as log:
+        server = subprocess.Popen([*command, "--port", str(port)], env=environment, stdout=log, stderr=log)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def asked(address: str, body: dict[str, Any]) -> Any:
+    """The predictions of one request."""
+    request = Request(f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urlopen(request) as answer:
+        return json.loads(answer.read())["predictions"]
+
+
+class Client:
+    """Asks again and again over one connection."""
+
+    def __init__(self, address: str) -> None:
+        place = urlsplit(address)
+        self._connection = http.client.HTTPConnection(str(place.hostname), place.port)
+
+    def seconds(self, body: bytes) -> float:
+        """From sending the request to the whole answer."""
+        began = time.perf_counter()
+        self._connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+        answer = self._connection.getresponse()
+        said = answer.read()
+        took = time.perf_counter() - began
+        assert answer.status == 200, said
+        return took
+
+
+def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError):
+            urlopen(f"{address}/ping").close()
+            return
+        time.sleep(0.2)
+    raise SystemExit("the scoring server doesn't start")
