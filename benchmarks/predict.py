@@ -7,18 +7,20 @@ FOLDER holds a folder a class of JPEGs. All sides answer the same files with the
 
 darkroom fp32, int8   from the folder to a CSV, with the ONNX file as it ships
 torch eager           a DataLoader with a process a core (decode, Resize, CenterCrop), the model in inference mode
-mlflow models serve   the package of the fp32 file behind MLflow's server, which is asked for 16 images at a time by as
-                      many clients as there are cores (its CPU time stands in another process and is not counted)
+mlflow models serve   MLflow's server with the fp32 file in its own onnx flavor, which is sent decoded pixels
+darkroom's package    the same server with the registered package of the fp32 file, which is sent JPEG files
 decode alone          the files to the model's squares, on all cores, with no model: the most that is possible
 
-The backbone has random weights with settled batch norms, for its speed is that of trained ones; its head is fitted to
-other images of the folder, so that agreement and accuracy say something. With --memory: peak resident memory of the
-whole command, in a process of its own, over so many images (links to the files).
+Both servers are asked for 16 images at a time by as many clients as there are cores; their CPU time stands in processes
+of their own and is missing in the CPU columns. The backbone has random weights with settled batch norms, for its speed
+is that of trained ones; its head is fitted to other images of the folder, so that agreement and accuracy say something.
+With --memory: peak resident memory of the whole command, in a process of its own, over so many images (links to files).
 """
 
 import argparse
 import base64
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -32,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from scoring_clients import asked, served
+from scoring_clients import as_numbers, asked, onnx_package, served, serving
 from side_by_side import compare, machine, refuse_busy_machine, table
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -85,13 +87,15 @@ def measure(scratch: Path, model: ImageClassifier, fitted: list[Path], judged: l
     )
     sources = linked(judged, scratch / "judged")
     answers: dict[str, list[str]] = {}
-    with served(scratch / "fp32.onnx", scratch) as address:
+    flavor = onnx_package(scratch / "fp32.onnx", scratch, preprocess.image_size_px)
+    with served(scratch / "fp32.onnx", scratch) as ours, serving(flavor, scratch) as peer:
         sides: dict[str, Callable[[], None]] = {
             f"darkroom {name}": partial(by_darkroom, scratch / f"{name}.onnx", sources, answers, name)
             for name in ("fp32", "int8")
         }
         sides["torch eager"] = partial(by_torch, model, sources, answers)
-        sides["mlflow models serve"] = partial(by_server, address, sources, answers)
+        sides["mlflow models serve"] = partial(by_peer, peer, model, sources, answers)
+        sides["darkroom's package"] = partial(by_package, ours, sources, answers)
         sides["decode alone"] = partial(decode_alone, preprocess, sources)
         timings = compare(sides, rounds=rounds)
     kilobytes = np.mean([file.stat().st_size for file in judged]) / 1e3
@@ -146,15 +150,28 @@ def by_torch(model: ImageClassifier, sources: list[Path], answers: dict[str, lis
     answers["torch eager"] = said
 
 
-def by_server(address: str, sources: list[Path], answers: dict[str, list[str]]) -> None:
-    def ask(start: int) -> list[str]:
-        texts = [base64.b64encode(file.read_bytes()).decode() for file in sources[start : start + REQUEST]]
-        rows = asked(address, {"dataframe_split": {"columns": ["image"], "data": [[text] for text in texts]}})
-        return [row["label"] for row in rows]
+def by_package(address: str, sources: list[Path], answers: dict[str, list[str]]) -> None:
+    def ask(contents: list[bytes]) -> list[str]:
+        rows = [[base64.b64encode(content).decode()] for content in contents]
+        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
+        return [row["label"] for row in asked(address, body)]
 
+    answers["darkroom's package"] = by_clients(ask, sources)
+
+
+def by_peer(address: str, model: ImageClassifier, sources: list[Path], answers: dict[str, list[str]]) -> None:
+    def ask(contents: list[bytes]) -> list[str]:
+        logits = asked(address, as_numbers(contents, model.spec.preprocess))["logits"]
+        return [model.spec.labels.classes[index] for index in np.argmax(logits, axis=1)]
+
+    answers["mlflow models serve"] = by_clients(ask, sources)
+
+
+def by_clients(ask: Callable[[list[bytes]], list[str]], sources: list[Path]) -> list[str]:
+    requests = [sources[start : start + REQUEST] for start in range(0, len(sources), REQUEST)]
     with ThreadPoolExecutor(usable_cores()) as clients:
-        found = list(clients.map(ask, range(0, len(sources), REQUEST)))
-    answers["mlflow models serve"] = [label for labels in found for label in labels]
+        found = clients.map(lambda files: ask([file.read_bytes() for file in files]), requests)
+        return [label for labels in found for label in labels]
 
 
 def decode_alone(preprocess: PreprocessSettings, sources: list[Path]) -> None:

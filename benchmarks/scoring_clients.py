@@ -14,6 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from components.data.preprocessing import PreprocessSettings, square_of
+from components.serving.classifier import INPUT
+
 _START_SECONDS = 120
 
 
@@ -47,9 +50,30 @@ def serving(package: Path, scratch: Path) -> Iterator[str]:
         server.wait(30)
 
 
-def asked(address: str, body: dict[str, Any]) -> Any:
+def onnx_package(file: Path, scratch: Path, side: int) -> Path:
+    """The file in MLflow's own onnx flavor, which takes the pixels of decoded images."""
+    import mlflow
+    import numpy as np
+    import onnx
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, side, side, 3), INPUT)])
+    mlflow.onnx.save_model(
+        onnx.load(file), scratch / "flavor", signature=ModelSignature(inputs=inputs), save_as_external_data=False
+    )
+    return scratch / "flavor"
+
+
+def as_numbers(contents: list[bytes], preprocess: PreprocessSettings) -> bytes:
+    """A request of that flavor: the decoded squares, number by number."""
+    squares = [square_of(content, preprocess).tolist() for content in contents]
+    return json.dumps({"inputs": {INPUT: squares}}).encode()
+
+
+def asked(address: str, body: bytes) -> Any:
     """The predictions of one request."""
-    request = Request(f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = Request(f"{address}/invocations", body, {"Content-Type": "application/json"})
     with urlopen(request) as answer:
         return json.loads(answer.read())["predictions"]
 

@@ -22,12 +22,11 @@ from pathlib import Path
 
 import numpy as np
 from predict import small_model
-from scoring_clients import Client, served, serving
+from scoring_clients import Client, as_numbers, onnx_package, served, serving
 from side_by_side import machine, refuse_busy_machine
 
-from components.data.preprocessing import PreprocessSettings, square_of
 from components.export.onnx_export import export_onnx
-from components.serving.classifier import INPUT, ModelCard, OnnxClassifier
+from components.serving.classifier import ModelCard, OnnxClassifier
 
 CLIENTS = (1, 16)
 Encode = Callable[[bytes], bytes]
@@ -53,7 +52,7 @@ def main() -> None:
         with served(file, scratch) as ours, serving(onnx_package(file, scratch, flags.side), scratch) as peer:
             sides: dict[str, tuple[str, Encode]] = {
                 "darkroom": (ours, as_file),
-                "mlflow's onnx flavor": (peer, lambda content: as_numbers(content, preprocess)),
+                "mlflow's onnx flavor": (peer, lambda content: as_numbers([content], preprocess)),
             }
             taken = in_turns(sides, contents, flags.rounds)
         print(machine("onnxruntime", "mlflow", "uvicorn"))
@@ -98,23 +97,6 @@ def ask_all(address: str, encode: Encode, contents: list[bytes], clients: int) -
 def as_file(content: bytes) -> bytes:
     text = base64.b64encode(content).decode()
     return json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text]]}}).encode()
-
-
-def as_numbers(content: bytes, preprocess: PreprocessSettings) -> bytes:
-    return json.dumps({"inputs": {INPUT: square_of(content, preprocess)[None].tolist()}}).encode()
-
-
-def onnx_package(file: Path, scratch: Path, side: int) -> Path:
-    import mlflow
-    import onnx
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    inputs = Schema([TensorSpec(np.dtype(np.uint8), (-1, side, side, 3), INPUT)])
-    mlflow.onnx.save_model(
-        onnx.load(file), scratch / "flavor", signature=ModelSignature(inputs=inputs), save_as_external_data=False
-    )
-    return scratch / "flavor"
 
 
 def without_server(model: OnnxClassifier, contents: list[bytes]) -> list[float]:

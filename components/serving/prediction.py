@@ -7,7 +7,7 @@ machine and after any interruption, and is computed by one thread: the same file
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -59,7 +59,7 @@ def predict(
     model_name: str,
     options: AnswerOptions,
     workers: int | None = None,
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """A row an input; the model should have been opened with one thread, for each worker brings its own.
 
     Raises ServiceError where a store doesn't answer, for that is no fault of the images.

@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,8 @@ from PIL import Image
 
 from components.serving.answers import AnswerOptions
 from components.serving.classifier import OnnxClassifier
-from components.serving.inputs import find_inputs
-from components.serving.prediction import Row, predict
+from components.serving.inputs import Input, find_inputs
+from components.serving.prediction import Row, batch_size, predict
 
 BAD = {"bad_cut.jpg", "bad_empty.png", "bad_text.png", "bad_large.png"}
 
@@ -61,6 +63,23 @@ def test_a_good_file_has_the_answer_that_it_would_have_alone(model: OnnxClassifi
 def test_the_number_of_workers_changes_nothing(model: OnnxClassifier, images: Path, rows: list[Row]) -> None:
     assert predicted(model, images, workers=1) == rows
     assert predicted(model, images, workers=5) == rows
+
+
+def test_no_more_than_a_few_batches_are_under_way(model: OnnxClassifier, images: Path) -> None:
+    content = (images / "00.png").read_bytes()
+    asked = 0
+
+    def endless() -> Iterator[Input]:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield Input(str(asked), lambda: content)
+
+    rows = predict(endless(), model, model_name="m", options=AnswerOptions(), workers=2)
+    for done, row in enumerate(islice(rows, 1000), start=1):
+        assert row.path == str(done)
+        assert asked - done <= (2 * 2 + 1) * batch_size(model)
+    rows.close()
 
 
 def test_bad_files_alone_are_answered_too(model: OnnxClassifier, images: Path) -> None:
