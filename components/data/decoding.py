@@ -4,6 +4,10 @@ Stated conversions: the first frame of an animation; EXIF rotation applied; 12- 
 to 8 bits, whichever end is white; of 16-bit colours the upper 8 bits; palettes and 1-bit images expanded; alpha and
 transparent colours laid over white; CMYK (Adobe's inverted one too) and other spaces converted by Pillow, without
 colour profiles. A picture that is cut short, too large or of an unknown kind is refused with a reason, never repaired.
+
+JPEG is by far the most frequent format, and OpenCV decodes it in two thirds of the time that Pillow and the copy to an
+array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit RGB
+files that end with their end mark; all others go through Pillow, which gives the reasons.
 """
 
 import contextlib
@@ -13,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -39,6 +44,10 @@ _FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
 # GIF, PNG, WEBP, TIFF of either byte order, AVIF. The further pictures of a phone's JPEG are depths and thumbnails.
 _WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
 _ORIENTATION_TAG = 0x0112
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
+_HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
+"""Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
 _BITS_TAG, _WHITE_TAG = 258, 262
 
 
@@ -58,18 +67,75 @@ class DecodedImage:
 
 def decode(content: bytes, *, max_megapixels: float) -> DecodedImage:
     """The upright RGB image; raises UndecodableImage with the reason."""
+    return _plain_jpeg(content, max_megapixels) or _any_image(content, max_megapixels)
+
+
+def decode_reduced(content: bytes, *, max_megapixels: float, needed: Needed) -> NDArray[np.uint8]:
+    """The upright RGB image, where a JPEG is decoded at 1/2, 1/4 or 1/8 if that still has the size that is needed.
+
+    libjpeg scales in the cosine transform, which costs a fraction of the full decode; other formats stay whole.
+    """
+    size = _plain_size(content, max_megapixels)
+    if size is not None and min(side // least for side, least in zip(size, needed(*size), strict=True)) < 2:
+        whole = _whole_jpeg(content)
+        if whole is not None:
+            return whole.pixels_HWC
+    with _opened(content, max_megapixels, needed) as image:
+        return np.array(_rgb_upright(image))
+
+
+def _any_image(content: bytes, max_megapixels: float) -> DecodedImage:
     with _opened(content, max_megapixels) as image:
         pixels = np.array(_rgb_upright(image))
         return DecodedImage(pixels_HWC=pixels, format=_format_of(image), mode=image.mode)
 
 
-def decode_reduced(content: bytes, *, max_megapixels: float, needed: Needed) -> Image.Image:
-    """The upright RGB image, where a JPEG is decoded at 1/2, 1/4 or 1/8 if that still has the size that is needed.
+def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
+    """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
+    return None if _plain_size(content, max_megapixels) is None else _whole_jpeg(content)
 
-    libjpeg scales in the cosine transform, which costs a fraction of the full decode; other formats stay whole.
+
+def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
+    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
+        return None
+    size = _size_told_by_header(content) or _size_told_by_pillow(content)
+    return None if size is None or size[0] * size[1] > max_megapixels * 1e6 else size
+
+
+def _whole_jpeg(content: bytes) -> DecodedImage | None:
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
+
+
+def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
+    """Width and height of an 8-bit JPEG of three channels that says nothing of a rotation; None where that isn't sure.
+
+    The segments up to the first scan, ITU-T T.81, annex B. Pillow's own header costs more than decoding 32 px does.
     """
-    with _opened(content, max_megapixels, needed) as image:
-        return _rgb_upright(image)
+    size, place = None, 2
+    # A segment that reaches beyond the end leaves fewer bytes than are asked for, and no start of a scan.
+    while len(segment := content[place : place + 16]) == 16 and segment[0] == 0xFF:
+        kind, length = segment[1], 256 * segment[2] + segment[3]
+        if kind == _SCAN:
+            return size
+        if kind in _FRAMES and segment[4] == 8 and segment[9] == 3:
+            size = 256 * segment[7] + segment[8], 256 * segment[5] + segment[6]
+        elif kind not in _HARMLESS:
+            return None
+        place += 2 + length
+    return None
+
+
+def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
+    """The same of files with camera data, profiles and the like."""
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
+            return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
+    # Whatever is wrong with it, the careful way finds the words.
+    except Exception:
+        return None
 
 
 def has_more_frames(content: bytes) -> bool:

@@ -28,12 +28,12 @@ def square_of(content: bytes, settings: PreprocessSettings) -> NDArray[np.uint8]
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8, never below the size that is resampled. Raises UndecodableImage.
     """
-    image = decode_reduced(
+    pixels_HWC = decode_reduced(
         content,
         max_megapixels=settings.max_megapixels,
         needed=lambda width, height: _needed(width, height, settings),
     )
-    return _square(image, settings)
+    return to_square(pixels_HWC, settings)
 
 
 def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> NDArray[np.uint8]:

@@ -1,11 +1,5 @@
-"""What one full decode of an image tells: its size, its light, its sharpness, its hashes.
+"""What one full decode of an image tells: its size, its light, its sharpness, its hashes."""
 
-JPEG is by far the most frequent format, and OpenCV decodes it in about half of the time that Pillow and the copy to
-an array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit
-RGB files that end with their end mark; all others go through `decoding.decode`, which gives the reasons.
-"""
-
-import io
 import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,18 +7,12 @@ from pathlib import PurePosixPath
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.data.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
 from components.data.hashing import SIDE, colour_grid, grey_square, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
 _SAMPLED_SIDE_PX = 64
-_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
-_FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
-_HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
-"""Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
-_ORIENTATION_TAG = 0x0112
 _COUNTS_LOG = np.arange(_MEASURED_SIDE_PX**2 + 1) * np.log2(np.maximum(1, np.arange(_MEASURED_SIDE_PX**2 + 1)))
 _OPPONENTS = np.array([[1, -1, 0], [1, 1, -2]], np.float32)
 """Red against green, and twice yellow against blue."""
@@ -66,7 +54,7 @@ def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
 
 def probe_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
     """All but the two hashes, which cost less when many images get theirs at once: see with_hashes."""
-    image = _plain_jpeg(content, max_megapixels) or decode(content, max_megapixels=max_megapixels)
+    image = decode(content, max_megapixels=max_megapixels)
     _refuse_wrong_ending(path, image.format)
     return _measure(image)
 
@@ -81,48 +69,6 @@ def with_hashes(found: list[Measurement]) -> list[Measurement]:
         Measurement(**{**vars(one), "hash": hash_, "mirror_hash": mirror_hash})
         for one, (hash_, mirror_hash) in zip(found, pairs.tolist(), strict=True)
     ]
-
-
-def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
-    """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
-    if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
-        return None
-    size = _size_told_by_header(content) or _size_told_by_pillow(content)
-    if size is None or size[0] * size[1] > max_megapixels * 1e6:
-        return None
-    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
-
-
-def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
-    """Width and height of an 8-bit JPEG of three channels that says nothing of a rotation; None where that isn't sure.
-
-    The segments up to the first scan, ITU-T T.81, annex B. Pillow's own header costs more than decoding 32 px does.
-    """
-    size, place = None, 2
-    # A segment that reaches beyond the end leaves fewer bytes than are asked for, and no start of a scan.
-    while len(segment := content[place : place + 16]) == 16 and segment[0] == 0xFF:
-        kind, length = segment[1], 256 * segment[2] + segment[3]
-        if kind == _SCAN:
-            return size
-        if kind in _FRAMES and segment[4] == 8 and segment[9] == 3:
-            size = 256 * segment[7] + segment[8], 256 * segment[5] + segment[6]
-        elif kind not in _HARMLESS:
-            return None
-        place += 2 + length
-    return None
-
-
-def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
-    """The same of files with camera data, profiles and the like."""
-    try:
-        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
-            return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
-    # Whatever is wrong with it, the careful way finds the words.
-    except Exception:
-        return None
 
 
 def _refuse_wrong_ending(path: str, format_: str) -> None:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from components.data import probing
-from components.data.decoding import UndecodableImage, decode
+from components.data import decoding
+from components.data.decoding import UndecodableImage
 from components.data.probing import probe
 
 
@@ -20,13 +20,17 @@ def stored(image: Image.Image, format_: str = "JPEG", **options: object) -> byte
     return stream.getvalue()
 
 
+def careful(content: bytes) -> np.ndarray:
+    return decoding._any_image(content, 100).pixels_HWC
+
+
 @pytest.mark.parametrize("options", [{"quality": 30}, {"quality": 95, "subsampling": 0}, {"progressive": True}])
 @pytest.mark.parametrize("side", [33, 96, 301])
 def test_the_quick_way_gives_the_pixels_of_the_careful_way(options: dict[str, object], side: int) -> None:
     content = stored(picture(side), **options)
-    quick = probing._plain_jpeg(content, 100)
+    quick = decoding._plain_jpeg(content, 100)
     assert quick is not None
-    assert np.array_equal(quick.pixels_HWC, decode(content, max_megapixels=100).pixels_HWC)
+    assert np.array_equal(quick.pixels_HWC, careful(content))
 
 
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95, 0.999])
@@ -53,18 +57,18 @@ def test_a_rotation_is_seen_wherever_it_is_written(tag: str, orientation: int | 
         exif[0x0112] = orientation
     xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="{orientation or 1}"/></x:xmpmeta>'.encode()
     content = stored(picture(96), **({"exif": exif} if tag == "exif" else {"xmp": xmp}))
-    found, whole = probe(content, "a.jpg", max_megapixels=100), decode(content, max_megapixels=100).pixels_HWC
+    found, whole = probe(content, "a.jpg", max_megapixels=100), careful(content)
     assert (found.height_px, found.width_px) == whole.shape[:2]
-    assert (probing._plain_jpeg(content, 100) is None) == (orientation == 6)
+    assert (decoding._plain_jpeg(content, 100) is None) == (orientation == 6)
 
 
 @pytest.mark.parametrize("place", range(2, 400, 7))
 def test_a_damaged_header_is_judged_as_the_careful_way_does(place: int) -> None:
     content = bytearray(stored(picture(96)))
     content[place] ^= 0x5A
-    quick = probing._plain_jpeg(bytes(content), 100)
+    quick = decoding._plain_jpeg(bytes(content), 100)
     if quick is not None:
-        assert np.array_equal(quick.pixels_HWC, decode(bytes(content), max_megapixels=100).pixels_HWC)
+        assert np.array_equal(quick.pixels_HWC, careful(bytes(content)))
 
 
 def test_a_bomb_is_refused_before_it_is_decoded() -> None:
