@@ -10,7 +10,7 @@ import torch
 from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
 from components.labels import LabelSpace
-from components.models.architectures import build
+from components.models.architectures import blueprint, build
 from components.models.classifier import ImageClassifier, ModelSpec, load_classifier, save_classifier
 from components.models.features import last_layer
 from components.models.heads import attention_pool, fit_head
@@ -18,7 +18,7 @@ from components.models.parts import freeze_backbone, parts
 from components.models.pooling import AttentionPool
 
 TRIED = ["plain", "mobilenet_v2", "densenet121", "regnet_y_400mf"]
-SHAPED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "mnasnet0_5", "googlenet"]
+SHAPED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "mnasnet0_5", "googlenet", "swin_t"]
 
 
 def model(architecture: str, **changes: Any) -> ImageClassifier:
@@ -64,7 +64,7 @@ def test_attention_starts_as_the_mean_and_then_follows_its_query(architecture: s
 
 @pytest.mark.parametrize("architecture", SHAPED)
 def test_attention_takes_the_place_of_the_mean(architecture: str) -> None:
-    network = build(architecture, num_classes=3, image_size_px=64).to("meta").eval()
+    network = blueprint(architecture, num_classes=3, image_size_px=64).eval()
     fit_head(network, architecture, pooling="attention", dropout=None)
     given: list[torch.Tensor] = []
     pool = attention_pool(network)
@@ -86,7 +86,9 @@ def test_the_pooled_vector_is_the_weighed_mean_of_the_places() -> None:
 @pytest.mark.parametrize("architecture", ["vit_b_32", "vgg11", "squeezenet1_1", "shufflenet_v2_x0_5", "lenet5"])
 def test_networks_without_an_averaged_map_are_refused(architecture: str) -> None:
     with pytest.raises(SettingsError, match=rf"model\.pooling: {architecture} has no map .*; use average"):
-        fit_head(build(architecture, num_classes=2, image_size_px=64), architecture, pooling="attention", dropout=None)
+        fit_head(
+            blueprint(architecture, num_classes=2, image_size_px=64), architecture, pooling="attention", dropout=None
+        )
 
 
 def test_a_model_without_attention_has_no_map_of_it() -> None:
