@@ -17,11 +17,11 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from components.data.decoding import decode
+from components.data.embeddings import embed
 from components.data.label_errors import (
     LabelSettings,
     confident_disagreement,
     find_label_errors,
-    model_features,
     out_of_fold_probabilities,
     patch_features,
 )
@@ -40,7 +40,9 @@ def main() -> None:
     settings = LabelSettings()
     began = time.process_time()
     if flags.model:
-        features = model_features(len(pictures), pictures.__getitem__, model=flags.model, progress=PlainLines())
+        features = embed(
+            len(pictures), pictures.__getitem__, model=flags.model, setting="--model", progress=PlainLines()
+        )
     else:
         features = patch_features(len(pictures), pictures.__getitem__, seed=settings.seed, progress=PlainLines())
     print(f"{len(pictures)} images, features {features.shape[1]}: {time.process_time() - began:.1f} CPU s", flush=True)
