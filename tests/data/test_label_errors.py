@@ -32,13 +32,13 @@ def drawn(label: str, number: int) -> np.ndarray:
 
 def test_planted_label_errors_come_first() -> None:
     names = ("square", "plain", "stripes")
-    truth = [names[number % 3] for number in range(90)]
+    truth = [names[number % 3] for number in range(180)]
     pictures = [drawn(label, number) for number, label in enumerate(truth)]
-    wrong = {5: "plain", 40: "square", 77: "square", 61: "stripes"}
+    wrong = {5: "plain", 40: "square", 77: "square", 121: "stripes"}
     labels = [wrong.get(number, label) for number, label in enumerate(truth)]
     assert all(label != truth[number] for number, label in wrong.items())
     features = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
-    found = find_label_errors(features, labels, [str(number) for number in range(90)], settings=SETTINGS)
+    found = find_label_errors(features, labels, [str(number) for number in range(180)], settings=SETTINGS)
     assert {int(one.path) for one in found[:4]} == set(wrong)
     assert all(one.suggested == truth[int(one.path)] for one in found[:4])
     again = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
