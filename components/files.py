@@ -2,27 +2,34 @@
 
 import contextlib
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 # Linux, renameat2(2): paths from the working folder, and both names change places.
 _HERE, _EXCHANGE = -100, 2
+_DRAFT, _NEW_SECONDS = ".draft", 60.0
+_RANDOM = re.compile(r"\.[a-z0-9_]+\.draft")
+"""What stands behind the name of the target."""
 
 
 @contextlib.contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target` when the block ends well, and vanishes when it doesn't."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    os.close(handle)
+    remove_drafts(target)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent)
     draft = Path(name)
     try:
+        _claim(handle)
         yield draft
         _sync(draft)
         draft.chmod(0o644)
@@ -30,6 +37,7 @@ def whole_file(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         draft.unlink(missing_ok=True)
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -48,19 +56,63 @@ def whole_folder(target: Path) -> Iterator[Path]:
 def draft_folder(target: Path) -> Iterator[Path]:
     """A folder to fill beside `target`; it vanishes with the block, unless it was moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    draft.chmod(0o755)
+    remove_drafts(target)
+    draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent))
+    handle = os.open(draft, os.O_RDONLY)
     try:
+        _claim(handle)
+        draft.chmod(0o755)
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+        os.close(handle)
+
+
+def remove_drafts(target: Path) -> None:
+    """Removes what writers of this target left beside it when they were killed."""
+    for draft in abandoned_drafts(target.parent, of=target.name):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
+def abandoned_drafts(folder: Path, *, of: str = "") -> list[Path]:
+    """Drafts in the folder (of one target, or of any) whose writer is gone: nobody holds them, and they aren't new."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(f".{of}") and entry.name.endswith(_DRAFT)]
+    drafts = [folder / name for name in names if not of or _RANDOM.fullmatch(name[len(of) + 1 :])]
+    return [draft for draft in sorted(drafts) if _is_abandoned(draft)]
+
+
+def _is_abandoned(draft: Path) -> bool:
+    try:
+        # Between its making and its claim a draft is nobody's, too.
+        if time.time() - draft.stat().st_mtime < _NEW_SECONDS:
+            return False
+        handle = os.open(draft, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _claim(handle: int) -> None:
+    """Held until the handle is closed, which the system does for a killed process; not every file system can."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _exchange(one: Path, other: Path) -> None:
     """Swaps two folders in one step, where the system can: a kill leaves either the old or the new one in place."""
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if exchange is None or exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) != 0:
-        retired = Path(tempfile.mkdtemp(prefix=f".{other.name}.", dir=other.parent))
+        retired = Path(tempfile.mkdtemp(prefix=f".{other.name}.", suffix=_DRAFT, dir=other.parent))
         other.replace(retired / other.name)
         one.replace(other)
         shutil.rmtree(retired)

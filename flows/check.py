@@ -12,18 +12,17 @@ from dataclasses import asdict, dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import HTTPError, URLError
-from urllib.request import urlopen
 
 from components.errors import DarkroomError
+from components.files import abandoned_drafts
 from components.settings import Settings
 from flows.gpu import num_gpus
 from flows.listing import show_table
 from flows.project import PARAMS, PIPELINE, Project, open_project
 from flows.repro import STAGES, data_paths, data_version
 from flows.sections import read_sections
-from flows.servers.address import Servers, running_servers
-from flows.tracking.connection import tracking_uri, without_password
+from flows.servers.address import Servers, refusal, running_servers, without_password
+from flows.tracking.connection import tracking_uri
 
 State = Literal["ok", "warn", "bad"]
 
@@ -34,6 +33,7 @@ _SQLITE = "sqlite:///"
 _ASK_ARCHITECTURE = """
 import sys
 from components.errors import DarkroomError
+from components.files import abandoned_drafts
 from components.models.architectures import check_architecture
 try:
     check_architecture(sys.argv[1])
@@ -89,6 +89,7 @@ def _checks() -> Iterator[Check]:
     servers, broken = _servers(project)
     yield from [broken] if broken else [_tracking(project), _prefect(servers)]
     yield _home(project)
+    yield _drafts(project)
     yield from _machine(project.root)
     if asked is not None:
         yield _architecture(str(model["architecture"]), asked)
@@ -268,7 +269,7 @@ def _tracking(project: Project) -> Check:
     uri = tracking_uri(project)
     shown = without_password(uri)
     if uri.startswith(("http://", "https://")):
-        reason = _refusal(f"{uri.rstrip('/')}/health")
+        reason = refusal(f"{uri.rstrip('/')}/health")
         if reason is None:
             return Check("tracking", "ok", f"MLflow answers at {shown}")
         return Check(
@@ -303,29 +304,32 @@ def _prefect(servers: Servers | None) -> Check:
     address = chosen or (f"{servers.prefect}/api" if servers is not None else None)
     if address is None:
         return Check("prefect", "ok", f"Prefect {_release('prefect')}: each command starts a short-lived server")
-    reason = _refusal(f"{address.rstrip('/')}/health")
+    reason = refusal(f"{address.rstrip('/')}/health")
     if reason is None:
         return Check("prefect", "ok", f"Prefect answers at {without_password(address)}")
     remedy = "start it, or correct or unset PREFECT_API_URL" if chosen else "darkroom up"
     return Check("prefect", "bad", f"{without_password(address)} doesn't answer ({reason})", remedy)
 
 
-def _refusal(address: str) -> str | None:
-    """Why the server doesn't answer; None when it does, be it with a refusal."""
-    try:
-        # A name and password are for the client's requests: here they would be taken for a part of the host.
-        urlopen(without_password(address), timeout=_SERVER_SECONDS).close()
-    except HTTPError:
-        return None
-    except (URLError, OSError, ValueError) as problem:
-        return str(getattr(problem, "reason", problem))
-    return None
-
-
 def _home(project: Project) -> Check:
     if _writable(project.home):
         return Check("folder", "ok", f"Darkroom's own files go to {project.home}")
     return Check("folder", "bad", f"{project.home} can't be written", "allow writing there, or set DARKROOM_HOME")
+
+
+def _drafts(project: Project) -> Check:
+    """What writers that were killed left; the next write of the same target removes it, where there is one."""
+    try:
+        data = data_paths(project)
+        places = {project.root, data.raw.parent, data.report.parent, project.home, project.work}
+    except Exception:
+        # A broken dvc.yaml has a check of its own.
+        places = {project.root, project.home, project.work}
+    found = [draft for place in sorted(places) if place.is_dir() for draft in abandoned_drafts(place)]
+    if found:
+        shown = ", ".join(str(draft) for draft in found[:3])
+        return Check("drafts", "warn", f"{len(found)} that killed writers left, such as {shown}", "delete them")
+    return Check("drafts", "ok", "none that a killed writer left")
 
 
 def _machine(place: Path) -> Iterator[Check]:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -116,8 +116,28 @@ def rollback(
     """Take the champion back to the one before it."""
     result = _flow("rollback", reason=reason)
     _finish(
-        result, as_json, lambda result: f"version {result['champion']} serves again, version {result['was']} doesn't"
+        result,
+        as_json,
+        lambda result: f"{_serves_again(result['champion'])}, version {result['was']} doesn't serve any more",
     )
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the model in the registry.")]
+Number = Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias, such as challenger.")]
+By = Annotated[str | None, typer.Option("--by", help="Who says so, for the ledger; default: this user.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
+
+
+@app.command()
+def approve(name: Name, version: Number, reason: Reason, by: By = None, as_json: AsJson = False) -> None:
+    """Promote a version that passed the gate and waits for a person."""
+    _answer(name, version, "promoted", by, reason, as_json)
+
+
+@app.command()
+def refuse(name: Name, version: Number, reason: Reason, by: By = None, as_json: AsJson = False) -> None:
+    """Turn down a version that passed the gate and waits for a person."""
+    _answer(name, version, "refused", by, reason, as_json)
 
 
 @app.command()
@@ -193,6 +213,49 @@ def models(as_json: AsJson = False) -> None:
         return list_models(show=not as_json)
 
     _finish(_guarded(work), as_json, lambda result: "")
+
+
+@app.command()
+def lineage(
+    model: Annotated[
+        str | None, typer.Argument(metavar="NAME@ALIAS", help="Or NAME/VERSION; default: the champion.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a version from pixel to served file, and check each link that can be checked."""
+
+    def work() -> dict[str, Any]:
+        from flows.trace import trace
+
+        return trace(model, show=not as_json)
+
+    def told(result: dict[str, Any]) -> str:
+        return "no link is broken" if result["whole"] else "the lineage is broken; see above"
+
+    result = _guarded(work)
+    _finish(result, as_json, told)
+    sys.exit(0 if result["whole"] else 1)
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias, such as champion.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the model; default: register.name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a registered version again from its own data and code, and say what differs."""
+
+    def work() -> dict[str, Any]:
+        from flows.reproduce import reproduce_version
+
+        return reproduce_version(version, name=name, show=not as_json)
+
+    def told(result: dict[str, Any]) -> str:
+        differing = sum(not finding["same"] for finding in result["findings"])
+        outcome = "came out the same in everything" if result["same"] else f"differs in {differing} findings"
+        return f"version {result['version']}, trained again, {outcome}"
+
+    _finish(_guarded(work), as_json, told)
 
 
 @app.command()
@@ -316,6 +379,17 @@ def _finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None
         print(text, flush=True)
 
 
+def _answer(
+    name: str, version: str, said: Literal["promoted", "refused"], by: str | None, reason: str, as_json: bool
+) -> None:
+    def work() -> dict[str, Any]:
+        from flows.approve import answer
+
+        return answer(name, version, said=said, by=by, reason=reason)
+
+    _finish(_guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
+
+
 def _told_pipeline(result: dict[str, Any]) -> str:
     reused = all(step["state"] == "reused" for step in result["steps"])
     head = "nothing has changed, every step was reused\n" if reused else ""
@@ -328,8 +402,13 @@ def _told_pipeline(result: dict[str, Any]) -> str:
     )
 
 
+def _serves_again(champion: str | None) -> str:
+    return f"version {champion} serves again" if champion else "no version serves"
+
+
 def _told_verdict(result: dict[str, Any]) -> str:
-    verdict = "promoted to @champion" if result["promoted"] else "not promoted"
+    verdict = "awaiting approval" if result["status"] == "awaiting approval" else "not promoted"
+    verdict = "promoted to @champion" if result["promoted"] else verdict
     return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}"
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from components.files import sha256_of_file, sha256_of_record
 
 _OURS = ("components", "flows")
-_ROOT = Path(__file__).resolve().parents[1]
+CODE_ROOT = Path(__file__).resolve().parents[1]
+"""The folder that holds the code that runs: components/ and flows/."""
 
 
 def fingerprint(
@@ -25,6 +26,12 @@ def fingerprint(
             "packages": {name: version(name) for name in packages},
         }
     )
+
+
+def code_digest(root: Path) -> str:
+    """Of all of our modules below the folder, by their places and contents."""
+    files = sorted(file for package in _OURS for file in (root / package).rglob("*.py"))
+    return sha256_of_record({file.relative_to(root).as_posix(): sha256_of_file(file) for file in files})
 
 
 def imported_modules(roots: tuple[str, ...]) -> dict[str, Path]:
@@ -57,6 +64,6 @@ def _imports(path: Path) -> tuple[str, ...]:
 @cache
 def _source(name: str) -> Path | None:
     """The file of one of our modules, found without importing anything; None for a name inside a module."""
-    place = _ROOT.joinpath(*name.split("."))
+    place = CODE_ROOT.joinpath(*name.split("."))
     candidates = (place / "__init__.py", place.with_suffix(".py"))
     return next((path for path in candidates if path.exists()), None)

@@ -8,7 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from components.files import write_json
+from components.data.raw import MANIFEST
+from components.files import sha256_of_file, write_json
+from flows.fingerprint import CODE_ROOT, code_digest
 from flows.prepare import Prepared
 from flows.project import Project
 from flows.repro import data_paths, version_files
@@ -17,8 +19,13 @@ from flows.session import Session
 PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnxruntime", "dvc", "mlflow", "prefect")
 
 
+JUDGED = "judged"
+"""Below a run's lineage: what people had judged of the data."""
+_KEPT_BYTES = 1 << 20
+
+
 def write_lineage(session: Session, prepared: Prepared, folder: Path) -> None:
-    """dvc.lock, the raw data's .dvc file, params.yaml, the split, its leak proof and the record itself."""
+    """The files that pin the data and the settings, the split and its leak proof, judgements, and the record itself."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     paths = data_paths(session.project)
@@ -29,13 +36,24 @@ def write_lineage(session: Session, prepared: Prepared, folder: Path) -> None:
         paths.report,
     ):
         shutil.copyfile(source, folder / source.name)
+    _keep_judgements(paths.judged, folder / JUDGED)
     write_json(folder / "lineage.json", lineage_record(session, prepared))
+
+
+def _keep_judgements(judged: Path, target: Path) -> None:
+    """Corrections and accepted profiles are small; a model of features is not, and stays where it is."""
+    for file in sorted(judged.glob("*")):
+        if file.is_file() and file.stat().st_size <= _KEPT_BYTES:
+            target.mkdir(exist_ok=True)
+            shutil.copyfile(file, target / file.name)
 
 
 def lineage_record(session: Session, prepared: Prepared) -> dict[str, Any]:
     return {
         "git": git_state(session.project),
+        "code": code_digest(CODE_ROOT),
         "data_version": prepared.data_version,
+        "raw_manifest": sha256_of_file(data_paths(session.project).raw / MANIFEST),
         "split_digest": prepared.split_digest,
         "params": session.params.as_record(),
         "packages": {name: version(name) for name in PACKAGES},

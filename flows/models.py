@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from components.errors import DarkroomError
@@ -12,12 +11,11 @@ from flows.listing import show_table
 from flows.project import Project, open_project
 from flows.sections import read_section
 from flows.tracking import registry, runs
-from flows.tracking.connection import connect, tracking_uri
+from flows.tracking.ledger import CHALLENGER, CHAMPION, PREVIOUS, read_ledger
 
-Verdict = Literal["promoted", "not promoted", "not judged"]
+Verdict = Literal["promoted", "not promoted", "awaiting approval", "not judged"]
 
 _LEDGER_ENTRIES = 10
-_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True)
@@ -32,18 +30,17 @@ def list_models(show: bool) -> dict[str, Any]:
     """The registered versions, newest first, and the last entries of the ledger; shown on standard output if asked."""
     project = open_project()
     name = model_name(project)
-    tracking = tracking_at_hand(project, name)
+    tracking = runs.tracking_at_hand(project, name)
     versions = registry.versions(tracking, name) if tracking is not None else []
     record: dict[str, Any] = {
         "name": name,
-        "champion": holder(versions, registry.CHAMPION),
-        "previous": holder(versions, registry.PREVIOUS),
+        **{alias: holder(versions, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)},
         "versions": [],
         "ledger": [],
     }
     if tracking is not None:
         record["versions"] = [_version_record(version) for version in versions]
-        entries, problem = ledger(tracking, name)
+        entries, problem = decisions(tracking, name)
         record["ledger"] = [_entry_record(entry) for entry in reversed(entries[-_LEDGER_ENTRIES:])]
         record |= {"ledger_problem": problem} if problem else {}
     if show:
@@ -57,16 +54,6 @@ def model_name(project: Project) -> str:
     return settings.name
 
 
-def tracking_at_hand(project: Project, name: str) -> runs.Tracking | None:
-    """None where nothing was tracked yet; unlike opening it, looking makes neither a database nor an experiment."""
-    uri = tracking_uri(project)
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
-        return None
-    if connect(project).get_experiment_by_name(name) is None:
-        return None
-    return runs.open_tracking(project, name)
-
-
 def judgement(version: registry.Version) -> Judgement:
     """The gate's last word on a version."""
     text = version.tags.get("verdict")
@@ -76,17 +63,20 @@ def judgement(version: registry.Version) -> Judgement:
         decision = json.loads(text)
     except ValueError:
         # The tag holds no more than 5000 letters: the decision itself has a tag of its own.
-        promoted = version.tags.get("promoted") == "true"
-        return Judgement("promoted" if promoted else "not promoted", ["the reasons were cut off in the registry"], {})
-    return Judgement(
-        "promoted" if decision["promoted"] else "not promoted", [str(one) for one in decision["reasons"]], decision
-    )
+        return Judgement(_verdict(version), ["the reasons were cut off in the registry"], {})
+    return Judgement(_verdict(version), [str(one) for one in decision["reasons"]], decision)
 
 
-def ledger(tracking: runs.Tracking, name: str) -> tuple[list[Entry], str | None]:
+def _verdict(version: registry.Version) -> Verdict:
+    if version.tags.get("status") == "awaiting approval":
+        return "awaiting approval"
+    return "promoted" if version.tags.get("promoted") == "true" else "not promoted"
+
+
+def decisions(tracking: runs.Tracking, name: str) -> tuple[list[Entry], str | None]:
     """Every decision, oldest first; and what is wrong with the ledger, if anything is."""
     try:
-        return registry.read_ledger(tracking, name), None
+        return read_ledger(tracking, name).entries, None
     except DarkroomError as problem:
         return [], str(problem)
 

@@ -20,8 +20,8 @@ from components.evaluation.settings import EvaluateSettings
 from components.export.settings import QuantizeSettings
 from components.files import write_text
 from components.models.settings import ModelSettings
-from components.promotion.gate import PromoteSettings
 from components.promotion.registration import RegisterSettings
+from components.promotion.settings import PromoteSettings
 from components.settings import Settings
 from components.training.settings import FinetuneSettings, TrainSettings
 from flows.sections import read_sections

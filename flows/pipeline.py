@@ -65,6 +65,7 @@ def _summary(
         "run_id": exported.run_id,
         "version": promoted.version,
         "promoted": promoted.promoted,
+        "status": promoted.status,
         "reasons": promoted.reasons,
         "metrics": {
             "torch": _two(evaluated.scores),

@@ -17,6 +17,7 @@ from components.serving.prediction import batch_size, predict
 from flows.console import progress, say
 from flows.project import open_project
 from flows.tracking import registry
+from flows.tracking.ledger import CHAMPION
 from flows.tracking.runs import open_tracking
 
 _SCHEME = "models:/"
@@ -71,7 +72,7 @@ def open_version(model: str | None) -> tuple[registry.Version, Path]:
     from flows.params import read_params
 
     name = read_params(project.params).register.name
-    wanted = registry.CHAMPION
+    wanted = CHAMPION
     if model is not None:
         name, wanted = _parse(model)
     tracking = open_tracking(project, name)

@@ -1,235 +1,344 @@
 """Let the gate judge a registered version, write down the outcome, and move the aliases last."""
 
-import getpass
-import json
-import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 from prefect import flow
 
 from components.data.raw import RawImages
-from components.errors import SettingsError
-from components.files import read_json, write_json
+from components.errors import DataError, SettingsError
+from components.files import read_json, sha256_of_record
 from components.promotion import gate
-from components.promotion.ledger import Entry, champions, next_entry
+from components.promotion.ledger import Action, Draft, Entry, champions
 from flows.fingerprint import fingerprint
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
+from flows.publish import publish
 from flows.quantize import export_folder
 from flows.repro import data_paths
 from flows.session import Session, StepTime, open_session, timed
 from flows.tasks import step
-from flows.tracking import registry, runs
+from flows.tracking import ledger, registry, runs
+from flows.tracking.ledger import Ledger
+from flows.tracking.registry import Version
 
-_VERDICT, _JUDGED = "verdict", "judged"
+if TYPE_CHECKING:
+    from components.evaluation.predictions import Predictions
+    from components.evaluation.served import ImageFiles
+
+_CODE = ("components.promotion.gate", "components.evaluation.metrics", "components.evaluation.served")
+_NAMED, _WEAKEST = 12, 3
+"""Classes that the model card names: the first ones, and those with the lowest recall."""
 
 
 @dataclass(frozen=True)
 class Promoted:
     version: str
     promoted: bool
+    """Whether it serves now."""
+    status: Action
+    """What was decided of it last."""
     reasons: list[str]
     rules: list[dict[str, Any]]
     time: StepTime
 
 
-@dataclass(frozen=True)
-class TestFiles:
-    """The test images as files, for models that see them at another size."""
-
-    label_N: list[str]
-    sha256_N: list[str]
-    content_N: list[bytes]
-
-
 @step("promote")
-def promote_version(session: Session, prepared: Prepared, number: str) -> Promoted:
-    """A bad score is a result: the verdict says no, nothing is raised and no alias moves."""
+def promote_version(session: Session, prepared: Prepared, number: str, *, again: bool = False) -> Promoted:
+    """A bad score is a result: the verdict says no, nothing is raised and no alias moves.
+
+    A version that was judged already by the same rules, on the same images and against the same champion isn't judged
+    `again` unless that is asked for.
+    """
     name = session.params.register.name
     with timed("promote") as watch, registry_lock(session.project):
-        version = registry.get_version(session.tracking, name, number)
-        mark = fingerprint(
-            "promote",
-            inputs={"sha256": version.sha256, "split": prepared.split_digest},
-            settings=session.params.promote.model_dump(),
-            code=("components.promotion.gate",),
-            packages=(),
-        )
-        if version.tags.get(_JUDGED) == mark:
+        version = _require_ours(registry.get_version(session.tracking, name, number))
+        now = ledger.read_ledger(session.tracking, name)
+        entry = _judged_before(session, prepared, version, now)
+        if entry is not None and not (again and now.champion != version.number):
             watch.reused()
-            registry.settle_aliases(session.tracking, name, registry.read_ledger(session.tracking, name))
         else:
-            version = _judge(session, prepared, version, mark)
-        verdict = json.loads(version.tags[_VERDICT])
-        watch.note = ("promoted: " if verdict["promoted"] else "not promoted: ") + "; ".join(verdict["reasons"])
-    return Promoted(version.number, verdict["promoted"], verdict["reasons"], verdict["rules"], watch.time())
+            entry = ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+        # Done again where a kill came between the ledger and what follows from it.
+        publish(session.tracking, version, entry)
+        ledger.settle_aliases(session.tracking, name)
+        serving = ledger.read_ledger(session.tracking, name).champion
+        reasons = entry.reasons + _since(entry, serving)
+        watch.note = f"{entry.action}: {'; '.join(reasons)}"
+    promoted = serving == version.number and entry.action == "promoted"
+    return Promoted(version.number, promoted, entry.action, reasons, entry.record["rules"], watch.time())
 
 
 def registry_lock(project: Project) -> FileLock:
-    """One decision at a time."""
+    """One decision at a time in this folder: a version isn't judged twice. Across machines the ledger sees to it."""
     project.home.mkdir(parents=True, exist_ok=True)
     return FileLock(project.home / "registry.lock")
 
 
-def record_decision(
-    session: Session,
-    *,
-    action: Literal["promoted", "refused", "rolled back"],
-    version: str,
-    reasons: list[str],
-    record: dict[str, Any],
-) -> list[Entry]:
-    """Appends to the ledger, then settles the aliases; returns the whole ledger."""
-    name = session.params.register.name
-    entries = registry.read_ledger(session.tracking, name)
-    line = champions(entries)
-    serving = {"promoted": version, "refused": line[-1] if line else None, "rolled back": version}[action]
-    entry = next_entry(
-        entries,
-        action=action,
-        version=version,
-        champion=serving,
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=f"{getpass.getuser()}@{socket.gethostname()}",
-        reasons=reasons,
-        record=record,
-    )
-    registry.append_to_ledger(session.tracking, name, entry)
-    registry.settle_aliases(session.tracking, name, [*entries, entry])
-    return [*entries, entry]
+@dataclass(frozen=True)
+class _Judge:
+    """Decides in view of a ledger; asked again where another decision came between."""
+
+    session: Session
+    prepared: Prepared
+    version: Version
+
+    def draft(self, now: Ledger) -> Draft:
+        session, version, settings = self.session, self.version, self.session.params.promote
+        rival = _rival(session, version, now)
+        with _test_files(session) as files:
+            candidate, predictions = _candidate(session, version, files)
+            comparison = _compare(session, rival, files, predictions) if rival is not None else None
+        decision = gate.decide(candidate, comparison, settings)
+        action, reasons = _action(decision, version, now, waits=settings.approval)
+        return Draft(
+            action=action,
+            version=version.number,
+            champion=version.number if action == "promoted" else now.champion,
+            who=ledger.who_decides(),
+            reasons=reasons,
+            record={
+                "run_id": version.run_id,
+                "sha256": version.sha256,
+                "data_version": self.prepared.data_version,
+                "split_digest": self.prepared.split_digest,
+                "judged": _mark(session, self.prepared, version, rival.number if rival else None),
+                "rules": decision.as_record()["rules"],
+                "scores": dict(candidate.scores),
+                "intervals": {},
+                "classes": [one.label for one in candidate.classes[:_NAMED]],
+                "num_classes": len(candidate.classes),
+                "weakest": _weakest(candidate),
+                "test_images": len(predictions.path_N),
+                "measured": {
+                    "size_bytes": candidate.measured.size_bytes,
+                    "latency_p95_ms": candidate.measured.latency_p95_ms,
+                },
+                "comparison": asdict(comparison) if comparison else None,
+            },
+        )
 
 
-def _judge(session: Session, prepared: Prepared, version: registry.Version, mark: str) -> registry.Version:
-    from components.evaluation.served import labels_of_files
-    from components.serving.classifier import OnnxClassifier
+def _weakest(candidate: gate.Candidate) -> list[dict[str, Any]]:
+    """The classes with the lowest recall, as a model card names them."""
+    present = sorted((one for one in candidate.classes if one.images), key=lambda one: one.recall)
+    return [{"label": one.label, "recall": one.recall, "images": one.images} for one in present[:_WEAKEST]]
 
-    name, settings = session.params.register.name, session.params.promote
-    files = _test_files(session)
-    model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
-    predicted = labels_of_files(model, files.content_N)
-    champion = registry.champion(session.tracking, name)
-    rival = champion if champion is not None and champion.number != version.number else None
-    comparison = _compare(session, rival, files, predicted) if rival is not None else None
-    decision = gate.decide(_candidate(session, version, files, predicted), comparison, settings)
-    _write_outcome(session, version, decision, comparison)
-    record_decision(
-        session,
-        action="promoted" if decision.promoted else "refused",
-        version=version.number,
-        reasons=decision.reasons,
-        record={
-            "run_id": version.run_id,
-            "sha256": version.sha256,
-            "data_version": prepared.data_version,
-            "split_digest": prepared.split_digest,
-            "rules": [f"{rule.rule}: {rule.value} ({rule.limit})" for rule in decision.rules],
+
+def _action(decision: gate.Decision, version: Version, now: Ledger, *, waits: bool) -> tuple[Action, list[str]]:
+    if not decision.promoted:
+        return "refused", decision.reasons
+    if waits and now.champion != version.number:
+        remedy = f'waits for a person: darkroom approve "{version.name}" {version.number}, or darkroom refuse'
+        return "awaiting approval", [*decision.reasons, remedy]
+    return "promoted", decision.reasons
+
+
+def _since(entry: Entry, serving: str | None) -> list[str]:
+    if entry.action != "promoted" or serving == entry.version:
+        return []
+    return [f"but {f'version {serving}' if serving else 'no version'} serves since then"]
+
+
+def _require_ours(version: Version) -> Version:
+    missing = [
+        name for name in ("served", "step", "sha256", "data_version", "split_digest") if name not in version.tags
+    ]
+    if missing or not version.run_id:
+        raise SettingsError(
+            f"{version.name} version {version.number} was not registered by Darkroom (it lacks "
+            f"{', '.join(missing) or 'its run'}); `darkroom register` registers a model"
+        )
+    return version
+
+
+def _judged_before(session: Session, prepared: Prepared, version: Version, now: Ledger) -> Entry | None:
+    """The last word on the version, where it was judged by the same rules, images and rival."""
+    line = champions(now.entries)
+    other = [number for number in line if number != version.number]
+    mark = _mark(session, prepared, version, other[-1] if other else None)
+    about = [entry for entry in now.entries if entry.version == version.number and entry.action != "rolled back"]
+    return about[-1] if about and about[-1].record.get("judged") == mark else None
+
+
+def _mark(session: Session, prepared: Prepared, version: Version, rival: str | None) -> str:
+    return fingerprint(
+        "promote",
+        inputs={"sha256": version.sha256, "split": prepared.split_digest, "rival": rival},
+        settings={
+            "promote": session.params.promote.model_dump(),
+            "top_k": session.params.evaluate.top_k,
+            "max_logit_difference": session.params.quantize.max_logit_difference,
         },
+        code=_CODE,
+        packages=(),
     )
-    # Last: until this tag stands, the next run judges again.
-    registry.annotate(session.tracking, name, version.number, tags={_JUDGED: mark})
-    return registry.get_version(session.tracking, name, version.number)
 
 
-def _test_files(session: Session) -> TestFiles:
+def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
+    """The champion that the version has to stand up to; None where it is the champion, or there is none."""
+    name = session.params.register.name
+    if not now.entries:
+        # A registry that was used before there was a ledger.
+        found = registry.champion(session.tracking, name)
+        return found if found is not None and found.number != version.number else None
+    if now.champion in (None, version.number):
+        return None
+    try:
+        return _require_ours(registry.get_version(session.tracking, name, str(now.champion)))
+    except SettingsError:
+        raise SettingsError(
+            f"the champion, {name} version {now.champion}, was deleted from the registry, so nothing can be compared "
+            "with it; `darkroom rollback` goes back to the champion before it"
+        ) from None
+
+
+@contextmanager
+def _test_files(session: Session) -> Iterator["ImageFiles"]:
+    from components.evaluation.served import ImageFiles
+
     paths = data_paths(session.project)
     table = pq.read_table(paths.split / "split.parquet")
     table = table.filter(pc.equal(table["part"], "test"))
+    if not len(table):
+        raise DataError("the test part holds no images, so nothing can be judged; change split.fractions or add images")
+    rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
     with RawImages(paths.raw) as store:
-        rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
-        contents = [store.read(**row) for row in rows]
-    return TestFiles(table["label"].to_pylist(), table["sha256"].to_pylist(), contents)
+        yield ImageFiles(
+            path_N=table["path"].to_pylist(),
+            sha256_N=table["sha256"].to_pylist(),
+            labels_N=table["labels"].to_pylist(),
+            read=lambda place: store.read(**rows[place]),
+        )
 
 
-def _candidate(session: Session, version: registry.Version, files: TestFiles, predicted: list[str]) -> gate.Candidate:
-    from components.evaluation.served import accuracy_and_macro_f1
+def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple[gate.Candidate, "Predictions"]:
+    from components.evaluation.metrics import score
+    from components.evaluation.served import predictions_of_files
+    from components.serving.classifier import OnnxClassifier
 
+    model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
+    try:
+        predictions = predictions_of_files(model, files)
+    except DataError as problem:
+        raise DataError(
+            f"{version.name} version {version.number} can't be judged on the test part at hand: {problem}; "
+            "train on this data"
+        ) from None
+    scores = score(predictions, top_k=session.params.evaluate.top_k)
     proof = read_json(data_paths(session.project).split / "leakage.json")
-    export = read_json(export_folder(session, version.run_id) / "export.json")
-    return gate.Candidate(
+    own = _images_of(_lineage(session, version), ("train",))
+    candidate = gate.Candidate(
         format=version.tags["served"],
         sha256=version.sha256,
-        scores=gate.ServedScores(*accuracy_and_macro_f1(files.label_N, predicted)),
-        parity_difference=export["parity"]["max_logit_difference"],
+        scores=scores.headline(),
+        classes=scores.classes,
+        slices=[],
+        measured=_measured(session, version),
         max_parity_difference=session.params.quantize.max_logit_difference,
         pairs_across_parts=proof["pairs_across_parts"],
         split_digest=version.tags["split_digest"],
         proof_digest=proof["digest"],
+        test_images_trained_on=sum(sha256 in own for sha256 in files.sha256_N),
+        validation_passed=_validation_passed(session, version),
     )
+    return candidate, predictions
+
+
+def _measured(session: Session, version: Version) -> gate.Measured:
+    """What `quantize` measured of this very file; another file of the same run says nothing of it."""
+    folder = export_folder(session, version.run_id)
+    export = read_json(folder / "export.json")
+    own = next((one for one in export["formats"].values() if one["sha256"] == version.sha256), None)
+    if own is None:
+        return gate.Measured()
+    return gate.Measured(
+        size_bytes=own["bytes"],
+        latency_p95_ms=own["latency"]["p95_ms"],
+        parity_difference=export["parity"]["max_logit_difference"],
+        scores=own["test"],
+        fp32_scores=export["formats"]["fp32"]["test"],
+        serving_check=_serving_check(folder / "serving_check.json", version),
+    )
+
+
+def _serving_check(file: Path, version: Version) -> bool | None:
+    if not file.exists():
+        return None
+    record = read_json(file)
+    return bool(record["passed"]) if record.get("sha256") == version.sha256 else None
+
+
+def _validation_passed(session: Session, version: Version) -> bool | None:
+    folder = _lineage(session, version)
+    report = folder / "validation.json"
+    same = read_json(folder / "lineage.json")["data_version"] == version.tags["data_version"]
+    return bool(read_json(report)["passed"]) if report.exists() and same else None
 
 
 def _compare(
-    session: Session, rival: registry.Version, files: TestFiles, predicted: list[str]
+    session: Session, rival: Version, files: "ImageFiles", predictions: "Predictions"
 ) -> gate.ChampionComparison:
-    """On the same images, without those that the champion was trained on."""
-    from components.evaluation.served import accuracy_and_macro_f1, labels_of_files
+    """On the same images, without those that the champion learned from or was chosen by."""
+    from components.evaluation.served import predictions_at
     from components.evaluation.significance import compare_paired
-    from components.serving.classifier import OnnxClassifier
 
-    split = pq.read_table(_lineage(session, rival) / "split.parquet")
-    seen = set(split.filter(pc.equal(split["part"], "train"))["sha256"].to_pylist())
+    seen = _images_of(_lineage(session, rival), ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
-    champion = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
-    champion_says = labels_of_files(champion, [files.content_N[place] for place in kept]) if kept else []
-    challenger_says = [predicted[place] for place in kept]
-    truth = [files.label_N[place] for place in kept]
-    right = [np.array(says, dtype=object) == np.array(truth, dtype=object) for says in (challenger_says, champion_says)]
-    nothing = gate.ServedScores(float("nan"), float("nan"))
+    truth = [sorted(labels) for labels in files.labels_N]
+    own = predictions_at(predictions, kept)
+    scores, right_N = _champion_scores(session, rival, files.at(kept), own) if kept else (({}, {}), own.correct_N)
     return gate.ChampionComparison(
         version=rival.number,
-        champion=gate.ServedScores(*accuracy_and_macro_f1(truth, champion_says)) if kept else nothing,
-        challenger=gate.ServedScores(*accuracy_and_macro_f1(truth, challenger_says)) if kept else nothing,
-        paired=compare_paired(*right),
+        images=len(kept),
+        taken_out=len(files) - len(kept),
+        test_digest=sha256_of_record(sorted((files.sha256_N[place], truth[place]) for place in kept)),
+        challenger=scores[0],
+        champion=scores[1],
+        paired=compare_paired(own.correct_N, right_N),
     )
 
 
-def _lineage(session: Session, version: registry.Version) -> Path:
+def _champion_scores(
+    session: Session, rival: Version, files: "ImageFiles", own: "Predictions"
+) -> tuple[tuple[dict[str, float], dict[str, float]], Any]:
+    """Of the challenger and the champion; and where the champion is right.
+
+    A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone.
+    """
+    import numpy as np
+
+    from components.evaluation.metrics import score
+    from components.evaluation.served import accuracy_and_macro_f1, predictions_of_files, said_of_files
+    from components.serving.classifier import OnnxClassifier
+
+    model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
+    if model.card.labels == own.space:
+        other = predictions_of_files(model, files)
+        both = [score(one, top_k=session.params.evaluate.top_k).headline() for one in (own, other)]
+        return (both[0], both[1]), other.correct_N
+    truth, said = own.space.names(own.target), said_of_files(model, files)
+    names = ("accuracy", "macro_f1")
+    by_name = [
+        dict(zip(names, accuracy_and_macro_f1(truth, one), strict=True))
+        for one in (own.space.names(own.predicted), said)
+    ]
+    return (by_name[0], by_name[1]), np.array(said, dtype=object) == np.array(truth, dtype=object)
+
+
+def _images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
+    split = pq.read_table(lineage / "split.parquet", columns=["sha256", "part"])
+    return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
+
+
+def _lineage(session: Session, version: Version) -> Path:
     return runs.fetch(session.tracking, version.run_id, "lineage", step=version.tags["step"])
-
-
-def _write_outcome(
-    session: Session, version: registry.Version, decision: gate.Decision, comparison: gate.ChampionComparison | None
-) -> None:
-    record = decision.as_record() | {"comparison": asdict(comparison) if comparison else None}
-    file = runs.folder_of(session.tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
-    write_json(file, record)
-    runs.store(session.tracking, version.run_id, file, "gate")
-    registry.annotate(
-        session.tracking,
-        session.params.register.name,
-        version.number,
-        tags={_VERDICT: _verdict_tag(decision), "promoted": str(decision.promoted).lower()},
-        description=_description(version, decision),
-    )
-
-
-def _verdict_tag(decision: gate.Decision) -> str:
-    """JSON that fits a tag; the whole decision stands with the run, in gate/."""
-    text = json.dumps(decision.as_record())
-    if len(text) <= registry.TAG_LETTERS:
-        return text
-    reasons = [reason[:200] for reason in decision.reasons[:10]]
-    return json.dumps({"promoted": decision.promoted, "reasons": reasons, "rules": []})
-
-
-def _description(version: registry.Version, decision: gate.Decision) -> str:
-    """Markdown, as MLflow's page shows it."""
-    rows = "\n".join(
-        f"| {rule.rule} | {rule.value} | {rule.limit} | {'passed' if rule.passed else '**broken**'} |"
-        for rule in decision.rules
-    )
-    verdict = "Promoted" if decision.promoted else "Not promoted"
-    return (
-        f"**{verdict}**: {'; '.join(decision.reasons)}\n\n"
-        f"{version.tags['served']} ONNX, SHA-256 `{version.sha256}`, data version `{version.tags['data_version']}`\n\n"
-        f"| rule | value | limit | verdict |\n|---|---|---|---|\n{rows}\n"
-    )
 
 
 @flow(name="promote")
@@ -239,10 +348,11 @@ def promote(
     """Judges one version, by default the newest; returns the verdict."""
     session = open_session(project, overrides)
     name = session.params.register.name
-    if version is None:
+    number = version
+    if number is None:
         known = registry.versions(session.tracking, name)
         if not known:
             raise SettingsError(f"{name} has no version yet; run `darkroom register` first")
-        version = known[0].number
-    outcome = promote_version(session, prepare_data(session.project), version)
-    return {"version": outcome.version, "promoted": outcome.promoted, "reasons": outcome.reasons}
+        number = known[0].number
+    outcome = promote_version(session, prepare_data(session.project), number, again=version is not None)
+    return {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}

@@ -30,17 +30,23 @@ from components.reporting.records import (
     lineage_section,
     training_section,
 )
-from flows.models import Judgement, holder, judgement, ledger, model_name, tracking_at_hand
+from flows.models import Judgement, decisions, holder, judgement, model_name
 from flows.project import Project, open_project
 from flows.repro import data_paths
 from flows.tracking import registry, runs
+from flows.tracking.ledger import CHAMPION
 
 if TYPE_CHECKING:
     from components.reporting.pictures import Place
 
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
 _STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "gate": "promote"}
-_VERDICTS: dict[str, Verdict] = {"promoted": "promoted", "not promoted": "refused", "not judged": "unjudged"}
+_VERDICTS: dict[str, Verdict] = {
+    "promoted": "promoted",
+    "not promoted": "refused",
+    "awaiting approval": "waiting",
+    "not judged": "unjudged",
+}
 _WORST_ERRORS, _MAX_MEGAPIXELS = 24, 100.0
 
 
@@ -100,7 +106,7 @@ def write_report(out: Path) -> Path:
         raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
     project = open_project()
     name = model_name(project)
-    tracking = tracking_at_hand(project, name)
+    tracking = runs.tracking_at_hand(project, name)
     run_id = runs.latest_done(tracking, "evaluate") if tracking is not None else None
     if tracking is None or run_id is None:
         raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
@@ -150,12 +156,12 @@ def _registration(kept: Kept, name: str, export: dict[str, Any] | None) -> Regis
     own = [version for version in versions if version.run_id == kept.run_id]
     sha256 = _chosen(export).get("sha256")
     version = next((one for one in own if sha256 in (None, one.sha256)), None)
-    entries, problem = ledger(kept.tracking, name)
+    entries, problem = decisions(kept.tracking, name)
     kept.problems += [problem] if problem else []
     return Registration(
         version=version,
         earlier=own[0].number if own and version is None else None,
-        champion=holder(versions, registry.CHAMPION),
+        champion=holder(versions, CHAMPION),
         judgement=judgement(version) if version is not None else None,
         decisions=[entry for entry in entries if version is not None and entry.version == version.number],
     )
@@ -188,7 +194,7 @@ def _headline(name: str, found: Registration, export: dict[str, Any] | None, sco
 
 
 def _standing(found: Registration) -> str:
-    if found.version is not None and registry.CHAMPION in found.version.aliases:
+    if found.version is not None and CHAMPION in found.version.aliases:
         return "It serves now, as @champion."
     serving = f"Version {found.champion} is @champion" if found.champion else "No version is @champion"
     if found.judgement is not None and found.judgement.verdict == "promoted":

@@ -1,5 +1,6 @@
 """The only module that runs DVC: versions of the raw data, and the stages that depend on it."""
 
+import configparser
 import contextlib
 import os
 import re
@@ -80,14 +81,59 @@ def data_version(project: Project) -> str | None:
 
 def stage_digest(project: Project, stage: str) -> str:
     """A digest of everything that the stage wrote, as dvc.lock has it."""
-    lock = YAML(typ="safe", pure=True).load((project.root / "dvc.lock").read_text(encoding="utf-8"))
+    return lock_digest(project.root / "dvc.lock", stage)
+
+
+def lock_digest(file: Path, stage: str) -> str:
+    """The same of any dvc.lock, such as one that was kept with a run."""
+    lock = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
     outs = [(out["path"], out["md5"]) for out in lock["stages"][stage]["outs"] if not out["path"].endswith(".json")]
     return sha256_of_record(outs)
 
 
 def version_files(project: Project) -> list[Path]:
     """The small files that pin the data version, to be kept with a run."""
-    return [path for path in (_pointer(project), project.root / "dvc.lock", project.params) if path.exists()]
+    files = (_pointer(project), project.root / "dvc.lock", project.root / PIPELINE, project.params)
+    return [path for path in files if path.exists()]
+
+
+def take_up_version(project: Project, kept: Path, *, like: Project) -> None:
+    """Makes the folder a DVC project of its own, at the version that the `kept` files pin; it shares cache and remotes.
+
+    `kept` is a folder with what `version_files` named, and perhaps with what people judged.
+    """
+    for name in (PIPELINE, "dvc.lock", project.params.name):
+        if (kept / name).exists():
+            shutil.copyfile(kept / name, project.root / name)
+    pointer = _pointer(project)
+    pointer.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(kept / pointer.name, pointer)
+    if (kept / "judged").is_dir():
+        shutil.copytree(kept / "judged", data_paths(project).judged, dirs_exist_ok=True)
+    _share_dvc(project, like)
+
+
+def _share_dvc(project: Project, like: Project) -> None:
+    """The same cache and remotes, and no git."""
+    home = next(folder / ".dvc" for folder in (like.root, *like.root.parents) if (folder / ".dvc").is_dir())
+    settings = configparser.ConfigParser(interpolation=None, strict=False)
+    # The local file is read last, for it goes before the shared one.
+    settings.read([home / "config", home / "config.local"], encoding="utf-8")
+    for section in ("core", "cache"):
+        if not settings.has_section(section):
+            settings.add_section(section)
+    settings["core"]["no_scm"] = "true"
+    settings["cache"]["dir"] = str(home / settings["cache"].get("dir", "cache"))
+    for section in settings.sections():
+        address = settings[section].get("url", "")
+        if address and "://" not in address:
+            settings[section]["url"] = str((home / address).resolve())
+    target = project.root / ".dvc"
+    target.mkdir(exist_ok=True)
+    for file in target.glob("config*"):
+        file.unlink()
+    with (target / "config").open("w", encoding="utf-8") as stream:
+        settings.write(stream)
 
 
 def restore_raw(project: Project) -> None:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import os
 import signal
 import stat
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from components.files import (
+    abandoned_drafts,
     read_json,
     sha256_of_file,
     sha256_of_record,
@@ -95,6 +97,33 @@ def test_a_process_killed_in_the_middle_leaves_the_old_target(tmp_path: Path, ki
     with whole_file(target) if kind == "file" else whole_folder(target) as draft:
         (draft if kind == "file" else draft / "file").write_text("new")
     assert place.read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_same_target(tmp_path: Path, kind: str) -> None:
+    target, other = tmp_path / "target", tmp_path / "target.txt"
+    for place in (target, other):
+        subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(place)], timeout=60)
+    left = sorted(tmp_path.glob(".*"))
+    assert len(left) == 2
+    assert abandoned_drafts(tmp_path) == []  # A draft that is new may be claimed in a moment.
+    for draft in left:
+        os.utime(draft, (0, 0))
+    assert abandoned_drafts(tmp_path) == left
+    with whole_file(target) if kind == "file" else whole_folder(target) as draft:
+        (draft if kind == "file" else draft / "file").write_text("new")
+        assert draft not in abandoned_drafts(tmp_path)
+    assert sorted(tmp_path.glob(".*")) == [path for path in left if path.name.startswith(".target.txt.")]
+
+
+def test_a_draft_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "raw") as slow:
+        (slow / "file").write_text("slow")
+        os.utime(slow, (0, 0))
+        with whole_folder(tmp_path / "raw") as quick:
+            (quick / "file").write_text("quick")
+        assert abandoned_drafts(tmp_path) == []
+    assert (tmp_path / "raw" / "file").read_text() == "slow"
 
 
 def test_equal_records_are_equal_bytes(tmp_path: Path) -> None:

@@ -52,8 +52,7 @@ SETTINGS = [
     "quantize.parity_images=8",
     "quantize.calibration_images=16",
     "register.name=kinds",
-    "promote.min_accuracy=0.0",
-    "promote.min_macro_f1=0.0",
+    "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 ]
 
 

@@ -26,8 +26,7 @@ _TINY = (
     "finetune.epochs=0",
     "augment.copies=0",
     "quantize.latency_runs=20",
-    "promote.min_accuracy=0.0",
-    "promote.min_macro_f1=0.0",
+    "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 )
 _HOSTILE = "<i>stripes"
 _OURS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DARKROOM_HOME", "PREFECT_HOME")
@@ -96,6 +95,7 @@ def test_nothing_trained_is_said_and_leaves_nothing_behind(darkroom: Darkroom, p
     assert last_line(darkroom("models", "--json")) == {
         "name": "digits",
         "champion": None,
+        "challenger": None,
         "previous": None,
         "versions": [],
         "ledger": [],

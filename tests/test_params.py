@@ -120,9 +120,9 @@ def test_numbers_are_read_as_dvc_reads_them(params: Path) -> None:
 
 
 def test_a_stage_reads_its_section_whatever_is_wrong_with_the_others(params: Path) -> None:
-    edit(params, "  min_accuracy: 0.97 ", "  min_accuracy: much ")
+    edit(params, "  confidence: 0.95 ", "  confidence: much ")
     assert read_section(params, "train", TrainSettings).epochs >= 1
-    with pytest.raises(SettingsError, match=r"promote\.min_accuracy"):
+    with pytest.raises(SettingsError, match=r"promote\.confidence"):
         read_params(params)
 
 

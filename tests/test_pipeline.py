@@ -25,8 +25,7 @@ SMALL = (
     "augment.copies=0",
     "quantize.latency_runs=20",
     "register.name=shapes",
-    "promote.min_accuracy=0.5",
-    "promote.min_macro_f1=0.5",
+    "promote.floors={accuracy: 0.5, macro_f1: 0.5}",
 )
 STEPS = ["ingest", "validate", "split", "augment", "train", "finetune", "evaluate", "quantize", "register", "promote"]
 Call = Callable[..., subprocess.CompletedProcess[str]]
@@ -122,7 +121,7 @@ def test_dvc_by_hand_finds_nothing_to_do(first: dict[str, Any], folder: Path) ->
 
 def test_a_change_of_the_gate_judges_again_and_works_nothing_else(first: dict[str, Any], call: Call) -> None:
     del first
-    result = result_of(call("run", "--set", "promote.min_accuracy=0.4", "--json"))
+    result = result_of(call("run", "--set", "promote.floors.accuracy=0.4", "--json"))
     assert [name for name, state in states(result).items() if state == "ran"] == ["promote"]
     assert result["promoted"] is True
 
@@ -130,7 +129,7 @@ def test_a_change_of_the_gate_judges_again_and_works_nothing_else(first: dict[st
 def test_a_worse_challenger_is_refused_and_the_champion_stays(first: dict[str, Any], call: Call) -> None:
     del first
     worse = ("--set", "train.epochs=1", "--set", "train.learning_rate=0.0000001", "--set", "finetune.epochs=0")
-    floors = ("--set", "promote.min_accuracy=0.0", "--set", "promote.min_macro_f1=0.0")
+    floors = ("--set", "promote.floors={accuracy: 0.0, macro_f1: 0.0}")
     result = result_of(call("run", *worse, *floors, "--json"))
     assert result["promoted"] is False
     assert any("against champion v1" in reason for reason in result["reasons"])
@@ -142,7 +141,7 @@ def test_a_worse_challenger_is_refused_and_the_champion_stays(first: dict[str, A
 
 def test_without_a_floor_nothing_is_promoted(first: dict[str, Any], call: Call) -> None:
     del first
-    none = ("--set", "promote.min_accuracy=null", "--set", "promote.min_macro_f1=null")
+    none = ("--set", "promote.floors=null")
     verdict = result_of(call("promote", "--version", "1", *none, "--json"))
     assert verdict["promoted"] is False
     assert "no floor is configured" in verdict["reasons"][0]
@@ -150,7 +149,11 @@ def test_without_a_floor_nothing_is_promoted(first: dict[str, Any], call: Call) 
 
 def test_rollback_goes_one_champion_back(first: dict[str, Any], call: Call) -> None:
     del first
-    lenient = ("promote.min_accuracy=0.0", "promote.max_loss_against_champion=1.0", "promote.confidence=0.999999")
+    lenient = (
+        "promote.floors={accuracy: 0.0}",
+        "promote.max_loss_against_champion={accuracy: 1.0, macro_f1: 1.0}",
+        "promote.confidence=0.999999",
+    )
     settings = [text for value in lenient for text in ("--set", value)]
     second = result_of(call("promote", "--version", "2", *settings, "--json"))
     assert second["promoted"] is True, second["reasons"]

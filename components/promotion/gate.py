@@ -1,33 +1,54 @@
 """Whether the file that would be served may become champion: one verdict from a list of rules with numbers."""
 
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from pydantic import Field
-
+from components.errors import nearest
+from components.evaluation.names import LARGER_IS_BETTER, title, without_level
 from components.evaluation.significance import PairedComparison
-from components.settings import Settings
+from components.promotion.settings import FinerLimits, PromoteSettings
+
+_LAST_BITS = 1e-9
+"""Sums of many 1/N differ in the last bits."""
 
 
-class PromoteSettings(Settings):
-    """params.yaml: promote. With neither floor configured nothing is promoted."""
+class ScoredClass(Protocol):
+    """What the gate reads of a class's scores: the fields that class_floors names."""
 
-    min_accuracy: float | None = Field(ge=0, le=1)
-    """Floor on the served file's accuracy over the test part; null: none."""
-    min_macro_f1: float | None = Field(ge=0, le=1)
-    """Floor on its macro F1; null: none."""
-    max_loss_against_champion: float = Field(ge=0, le=1)
-    """Accuracy and macro F1 may be so much lower than the champion's on the same images; larger lets more through."""
-    confidence: float = Field(gt=0.5, lt=1)
-    """The paired test calls the candidate worse at this confidence; larger asks for more proof of a loss."""
+    @property
+    def label(self) -> str: ...
+    @property
+    def images(self) -> int: ...
+    @property
+    def recall(self) -> float: ...
+
+
+class ScoredSlice(Protocol):
+    """What the gate reads of a slice's scores, besides those that slice_floors names."""
+
+    @property
+    def column(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def images(self) -> int: ...
 
 
 @dataclass(frozen=True)
-class ServedScores:
-    """Of one file on the test images."""
+class Measured:
+    """What was measured of the very file when it was made; None where no measurement of this file is kept."""
 
-    accuracy: float
-    macro_f1: float
+    size_bytes: int | None = None
+    latency_p95_ms: float | None = None
+    parity_difference: float | None = None
+    """Largest logit difference between torch and ONNX fp32."""
+    scores: Mapping[str, float] | None = None
+    fp32_scores: Mapping[str, float] | None = None
+    """Of the fp32 file on the same images as `scores`."""
+    serving_check: bool | None = None
+    """Whether a clean process served it."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +58,21 @@ class Candidate:
     format: str
     """fp32 or int8."""
     sha256: str
-    scores: ServedScores
-    parity_difference: float
-    """Largest logit difference between torch and ONNX fp32."""
+    scores: Mapping[str, float]
+    """Of the file on the test images, by name."""
+    classes: Sequence[ScoredClass]
+    slices: Sequence[ScoredSlice]
+    measured: Measured
     max_parity_difference: float
-    pairs_across_parts: dict[str, int]
+    pairs_across_parts: Mapping[str, int]
     """From the leak proof."""
     split_digest: str
     proof_digest: str
     """Digest that the leak proof was made for."""
+    test_images_trained_on: int
+    """Of the test images, those that stand among its own training images."""
+    validation_passed: bool | None
+    """Of the data version that it was trained on; None where no report is kept."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +80,13 @@ class ChampionComparison:
     """The champion on the same images, without those that it was trained on."""
 
     version: str
-    champion: ServedScores
-    challenger: ServedScores
+    images: int
+    taken_out: int
+    """Test images that the champion was trained on."""
+    test_digest: str
+    """SHA-256 over the images that both were scored on, and their labels."""
+    champion: Mapping[str, float]
+    challenger: Mapping[str, float]
     paired: PairedComparison
 
 
@@ -69,6 +101,7 @@ class RuleVerdict:
 @dataclass(frozen=True)
 class Decision:
     promoted: bool
+    """Whether it may be; with promote.approval a person has the last word."""
     reasons: list[str]
     """One sentence a rule that was broken, or one that says why the file passed."""
     rules: list[RuleVerdict]
@@ -79,66 +112,137 @@ class Decision:
 
 def decide(candidate: Candidate, champion: ChampionComparison | None, settings: PromoteSettings) -> Decision:
     rules = [
-        *_floors(candidate.scores, settings),
-        RuleVerdict(
-            "parity of torch and ONNX",
-            f"{candidate.parity_difference:.2g}",
-            f"at most {candidate.max_parity_difference:g}",
-            candidate.parity_difference <= candidate.max_parity_difference,
-        ),
-        *_leakage(candidate),
-        *(_against(champion, settings) if champion is not None else []),
+        *_scores(candidate, settings),
+        *_classes(candidate, settings.class_floors),
+        *_slices(candidate, settings),
+        *_file(candidate, settings),
+        *_data(candidate),
+        *(_against(champion, settings) if champion is not None else ()),
     ]
     broken = [f"{rule.rule}: {rule.value}, should be {rule.limit}" for rule in rules if not rule.passed]
-    if settings.min_accuracy is None and settings.min_macro_f1 is None:
-        broken.insert(0, "no floor is configured; set promote.min_accuracy or promote.min_macro_f1")
+    if not settings.configured:
+        broken.insert(0, "no floor is configured; set promote.floors, such as {accuracy: 0.9}")
     passed = f"the {candidate.format} file passes all {len(rules)} rules"
     return Decision(promoted=not broken, reasons=broken or [passed], rules=rules)
 
 
-def _floors(scores: ServedScores, settings: PromoteSettings) -> list[RuleVerdict]:
-    floors = (
-        ("accuracy", scores.accuracy, settings.min_accuracy),
-        ("macro F1", scores.macro_f1, settings.min_macro_f1),
-    )
-    return [
-        RuleVerdict(f"{name} of the served file", f"{value:.4f}", f"at least {floor:g}", value >= floor)
-        for name, value, floor in floors
-        if floor is not None
-    ]
+def _scores(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
+    for name, floor in (settings.floors or {}).items():
+        yield _at_least(f"{title(name)} of the served file", candidate.scores.get(name), floor)
+    for name, ceiling in (settings.ceilings or {}).items():
+        yield _at_most(f"{title(name)} of the served file", candidate.scores.get(name), ceiling)
 
 
-def _leakage(candidate: Candidate) -> list[RuleVerdict]:
+def _classes(candidate: Candidate, floors: FinerLimits | None) -> Iterator[RuleVerdict]:
+    present = [one for one in candidate.classes if one.images]
+    for name, floor in (floors or {}).items():
+        if isinstance(floor, dict):
+            yield from (_of_class(present, label, name, limit) for label, limit in floor.items())
+        else:
+            yield _worst(
+                f"lowest {title(name)} of a class", [(one.label, getattr(one, name)) for one in present], floor
+            )
+
+
+def _of_class(present: Sequence[ScoredClass], label: str, name: str, floor: float) -> RuleVerdict:
+    rule = f"{title(name)} of the class {label}"
+    found = next((one for one in present if one.label == label), None)
+    if found is None:
+        close = nearest(label, [one.label for one in present])
+        return RuleVerdict(rule, f"no test image has it{close}", f"at least {floor:g}", False)
+    return _at_least(rule, getattr(found, name), floor)
+
+
+def _slices(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
+    judged = [one for one in candidate.slices if one.images >= settings.min_slice_images]
+    for name, floor in (settings.slice_floors or {}).items():
+        limits = floor if isinstance(floor, dict) else {None: floor}
+        for column, limit in limits.items():
+            rule = f"lowest {title(name)} of a slice" + (f" by {column}" if column else "")
+            own = [one for one in judged if column in (None, one.column)]
+            yield _worst(rule, [(f"{one.column} {one.value}", getattr(one, name)) for one in own], limit)
+
+
+def _worst(rule: str, values: Sequence[tuple[str, float]], floor: float) -> RuleVerdict:
+    if not values:
+        return RuleVerdict(rule, "none has test images enough", f"at least {floor:g}", False)
+    # A value that is no number is the worst of all.
+    name, value = min(values, key=lambda one: -math.inf if math.isnan(one[1]) else one[1])
+    return RuleVerdict(rule, f"{value:.4f} ({name})", f"at least {floor:g}", value >= floor)
+
+
+def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
+    found = candidate.measured
+    yield _at_most("parity of torch and ONNX", found.parity_difference, candidate.max_parity_difference, style=".2g")
+    if settings.max_megabytes is not None:
+        size = found.size_bytes / 10**6 if found.size_bytes is not None else None
+        yield _at_most("megabytes of the served file", size, settings.max_megabytes, style=".3f")
+    if settings.max_latency_ms is not None:
+        yield _at_most("95th percentile of latency, in ms", found.latency_p95_ms, settings.max_latency_ms, style=".2f")
+    for name, allowed in (settings.max_quantization_loss or {}).items():
+        own, fp32 = ((scores or {}).get(name) for scores in (found.scores, found.fp32_scores))
+        yield _change(f"{title(name)} against fp32", name, own, fp32, allowed)
+    if settings.serving_check:
+        said = {True: "passed", False: "failed", None: "not made"}[found.serving_check]
+        yield RuleVerdict("serving check in a clean process", said, "passed", found.serving_check is True)
+
+
+def _data(candidate: Candidate) -> Iterator[RuleVerdict]:
+    said = {True: "passed", False: "failed", None: "no report"}[candidate.validation_passed]
+    yield RuleVerdict("data validation", said, "passed", candidate.validation_passed is True)
     counts = candidate.pairs_across_parts.values()
     found = str(sum(counts)) if counts else "not audited"
+    yield RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts))
     same = candidate.split_digest == candidate.proof_digest
-    return [
-        RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts)),
-        RuleVerdict("leak proof is for this split", "yes" if same else "no", "yes", same),
-    ]
+    yield RuleVerdict("leak proof is for this split", "yes" if same else "no", "yes", same)
+    trained_on = candidate.test_images_trained_on
+    yield RuleVerdict("test images that it was trained on", str(trained_on), "0", trained_on == 0)
 
 
-def _against(comparison: ChampionComparison, settings: PromoteSettings) -> list[RuleVerdict]:
-    rules = []
-    for name in ("accuracy", "macro_f1"):
-        change = getattr(comparison.challenger, name) - getattr(comparison.champion, name)
-        rules.append(
-            RuleVerdict(
-                f"{name.replace('_f1', ' F1')} against champion v{comparison.version}",
-                f"{change:+.4f}",
-                f"at least {-settings.max_loss_against_champion:+g}",
-                # Sums of many 1/N differ in the last bits.
-                change >= -settings.max_loss_against_champion - 1e-9,
-            )
-        )
-    paired = comparison.paired
-    rules.append(
-        RuleVerdict(
-            f"paired test against champion v{comparison.version}",
-            f"won {paired.only_challenger_right}, lost {paired.only_champion_right} of {paired.images} images, "
-            f"p = {paired.p_worse:.3f}",
-            f"p above {1 - settings.confidence:g}",
-            paired.images > 0 and paired.p_worse > 1 - settings.confidence,
-        )
+def _against(comparison: ChampionComparison, settings: PromoteSettings) -> Iterator[RuleVerdict]:
+    against = f"against champion v{comparison.version}"
+    out = f" ({comparison.taken_out} taken out: it was trained on them)" if comparison.taken_out else ""
+    enough = comparison.images >= settings.min_images_against_champion
+    yield RuleVerdict(
+        f"test images {against}",
+        f"{comparison.images}{out}",
+        f"at least {settings.min_images_against_champion}",
+        enough,
     )
-    return rules
+    if not comparison.images:
+        return
+    for name, allowed in (settings.max_loss_against_champion or {}).items():
+        own, other = (scores.get(name) for scores in (comparison.challenger, comparison.champion))
+        yield _change(f"{title(name)} {against}", name, own, other, allowed)
+    paired = comparison.paired
+    yield RuleVerdict(
+        f"paired test {against}",
+        f"won {paired.only_challenger_right}, lost {paired.only_champion_right} of {paired.images} images, "
+        f"p = {paired.p_worse:.3f}",
+        f"p above {1 - settings.confidence:g}",
+        paired.images > 0 and paired.p_worse > 1 - settings.confidence,
+    )
+
+
+def _change(rule: str, name: str, own: float | None, other: float | None, allowed: float) -> RuleVerdict:
+    larger = without_level(name) in LARGER_IS_BETTER
+    limit = f"at least {-allowed:+g}" if larger else f"at most {allowed:+g}"
+    if own is None or other is None:
+        return RuleVerdict(rule, "not measured", limit, False)
+    change = own - other
+    loss = -change if larger else change
+    return RuleVerdict(rule, f"{change:+.4f}", limit, loss <= allowed + _LAST_BITS)
+
+
+def _at_least(rule: str, value: float | None, floor: float) -> RuleVerdict:
+    passed = value is not None and value >= floor
+    return RuleVerdict(rule, _shown(value, ".4f"), f"at least {floor:g}", passed)
+
+
+def _at_most(rule: str, value: float | None, ceiling: float, *, style: str = ".4f") -> RuleVerdict:
+    passed = value is not None and value <= ceiling
+    return RuleVerdict(rule, _shown(value, style), f"at most {ceiling:g}", passed)
+
+
+def _shown(value: float | None, style: str) -> str:
+    return "not measured" if value is None else format(value, style)

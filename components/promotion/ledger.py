@@ -3,20 +3,38 @@
 Pure functions on entries; where they are kept is the shell's concern.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from components.errors import DarkroomError
 from components.files import sha256_of_record
 
+Action = Literal["promoted", "refused", "awaiting approval", "rolled back"]
+
 _FIRST = "0" * 64
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A decision before it is written down."""
+
+    action: Action
+    version: str
+    """The version that was judged; of a rollback the one that was gone back to."""
+    champion: str | None
+    """The version that serves after it."""
+    who: str
+    reasons: list[str]
+    record: dict[str, Any]
+    """Numbers and lineage behind the decision."""
 
 
 @dataclass(frozen=True)
 class Entry:
     number: int
     """Counted from 1 without gaps."""
-    action: Literal["promoted", "refused", "rolled back"]
+    action: Action
     version: str
     champion: str | None
     """The version that serves after this entry."""
@@ -31,32 +49,30 @@ class Entry:
     """SHA-256 over everything above; a changed entry breaks the chain."""
 
 
-def next_entry(
-    entries: list[Entry],
-    *,
-    action: Literal["promoted", "refused", "rolled back"],
-    version: str,
-    champion: str | None,
-    when: str,
-    who: str,
-    reasons: list[str],
-    record: dict[str, Any],
-) -> Entry:
+@dataclass(frozen=True)
+class Mark:
+    """How far a ledger had grown when the mark was set; without it, entries missing at the end would leave no trace."""
+
+    entries: int
+    seal: str
+
+
+def next_entry(entries: Sequence[Entry], draft: Draft, *, when: str) -> Entry:
     content = {
         "number": len(entries) + 1,
-        "action": action,
-        "version": version,
-        "champion": champion,
+        "action": draft.action,
+        "version": draft.version,
+        "champion": draft.champion,
         "when": when,
-        "who": who,
-        "reasons": reasons,
-        "record": record,
+        "who": draft.who,
+        "reasons": draft.reasons,
+        "record": draft.record,
         "previous_seal": entries[-1].seal if entries else _FIRST,
     }
     return Entry(**content, seal=sha256_of_record(content))  # type: ignore[arg-type]
 
 
-def check_chain(entries: list[Entry]) -> None:
+def check_chain(entries: Sequence[Entry], mark: Mark | None = None) -> None:
     """Raises DarkroomError naming the first entry that was changed, removed or added by hand."""
     seal = _FIRST
     for number, entry in enumerate(entries, start=1):
@@ -64,14 +80,39 @@ def check_chain(entries: list[Entry]) -> None:
         if entry.number != number or entry.previous_seal != seal or entry.seal != sha256_of_record(content):
             raise DarkroomError(f"the ledger was changed at entry {number}; restore it from a backup")
         seal = entry.seal
+    if mark is not None and len(entries) < mark.entries:
+        raise DarkroomError(
+            f"the ledger was shortened: it held {mark.entries} entries and holds {len(entries)}; "
+            "restore it from a backup"
+        )
+    if mark is not None and mark.entries and entries[mark.entries - 1].seal != mark.seal:
+        raise DarkroomError(f"the ledger was written anew up to entry {mark.entries}; restore it from a backup")
 
 
-def champions(entries: list[Entry]) -> list[str]:
+def mark_of(entries: Sequence[Entry]) -> Mark:
+    return Mark(len(entries), entries[-1].seal if entries else _FIRST)
+
+
+def champions(entries: Sequence[Entry]) -> list[str]:
     """The versions that a rollback would go back through, the serving one last."""
-    stack: list[str] = []
+    line: list[str] = []
     for entry in entries:
         if entry.action == "promoted":
-            stack = [version for version in stack if version != entry.version] + [entry.version]
-        elif entry.action == "rolled back" and stack:
-            stack.pop()
-    return stack
+            line = [version for version in line if version != entry.version] + [entry.version]
+        elif entry.action == "rolled back":
+            line = line[: line.index(entry.champion) + 1] if entry.champion in line else []
+    return line
+
+
+def challenger(entries: Sequence[Entry]) -> str | None:
+    """The version that was judged last and doesn't serve; None after a promotion or a rollback."""
+    last = entries[-1] if entries else None
+    if last is None or last.action not in ("refused", "awaiting approval") or last.version in champions(entries)[-1:]:
+        return None
+    return last.version
+
+
+def awaiting(entries: Sequence[Entry], version: str) -> Entry | None:
+    """The entry that waits for a person's word on the version; None where nothing does."""
+    about = [entry for entry in entries if entry.version == version]
+    return about[-1] if about and about[-1].action == "awaiting approval" else None

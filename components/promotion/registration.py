@@ -1,8 +1,11 @@
 """How a model is called in the registry."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from components.settings import Settings
+
+LEDGER_SUFFIX = " ledger"
+"""The ledger of a model stands in the registry under the model's name and this."""
 
 
 class RegisterSettings(Settings):
@@ -10,3 +13,10 @@ class RegisterSettings(Settings):
 
     name: str = Field(min_length=1, max_length=120, pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]*$")
     """Letters, digits, dot, dash, underscore and space; registries refuse / : % and quotes."""
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_ledger(cls, name: str) -> str:
+        if name.endswith(LEDGER_SUFFIX):
+            raise ValueError(f"it should not end in{LEDGER_SUFFIX}, which is how the ledgers of models are called")
+        return name

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from components.reporting.curves import Chart
 
-Verdict = Literal["promoted", "refused", "unjudged", "unregistered"]
+Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
 
 _SHOWN_DIGEST = 12
 _CODE = re.compile(r"`([^`]+)`")

@@ -4,7 +4,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 from urllib.request import urlopen
 
 from components.files import read_json
@@ -49,6 +49,24 @@ def is_healthy(address: str, *, timeout: float = 2.0) -> bool:
         return answer.code in (401, 403)
     except (URLError, OSError, ValueError):
         return False
+
+
+def refusal(address: str, *, timeout: float = 2.0) -> str | None:
+    """Why the server doesn't answer; None when it does, be it with a refusal."""
+    try:
+        # A name and password are for the client's requests: here they would be taken for a part of the host.
+        urlopen(without_password(address), timeout=timeout).close()
+    except HTTPError:
+        return None
+    except (URLError, OSError, ValueError) as problem:
+        return str(getattr(problem, "reason", problem))
+    return None
+
+
+def without_password(address: str) -> str:
+    """The address as it may be printed, and as urllib takes it."""
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _somebody_serves(project: Project) -> bool:

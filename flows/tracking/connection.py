@@ -5,13 +5,10 @@ import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import urlopen
 
 from components.errors import ServiceError
 from flows.project import Project
-from flows.servers.address import running_servers
+from flows.servers.address import refusal, running_servers, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,20 +66,10 @@ def quiet_mlflow() -> None:
     logging.getLogger(mlflow.__name__).setLevel(logging.ERROR)
 
 
-def without_password(address: str) -> str:
-    """The address as it may be printed, and as urllib takes it."""
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 def _require_answer(uri: str) -> None:
-    address = without_password(uri)
-    try:
-        urlopen(f"{address.rstrip('/')}/health", timeout=_ANSWER_SECONDS).close()
-    except HTTPError:
-        return  # It answers; whether it lets us in is found out by the first real request.
-    except (URLError, OSError) as problem:
-        reason = getattr(problem, "reason", problem)
+    reason = refusal(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
+    if reason is not None:
         raise ServiceError(
-            f"the tracking server {address} doesn't answer ({reason}); start it, or mend MLFLOW_TRACKING_URI"
-        ) from None
+            f"the tracking server {without_password(uri)} doesn't answer ({reason}); start it, or mend "
+            "MLFLOW_TRACKING_URI"
+        )

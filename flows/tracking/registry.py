@@ -1,21 +1,20 @@
-"""Registered versions, the ledger of decisions about them, and the aliases that follow from the ledger."""
+"""Registered versions and the files that they hold."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from components.errors import DarkroomError, ServiceError, SettingsError
 from components.files import sha256_of_file
-from components.promotion.ledger import Entry, champions, check_chain
+from flows.tracking.ledger import CHAMPION, aliases
 from flows.tracking.packaging import packed
 from flows.tracking.runs import Tracking
 
-CHAMPION, PREVIOUS = "champion", "previous"
 _FILE_NAME = "file"
 TAG_LETTERS = 5000
 """What a tag of a version holds at most."""
-_LEDGER_ENTRY = "darkroom.ledger_entry"
+DESCRIPTION_LETTERS = 5000
+"""What the description of a version holds at most."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +67,16 @@ def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
     except MlflowException:
         what = f"version {wanted}" if wanted.isdigit() else f"alias @{wanted}"
         raise SettingsError(f"{name} has no {what} in the registry; `darkroom models` lists what there is") from None
-    return _version(found, _aliases(tracking, name))
+    return _version(found, aliases(tracking, name))
 
 
 def versions(tracking: Tracking, name: str) -> list[Version]:
     """All versions, newest first; none where the name was never registered."""
     if not _exists(tracking, name):
         return []
-    aliases = _aliases(tracking, name)
+    holders = aliases(tracking, name)
     found = tracking.client.search_model_versions(f"name = '{name}'")
-    return sorted((_version(one, aliases) for one in found), key=lambda version: -int(version.number))
+    return sorted((_version(one, holders) for one in found), key=lambda version: -int(version.number))
 
 
 def champion(tracking: Tracking, name: str) -> Version | None:
@@ -120,66 +119,6 @@ def annotate(
         tracking.client.update_model_version(name, number, description)
 
 
-def read_ledger(tracking: Tracking, name: str) -> list[Entry]:
-    """Every decision about the model, oldest first; raises DarkroomError where one was changed."""
-    experiment = tracking.client.get_experiment_by_name(_ledger_name(name))
-    if experiment is None:
-        return []
-    entries, token = [], None
-    while True:
-        page = tracking.client.search_runs(
-            [experiment.experiment_id], order_by=["attributes.start_time ASC"], page_token=token
-        )
-        entries += [Entry(**json.loads(run.data.tags[_LEDGER_ENTRY])) for run in page if _LEDGER_ENTRY in run.data.tags]
-        token = page.token
-        if not token:
-            break
-    entries.sort(key=lambda entry: entry.number)
-    check_chain(entries)
-    return entries
-
-
-def append_to_ledger(tracking: Tracking, name: str, entry: Entry) -> None:
-    """One run an entry, in an experiment of its own; nothing here ever changes one."""
-    experiment = tracking.client.get_experiment_by_name(_ledger_name(name))
-    base = tracking.client.get_experiment(tracking.experiment_id)
-    location = base.artifact_location if base.artifact_location.startswith("file:") else None
-    experiment_id = (
-        experiment.experiment_id
-        if experiment
-        else tracking.client.create_experiment(_ledger_name(name), artifact_location=location)
-    )
-    run = tracking.client.create_run(
-        experiment_id,
-        run_name=f"{entry.number:06d} {entry.action} v{entry.version}",
-        tags={
-            _LEDGER_ENTRY: json.dumps(asdict(entry)),
-            "action": entry.action,
-            "version": entry.version,
-            "who": entry.who,
-        },
-    )
-    tracking.client.set_terminated(run.info.run_id, "FINISHED")
-
-
-def settle_aliases(tracking: Tracking, name: str, entries: list[Entry]) -> None:
-    """Brings @champion and @previous to what the ledger says; doing it twice changes nothing."""
-    line = champions(entries)
-    wanted = {CHAMPION: line[-1] if line else None, PREVIOUS: line[-2] if len(line) > 1 else None}
-    have = _aliases(tracking, name)
-    # @previous first: whoever reads between the two moves never finds a champion without a way back.
-    for alias in (PREVIOUS, CHAMPION):
-        version = wanted[alias]
-        if version is None and alias in have:
-            tracking.client.delete_registered_model_alias(name, alias)
-        elif version is not None and have.get(alias) != version:
-            tracking.client.set_registered_model_alias(name, alias, version)
-
-
-def _ledger_name(name: str) -> str:
-    return f"{name} ledger"
-
-
 def _exists(tracking: Tracking, name: str) -> bool:
     from mlflow.exceptions import MlflowException
 
@@ -192,11 +131,7 @@ def _exists(tracking: Tracking, name: str) -> bool:
     return True
 
 
-def _aliases(tracking: Tracking, name: str) -> dict[str, str]:
-    return {alias: str(number) for alias, number in tracking.client.get_registered_model(name).aliases.items()}
-
-
-def _version(found: Any, aliases: dict[str, str]) -> Version:
+def _version(found: Any, holders: dict[str, str]) -> Version:
     number = str(found.version)
     return Version(
         name=found.name,
@@ -204,5 +139,5 @@ def _version(found: Any, aliases: dict[str, str]) -> Version:
         run_id=found.run_id,
         sha256=found.tags.get("sha256", ""),
         tags=dict(found.tags),
-        aliases=sorted(alias for alias, holder in aliases.items() if holder == number),
+        aliases=sorted(alias for alias, holder in holders.items() if holder == number),
     )

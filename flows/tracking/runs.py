@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from components.errors import DarkroomError
+from components.errors import DarkroomError, ServiceError
 from components.files import whole_folder, write_text
 from flows.project import Project
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
@@ -21,6 +21,7 @@ from flows.tracking.connection import artifact_folder, connect, tracking_uri
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_SQLITE = "sqlite:///"
 _STARTED, _DONE, _USED = "darkroom.started", "darkroom.done", "darkroom.used"
 
 
@@ -40,6 +41,16 @@ def open_tracking(project: Project, experiment: str) -> Tracking:
         raise DarkroomError(f"the experiment {experiment} was deleted on the tracking server; restore it there")
     experiment_id = found.experiment_id if found else _create_experiment(client, project, experiment)
     return Tracking(client, experiment_id, experiment, project.work)
+
+
+def tracking_at_hand(project: Project, experiment: str) -> Tracking | None:
+    """None where nothing was tracked yet; unlike opening it, looking makes neither a database nor an experiment."""
+    uri = tracking_uri(project)
+    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+        return None
+    if connect(project).get_experiment_by_name(experiment) is None:
+        return None
+    return open_tracking(project, experiment)
 
 
 def find_done(tracking: Tracking, step: str, fingerprint: str) -> str | None:
@@ -108,11 +119,16 @@ def tags_of(tracking: Tracking, run_id: str) -> dict[str, str]:
 
 
 def store(tracking: Tracking, run_id: str, source: Path, place: str | None = None) -> None:
-    """Keeps a file or a folder's content with the run, below `place`."""
-    if source.is_dir():
-        tracking.client.log_artifacts(run_id, str(source), place)
-    else:
-        tracking.client.log_artifact(run_id, str(source), place)
+    """Keeps a file or a folder's content with the run, below `place`; raises ServiceError where it can't be stored."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if source.is_dir():
+            tracking.client.log_artifacts(run_id, str(source), place)
+        else:
+            tracking.client.log_artifact(run_id, str(source), place)
+    except (MlflowException, OSError) as problem:
+        raise ServiceError(f"{source.name} can't be stored with run {run_id}: {problem}") from None
 
 
 def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:

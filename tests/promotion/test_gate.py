@@ -1,6 +1,6 @@
 """The gate, as a table: what a candidate is, what the rules are, and what comes of it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,43 +8,106 @@ import pytest
 
 from components.errors import SettingsError
 from components.evaluation.significance import PairedComparison, compare_paired
-from components.promotion.gate import Candidate, ChampionComparison, PromoteSettings, ServedScores, decide
+from components.promotion.gate import Candidate, ChampionComparison, Measured, decide
+from components.promotion.settings import PromoteSettings
 
 NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Class:
+    label: str
+    images: int
+    recall: float
+    precision: float = 1.0
+
+
+@dataclass(frozen=True)
+class Slice:
+    column: str
+    value: str
+    images: int
+    accuracy: float
+    macro_f1: float = 1.0
+
+
 GOOD = Candidate(
     format="int8",
     sha256="a" * 64,
-    scores=ServedScores(accuracy=0.98, macro_f1=0.97),
-    parity_difference=1e-5,
+    scores={"accuracy": 0.98, "macro_f1": 0.97, "log_loss": 0.1, "expected_calibration_error": 0.02},
+    classes=[Class("cat", 50, 0.99), Class("dog", 50, 0.9, 0.8), Class("eel", 0, 0.0)],
+    slices=[Slice("blur", "high", 30, 0.8), Slice("source", "phone", 40, 0.95), Slice("blur", "low", 5, 0.2)],
+    measured=Measured(
+        size_bytes=1_000_000,
+        latency_p95_ms=4.0,
+        parity_difference=1e-5,
+        scores={"accuracy": 0.98, "log_loss": 0.1},
+        fp32_scores={"accuracy": 0.985, "log_loss": 0.08},
+        serving_check=True,
+    ),
     max_parity_difference=1e-3,
     pairs_across_parts={"exact": 0, "near": 0, "group": 0},
     split_digest="s" * 64,
     proof_digest="s" * 64,
+    test_images_trained_on=0,
+    validation_passed=True,
 )
 
 
 def settings(**changes: Any) -> PromoteSettings:
-    values = {"min_accuracy": 0.9, "min_macro_f1": 0.9, "max_loss_against_champion": 0.0, "confidence": 0.95}
+    values: dict[str, Any] = {
+        "floors": {"accuracy": 0.9, "macro_f1": 0.9},
+        "ceilings": None,
+        "class_floors": None,
+        "slice_floors": None,
+        "min_slice_images": 20,
+        "max_loss_against_champion": {"accuracy": 0.0, "macro_f1": 0.0},
+        "min_images_against_champion": 10,
+        "confidence": 0.95,
+        "max_quantization_loss": None,
+        "max_megabytes": None,
+        "max_latency_ms": None,
+        "serving_check": False,
+        "approval": False,
+    }
     return PromoteSettings.from_section("promote", values | changes)
 
 
+def floors(**values: float) -> PromoteSettings:
+    return settings(floors=values)
+
+
 def scored(accuracy: float, macro_f1: float) -> Candidate:
-    return replace(GOOD, scores=ServedScores(accuracy, macro_f1))
+    return replace(GOOD, scores={"accuracy": accuracy, "macro_f1": macro_f1})
+
+
+def measured(**changes: Any) -> Candidate:
+    return replace(GOOD, measured=replace(GOOD.measured, **changes))
 
 
 def champion(
     accuracy: float = 0.97,
     macro_f1: float = 0.97,
     *,
-    challenger: ServedScores = GOOD.scores,
+    challenger: tuple[float, float] = (0.98, 0.97),
     lost: int = 0,
     won: int = 2,
+    images: int = 100,
+    taken_out: int = 0,
 ) -> ChampionComparison:
-    total = 100
-    challenger_right = np.array([True] * won + [False] * lost + [True] * (total - won - lost))
-    champion_right = np.array([False] * won + [True] * lost + [True] * (total - won - lost))
-    paired = compare_paired(challenger_right, champion_right)
-    return ChampionComparison("3", ServedScores(accuracy, macro_f1), challenger, paired)
+    same = [True] * (images - won - lost)
+    paired = compare_paired(
+        np.array([True] * won + [False] * lost + same), np.array([False] * won + [True] * lost + same)
+    )
+    return ChampionComparison(
+        version="3",
+        images=images,
+        taken_out=taken_out,
+        test_digest="t" * 64,
+        champion={"accuracy": accuracy, "macro_f1": macro_f1},
+        challenger=dict(zip(("accuracy", "macro_f1"), challenger, strict=True)),
+        paired=paired,
+    )
 
 
 @pytest.mark.parametrize(
@@ -52,11 +115,11 @@ def champion(
     [
         (GOOD, settings()),
         (replace(GOOD, format="fp32"), settings()),
-        (GOOD, settings(min_accuracy=0.98, min_macro_f1=0.97)),
-        (scored(0.98, 0.2), settings(min_macro_f1=None)),
-        (scored(0.2, 0.98), settings(min_accuracy=None)),
-        (scored(0.0, 0.0), settings(min_accuracy=0.0, min_macro_f1=None)),
-        (replace(GOOD, parity_difference=1e-3), settings()),
+        (GOOD, floors(accuracy=0.98, macro_f1=0.97)),
+        (scored(0.98, 0.2), floors(accuracy=0.9)),
+        (scored(0.2, 0.98), floors(macro_f1=0.9)),
+        (scored(0.0, 0.0), floors(accuracy=0.0)),
+        (measured(parity_difference=1e-3), settings()),
     ],
     ids=["both floors", "fp32", "at the floor", "accuracy alone", "F1 alone", "zero is a floor", "parity at its limit"],
 )
@@ -73,12 +136,43 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         (scored(0.95, 0.89), settings(), "macro F1 of the served file: 0.8900, should be at least 0.9"),
         (scored(NAN, 0.95), settings(), "accuracy of the served file: nan"),
         (scored(0.95, NAN), settings(), "macro F1 of the served file: nan"),
-        (GOOD, settings(min_accuracy=None, min_macro_f1=None), "no floor is configured; set promote.min_accuracy"),
-        (replace(GOOD, parity_difference=0.002), settings(), "parity of torch and ONNX: 0.002"),
-        (replace(GOOD, parity_difference=NAN), settings(), "parity of torch and ONNX: nan"),
+        (GOOD, settings(floors=None), "no floor is configured; set promote.floors"),
+        (GOOD, settings(floors={}), "no floor is configured; set promote.floors"),
+        (measured(parity_difference=0.002), settings(), "parity of torch and ONNX: 0.002"),
+        (measured(parity_difference=NAN), settings(), "parity of torch and ONNX: nan"),
         (replace(GOOD, pairs_across_parts={"exact": 0, "near": 1}), settings(), "pairs leaking across parts: 1"),
         (replace(GOOD, pairs_across_parts={}), settings(), "pairs leaking across parts: not audited"),
         (replace(GOOD, proof_digest="t" * 64), settings(), "leak proof is for this split: no, should be yes"),
+        (measured(parity_difference=None), settings(), "parity of torch and ONNX: not measured"),
+        (replace(GOOD, test_images_trained_on=3), settings(), "test images that it was trained on: 3, should be 0"),
+        (replace(GOOD, validation_passed=False), settings(), "data validation: failed, should be passed"),
+        (replace(GOOD, validation_passed=None), settings(), "data validation: no report, should be passed"),
+        (GOOD, floors(top_k_accuracy=0.5), "top k accuracy of the served file: not measured, should be at least 0.5"),
+        (GOOD, settings(ceilings={"log_loss": 0.05}), "log loss of the served file: 0.1000, should be at most 0.05"),
+        (
+            GOOD,
+            settings(ceilings={"expected_calibration_error": 0.01}),
+            "expected calibration error of the served file: 0.0200, should be at most 0.01",
+        ),
+        (GOOD, settings(class_floors={"recall": 0.95}), "lowest recall of a class: 0.9000 (dog), should be at least"),
+        (GOOD, settings(class_floors={"recall": {"cat": 1}}), "recall of the class cat: 0.9900, should be at least 1"),
+        (GOOD, settings(class_floors={"recall": {"dogs": 0}}), "no test image has it; did you mean dog?"),
+        (GOOD, settings(class_floors={"recall": {"eel": 0}}), "recall of the class eel: no test image has it"),
+        (GOOD, settings(slice_floors={"accuracy": 0.9}), "lowest accuracy of a slice: 0.8000 (blur high)"),
+        (GOOD, settings(slice_floors={"accuracy": {"blur": 0.9}}), "lowest accuracy of a slice by blur: 0.8000"),
+        (GOOD, settings(slice_floors={"accuracy": {"group": 0.1}}), "by group: none has test images enough"),
+        (GOOD, settings(max_megabytes=0.9), "megabytes of the served file: 1.000, should be at most 0.9"),
+        (measured(size_bytes=None), settings(max_megabytes=9), "megabytes of the served file: not measured"),
+        (GOOD, settings(max_latency_ms=3.5), "95th percentile of latency, in ms: 4.00, should be at most 3.5"),
+        (
+            GOOD,
+            settings(max_quantization_loss={"accuracy": 0.004}),
+            "accuracy against fp32: -0.0050, should be at least",
+        ),
+        (GOOD, settings(max_quantization_loss={"log_loss": 0.01}), "log loss against fp32: +0.0200, should be at most"),
+        (measured(scores=None), settings(max_quantization_loss={"accuracy": 1}), "accuracy against fp32: not measured"),
+        (measured(serving_check=False), settings(serving_check=True), "clean process: failed, should be passed"),
+        (measured(serving_check=None), settings(serving_check=True), "clean process: not made, should be passed"),
     ],
 )
 def test_a_broken_rule_keeps_a_model_out_and_is_named(
@@ -91,10 +185,19 @@ def test_a_broken_rule_keeps_a_model_out_and_is_named(
 
 
 def test_every_broken_rule_is_named() -> None:
-    candidate = replace(scored(0.1, 0.1), parity_difference=1.0, proof_digest="", pairs_across_parts={"near": 2})
-    decision = decide(candidate, champion(challenger=ServedScores(0.1, 0.1), lost=80), settings())
+    candidate = replace(
+        measured(parity_difference=1.0),
+        scores={"accuracy": 0.1, "macro_f1": 0.1},
+        proof_digest="",
+        pairs_across_parts={"near": 2},
+        test_images_trained_on=1,
+        validation_passed=None,
+    )
+    decision = decide(
+        candidate, champion(challenger=(0.1, 0.1), lost=80, images=90), settings(min_images_against_champion=91)
+    )
     assert not decision.promoted
-    assert len(decision.reasons) == len(decision.rules) == 8
+    assert len(decision.reasons) == len(decision.rules) == 11
 
 
 @pytest.mark.parametrize(
@@ -105,15 +208,19 @@ def test_every_broken_rule_is_named() -> None:
         (champion(0.98, 0.97, won=5, lost=5), settings(), True),
         (champion(0.99, 0.97), settings(), False),
         (champion(0.98, 0.99), settings(), False),
-        (champion(0.99, 0.98, won=0, lost=1), settings(max_loss_against_champion=0.01), True),
-        (champion(0.991, 0.97), settings(max_loss_against_champion=0.01), False),
+        (
+            champion(0.99, 0.98, won=0, lost=1),
+            settings(max_loss_against_champion={"accuracy": 0.01, "macro_f1": 0.01}),
+            True,
+        ),
+        (champion(0.991, 0.97), settings(max_loss_against_champion={"accuracy": 0.01, "macro_f1": 0.01}), False),
         (champion(0.98, 0.97, won=0, lost=4), settings(), True),
         (champion(0.98, 0.97, won=0, lost=5), settings(), False),
         (champion(0.98, 0.97, won=0, lost=5), settings(confidence=0.99), True),
         (champion(NAN, 0.97), settings(), False),
         (champion(0.97, NAN), settings(), False),
-        (champion(challenger=ServedScores(NAN, 0.97)), settings(), False),
-        (champion(challenger=ServedScores(0.98, NAN)), settings(), False),
+        (champion(challenger=(NAN, 0.97)), settings(), False),
+        (champion(challenger=(0.98, NAN)), settings(), False),
     ],
     ids=[
         "better",
@@ -141,29 +248,77 @@ def test_a_candidate_may_not_be_worse_than_the_champion(
 
 
 def test_a_loss_of_the_last_bits_is_no_loss() -> None:
-    challenger = ServedScores(0.3, 0.7)
-    comparison = champion(0.1 + 0.2, 0.7, challenger=challenger)
-    assert comparison.champion.accuracy > challenger.accuracy
-    assert decide(replace(GOOD, scores=challenger), comparison, settings(min_accuracy=0.1, min_macro_f1=0.1)).promoted
+    comparison = champion(0.1 + 0.2, 0.7, challenger=(0.3, 0.7))
+    assert comparison.champion["accuracy"] > comparison.challenger["accuracy"]
+    assert decide(scored(0.3, 0.7), comparison, floors(accuracy=0.1)).promoted
 
 
 def test_a_comparison_over_no_images_proves_nothing() -> None:
-    empty = ChampionComparison("3", GOOD.scores, GOOD.scores, PairedComparison(0, 0, 0, 0.0, 1.0))
-    assert not decide(GOOD, empty, settings()).promoted
+    nothing = PairedComparison(0, 0, 0, 0.0, 1.0)
+    empty = replace(champion(), images=0, taken_out=100, champion={}, challenger={}, paired=nothing)
+    (reason,) = decide(GOOD, empty, settings()).reasons
+    assert reason == (
+        "test images against champion v3: 0 (100 taken out: it was trained on them), should be at least 10"
+    )
+
+
+def test_a_score_where_smaller_is_better_may_not_grow() -> None:
+    both = replace(champion(), champion={"log_loss": 0.1}, challenger={"log_loss": 0.12})
+    assert not decide(GOOD, both, settings(max_loss_against_champion={"log_loss": 0.01})).promoted
+    assert decide(GOOD, both, settings(max_loss_against_champion={"log_loss": 0.03})).promoted
+
+
+def test_a_score_that_the_champion_lacks_is_no_proof() -> None:
+    decision = decide(GOOD, champion(), settings(max_loss_against_champion={"log_loss": 0.01}))
+    assert decision.reasons == ["log loss against champion v3: not measured, should be at most +0.01"]
+
+
+def test_every_kind_of_rule_can_be_passed() -> None:
+    rules = settings(
+        ceilings={"expected_calibration_error": 0.02, "log_loss": 0.1},
+        class_floors={"recall": 0.9, "precision": {"cat": 1.0}},
+        slice_floors={"accuracy": {"blur": 0.8, "source": 0.95}, "macro_f1": 1.0},
+        max_quantization_loss={"accuracy": 0.005, "log_loss": 0.02},
+        max_megabytes=1.0,
+        max_latency_ms=4.0,
+        serving_check=True,
+    )
+    decision = decide(GOOD, champion(), rules)
+    assert decision.promoted, decision.reasons
+    assert len(decision.rules) == 2 + 2 + 2 + 3 + 6 + 4 + 4
 
 
 def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:
-    low = ServedScores(0.8, 0.8)
-    decision = decide(scored(0.8, 0.8), champion(0.5, 0.5, challenger=low), settings())
+    decision = decide(scored(0.8, 0.8), champion(0.5, 0.5, challenger=(0.8, 0.8)), settings())
     assert not decision.promoted
 
 
 @pytest.mark.parametrize(
-    "change", [{"min_accuracy": 1.01}, {"min_macro_f1": -0.1}, {"min_accuracy": NAN}, {"confidence": 1.0}]
+    ("change", "sentence"),
+    [
+        ({"floors": {"accuracy": 1.01}}, "promote.floors: is .*, should have accuracy in .0, 1"),
+        ({"floors": {"accuracy": NAN}}, "promote.floors: .*should have accuracy in .0, 1"),
+        ({"floors": {"acuracy": 0.9}}, "promote.floors: .*acuracy is none; did you mean accuracy?"),
+        ({"floors": {"log_loss": 0.9}}, "promote.floors: .*without log_loss.*smaller: put it under ceilings"),
+        ({"ceilings": {"macro_f1": 0.9}}, "promote.ceilings: .*without macro_f1.*larger: put it under floors"),
+        ({"ceilings": {"log_loss": -0.1}}, "promote.ceilings: .*should have log_loss at least 0"),
+        ({"class_floors": {"recal": 0.9}}, "promote.class_floors: .*did you mean recall?"),
+        ({"class_floors": {"recall": {"cat": 2.0}}}, "promote.class_floors: .*should have recall in"),
+        ({"slice_floors": {"recall": 0.9}}, "promote.slice_floors: .*recall is none"),
+        ({"max_loss_against_champion": {"accuracy": -1.0}}, "should have accuracy at least 0"),
+        ({"confidence": 1.0}, "promote.confidence"),
+        ({"max_megabytes": 0.0}, "promote.max_megabytes"),
+    ],
 )
-def test_a_floor_that_is_no_share_is_refused(change: dict[str, float]) -> None:
-    with pytest.raises(SettingsError, match=f"params.yaml: promote.{next(iter(change))}"):
+def test_a_rule_that_makes_no_sense_is_refused(change: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError, match=f"params.yaml: .*{sentence}"):
         settings(**change)
+
+
+def test_scores_of_a_coarser_level_are_rules_too() -> None:
+    candidate = replace(GOOD, scores={"super.accuracy": 0.9})
+    assert decide(candidate, None, settings(floors={"super.accuracy": 0.9})).promoted
+    assert not decide(candidate, None, settings(floors={"super.accuracy": 0.95})).promoted
 
 
 def test_a_decision_is_a_plain_record() -> None:

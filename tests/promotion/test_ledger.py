@@ -2,31 +2,35 @@
 
 import json
 from dataclasses import asdict, replace
-from typing import Literal
 
 import pytest
 
 from components.errors import DarkroomError
-from components.promotion.ledger import Entry, champions, check_chain, next_entry
-
-Action = Literal["promoted", "refused", "rolled back"]
+from components.promotion.ledger import (
+    Action,
+    Draft,
+    Entry,
+    awaiting,
+    challenger,
+    champions,
+    check_chain,
+    mark_of,
+    next_entry,
+)
 
 
 def ledger(*decisions: tuple[Action, str]) -> list[Entry]:
     entries: list[Entry] = []
     for action, version in decisions:
-        entries.append(
-            next_entry(
-                entries,
-                action=action,
-                version=version,
-                champion=version,
-                when="2026-01-02T03:04:05+00:00",
-                who="somebody@somewhere",
-                reasons=[f"{action} {version}"],
-                record={"accuracy": 0.98, "rules": ["a", "b"]},
-            )
+        draft = Draft(
+            action=action,
+            version=version,
+            champion=version,
+            who="somebody@somewhere",
+            reasons=[f"{action} {version}"],
+            record={"accuracy": 0.98, "rules": ["a", "b"]},
         )
+        entries.append(next_entry(entries, draft, when="2026-01-02T03:04:05+00:00"))
     return entries
 
 
@@ -38,8 +42,8 @@ def test_entries_are_numbered_and_each_is_sealed_with_the_one_before() -> None:
     assert LONG[0].previous_seal == "0" * 64
     assert [entry.previous_seal for entry in LONG[1:]] == [entry.seal for entry in LONG[:-1]]
     assert len({entry.seal for entry in LONG}) == 4
-    check_chain(LONG)
-    check_chain([])
+    check_chain(LONG, mark_of(LONG))
+    check_chain([], mark_of([]))
 
 
 def test_the_chain_holds_after_a_round_trip_through_json() -> None:
@@ -74,6 +78,24 @@ def test_a_removed_a_doubled_and_a_moved_entry_are_found() -> None:
             check_chain(changed)
 
 
+def test_entries_that_are_missing_at_the_end_are_found_by_the_mark() -> None:
+    for kept in (LONG[:3], LONG[:1], []):
+        check_chain(kept)
+        with pytest.raises(DarkroomError, match=f"it held 4 entries and holds {len(kept)}"):
+            check_chain(kept, mark_of(LONG))
+
+
+def test_an_end_that_was_written_anew_is_found_by_the_mark() -> None:
+    other = ledger(("promoted", "1"), ("refused", "2"), ("promoted", "3"), ("rolled back", "2"))
+    with pytest.raises(DarkroomError, match="written anew up to entry 4"):
+        check_chain(other, mark_of(LONG))
+
+
+def test_a_mark_may_lag_behind_for_a_kill_can_come_between() -> None:
+    for lag in range(len(LONG) + 1):
+        check_chain(LONG, mark_of(LONG[:lag]))
+
+
 def test_an_entry_that_is_sealed_anew_breaks_the_next_one() -> None:
     other = ledger(("promoted", "1"), ("promoted", "2"))[1]
     with pytest.raises(DarkroomError, match="at entry 3"):
@@ -85,16 +107,49 @@ def test_an_entry_that_is_sealed_anew_breaks_the_next_one() -> None:
     [
         ([], []),
         ([("refused", "1")], []),
+        ([("awaiting approval", "1")], []),
         ([("promoted", "1")], ["1"]),
         ([("promoted", "1"), ("refused", "2")], ["1"]),
-        ([("promoted", "1"), ("promoted", "2")], ["1", "2"]),
+        ([("promoted", "1"), ("awaiting approval", "2")], ["1"]),
+        ([("promoted", "1"), ("awaiting approval", "2"), ("promoted", "2")], ["1", "2"]),
         ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], ["1"]),
         ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1"), ("promoted", "3")], ["1", "3"]),
         ([("promoted", "1"), ("promoted", "2"), ("promoted", "1")], ["2", "1"]),
-        ([("promoted", "1"), ("promoted", "1"), ("rolled back", "1")], []),
+        ([("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "1")], ["1"]),
         ([("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "2"), ("rolled back", "1")], ["1"]),
         ([("rolled back", "1")], []),
     ],
 )
 def test_the_line_of_champions_is_a_stack(decisions: list[tuple[Action, str]], line: list[str]) -> None:
     assert champions(ledger(*decisions)) == line
+
+
+def test_a_rollback_to_no_champion_leaves_none() -> None:
+    entries = ledger(("promoted", "1"))
+    draft = Draft(action="rolled back", version="1", champion=None, who="somebody", reasons=[], record={})
+    assert champions([*entries, next_entry(entries, draft, when="")]) == []
+
+
+@pytest.mark.parametrize(
+    ("decisions", "version"),
+    [
+        ([], None),
+        ([("promoted", "1")], None),
+        ([("promoted", "1"), ("refused", "2")], "2"),
+        ([("promoted", "1"), ("awaiting approval", "2")], "2"),
+        ([("promoted", "1"), ("refused", "1")], None),
+        ([("promoted", "1"), ("awaiting approval", "2"), ("promoted", "2")], None),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], None),
+    ],
+)
+def test_the_challenger_is_who_was_judged_last_and_does_not_serve(
+    decisions: list[tuple[Action, str]], version: str | None
+) -> None:
+    assert challenger(ledger(*decisions)) == version
+
+
+def test_a_version_waits_until_a_person_answers() -> None:
+    waiting = ledger(("promoted", "1"), ("awaiting approval", "2"), ("refused", "3"))
+    assert awaiting(waiting, "2") == waiting[1]
+    assert awaiting(waiting, "1") is None
+    assert awaiting(ledger(("awaiting approval", "2"), ("refused", "2")), "2") is None

@@ -33,8 +33,7 @@ _SMALL = {
     "quantize.calibration_images": "32",
     "quantize.latency_runs": "10",
     "quantize.parity_images": "8",
-    "promote.min_accuracy": "0.0",
-    "promote.min_macro_f1": "0.0",
+    "promote.floors": "{accuracy: 0.0, macro_f1: 0.0}",
 }
 _FREE_PORTS = ("--prefect-port", "0", "--mlflow-port", "0")
 

@@ -1,0 +1,77 @@
+"""What differs between a model and the one that was trained again from the same data, settings and code."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.files import sha256_of_file
+
+
+@dataclass(frozen=True)
+class Finding:
+    what: str
+    then: str
+    now: str
+    same: bool
+
+
+def compare_records(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+    """One finding for each value that differs, by its place, or one that says that none does."""
+    one, other = dict(_flat("", then)), dict(_flat("", now))
+    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    for name in names:
+        yield Finding(f"{what}: {name}", str(one.get(name, "absent")), str(other.get(name, "absent")), False)
+    if not names:
+        yield Finding(what, f"{len(one)} values", "the same", True)
+
+
+def compare_weights(then: Path, now: Path) -> Finding:
+    """Of two safetensors files: bit for bit, or the largest difference of a weight."""
+    from safetensors.numpy import load_file
+
+    if sha256_of_file(then) == sha256_of_file(now):
+        return Finding("weights", sha256_of_file(then)[:12], "the same bit for bit", True)
+    one, other = load_file(then), load_file(now)
+    if {name: weight.shape for name, weight in one.items()} != {name: weight.shape for name, weight in other.items()}:
+        return Finding(
+            "weights", f"{len(one)} tensors", f"{len(other)} tensors, not of the same names and shapes", False
+        )
+    apart = {name: _largest_difference(one[name], other[name]) for name in one}
+    if not any(apart.values()):
+        return Finding("weights", f"{len(one)} tensors", "the same bit for bit", True)
+    worst = max(apart, key=lambda name: apart[name])
+    return Finding("weights", f"{len(one)} tensors", f"apart by up to {apart[worst]:.3g} (in {worst})", False)
+
+
+def compare_onnx(what: str, then: Path, now: Path) -> Finding:
+    """Of two ONNX files, without their metadata: those name the run that made them."""
+    same = _without_metadata(then) == _without_metadata(now)
+    digests = [sha256_of_file(file)[:12] for file in (then, now)]
+    return Finding(what, digests[0], f"{digests[1]}, {'the same graph and weights' if same else 'another graph'}", same)
+
+
+def _without_metadata(file: Path) -> bytes:
+    import onnx
+
+    model = onnx.load(file)
+    del model.metadata_props[:]
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _largest_difference(one: Any, other: Any) -> float:
+    """NaN counts as infinitely far from a number."""
+    if not one.size or np.array_equal(one, other):
+        return 0.0
+    return float(np.nan_to_num(np.abs(one.astype(np.float64) - other.astype(np.float64)), nan=np.inf).max())
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), item)
+    else:
+        yield prefix, value

@@ -1,0 +1,83 @@
+"""What a file must show to become champion: the section `promote` of params.yaml."""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from components.errors import nearest
+from components.evaluation.names import (
+    LARGER_IS_BETTER,
+    OF_A_CLASS,
+    OF_A_SLICE,
+    SMALLER_IS_BETTER,
+    without_level,
+)
+from components.settings import Settings
+
+Limits = dict[str, float]
+FinerLimits = dict[str, float | Limits]
+"""A limit for all of them, or one for each that is named."""
+
+
+def _of(known: Sequence[str], *, at_most: float | None = None, better: str = "") -> Callable[[Any], Any]:
+    """Refuses names that aren't known and limits out of range."""
+
+    def check(limits: Any) -> Any:
+        for name, limit in (limits or {}).items():
+            _check_name(without_level(name), known, better)
+            for value in limit.values() if isinstance(limit, dict) else [limit]:
+                if not 0 <= value <= (at_most if at_most is not None else float("inf")):
+                    raise ValueError(f"it should have {name} {f'in [0, {at_most:g}]' if at_most else 'at least 0'}")
+        return limits
+
+    return check
+
+
+def _check_name(name: str, known: Sequence[str], better: str) -> None:
+    if name in known:
+        return
+    if better and name in (*LARGER_IS_BETTER, *SMALLER_IS_BETTER):
+        raise ValueError(f"it should be without {name}, which is better when {better}")
+    raise ValueError(f"it should hold known scores, and {name} is none{nearest(name, known)}")
+
+
+_EITHER = _of((*LARGER_IS_BETTER, *SMALLER_IS_BETTER))
+
+
+class PromoteSettings(Settings):
+    """params.yaml: promote. Where no floor and no ceiling is configured nothing is promoted."""
+
+    floors: Annotated[
+        Limits | None, AfterValidator(_of(LARGER_IS_BETTER, at_most=1, better="smaller: put it under ceilings"))
+    ]
+    """Least scores of the served file over the test part, by name, such as {accuracy: 0.97}."""
+    ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
+    """Largest scores where smaller is better, such as {expected_calibration_error: 0.05}."""
+    class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, at_most=1))]
+    """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}."""
+    slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, at_most=1))]
+    """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column: {accuracy: {blur: 0.8}}."""
+    min_slice_images: int = Field(ge=1)
+    """Smaller slices aren't judged; larger asks for more evidence."""
+    max_loss_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
+    """So much worse than the champion's on the same images a score may be; larger lets more through."""
+    min_images_against_champion: int = Field(ge=1)
+    """Least test images left to compare with the champion, without those that it was trained on."""
+    confidence: float = Field(gt=0.5, lt=1)
+    """The paired test calls the candidate worse at this confidence; larger asks for more proof of a loss."""
+    max_quantization_loss: Annotated[Limits | None, AfterValidator(_EITHER)]
+    """So much worse than fp32's on the test part a score of the served file may be."""
+    max_megabytes: float | None = Field(gt=0)
+    """Of the served file, in 10^6 bytes."""
+    max_latency_ms: float | None = Field(gt=0)
+    """95th percentile of one image on the machine that quantized; larger lets slower files through."""
+    serving_check: bool
+    """true: the check in a clean process must have passed for this very file."""
+    approval: bool
+    """true: what passes the gate waits until a person approves it."""
+
+    @property
+    def configured(self) -> bool:
+        """Whether anything is asked of the scores at all."""
+        return any((self.floors, self.ceilings, self.class_floors, self.slice_floors))

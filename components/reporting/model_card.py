@@ -1,0 +1,166 @@
+"""The model card: what a version is, how it was judged, where it comes from, in Markdown.
+
+The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting", as far as they are known here.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from components.evaluation.names import title
+
+
+@dataclass(frozen=True)
+class CardPicture:
+    caption: str
+    address: str
+    """Where a page finds it: a path beside the card, or an address on the tracking server."""
+
+
+@dataclass(frozen=True)
+class WeakClass:
+    label: str
+    recall: float
+    images: int
+
+
+@dataclass(frozen=True)
+class CardContents:
+    name: str
+    version: str
+    format: str
+    """fp32 or int8."""
+    architecture: str
+    classes: Sequence[str]
+    """The first of them."""
+    num_classes: int
+    image_size_px: int
+    verdict: str
+    """promoted, refused, awaiting approval."""
+    decided: str
+    """By whom and when."""
+    reasons: Sequence[str]
+    rules: Sequence[Mapping[str, Any]]
+    scores: Mapping[str, float]
+    """Of the file that ships, on the test part."""
+    intervals: Mapping[str, Sequence[float]]
+    """The middle 95% of what another draw of the test images would have given; empty where none were drawn."""
+    test_images: int
+    weakest: Sequence[WeakClass]
+    """Classes with the lowest recall."""
+    size_bytes: int | None
+    latency_p95_ms: float | None
+    processor: str
+    lineage: Mapping[str, str]
+    """What leads from the data to the file, by name."""
+    pictures: Sequence[CardPicture]
+
+
+def model_card(card: CardContents, *, most_letters: int | None = None) -> str:
+    """Markdown; where it has more than `most_letters` the least telling sections are left out, and it says so."""
+    sections = [
+        _head(card),
+        _scores(card),
+        _gate(card),
+        _pictures(card),
+        _limits(card),
+        _lineage(card),
+        _usage(card),
+    ]
+    told = "\n".join(section for section in sections if section)
+    if most_letters is None or len(told) <= most_letters:
+        return told
+    note = "\nThe whole card stands with the run, under `card`.\n"
+    kept: list[str] = []
+    for section in sections:
+        if sum(map(len, kept)) + len(kept) + len(section) + len(note) <= most_letters:
+            kept.append(section)
+    return "\n".join(section for section in kept if section) + note
+
+
+def _head(card: CardContents) -> str:
+    shown = ", ".join(_plain(name) for name in card.classes)
+    more = f" and {card.num_classes - len(card.classes)} more" if card.num_classes > len(card.classes) else ""
+    reasons = "; ".join(_plain(reason) for reason in card.reasons)
+    return (
+        f"# {_plain(card.name)} version {card.version}\n\n"
+        f"**{card.verdict.capitalize()}** ({_plain(card.decided)}): {reasons}\n\n"
+        f"An image classifier: {_plain(card.architecture)}, one {card.format} ONNX file"
+        f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}. It takes an RGB image, sees it at "
+        f"{card.image_size_px} × {card.image_size_px} pixels and answers with {card.num_classes} classes: "
+        f"{shown}{more}.\n"
+    )
+
+
+def _scores(card: CardContents) -> str:
+    rows = [(title(name), f"{value:.4f}", _interval(card.intervals.get(name))) for name, value in card.scores.items()]
+    return f"## Scores of this file on {card.test_images} test images\n\n" + _table(
+        ("score", "value", "95% interval"), rows
+    )
+
+
+def _gate(card: CardContents) -> str:
+    rows = [
+        (rule["rule"], rule["value"], rule["limit"], "passed" if rule["passed"] else "**broken**")
+        for rule in card.rules
+    ]
+    return "## The gate\n\n" + _table(("rule", "value", "limit", "verdict"), rows)
+
+
+def _pictures(card: CardContents) -> str:
+    if not card.pictures:
+        return ""
+    lines = [f"![{_plain(picture.caption)}]({picture.address})" for picture in card.pictures]
+    return "## Pictures\n\n" + "\n\n".join(lines) + "\n"
+
+
+def _limits(card: CardContents) -> str:
+    weakest = [
+        f"- {_plain(one.label)}: finds {one.recall:.1%} of its images ({one.images} were tested)"
+        for one in card.weakest
+    ]
+    latency = (
+        f"- One image takes {card.latency_p95_ms:.2f} ms (95th percentile) on {_plain(card.processor)}; another "
+        "processor differs in speed, and an int8 file in its answers, too.\n"
+        if card.latency_p95_ms is not None
+        else ""
+    )
+    return (
+        "## Limits\n\n"
+        "- An image of none of these classes gets one of them all the same; look at its unlike-training score.\n"
+        "- The scores are those of images like the ones it was trained on; other cameras or places may lower them.\n"
+        f"{latency}" + ("- Its weakest classes:\n" if weakest else "") + "".join(f"  {line}\n" for line in weakest)
+    )
+
+
+def _usage(card: CardContents) -> str:
+    address = f"models:/{card.name}/{card.version}"
+    return (
+        "## How to use it\n\n```\n"
+        f'darkroom predict PHOTOS --model "{address}" --out labels.csv\n'
+        f'mlflow models serve --model-uri "{address}"\n```\n'
+    )
+
+
+def _lineage(card: CardContents) -> str:
+    return "## Lineage\n\n" + _table(("what", "which"), [(name, f"`{value}`") for name, value in card.lineage.items()])
+
+
+def _interval(found: Sequence[float] | None) -> str:
+    return f"{found[0]:.4f} to {found[1]:.4f}" if found is not None else ""
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return _plain(text, but="*`")
+
+
+def _plain(text: str, *, but: str = "") -> str:
+    """Names come from folders and tables of users: nothing in them may become markup."""
+    special = "".join(letter for letter in r"\`*_[]<>|#!" if letter not in but)
+    return re.sub(f"([{re.escape(special)}])", r"\\\1", " ".join(text.split()))

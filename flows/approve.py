@@ -1,0 +1,69 @@
+"""A person's word on a version that passed the gate where params.yaml says promote.approval."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from components.errors import SettingsError
+from components.promotion.ledger import Draft, Entry, awaiting
+from flows.project import open_project
+from flows.publish import publish
+from flows.tracking import ledger, registry
+from flows.tracking.ledger import Ledger
+from flows.tracking.runs import tracking_at_hand
+
+Answer = Literal["promoted", "refused"]
+
+
+@dataclass(frozen=True)
+class _Person:
+    who: str
+    reason: str
+
+
+def answer(name: str, number: str, *, said: Answer, by: str | None, reason: str) -> dict[str, Any]:
+    """Promotes or refuses a version that waits; raises SettingsError, with nothing moved, where it can't be answered.
+
+    A version was judged against one champion: where another one serves meanwhile, it has to be judged again.
+    """
+    tracking = tracking_at_hand(open_project(), name)
+    if tracking is None:
+        raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
+    version = registry.get_version(tracking, name, number)
+    person = _Person(by or ledger.who_decides(), reason)
+    ledger.settle_aliases(tracking, name)
+    entry = ledger.write(tracking, name, lambda now: _draft(version, now, said, person))
+    publish(tracking, version, entry)
+    ledger.settle_aliases(tracking, name)
+    return {"version": version.number, "status": entry.action, "champion": entry.champion}
+
+
+def _draft(version: registry.Version, now: Ledger, said: Answer, person: _Person) -> Draft:
+    waiting = awaiting(now.entries, version.number)
+    if waiting is None:
+        raise SettingsError(
+            f"{version.name} version {version.number} doesn't wait for approval{_last_word(now, version.number)}; "
+            "`darkroom models` lists what does"
+        )
+    if said == "promoted" and now.champion != waiting.champion:
+        raise SettingsError(
+            f"{version.name} version {version.number} was judged against {_champion(waiting.champion)}, and "
+            f"{_champion(now.champion)} serves meanwhile; `darkroom promote --version {version.number}` judges it again"
+        )
+    verb = "approved" if said == "promoted" else "refused"
+    return Draft(
+        action=said,
+        version=version.number,
+        champion=version.number if said == "promoted" else now.champion,
+        who=person.who,
+        reasons=[f"{verb} by {person.who}: {person.reason}"],
+        record=waiting.record | {"answers_entry": waiting.number},
+    )
+
+
+def _last_word(now: Ledger, number: str) -> str:
+    about: list[Entry] = [entry for entry in now.entries if entry.version == number]
+    return f" (it was {about[-1].action} by {about[-1].who})" if about else " (the gate hasn't judged it)"
+
+
+def _champion(number: str | None) -> str:
+    return f"version {number}" if number else "no champion"

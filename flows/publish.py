@@ -1,0 +1,122 @@
+"""What a version's page on the tracking server says of the last decision: its model card, tags and records."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from components.errors import DarkroomError
+from components.files import read_json, write_json, write_text
+from components.promotion.ledger import Entry
+from components.reporting.model_card import CardContents, CardPicture, WeakClass, model_card
+from flows.tracking import registry, runs
+from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
+
+_SEAL = "darkroom.published"
+_PICTURES = (
+    ("evaluate", "evaluate", "confusion.png", "Rows: the true class; columns: what the model said"),
+    ("evaluate", "evaluate", "errors.png", "The test images that it got most surely wrong"),
+    ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
+)
+"""Place in the run, the step that left it there (None: the one that made the model), file, caption."""
+
+
+def publish(tracking: Tracking, version: Version, entry: Entry) -> None:
+    """Doing it twice changes nothing: the entry's seal, written last, says that all of it stands."""
+    if version.tags.get(_SEAL) == entry.seal:
+        return
+    comparison = entry.record.get("comparison")
+    decided = {"promoted": entry.action == "promoted", "reasons": entry.reasons, "rules": entry.record["rules"]}
+    record = runs.folder_of(tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
+    write_json(record, decided | {"comparison": comparison, "entry": entry.number})
+    runs.store(tracking, version.run_id, record, "gate")
+    registry.annotate(
+        tracking,
+        version.name,
+        version.number,
+        tags={
+            "verdict": _verdict(decided),
+            "status": entry.action,
+            "promoted": str(entry.action == "promoted").lower(),
+            "ledger_entry": str(entry.number),
+        },
+        description=_card(tracking, version, entry),
+    )
+    registry.annotate(tracking, version.name, version.number, tags={_SEAL: entry.seal})
+
+
+def _verdict(decided: Mapping[str, Any]) -> str:
+    """JSON that fits a tag; the whole decision stands with the run, in gate/, and in the ledger."""
+    text = json.dumps(decided)
+    if len(text) <= registry.TAG_LETTERS:
+        return text
+    reasons = [reason[:200] for reason in decided["reasons"][:10]]
+    return json.dumps({"promoted": decided["promoted"], "reasons": reasons, "rules": []})
+
+
+def _card(tracking: Tracking, version: Version, entry: Entry) -> str:
+    """Keeps the card and its pictures with the run; returns it as the page of the version shows it."""
+    place = f"card/v{version.number}"
+    folder = runs.new_folder(tracking, version.run_id, place)
+    pictures = _pictures(tracking, version, folder)
+    card = _contents(tracking, version, entry, pictures)
+    write_text(folder / "model_card.md", model_card(card))
+    runs.store(tracking, version.run_id, folder, place)
+    shown = [replace(one, address=_address(version, f"{place}/{one.address}")) for one in pictures]
+    return model_card(replace(card, pictures=shown), most_letters=registry.DESCRIPTION_LETTERS)
+
+
+def _address(version: Version, path: str) -> str:
+    """Relative, so that it holds wherever MLflow's page is served from."""
+    return f"get-artifact?{urlencode({'path': path, 'run_uuid': version.run_id})}"
+
+
+def _pictures(tracking: Tracking, version: Version, folder: Path) -> list[CardPicture]:
+    found = []
+    for place, step, name, caption in _PICTURES:
+        try:
+            source = runs.fetch(tracking, version.run_id, place, step=step or version.tags["step"]) / name
+            shutil.copyfile(source, folder / name)
+        except (DarkroomError, OSError):
+            continue  # A card without a picture says no less about the model.
+        found.append(CardPicture(caption, name))
+    return found
+
+
+def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequence[CardPicture]) -> CardContents:
+    record = entry.record
+    lineage = read_json(runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"]) / "lineage.json")
+    params = lineage["params"]
+    return CardContents(
+        name=version.name,
+        version=version.number,
+        format=version.tags["served"],
+        architecture=params["model"]["architecture"],
+        classes=record["classes"],
+        num_classes=record["num_classes"],
+        image_size_px=params["preprocess"]["image_size_px"],
+        verdict=entry.action,
+        decided=f"{entry.who}, {entry.when}",
+        reasons=entry.reasons,
+        rules=record["rules"],
+        scores=record["scores"],
+        intervals=record["intervals"],
+        test_images=record["test_images"],
+        weakest=[WeakClass(**one) for one in record["weakest"]],
+        size_bytes=record["measured"]["size_bytes"],
+        latency_p95_ms=record["measured"]["latency_p95_ms"],
+        processor=version.tags.get("processor", "an unknown processor"),
+        lineage={
+            "git revision": str(lineage["git"]),
+            "data version": version.tags["data_version"],
+            "split digest": version.tags["split_digest"],
+            "MLflow run": version.run_id,
+            "SHA-256 of the file": version.sha256,
+            "ledger": f"entry {entry.number}, seal {entry.seal}",
+        },
+        pictures=pictures,
+    )

@@ -1,0 +1,158 @@
+"""Train a registered version again, from its own data, settings and code, and say what differs."""
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from components.errors import DarkroomError, SettingsError
+from components.evaluation.reproduction import Finding, compare_onnx, compare_records, compare_weights
+from components.files import read_json
+from flows.console import say
+from flows.fingerprint import CODE_ROOT, code_digest
+from flows.listing import show_table
+from flows.models import model_name
+from flows.project import HOME_VARIABLE, Project, open_project
+from flows.repro import lock_digest, restore_raw, take_up_version
+from flows.tracking import registry, runs
+
+_FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
+_CHANGES = "+changes"
+
+
+def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
+    """Whether all came out the same, and every finding; the registry and the project stay as they are.
+
+    Raises SettingsError where the code of the version can't be had any more, DataError where its data can't.
+    """
+    project = open_project()
+    model = name or model_name(project)
+    tracking = runs.tracking_at_hand(project, model)
+    if tracking is None:
+        raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
+    version = registry.get_version(tracking, model, number)
+    kept = runs.fetch(tracking, version.run_id, "lineage", step=version.tags.get("step", "train"))
+    project.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=project.work) as scratch:
+        again = Project(Path(scratch) / "project", Path(scratch) / "home")
+        _check_out(project, version, kept, again)
+        _train(project, again)
+        findings = list(_findings(tracking, version, kept, again))
+    if show:
+        rows = [("same" if one.same else "differs", one.what, one.then, one.now) for one in findings]
+        show_table(f"{model} version {version.number}, trained again", ("", "what", "then", "now"), rows)
+    same = all(one.same for one in findings)
+    return {"version": version.number, "same": same, "findings": [asdict(one) for one in findings]}
+
+
+def _check_out(project: Project, version: registry.Version, kept: Path, again: Project) -> None:
+    lineage = read_json(kept / "lineage.json")
+    again.root.mkdir()
+    said = _code(project, version, lineage, again.root)
+    take_up_version(again, kept, like=project)
+    weights = lineage["params"]["model"]["weights"]
+    if weights not in (None, "imagenet") and (project.root / weights).is_file():
+        (again.root / weights).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(project.root / weights, again.root / weights)
+    restore_raw(again)
+    say(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
+
+
+def _code(project: Project, version: registry.Version, lineage: dict[str, Any], target: Path) -> str:
+    """Puts the code of the version below the target; says where it is from."""
+    wanted, git = lineage.get("code"), str(lineage["git"])
+    if wanted is not None and code_digest(CODE_ROOT) == wanted:
+        for folder in ("components", "flows"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(CODE_ROOT / folder, target / folder, ignore=ignored)
+        return "the code at hand, which is the same"
+    who = f"{version.name} version {version.number}"
+    if git == "unknown":
+        raise SettingsError(
+            f"{who} can't be reproduced: it was trained outside of git, by other code than that at hand; commit the "
+            "code before training, so that its revision is known"
+        )
+    revision = git.removesuffix(_CHANGES)
+    _archive(project, revision, target, who)
+    changed = git.endswith(_CHANGES) if wanted is None else code_digest(target) != wanted
+    if changed:
+        raise SettingsError(
+            f"{who} can't be reproduced: it was trained at revision {revision[:12]} with changes of the code that "
+            "were never committed; commit the code before training"
+        )
+    return f"revision {revision[:12]}"
+
+
+def _archive(project: Project, revision: str, target: Path, who: str) -> None:
+    """The files of the revision, without touching the working tree or its index."""
+    below = _git(project, "rev-parse", "--show-prefix")
+    packed = _git(project, "archive", "--format=tar", f"{revision}:{below.stdout.decode().strip() if below else ''}")
+    if packed is None:
+        raise SettingsError(
+            f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
+            "`git fetch`"
+        )
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+        archive.extractall(target, filter="data")
+
+
+def _git(project: Project, *arguments: str) -> "subprocess.CompletedProcess[bytes] | None":
+    try:
+        return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _train(project: Project, again: Project) -> None:
+    """In a process of its own, for it runs other code; on a tracking database of its own."""
+    environment = {
+        **os.environ,
+        HOME_VARIABLE: str(again.home),
+        "MLFLOW_TRACKING_URI": f"sqlite:///{again.home / 'mlflow' / 'mlflow.db'}",
+        # Its database is made already, which takes a while.
+        "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(project.home / "prefect")),
+    }
+    command = [sys.executable, "-m", "flows.cli", "quantize", "--json"]
+    done = subprocess.run(command, cwd=again.root, env=environment, stdout=subprocess.PIPE)
+    if done.returncode != 0:
+        raise DarkroomError("training again stopped before its end; the reason stands above")
+
+
+def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, again: Project) -> Iterator[Finding]:
+    made = next((again.home / "work" / "runs").glob("*/export/export.json")).parents[1]
+    step = version.tags.get("step", "train")
+    record = next((again.home / "work" / step).glob("*/lineage/lineage.json"))
+    then, now = read_json(kept / "lineage.json"), read_json(record)
+    yield from compare_records("data", _data(kept, then), _data(again.root, now))
+    yield from compare_records("settings", then["params"], now["params"])
+    yield from compare_records("packages", then["packages"], now["packages"])
+    yield from compare_records("machine", *(one["machine"] | {"python": one["python"]} for one in (then, now)))
+    weights = runs.fetch(tracking, version.run_id, "model", step=step)
+    yield compare_weights(_weights(weights), _weights(made / "model"))
+    export = runs.fetch(tracking, version.run_id, "export", step="quantize")
+    for name in ("fp32", "int8"):
+        files = (export / f"model_{name}.onnx", made / "export" / f"model_{name}.onnx")
+        if all(file.exists() for file in files):
+            yield compare_onnx(f"ONNX {name}", *files)
+    scores = [
+        {name: one["test"] for name, one in read_json(folder / "export.json")["formats"].items()}
+        for folder in (export, made / "export")
+    ]
+    yield from compare_records("scores", *scores)
+
+
+def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:
+    """Digests of the data on its way from raw to packed."""
+    digests = {stage: lock_digest(folder / "dvc.lock", stage) for stage in ("validate", "split", "augment")}
+    return {name: lineage.get(name) for name in _FROM_LINEAGE} | digests
+
+
+def _weights(model: Path) -> Path:
+    return next(model.glob("*.safetensors"))

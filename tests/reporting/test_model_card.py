@@ -1,0 +1,68 @@
+"""The model card: what it tells, what a page can hold, and names that are no markup."""
+
+from dataclasses import replace
+
+from components.reporting.model_card import CardContents, CardPicture, WeakClass, model_card
+
+CARD = CardContents(
+    name="digits",
+    version="3",
+    format="int8",
+    architecture="resnet18",
+    classes=["cat", "<b>dog|"],
+    num_classes=40,
+    image_size_px=32,
+    verdict="awaiting approval",
+    decided="ada@host, 2026-01-02",
+    reasons=["the int8 file passes all 2 rules"],
+    rules=[
+        {"rule": "accuracy of the served file", "value": "0.9", "limit": "at least 0.8", "passed": True},
+        {"rule": "lowest recall", "value": "0.1 (<b>dog|)", "limit": "at least 0.5", "passed": False},
+    ],
+    scores={"accuracy": 0.9, "macro_f1": 0.85},
+    intervals={"accuracy": (0.85, 0.94)},
+    test_images=200,
+    weakest=[WeakClass("<b>dog|", 0.1, 10)],
+    size_bytes=1_234_567,
+    latency_p95_ms=1.5,
+    processor="a processor",
+    lineage={"data version": "abc.dir"},
+    pictures=[CardPicture("Rows: the true class", "confusion.png")],
+)
+
+
+def test_the_card_tells_what_is_known() -> None:
+    text = model_card(CARD)
+    for told in (
+        "# digits version 3",
+        "**Awaiting approval**",
+        "one int8 ONNX file of 1,234,567 bytes",
+        "40 classes: cat, \\<b\\>dog\\| and 38 more",
+        "| accuracy | 0.9000 | 0.8500 to 0.9400 |",
+        "| macro F1 | 0.8500 |  |",
+        "| accuracy of the served file | 0.9 | at least 0.8 | passed |",
+        "| at least 0.5 | **broken** |",
+        "![Rows: the true class](confusion.png)",
+        "finds 10.0% of its images (10 were tested)",
+        "1.50 ms (95th percentile) on a processor",
+        "| data version | `abc.dir` |",
+        "models:/digits/3",
+    ):
+        assert told in text
+    assert "<b>" not in text
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    text = model_card(replace(CARD, size_bytes=None, latency_p95_ms=None, pictures=[], weakest=[], intervals={}))
+    assert "None" not in text
+    assert "## Pictures" not in text
+
+
+def test_a_page_that_holds_less_gets_the_telling_sections_and_says_where_the_rest_is() -> None:
+    whole = model_card(CARD)
+    assert model_card(CARD, most_letters=len(whole)) == whole
+    for room in range(700, len(whole), 100):
+        short = model_card(CARD, most_letters=room)
+        assert len(short) <= room
+        assert short.startswith("# digits version 3")
+        assert "The whole card stands with the run" in short
