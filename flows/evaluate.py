@@ -1,6 +1,6 @@
 """Judge the torch model on the test part."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prefect import flow
@@ -71,9 +71,9 @@ def _evaluate(session: Session, trained: Trained) -> None:
     val, test = (open_part(data_paths(session.project).augmented, part) for part in ("val", "test"))
     rule = fit_answers(predict_part(model, val, progress=progress()))
     predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
-    scores = score(predictions, top_k=settings.top_k)
+    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
     folder = runs.new_folder(session.tracking, run_id, "evaluate")
-    write_json(folder / "scores.json", asdict(scores))
+    write_json(folder / "scores.json", scores.as_record())
     write_predictions(folder / "predictions.parquet", predictions)
     draw_confusion(scores, folder / "confusion.png")
     draw_errors(predictions, test.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)

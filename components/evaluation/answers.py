@@ -6,7 +6,9 @@ Letters: N images, K classes.
 import numpy as np
 from numpy.typing import NDArray
 
+from components.evaluation.calibration import fit_temperature
 from components.evaluation.predictions import Predictions
+from components.evaluation.unlike import unlike_threshold
 from components.labels import AnswerRule
 
 LEAST_POSITIVES = 10
@@ -14,11 +16,17 @@ LEAST_POSITIVES = 10
 
 
 def fit_answers(validation: Predictions) -> AnswerRule:
-    """Of sets of labels the threshold of each label that has the highest F1; else the rule as it is."""
-    if validation.space.kind != "multi":
-        return AnswerRule()
-    columns = zip(validation.probabilities_NK.T, validation.target.T, strict=True)
-    return AnswerRule(thresholds=[best_threshold(share_N, has_N) for share_N, has_N in columns])
+    """The temperature with the least log loss, the score that 95% of the images stay below, and of sets of labels the
+    threshold of each label that has the highest F1 at that temperature."""
+    logits_NT, space = validation.logits_NT, validation.space
+    rule = AnswerRule(
+        temperature=fit_temperature(logits_NT, validation.target, space),
+        unlike_threshold=unlike_threshold(logits_NT, space),
+    )
+    if space.kind != "multi":
+        return rule
+    columns = zip(space.probabilities(logits_NT, temperature=rule.temperature).T, validation.target.T, strict=True)
+    return rule.model_copy(update={"thresholds": [best_threshold(share_N, has_N) for share_N, has_N in columns]})
 
 
 def best_threshold(probability_N: NDArray[np.float32], has_N: NDArray[np.bool_]) -> float:

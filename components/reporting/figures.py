@@ -32,8 +32,10 @@ def draw_curves(history: Sequence[Mapping[str, Any]], target: Path) -> None:
 
 
 def draw_confusion(scores: Scores, target: Path) -> None:
-    """Rows: true classes; columns: predicted ones; counts in the cells."""
-    counts = np.array(scores.confusion)
+    """Rows: true classes; columns: predicted ones; counts in the cells. Sets of labels have none."""
+    if scores.confusion is None:
+        return
+    counts = scores.confusion
     labels = [one.label for one in scores.classes]
     side = min(14.0, 2.5 + 0.45 * len(labels))
     figure, axes = _new_figure(1, 1, width=side, height=side)

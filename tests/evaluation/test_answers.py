@@ -1,4 +1,6 @@
-"""Thresholds of sets of labels, against trying every one."""
+"""The rule for answers: thresholds of sets against trying every one, temperature, the threshold for strange images."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +8,9 @@ from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from components.evaluation.answers import LEAST_POSITIVES, best_threshold, fit_answers
+from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.labels import AnswerRule, LabelSpace
+from components.labels import AnswerRule, LabelSpace, unlike_score
 
 
 def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> tuple[NDArray[np.float32], NDArray]:
@@ -62,4 +65,21 @@ def test_fitted_answers_find_labels_that_a_half_misses() -> None:
 def test_single_labels_and_hierarchies_need_no_thresholds() -> None:
     tree = LabelSpace.of("hierarchy", [("a", "b"), ("a", "c")], ["x", "y"])
     found = Predictions([""], [""], np.array([0]), np.zeros((1, 3), np.float32), tree)
-    assert fit_answers(found) == AnswerRule()
+    assert fit_answers(found).thresholds is None
+
+
+def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stays_below() -> None:
+    random = np.random.default_rng(1)
+    target_N = random.integers(0, 3, 400)
+    logits_NK = (12 * np.eye(3)[np.where(random.random(400) < 0.8, target_N, (target_N + 1) % 3)]).astype(np.float32)
+    logits_NK += random.normal(size=(400, 3)).astype(np.float32)
+    names = [""] * 400
+    judged = Predictions(names, names, target_N, logits_NK, LabelSpace(kind="single", classes=list("abc")))
+    rule = fit_answers(judged)
+    assert rule.temperature > 3
+    assert rule.unlike_threshold is not None
+    assert (unlike_score(logits_NK, judged.space) <= rule.unlike_threshold).mean() == pytest.approx(0.95)
+    before, after = (score(replace(judged, answers=one), top_k=2).values for one in (AnswerRule(), rule))
+    assert after["log_loss"] < before["log_loss"]
+    assert after["expected_calibration_error"] < before["expected_calibration_error"]
+    assert after["accuracy"] == before["accuracy"]

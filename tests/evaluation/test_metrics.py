@@ -1,27 +1,54 @@
-"""Scores against small cases worked out by hand."""
+"""Scores against small cases worked out by hand, and against scikit-learn's and torchmetrics' own functions."""
 
 import math
 
 import numpy as np
 import pytest
+import sklearn.metrics as reference
+import torch
+from torchmetrics.functional.classification import multiclass_calibration_error
 
+from components.errors import DataError
 from components.evaluation.metrics import Scores, score
 from components.evaluation.predictions import Predictions
 from components.evaluation.served import accuracy_and_macro_f1
-from components.labels import LabelSpace
+from components.labels import AnswerRule, LabelSpace
+
+A, B, C = [3.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 3.0]
+TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "cow"), ("milk", "oat")]
 
 
-def predictions(target: list[int], logits: list[list[float]], classes: str = "abc") -> Predictions:
+def predictions(
+    target: object, logits: object, space: LabelSpace | str = "abc", answers: AnswerRule | None = None
+) -> Predictions:
+    truth = np.array(target)
+    if isinstance(space, str):
+        space = LabelSpace(kind="single", classes=list(space))
     return Predictions(
-        path_N=[f"{number}.png" for number in range(len(target))],
-        sha256_N=["0" * 64] * len(target),
-        target=np.array(target, np.int64),
+        path_N=[f"{number}.png" for number in range(len(truth))],
+        sha256_N=["0" * 64] * len(truth),
+        target=truth,
         logits_NT=np.array(logits, np.float32),
-        space=LabelSpace.of("single", classes),
+        space=space,
+        answers=answers or AnswerRule(),
     )
 
 
-A, B, C = [3.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 3.0]
+def random_singles(count: int = 400, classes: int = 7, answers: AnswerRule | None = None) -> Predictions:
+    random = np.random.default_rng(5)
+    target_N = random.integers(0, classes, count)
+    # Halves make ties, which rank metrics must share out.
+    logits_NK = (random.normal(size=(count, classes)) * 2).round() / 2
+    logits_NK[np.arange(count), target_N] += 1.5
+    return predictions(target_N, logits_NK, "abcdefghijkl"[:classes], answers)
+
+
+def random_sets(count: int = 400) -> Predictions:
+    random = np.random.default_rng(6)
+    target_NK = random.random((count, 5)) < [0.5, 0.3, 0.2, 0.1, 0.05]
+    logits_NK = (random.normal(size=(count, 5)) * 2 + 2 * target_NK - 1).round(1)
+    space = LabelSpace(kind="multi", classes=list("abcde"))
+    return predictions(target_NK, logits_NK, space, AnswerRule(thresholds=[0.5, 0.4, 0.3, 0.3, 0.2]))
 
 
 @pytest.fixture(scope="module")
@@ -43,25 +70,30 @@ def test_precision_recall_and_f1_of_each_class(scores: Scores) -> None:
 
 
 def test_macro_scores_weigh_each_class_alike(scores: Scores) -> None:
+    values = scores.values
     assert scores.macro_f1 == pytest.approx((0.75 + 0.5 + 1) / 3)
-    assert scores.macro_precision == pytest.approx(0.75)
-    assert scores.macro_recall == pytest.approx(0.75)
+    assert values["macro_precision"] == pytest.approx(0.75)
+    assert values["macro_recall"] == values["balanced_accuracy"] == pytest.approx(0.75)
 
 
-def test_the_confusion_has_true_classes_as_rows(scores: Scores) -> None:
-    assert scores.confusion == [[3, 1, 0], [1, 1, 0], [0, 0, 2]]
+def test_the_confusion_has_true_classes_as_rows_and_its_pairs_come_by_frequency(scores: Scores) -> None:
+    assert scores.as_record()["confusion"] == [[3, 1, 0], [1, 1, 0], [0, 0, 2]]
+    assert [(pair.label, pair.said, pair.images, pair.share) for pair in scores.confused] == [
+        ("b", "a", 1, 0.5),
+        ("a", "b", 1, 0.25),
+    ]
 
 
 def test_a_hit_among_the_top_k(scores: Scores) -> None:
     # The a taken for b ranks c second: a miss. The b taken for a ranks b second: a hit.
-    assert scores.top_k_accuracy == 7 / 8
-    assert score(predictions([0], [B]), top_k=3).top_k_accuracy == 1
+    assert scores.values["top_k_accuracy"] == 7 / 8
+    assert score(predictions([0], [B]), top_k=3).values["top_k_accuracy"] == 1
 
 
 def test_log_loss_is_the_mean_negative_log_probability(scores: Scores) -> None:
     total = sum(math.exp(value) for value in A)
     right, second, third = (-math.log(math.exp(value) / total) for value in (3.0, 1.0, 0.0))
-    assert scores.log_loss == pytest.approx((6 * right + third + second) / 8, rel=1e-5)
+    assert scores.values["log_loss"] == pytest.approx((6 * right + third + second) / 8, rel=1e-5)
 
 
 def test_roc_auc_counts_pairs_in_the_right_order() -> None:
@@ -69,21 +101,160 @@ def test_roc_auc_counts_pairs_in_the_right_order() -> None:
     logits = [[math.log(p), math.log(1 - p)] for p in (0.9, 0.6, 0.7, 0.2)]
     found = score(predictions([0, 0, 1, 1], logits, "ab"), top_k=2)
     assert [one.roc_auc for one in found.classes] == pytest.approx([0.75, 0.75])
-    assert found.macro_roc_auc == pytest.approx(0.75)
+    assert found.values["macro_roc_auc"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_every_score_of_single_labels_is_that_of_scikit_learn(temperature: float) -> None:
+    judged = random_singles(answers=AnswerRule(temperature=temperature))
+    found, target_N, said_N = score(judged, top_k=3), judged.target, judged.predicted
+    probability_NK = judged.probabilities_NK.astype(np.float64)
+    probability_NK /= probability_NK.sum(axis=1, keepdims=True)
+    same_NK = target_N[:, None] == np.arange(7)
+    expected = {
+        "accuracy": reference.accuracy_score(target_N, said_N),
+        "balanced_accuracy": reference.balanced_accuracy_score(target_N, said_N),
+        "log_loss": reference.log_loss(target_N, probability_NK),
+        "brier": reference.brier_score_loss(target_N, probability_NK),
+        "expected_calibration_error": multiclass_calibration_error(
+            torch.tensor(judged.probabilities_NK), torch.tensor(target_N), num_classes=7, n_bins=15
+        ).item(),
+    }
+    for mean in ("macro", "micro", "weighted"):
+        three = reference.precision_recall_fscore_support(target_N, said_N, average=mean, zero_division=0)
+        expected |= {f"{mean}_{name}": value for name, value in zip(("precision", "recall", "f1"), three, strict=False)}
+    for mean in ("macro", "weighted"):
+        expected[f"{mean}_roc_auc"] = reference.roc_auc_score(
+            target_N, judged.probabilities_NK, multi_class="ovr", average=mean
+        )
+        expected[f"{mean}_average_precision"] = reference.average_precision_score(
+            same_NK, judged.probabilities_NK, average=mean
+        )
+    assert {name: found.values[name] for name in expected} == pytest.approx(expected, rel=1e-6)
+    best_NK = np.argsort(-judged.logits_NT, axis=1, kind="stable")[:, :3]
+    assert found.values["top_k_accuracy"] == (best_NK == target_N[:, None]).any(axis=1).mean()
+    columns = zip(same_NK.T, judged.probabilities_NK.T, strict=True)
+    by_class = [reference.roc_auc_score(same, column) for same, column in columns]
+    assert [one.roc_auc for one in found.classes] == pytest.approx(by_class)
+
+
+def test_every_score_of_sets_is_that_of_scikit_learn() -> None:
+    judged = random_sets()
+    found, target_NK, said_NK = score(judged, top_k=3), judged.target, judged.predicted
+    probability_NK = judged.probabilities_NK.astype(np.float64)
+    columns = list(zip(target_NK.T, probability_NK.T, strict=True))
+    expected = {
+        "subset_accuracy": reference.accuracy_score(target_NK, said_NK),
+        "hamming_loss": reference.hamming_loss(target_NK, said_NK),
+        "log_loss": np.mean([reference.log_loss(*column) for column in columns]),
+        "brier": np.mean([reference.brier_score_loss(*column) for column in columns]),
+    }
+    for mean in ("macro", "micro", "weighted"):
+        three = reference.precision_recall_fscore_support(target_NK, said_NK, average=mean, zero_division=0)
+        expected |= {f"{mean}_{name}": value for name, value in zip(("precision", "recall", "f1"), three, strict=False)}
+    for mean in ("macro", "weighted"):
+        expected[f"{mean}_roc_auc"] = reference.roc_auc_score(target_NK, judged.logits_NT, average=mean)
+        expected[f"{mean}_average_precision"] = reference.average_precision_score(
+            target_NK, judged.logits_NT, average=mean
+        )
+    assert {name: found.values[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    assert found.accuracy == found.values["subset_accuracy"]
+    assert found.confusion is None
+
+
+def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tree() -> None:
+    space = LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
+    random = np.random.default_rng(8)
+    target_N = random.integers(0, 4, 200)
+    logits_NT = random.normal(size=(200, 6))
+    logits_NT[np.arange(200), 2 + target_N] += 1
+    judged = predictions(target_N, logits_NT, space)
+    found = score(judged, top_k=2, num_draws=50)
+    coarse = found.levels["coarse"]
+    assert [one.label for one in coarse.classes] == ["fruit", "milk"]
+    assert coarse.accuracy == reference.accuracy_score(target_N // 2, judged.predicted // 2)
+    fruit_N = judged.probabilities_NK[:, :2].sum(axis=1)
+    assert coarse.values["macro_roc_auc"] == pytest.approx(reference.roc_auc_score(target_N < 2, fruit_N))
+    assert coarse.accuracy >= found.accuracy
+    assert found.headline()["coarse.accuracy"] == coarse.accuracy
+    assert coarse.intervals["accuracy"][0] <= coarse.accuracy <= coarse.intervals["accuracy"][1]
+
+
+def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
+    before = score(random_singles(), top_k=2).values
+    after = score(random_singles(answers=AnswerRule(temperature=0.5)), top_k=2).values
+    assert "expected_calibration_error_before_scaling" not in before
+    assert after["expected_calibration_error_before_scaling"] == before["expected_calibration_error"]
+    assert after["expected_calibration_error"] != before["expected_calibration_error"]
+
+
+def test_intervals_are_those_of_scores_computed_anew_in_each_draw() -> None:
+    judged = random_singles(150, 4)
+    found = score(judged, top_k=2, num_draws=100, seed=1)
+    probability_NK = judged.probabilities_NK / judged.probabilities_NK.sum(axis=1, keepdims=True)
+    again: dict[str, list[float]] = {"accuracy": [], "macro_f1": [], "macro_roc_auc": [], "macro_average_precision": []}
+    for draw in range(100):
+        chosen = np.random.default_rng([1, draw]).integers(0, 150, 150)
+        target_N, said_N = judged.target[chosen], judged.predicted[chosen]
+        again["accuracy"].append(reference.accuracy_score(target_N, said_N))
+        again["macro_f1"].append(reference.f1_score(target_N, said_N, average="macro"))
+        again["macro_roc_auc"].append(reference.roc_auc_score(target_N, probability_NK[chosen], multi_class="ovr"))
+        same_NK = target_N[:, None] == np.arange(4)
+        again["macro_average_precision"].append(reference.average_precision_score(same_NK, probability_NK[chosen]))
+    for name in ("accuracy", "macro_f1"):
+        assert found.intervals[name] == pytest.approx(np.percentile(again[name], [2.5, 97.5]), abs=1e-8)
+    # Rank scores are drawn to first order, around the value itself.
+    for name in ("macro_roc_auc", "macro_average_precision"):
+        low, high = np.percentile(again[name], [2.5, 97.5])
+        assert found.intervals[name][1] - found.intervals[name][0] == pytest.approx(high - low, rel=0.2)
+        assert found.intervals[name][0] == pytest.approx(low, abs=0.2 * (high - low))
+
+
+@pytest.mark.parametrize("judged", [random_singles(), random_sets()], ids=["single", "sets"])
+def test_every_headline_score_has_an_interval_around_it_and_the_same_one_again(judged: Predictions) -> None:
+    found = score(judged, top_k=2, num_draws=200)
+    assert set(found.intervals) == set(found.headline())
+    # The calibration error of a draw is larger than that of the part, for noise adds to it.
+    held = {name for name in found.values if name != "expected_calibration_error"}
+    assert all(found.intervals[name][0] <= found.values[name] <= found.intervals[name][1] for name in held)
+    assert score(judged, top_k=2, num_draws=200).as_record() == found.as_record()
+    assert score(judged, top_k=2, num_draws=200, seed=8).intervals != found.intervals
+    assert all(set(one.intervals) >= {"recall", "roc_auc"} for one in found.classes)
 
 
 def test_a_class_without_images_has_no_share_in_the_macro_scores() -> None:
-    found = score(predictions([0, 0, 1, 1], [A, A, B, C]), top_k=2)
+    found = score(predictions([0, 0, 1, 1], [A, A, B, C]), top_k=2, num_draws=20)
     c = found.classes[2]
     assert (c.images, c.precision, c.recall, c.f1) == (0, 0, 0, 0)
     assert math.isnan(c.roc_auc)
+    assert math.isnan(c.intervals["recall"][0])
     assert found.macro_f1 == pytest.approx((1 + 2 / 3) / 2)
-    assert math.isfinite(found.macro_roc_auc)
+    assert math.isfinite(found.values["macro_roc_auc"])
 
 
 def test_a_class_that_was_never_predicted_scores_zero() -> None:
     found = score(predictions([0, 1], [A, A]), top_k=2)
     assert (found.classes[1].precision, found.classes[1].f1) == (0, 0)
+
+
+def test_one_image_and_one_that_is_all_right_have_intervals_of_no_width() -> None:
+    for judged in (predictions([0], [A]), predictions([0, 1, 2] * 4, [A, B, C] * 4)):
+        found = score(judged, top_k=2, num_draws=30)
+        assert found.accuracy == 1
+        assert found.intervals["accuracy"] == (1, 1)
+    assert math.isnan(score(predictions([0], [A]), top_k=2).values["macro_roc_auc"])
+    assert found.intervals["macro_roc_auc"] == (1, 1)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_logits_that_are_no_finite_numbers_are_refused(broken: float) -> None:
+    with pytest.raises(DataError, match=r"1 of 2 images .* \(1\.png first\)"):
+        score(predictions([0, 1], [A, [broken, 0, 0]]), top_k=2)
+
+
+def test_no_predictions_at_all_are_refused() -> None:
+    with pytest.raises(DataError, match="no predictions to score"):
+        score(predictions(np.zeros(0, int), np.zeros((0, 3))), top_k=2)
 
 
 def test_the_headline_is_plain_numbers(scores: Scores) -> None:

@@ -1,0 +1,79 @@
+"""Whether probabilities can be taken at their word, and the temperature that makes them so.
+
+Letters: N images, T logits of the network, K classes, B bins of confidence.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.labels import LabelSpace
+
+NUM_BINS = 15
+"""Equal widths of confidence, as Guo et al. 2017, "On Calibration of Modern Neural Networks", measure."""
+_TEMPERATURES = (0.05, 20.0)
+_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Answers of about the same confidence: how sure the model was, and how often it was right."""
+
+    images: int
+    confidence: float
+    accuracy: float
+
+
+def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], space: LabelSpace) -> float:
+    """What the logits of the answers are to be divided by: least log loss on images that were not trained on.
+
+    Guo et al. 2017. One imagined image of which every class is equally true is added, for where all answers are right
+    the likelihood alone would have the model infinitely sure.
+    """
+    from scipy.optimize import minimize_scalar
+
+    class_logits_NK = space.class_logits(logits_NT)
+    lowest, highest = np.log(_TEMPERATURES)
+
+    def loss(log_temperature: float) -> float:
+        return _smoothed_log_loss(class_logits_NK, target, float(np.exp(-log_temperature)))
+
+    found = minimize_scalar(loss, bounds=(lowest, highest), method="bounded", options={"xatol": 1e-4})
+    return round(float(np.exp(found.x)), 4)
+
+
+def bin_of(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Bin b holds confidences above b / B up to (b + 1) / B, as in torchmetrics."""
+    place: NDArray[np.int64] = np.clip(np.ceil(confidence * np.float32(NUM_BINS)).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    return place
+
+
+def reliability(confidence_N: NDArray[np.floating[Any]], correct_N: NDArray[np.bool_]) -> list[ReliabilityBin]:
+    """A line a bin, also for those without images (whose shares are NaN)."""
+    place_N = bin_of(confidence_N)
+    count_B = np.bincount(place_N, minlength=NUM_BINS)
+    sure_B = np.bincount(place_N, confidence_N, NUM_BINS)
+    right_B = np.bincount(place_N, correct_N, NUM_BINS)
+    with np.errstate(invalid="ignore"):
+        columns = zip(count_B, sure_B / count_B, right_B / count_B, strict=True)
+    return [ReliabilityBin(int(images), float(sure), float(right)) for images, sure, right in columns]
+
+
+def _smoothed_log_loss(class_logits_NK: NDArray[np.float32], target: NDArray[Any], inverse: float) -> float:
+    num_images, num_classes = class_logits_NK.shape
+    doubt = 1 / (num_images + 1)
+    total = 0.0
+    for start in range(0, num_images, _ROWS):
+        rows = slice(start, start + _ROWS)
+        logits_RK = class_logits_NK[rows].astype(np.float64) * inverse
+        if target.ndim == 1:
+            largest_R = logits_RK.max(axis=1)
+            normalizer_R = largest_R + np.log(np.exp(logits_RK - largest_R[:, None]).sum(axis=1))
+            chosen_R = logits_RK[np.arange(len(logits_RK)), target[rows]]
+            total += (normalizer_R - (1 - doubt) * chosen_R - doubt * logits_RK.mean(axis=1)).sum()
+        else:
+            wanted_RK = (1 - doubt) * target[rows] + doubt / 2
+            total += (np.logaddexp(0, logits_RK) - wanted_RK * logits_RK).sum() / num_classes
+    return float(total / num_images)

@@ -1,0 +1,110 @@
+"""Which images to look at: sure mistakes, unsure hits, suspected labels, and the training images nearest to them.
+
+Letters: N images, K classes, F features, E near images.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.label_errors import confident_disagreement
+from components.evaluation.predictions import Predictions
+
+_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class SuspectedLabel:
+    path: str
+    label: str
+    suggested: str
+    score: float
+    """One minus the probability that the model gives the label."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    path: str
+    label: str
+    similarity: float
+    """Cosine of the features, in [-1, 1]."""
+
+
+def sure_mistakes(predictions: Predictions, most: int) -> list[int]:
+    """Places of the wrong answers that the model was most sure of, the surest first."""
+    return _ordered(np.flatnonzero(~predictions.correct_N), -predictions.confidence_N)[:most]
+
+
+def unsure_hits(predictions: Predictions, most: int) -> list[int]:
+    """Places of the right answers that the model was least sure of, the least sure first."""
+    return _ordered(np.flatnonzero(predictions.correct_N), predictions.confidence_N)[:most]
+
+
+def suspected_labels(predictions: Predictions, most: int) -> list[SuspectedLabel]:
+    """Labels of the test images that the model contradicts by confident learning, the least probable label first.
+
+    Of sets each label is judged alone, as a choice between being there and not.
+    """
+    if predictions.space.kind == "multi":
+        return _suspected_of_sets(predictions, most)
+    present_C, given_N = np.unique(predictions.target, return_inverse=True)
+    probability_NC = predictions.probabilities_NK[:, present_C].astype(np.float64)
+    suggested_N, score_N = confident_disagreement(probability_NC, given_N)
+    suspects = _ordered(np.flatnonzero(suggested_N != given_N), -score_N)[:most]
+    names = predictions.classes
+    return [
+        SuspectedLabel(
+            path=predictions.path_N[row],
+            label=names[predictions.target[row]],
+            suggested=names[present_C[suggested_N[row]]],
+            score=float(score_N[row]),
+        )
+        for row in suspects
+    ]
+
+
+def nearest(
+    features_NF: NDArray[np.float32], known_MF: NDArray[np.float32], *, count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """For each image the places of the `count` known ones with the largest cosine, and the cosines [N, E]."""
+    count = min(count, len(known_MF))
+    known_MF = _unit(known_MF)
+    places, cosines = [], []
+    for start in range(0, len(features_NF), _ROWS):
+        cosine_RM = _unit(features_NF[start : start + _ROWS]) @ known_MF.T
+        place_RE = np.argsort(-cosine_RM, axis=1, kind="stable")[:, :count]
+        places.append(place_RE)
+        cosines.append(np.take_along_axis(cosine_RM, place_RE, axis=1))
+    if not places:
+        return np.zeros((0, count), np.int64), np.zeros((0, count), np.float32)
+    return np.concatenate(places), np.concatenate(cosines)
+
+
+def _suspected_of_sets(predictions: Predictions, most: int) -> list[SuspectedLabel]:
+    found: list[SuspectedLabel] = []
+    columns = zip(predictions.classes, predictions.probabilities_NK.T, predictions.target.T, strict=True)
+    for name, probability_N, given_N in columns:
+        if given_N.all() or not given_N.any():
+            continue
+        both_N2 = np.stack([1 - probability_N, probability_N], axis=1).astype(np.float64)
+        suggested_N, score_N = confident_disagreement(both_N2, given_N.astype(np.intp))
+        words = (f"without {name}", name)
+        found += [
+            SuspectedLabel(
+                predictions.path_N[row], words[int(given_N[row])], words[suggested_N[row]], float(score_N[row])
+            )
+            for row in np.flatnonzero(suggested_N != given_N)
+        ]
+    return sorted(found, key=lambda one: (-one.score, one.path, one.label))[:most]
+
+
+def _ordered(rows: NDArray[np.int64], key_N: NDArray[np.floating[Any]]) -> list[int]:
+    return [int(row) for row in rows[np.argsort(key_N[rows], kind="stable")]]
+
+
+def _unit(features_NF: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(features_NF, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = features_NF / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return unit

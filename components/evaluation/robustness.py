@@ -1,0 +1,97 @@
+"""How much of its accuracy a model keeps on images that are noisy, blurred, too bright, flat, compressed or coarse.
+
+Letters: N images, T logits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.stores import ImageRows
+from components.evaluation.bootstrap import Interval
+from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
+from components.evaluation.metrics import score
+from components.evaluation.predictions import Predictions
+from components.progress import Progress
+
+Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Squares [N, H, W, C] to logits [N, T]."""
+
+
+@dataclass(frozen=True)
+class CorruptedScores:
+    corruption: str
+    """`none` for the images as they are."""
+    strength: int
+    """From 1 to 5; 0 for the images as they are."""
+    images: int
+    accuracy: float
+    interval: Interval
+    """95%, of the accuracy."""
+    macro_f1: float
+    log_loss: float
+
+
+def robustness(
+    answer: Answer,
+    predictions: Predictions,
+    pixels_NHWC: ImageRows,
+    *,
+    most: int,
+    top_k: int,
+    num_draws: int,
+    seed: int,
+    progress: Progress,
+) -> list[CorruptedScores]:
+    """Scores of the same images clean and under each corruption at each strength; `most` of them at most."""
+    rows = sample(len(predictions.path_N), most, seed)
+    clean = subset(predictions, rows)
+    images_NHWC = np.array(pixels_NHWC[rows])
+    found = [_scored("none", 0, clean, top_k, num_draws, seed)]
+    total = len(CORRUPTIONS) * NUM_STRENGTHS
+    for name in CORRUPTIONS:
+        for strength in range(1, NUM_STRENGTHS + 1):
+            logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
+            worse = subset(predictions, rows, logits_NT=logits_NT)
+            found.append(_scored(name, strength, worse, top_k, num_draws, seed))
+            progress("corruptions", len(found) - 1, total)
+    return found
+
+
+def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
+    """Places of at most `most` of `count` images, in order; the same for the same numbers."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def subset(
+    predictions: Predictions, rows: NDArray[Any], *, logits_NT: NDArray[np.float32] | None = None
+) -> Predictions:
+    """The predictions of some images, or what was said of them in another state."""
+    return Predictions(
+        path_N=[predictions.path_N[row] for row in rows],
+        sha256_N=[predictions.sha256_N[row] for row in rows],
+        target=predictions.target[rows],
+        logits_NT=predictions.logits_NT[rows] if logits_NT is None else logits_NT,
+        space=predictions.space,
+        answers=predictions.answers,
+    )
+
+
+def _scored(
+    name: str, strength: int, predictions: Predictions, top_k: int, num_draws: int, seed: int
+) -> CorruptedScores:
+    scores = score(predictions, top_k=top_k, num_draws=num_draws, seed=seed)
+    return CorruptedScores(
+        corruption=name,
+        strength=strength,
+        images=scores.images,
+        accuracy=scores.accuracy,
+        interval=scores.intervals.get("accuracy", (float("nan"), float("nan"))),
+        macro_f1=scores.macro_f1,
+        log_loss=scores.values["log_loss"],
+    )

@@ -1,0 +1,159 @@
+"""Scores of parts of the test images: of each class, of small and large, dark and bright, sharp and blurred ones, and
+of each value of any other column, the worst first.
+
+Many slices are looked at, so some are low by chance: the p value of a slice is corrected by Holm (1979, "A simple
+sequentially rejective multiple test procedure") for all slices of the list.
+
+Letters: N images, S slices, K classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.evaluation.bootstrap import Interval
+from components.evaluation.comparison import holm
+from components.evaluation.metrics import judge, macro_f1_of
+from components.evaluation.predictions import Predictions
+
+MIN_IMAGES = 20
+CLASS, SIZE = "class", "size_px"
+_NAMES_ITSELF = ("path", "sha256", "label", "labels", "shard", "offset", "problem", "part", "fold")
+_NO_SLICE = frozenset((*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "width_px", "height_px"))
+"""Columns that tell images apart rather than in kinds, or that another one says better."""
+_BINS, _FEW_VALUES = 4, 8
+_BLOCK_BYTES = 64e6
+
+
+@dataclass(frozen=True)
+class SliceScores:
+    column: str
+    value: str
+    """Of the column; of a column of numbers the range, such as 0.12 to 0.31."""
+    images: int
+    accuracy: float
+    """Share of exactly right answers."""
+    interval: Interval
+    """95%, of the accuracy (Wilson 1927)."""
+    macro_f1: float
+    """Over the classes that the images of the slice have."""
+    p_worse: float
+    """How probable so many errors or more would be, were they dealt over all images by chance (hypergeometric)."""
+    p_corrected: float
+    """The same by Holm, for all slices looked at."""
+
+
+@dataclass(frozen=True)
+class _Slice:
+    column: str
+    value: str
+    rows: NDArray[np.int64]
+
+
+def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_IMAGES) -> list[SliceScores]:
+    """Of every slice with enough images, the lowest accuracy first.
+
+    `table` is a pyarrow table with a row an image and the column path; images that it lacks are in no slice but those
+    of the classes.
+    """
+    found = [
+        one
+        for one in (*_of_classes(predictions), *_of_columns(_aligned(predictions, table)))
+        if min_images <= len(one.rows) < len(predictions.path_N)
+    ]
+    if not found:
+        return []
+    from scipy.stats import binomtest, hypergeom
+
+    correct_N = predictions.correct_N
+    errors_S = np.array([int((~correct_N[one.rows]).sum()) for one in found])
+    images_S = np.array([len(one.rows) for one in found])
+    p_S = hypergeom.sf(errors_S - 1, len(correct_N), int((~correct_N).sum()), images_S)
+    scores = [
+        SliceScores(
+            column=one.column,
+            value=one.value,
+            images=int(images),
+            accuracy=float(1 - errors / images),
+            interval=_wilson(binomtest(int(images - errors), int(images))),
+            macro_f1=macro_f1,
+            p_worse=float(p),
+            p_corrected=float(corrected),
+        )
+        for one, images, errors, macro_f1, p, corrected in zip(
+            found, images_S, errors_S, _macro_f1(predictions, found), p_S, holm(p_S), strict=True
+        )
+    ]
+    return sorted(scores, key=lambda one: (one.accuracy, -one.images, one.column, one.value))
+
+
+def _wilson(test: Any) -> Interval:
+    found = test.proportion_ci(method="wilson")
+    return float(found.low), float(found.high)
+
+
+def _macro_f1(predictions: Predictions, found: Sequence[_Slice]) -> list[float]:
+    """A slice is the part with a weight of 1 for its images and 0 for the others."""
+    judged = judge(predictions)
+    rows = max(1, int(_BLOCK_BYTES / (8 * judged.num_images)))
+    values: list[float] = []
+    for start in range(0, len(found), rows):
+        block = found[start : start + rows]
+        weight_SN = np.zeros((len(block), judged.num_images))
+        for place, one in enumerate(block):
+            weight_SN[place, one.rows] = 1
+        values += macro_f1_of(judged, weight_SN)
+    return values
+
+
+def _of_classes(predictions: Predictions) -> Iterator[_Slice]:
+    for label, rows in zip(predictions.classes, judge(predictions).positives(), strict=True):
+        yield _Slice(CLASS, label, rows)
+
+
+def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
+    """Columns in the order of the predictions; None for an image that the table lacks."""
+    place_of = {path: place for place, path in enumerate(table["path"].to_pylist())}
+    places = [place_of.get(path) for path in predictions.path_N]
+    import pyarrow as pa
+
+    taken = table.take(pa.array(places, pa.int64()))
+    columns = {name: taken[name].to_pylist() for name in table.column_names if name not in _NO_SLICE}
+    if {"width_px", "height_px"} <= set(table.column_names):
+        sides = zip(taken["width_px"].to_pylist(), taken["height_px"].to_pylist(), strict=True)
+        columns[SIZE] = [
+            None if width is None or height is None else (width * height) ** 0.5 for width, height in sides
+        ]
+    return columns
+
+
+def _of_columns(columns: Mapping[str, list[Any]]) -> Iterator[_Slice]:
+    for name, values in sorted(columns.items()):
+        if any(isinstance(value, list | dict | bytes) for value in values):
+            continue
+        known = {value for value in values if value is not None}
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+        yield from _by_quantile(name, values) if numbers and len(known) > _FEW_VALUES else _by_value(name, values)
+
+
+def _by_value(column: str, values: list[Any]) -> Iterator[_Slice]:
+    rows_of: dict[str, list[int]] = {}
+    for row, value in enumerate(values):
+        if value is not None:
+            rows_of.setdefault(str(value), []).append(row)
+    for value, rows in sorted(rows_of.items()):
+        yield _Slice(column, value, np.array(rows))
+
+
+def _by_quantile(column: str, values: list[Any]) -> Iterator[_Slice]:
+    """Bins of about as many images each."""
+    number_N = np.array([np.nan if value is None else value for value in values], np.float64)
+    edges = np.unique(np.nanquantile(number_N, np.linspace(0, 1, _BINS + 1)))
+    bin_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
+    for place, (low, high) in enumerate(pairwise(edges)):
+        rows = np.flatnonzero((bin_N == place) & np.isfinite(number_N))
+        yield _Slice(column, f"{low:.4g} to {high:.4g}", rows)

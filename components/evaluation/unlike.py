@@ -1,0 +1,88 @@
+"""Whether a model notices images that are unlike those it learnt from.
+
+Letters: N images, T logits, H height, W width, C channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.labels import AnswerRule, LabelSpace, unlike_score
+
+KEPT_SHARE = 0.95
+"""Of the validation images that the threshold lets pass."""
+_TILES = 4
+
+
+@dataclass(frozen=True)
+class UnlikeScores:
+    """How well two scores tell one set of other images from the test images."""
+
+    name: str
+    images: int
+    energy_auroc: float
+    """1 where every other image has a larger free energy than every test image; 0.5 is chance."""
+    max_probability_auroc: float
+    """The same by one minus the probability of the answer (Hendrycks and Gimpel 2017)."""
+    noticed: float
+    """Share of the other images above the threshold."""
+
+
+def unlike_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
+    """The free energy that 95% of the validation images stay below."""
+    return float(np.quantile(unlike_score(logits_NT, space).astype(np.float64), KEPT_SHARE))
+
+
+def unlike_scores(
+    name: str,
+    known_logits_NT: NDArray[np.float32],
+    other_logits_NT: NDArray[np.float32],
+    space: LabelSpace,
+    *,
+    answers: AnswerRule,
+    threshold: float,
+) -> UnlikeScores:
+    from sklearn.metrics import roc_auc_score
+
+    both_NT = np.concatenate([known_logits_NT, other_logits_NT])
+    other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
+    energy_N = unlike_score(both_NT, space)
+    probability_NK = space.probabilities(both_NT, temperature=answers.temperature)
+    confidence_N = space.confidence(probability_NK, space.answers(both_NT, answers))
+    return UnlikeScores(
+        name=name,
+        images=len(other_logits_NT),
+        energy_auroc=float(roc_auc_score(other_N, energy_N)),
+        max_probability_auroc=float(roc_auc_score(other_N, -confidence_N)),
+        noticed=float((energy_N[other_N] > threshold).mean()),
+    )
+
+
+def noise_images(count: int, side_px: int, *, seed: int) -> NDArray[np.uint8]:
+    """Squares of noise, each with its own brightness, contrast and grain [N, H, W, C]."""
+    import cv2
+
+    images = []
+    for number in range(count):
+        random = np.random.default_rng([seed, number])
+        grain = max(2, side_px // int(random.integers(1, 9)))
+        small = random.normal(random.uniform(0.2, 0.8), random.uniform(0.05, 0.35), (grain, grain, 3)).clip(0, 1)
+        images.append(cv2.resize(np.rint(255 * small).astype(np.uint8), (side_px, side_px)))
+    return np.stack(images)
+
+
+def shuffled_images(images_NHWC: NDArray[np.uint8], *, seed: int) -> NDArray[np.uint8]:
+    """The images cut into 4 × 4 tiles that are put together anew: colours and textures stay, shapes are gone."""
+    side = images_NHWC.shape[1] // _TILES
+    if side == 0:
+        return images_NHWC[:, ::-1]
+    shuffled = images_NHWC.copy()
+    places = [(row * side, column * side) for row in range(_TILES) for column in range(_TILES)]
+    for number, image_HWC in enumerate(images_NHWC):
+        order = np.random.default_rng([seed, number]).permutation(len(places))
+        for (top, left), (from_top, from_left) in zip(places, (places[at] for at in order), strict=True):
+            tile = image_HWC[from_top : from_top + side, from_left : from_left + side]
+            shuffled[number, top : top + side, left : left + side] = tile
+    return shuffled

@@ -1,0 +1,83 @@
+"""Scores of parts of the test images, the worst first."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import sklearn.metrics as reference
+from judged import judged_singles
+
+from components.evaluation.predictions import Predictions
+from components.evaluation.slices import slice_scores
+
+
+@pytest.fixture(scope="module")
+def dark_is_hard() -> tuple[Predictions, pa.Table]:
+    """200 images; the dark half is right by chance, the bright half always. A table in another order."""
+    random = np.random.default_rng(1)
+    target_N = random.integers(0, 4, 200)
+    brightness_N = random.permutation(np.linspace(0, 1, 200))
+    guess_N = np.where(brightness_N < 0.5, random.integers(0, 4, 200), target_N)
+    judged = judged_singles(target_N, 3.0 * np.eye(4)[guess_N])
+    table = pa.table(
+        {
+            "path": judged.path_N,
+            "sha256": judged.sha256_N,
+            "brightness": brightness_N,
+            "width_px": [32] * 200,
+            "height_px": np.where(np.arange(200) < 100, 8, 32),
+            "group": np.where(np.arange(200) % 2 == 0, "left", "right"),
+            "rare": np.where(np.arange(200) < 5, "yes", "no"),
+            "labels": [["x"]] * 200,
+            "constant": ["same"] * 200,
+        }
+    )
+    return judged, table.take(pa.array(random.permutation(200)))
+
+
+def test_the_worst_slice_stands_first_with_its_scores(dark_is_hard: tuple[Predictions, pa.Table]) -> None:
+    judged, table = dark_is_hard
+    found = slice_scores(judged, table)
+    assert {found[0].column, found[1].column} == {"brightness"}
+    brightness_of = dict(zip(table["path"].to_pylist(), table["brightness"].to_pylist(), strict=True))
+    low, high = map(float, found[0].value.split(" to "))
+    rows = [row for row, path in enumerate(judged.path_N) if low - 1e-4 <= brightness_of[path] <= high + 1e-4]
+    assert found[0].images == pytest.approx(50, abs=1)
+    assert found[0].accuracy == pytest.approx(judged.correct_N[rows].mean(), abs=0.02)
+    assert found[0].interval[0] < found[0].accuracy < found[0].interval[1]
+    assert found[0].p_corrected < 0.01
+    assert [one.accuracy for one in found] == sorted(one.accuracy for one in found)
+
+
+def test_macro_f1_is_over_the_classes_of_the_slice(dark_is_hard: tuple[Predictions, pa.Table]) -> None:
+    judged, table = dark_is_hard
+    left = next(one for one in slice_scores(judged, table) if one.value == "left")
+    rows = np.arange(0, 200, 2)
+    expected = reference.f1_score(judged.target[rows], judged.predicted[rows], average="macro")
+    assert (left.images, left.macro_f1) == (100, pytest.approx(expected))
+
+
+def test_every_kind_of_column_is_sliced_and_small_slices_are_left_out(
+    dark_is_hard: tuple[Predictions, pa.Table],
+) -> None:
+    found = slice_scores(*dark_is_hard)
+    assert {one.column for one in found} == {"class", "brightness", "size_px", "group", "rare"}
+    assert {one.value for one in found if one.column == "size_px"} == {"16.0", "32.0"}
+    assert {one.value for one in found if one.column == "rare"} == {"no"}
+    assert {one.value for one in slice_scores(*dark_is_hard, min_images=5) if one.column == "rare"} == {"no", "yes"}
+
+
+def test_chance_alone_is_not_called_worse() -> None:
+    random = np.random.default_rng(2)
+    target_N = random.integers(0, 3, 600)
+    guess_N = np.where(random.random(600) < 0.8, target_N, (target_N + 1) % 3)
+    judged = judged_singles(target_N, 3.0 * np.eye(3)[guess_N])
+    table = pa.table({"path": judged.path_N, **{f"noise{n}": random.random(600) for n in range(10)}})
+    found = slice_scores(judged, table)
+    assert len(found) == 43
+    assert min(one.p_corrected for one in found) > 0.05
+
+
+def test_images_that_the_table_lacks_are_in_no_slice_of_a_column() -> None:
+    judged = judged_singles(np.zeros(60, int), np.tile([1.0, 0.0], (60, 1)))
+    table = pa.table({"path": judged.path_N[:50], "group": ["a"] * 25 + ["b"] * 25})
+    assert [(one.value, one.images) for one in slice_scores(judged, table)] == [("a", 25), ("b", 25)]

@@ -1,0 +1,36 @@
+"""Noticing images unlike the training data."""
+
+import numpy as np
+import pytest
+
+from components.evaluation.unlike import noise_images, shuffled_images, unlike_scores, unlike_threshold
+from components.labels import AnswerRule, LabelSpace, unlike_score
+
+SPACE = LabelSpace(kind="single", classes=list("abc"))
+
+
+def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
+    random = np.random.default_rng(0)
+    known = (8 * np.eye(3)[random.integers(0, 3, 300)] + random.normal(size=(300, 3))).astype(np.float32)
+    flat = random.normal(size=(200, 3)).astype(np.float32)
+    threshold = unlike_threshold(known, SPACE)
+    assert (unlike_score(known, SPACE) > threshold).mean() == pytest.approx(0.05, abs=0.01)
+    found = unlike_scores("flat", known, flat, SPACE, answers=AnswerRule(), threshold=threshold)
+    assert found.energy_auroc > 0.99
+    assert found.max_probability_auroc > 0.95
+    assert found.noticed > 0.95
+    same = unlike_scores("same", known[:150], known[150:], SPACE, answers=AnswerRule(), threshold=threshold)
+    assert same.energy_auroc == pytest.approx(0.5, abs=0.1)
+    assert same.noticed < 0.15
+
+
+def test_shuffled_images_keep_every_pixel_and_noise_keeps_none() -> None:
+    images = np.random.default_rng(1).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    shuffled = shuffled_images(images, seed=7)
+    assert np.array_equal(np.sort(shuffled, axis=None), np.sort(images, axis=None))
+    assert not np.array_equal(shuffled, images)
+    assert np.array_equal(shuffled, shuffled_images(images, seed=7))
+    noise = noise_images(3, 32, seed=7)
+    assert noise.shape == (3, 32, 32, 3)
+    assert np.array_equal(noise[:2], noise_images(2, 32, seed=7))
+    assert shuffled_images(np.zeros((1, 3, 3, 3), np.uint8), seed=0).shape == (1, 3, 3, 3)
