@@ -36,8 +36,6 @@ class AnswerRule(Settings):
 
     temperature: float = Field(default=1.0, gt=0)
     """What the logits of the answers are divided by; above 1 a model is less sure of itself."""
-    unlike_threshold: float | None = None
-    """Images whose unlike-training score is above it are unlike what the model learnt from; null: not measured."""
     thresholds: list[float] | None = None
     """Of sets of labels: the probability from which on each label is said, in order of the classes; null: 0.5."""
     unlike_above: float | None = None

@@ -1,11 +1,12 @@
 """Judge the torch model on the test part."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from components.files import read_json, write_json
+from components.files import read_json, sha256_of_record
 from flows.console import progress
 from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
@@ -16,10 +17,15 @@ from flows.tasks import step
 from flows.tracking import runs
 from flows.train import Trained
 
+if TYPE_CHECKING:
+    from components.evaluation.metrics import Scores
+
 _CODE = (
+    "components.evaluation.analysis",
     "components.evaluation.answers",
     "components.evaluation.inference",
     "components.evaluation.metrics",
+    "components.evaluation.records",
     "components.reporting.figures",
 )
 
@@ -38,7 +44,12 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
         run_id = trained.run_id
         mark = fingerprint(
             "evaluate",
-            inputs={"augmented": prepared.augmented_digest, "model": run_id},
+            inputs={
+                "augmented": prepared.augmented_digest,
+                "data": prepared.data_version,
+                "model": run_id,
+                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+            },
             settings=session.params.evaluate.model_dump(),
             code=_CODE,
             packages=("torch", "scikit-learn"),
@@ -58,27 +69,61 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
 
 
 def _evaluate(session: Session, trained: Trained) -> None:
+    import pyarrow.parquet as pq
+
     from components.data.loading import open_part
+    from components.evaluation.analysis import analyse
     from components.evaluation.answers import fit_answers
     from components.evaluation.inference import predict_part
     from components.evaluation.metrics import score
     from components.evaluation.predictions import write_predictions
+    from components.evaluation.records import write_analysis, write_scores
     from components.models.classifier import load_classifier
-    from components.reporting.figures import draw_confusion, draw_errors
+    from components.reporting.figures import draw_confusion, draw_errors, draw_heat_maps, draw_neighbours
 
-    settings, run_id = session.params.evaluate, trained.run_id
+    settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
     model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
-    val, test = (open_part(data_paths(session.project).augmented, part) for part in ("val", "test"))
+    train, val, test = (open_part(paths.augmented, part) for part in ("train", "val", "test"))
     rule = fit_answers(predict_part(model, val, progress=progress()))
     predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
     scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    analysis = analyse(
+        model,
+        predictions,
+        test=test,
+        train=train,
+        table=pq.read_table(paths.validated / "images.parquet"),
+        settings=settings,
+        folder=session.project.root,
+        progress=progress(),
+    )
     folder = runs.new_folder(session.tracking, run_id, "evaluate")
-    write_json(folder / "scores.json", scores.as_record())
     write_predictions(folder / "predictions.parquet", predictions)
+    write_scores(folder, scores, analysis.slices)
+    write_analysis(folder, analysis, predictions, test.pixels_NHWC)
     draw_confusion(scores, folder / "confusion.png")
     draw_errors(predictions, test.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)
+    for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
+        draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
+    draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
     runs.store(session.tracking, run_id, folder, "evaluate")
-    runs.log_metrics(session.tracking, run_id, {f"torch/{name}": value for name, value in scores.headline().items()})
+    runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | analysis.headline())
+
+
+def metrics_of(place: str, scores: "Scores") -> dict[str, float]:
+    """The headline below a place of the tracking server, each score with the ends of its interval."""
+    found = {f"{place}/{name}": value for name, value in scores.headline().items()}
+    for name, (low, high) in scores.intervals.items():
+        found |= {f"{place}/{name}_low": low, f"{place}/{name}_high": high}
+    return found
+
+
+def folder_digest(root: Path, folder: str | None) -> str | None:
+    """Of the names and sizes below a folder of the project; None where none is asked for."""
+    if folder is None:
+        return None
+    files = sorted(file for file in (root / folder).rglob("*") if file.is_file())
+    return sha256_of_record([(file.as_posix(), file.stat().st_size) for file in files])
 
 
 def up_to_evaluated(session: Session) -> tuple[Prepared, Evaluated]:

@@ -11,7 +11,7 @@ from prefect import flow
 from components.export.settings import QuantizeSettings
 from components.files import read_json, write_json
 from flows.console import say
-from flows.evaluate import Evaluated, up_to_evaluated
+from flows.evaluate import Evaluated, metrics_of, up_to_evaluated
 from flows.fingerprint import fingerprint
 from flows.prepare import Prepared
 from flows.repro import data_paths
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 _CODE = (
     "components.evaluation.answers",
+    "components.evaluation.metrics",
+    "components.evaluation.records",
+    "components.evaluation.slices",
     "components.export.onnx_export",
     "components.export.quantization",
     "components.export.parity",
@@ -50,7 +53,7 @@ def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -
         run_id = evaluated.trained.run_id
         mark = fingerprint(
             "quantize",
-            inputs={"augmented": prepared.augmented_digest, "model": run_id},
+            inputs={"augmented": prepared.augmented_digest, "data": prepared.data_version, "model": run_id},
             settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
             code=_CODE,
             packages=("torch", "onnx", "onnxruntime"),
@@ -117,6 +120,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     }
     write_json(folder / "export.json", record)
     runs.store(session.tracking, run_id, folder, "export")
+    _judge_served(session, run_id, folder / f"model_{choice.served}.onnx", test)
     _log(session, run_id, record)
 
 
@@ -173,6 +177,28 @@ def _measure(file: Path, val: "PackedPart", test: "PackedPart", session: Session
         "validation_answers": answers["val"].predicted,
         "test": score(answers["test"], top_k=session.params.evaluate.top_k).headline(),
     }
+
+
+def _judge_served(session: Session, run_id: str, file: Path, test: "PackedPart") -> None:
+    """All scores of the very file that would be served, with intervals and slices, under `served`."""
+    import pyarrow.parquet as pq
+
+    from components.evaluation.metrics import score
+    from components.evaluation.predictions import write_predictions
+    from components.evaluation.records import write_scores
+    from components.evaluation.served import predict_packed
+    from components.evaluation.slices import slice_scores
+    from components.serving.classifier import OnnxClassifier
+
+    settings = session.params.evaluate
+    predictions = predict_packed(OnnxClassifier(file), test)
+    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    table = pq.read_table(data_paths(session.project).validated / "images.parquet")
+    folder = runs.new_folder(session.tracking, run_id, "served")
+    write_predictions(folder / "predictions.parquet", predictions)
+    write_scores(folder, scores, slice_scores(predictions, table, min_images=settings.min_slice_images))
+    runs.store(session.tracking, run_id, folder, "served")
+    runs.log_metrics(session.tracking, run_id, metrics_of("served", scores))
 
 
 def _without_answers(measured: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, write_text
 from components.promotion.ledger import Entry
+from components.reporting.analysis import analysis_section
 from components.reporting.page import (
     DataSection,
     DecisionLine,
@@ -18,6 +19,7 @@ from components.reporting.page import (
     PageContents,
     Picture,
     Verdict,
+    embedded,
     render_page,
 )
 from components.reporting.records import (
@@ -37,6 +39,7 @@ from flows.tracking import registry, runs
 from flows.tracking.ledger import CHAMPION
 
 if TYPE_CHECKING:
+    from components.reporting.analysis import Placed
     from components.reporting.pictures import Place
 
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
@@ -303,7 +306,46 @@ def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: di
             alt="The test images that the model got most surely wrong, each with its true and its predicted class",
             caption="Each with its true class, and below what the model said and how sure it was.",
         ),
+        analysis=analysis_section(scores, *_analysis(kept)),
+        sheets=_sheets(kept),
     )
+
+
+def _analysis(kept: Kept) -> "tuple[dict[str, Any] | None, list[Placed]]":
+    """analysis.json and the map; nothing where an older release evaluated, or the settings leave them out."""
+    import pyarrow.parquet as pq
+
+    from components.reporting.analysis import Placed
+
+    folder = kept.path("evaluate")
+    if folder is None:
+        return None, []
+    found = read_json(folder / "analysis.json") if (folder / "analysis.json").exists() else None
+    if not (folder / "map.parquet").exists():
+        return found, []
+    rows = pq.read_table(folder / "map.parquet").to_pylist()
+    return found, [Placed(**row | {"picture": embedded(row["picture"], "jpeg")}) for row in rows]
+
+
+def _sheets(kept: Kept) -> list[tuple[str, Picture]]:
+    """The pictures that the evaluation drew; those that it had no reason to draw are left out."""
+    from components.reporting.pictures import picture_of_file
+
+    folder = kept.path("evaluate")
+    shown = (
+        (
+            "mistakes",
+            "Mistakes beside the training images nearest to them",
+            "Test image, what was said, then its neighbours with their labels.",
+        ),
+        ("hits", "Right, but least sure", "Test image, what was said, then its neighbours with their labels."),
+        ("heat_maps", "What it looks at", "Warm where the image speaks for the answer (Grad-CAM), or is attended to."),
+    )
+    return [
+        (heading, picture_of_file(folder / f"{name}.png", alt=f"{heading}: a line a test image", caption=caption))
+        for name, heading, caption in shown
+        if folder is not None and (folder / f"{name}.png").exists()
+    ]
 
 
 def _mistakes(project: Project, kept: Kept, params: dict[str, Any]) -> list[Picture]:

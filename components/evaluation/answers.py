@@ -21,7 +21,7 @@ def fit_answers(validation: Predictions) -> AnswerRule:
     logits_NT, space = validation.logits_NT, validation.space
     rule = AnswerRule(
         temperature=fit_temperature(logits_NT, validation.target, space),
-        unlike_threshold=unlike_threshold(logits_NT, space),
+        unlike_above=unlike_threshold(logits_NT, space),
     )
     if space.kind != "multi":
         return rule

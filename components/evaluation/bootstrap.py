@@ -44,3 +44,11 @@ def intervals(value_DM: NDArray[np.floating[Any]]) -> list[Interval]:
     return [
         (round(float(low), _DECIMALS), round(float(high), _DECIMALS)) for low, high in zip(low_M, high_M, strict=True)
     ]
+
+
+def share_interval(successes: int, images: int) -> Interval:
+    """95%, of a share of images (Wilson 1927): of few images better than resampling them."""
+    from scipy.stats import binomtest
+
+    found = binomtest(successes, images).proportion_ci(method="wilson")
+    return float(found.low), float(found.high)

@@ -1,11 +1,20 @@
-"""Predictions of a torch model over a packed part."""
+"""Predictions of a torch model over a packed part, and of any squares.
+
+Letters: N images, B images of a batch, H height, W width, C channels, T logits, F features.
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from components.data.loading import PackedPart, evaluation_loader
+from components.data.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.models.classifier import ImageClassifier
+from components.models.features import features
 from components.progress import Progress
 
 _BATCH = 128
@@ -26,3 +35,26 @@ def predict_part(model: ImageClassifier, part: PackedPart, *, progress: Progress
         logits_NT=np.concatenate(logits),
         space=model.spec.labels,
     )
+
+
+def logits_of(model: ImageClassifier, images_NHWC: ImageRows) -> NDArray[np.float32]:
+    """Logits [N, T] of squares, a batch at a time."""
+    return _in_batches(model, images_NHWC, model)
+
+
+def features_of(model: ImageClassifier, images_NHWC: ImageRows) -> NDArray[np.float32]:
+    """Features [N, F] of squares, a batch at a time: what the head's last layer is given."""
+    return _in_batches(model, images_NHWC, lambda images_BHWC: features(model, images_BHWC))
+
+
+def _in_batches(
+    model: ImageClassifier, images_NHWC: ImageRows, answer: Callable[[Tensor], Tensor]
+) -> NDArray[np.float32]:
+    device = next(model.buffers()).device
+    model.eval()
+    answers = []
+    with torch.inference_mode():
+        for start in range(0, len(images_NHWC), _BATCH):
+            images_BHWC = torch.from_numpy(np.array(images_NHWC[start : start + _BATCH])).to(device)
+            answers.append(answer(images_BHWC).float().cpu().numpy())
+    return np.concatenate(answers)

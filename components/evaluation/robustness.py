@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.stores import ImageRows
-from components.evaluation.bootstrap import Interval
+from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
@@ -30,7 +30,7 @@ class CorruptedScores:
     images: int
     accuracy: float
     interval: Interval
-    """95%, of the accuracy."""
+    """95%, of the accuracy (Wilson 1927)."""
     macro_f1: float
     log_loss: float
 
@@ -42,7 +42,6 @@ def robustness(
     *,
     most: int,
     top_k: int,
-    num_draws: int,
     seed: int,
     progress: Progress,
 ) -> list[CorruptedScores]:
@@ -50,13 +49,13 @@ def robustness(
     rows = sample(len(predictions.path_N), most, seed)
     clean = subset(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
-    found = [_scored("none", 0, clean, top_k, num_draws, seed)]
+    found = [_scored("none", 0, clean, top_k)]
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
             worse = subset(predictions, rows, logits_NT=logits_NT)
-            found.append(_scored(name, strength, worse, top_k, num_draws, seed))
+            found.append(_scored(name, strength, worse, top_k))
             progress("corruptions", len(found) - 1, total)
     return found
 
@@ -82,16 +81,14 @@ def subset(
     )
 
 
-def _scored(
-    name: str, strength: int, predictions: Predictions, top_k: int, num_draws: int, seed: int
-) -> CorruptedScores:
-    scores = score(predictions, top_k=top_k, num_draws=num_draws, seed=seed)
+def _scored(name: str, strength: int, predictions: Predictions, top_k: int) -> CorruptedScores:
+    scores = score(predictions, top_k=top_k)
     return CorruptedScores(
         corruption=name,
         strength=strength,
         images=scores.images,
         accuracy=scores.accuracy,
-        interval=scores.intervals.get("accuracy", (float("nan"), float("nan"))),
+        interval=share_interval(int(predictions.correct_N.sum()), scores.images),
         macro_f1=scores.macro_f1,
         log_loss=scores.values["log_loss"],
     )

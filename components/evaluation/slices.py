@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Interval
+from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.comparison import holm
 from components.evaluation.metrics import judge, macro_f1_of
 from components.evaluation.predictions import Predictions
 
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
-_NAMES_ITSELF = ("path", "sha256", "label", "labels", "shard", "offset", "problem", "part", "fold")
-_NO_SLICE = frozenset((*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "width_px", "height_px"))
+_NAMES_ITSELF = ("path", "sha256", "label", "labels", "shard", "offset", "problem", "part", "fold", "cluster")
+_NO_SLICE = frozenset((*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px"))
 """Columns that tell images apart rather than in kinds, or that another one says better."""
 _BINS, _FEW_VALUES = 4, 8
 _BLOCK_BYTES = 64e6
@@ -67,7 +67,7 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
     ]
     if not found:
         return []
-    from scipy.stats import binomtest, hypergeom
+    from scipy.stats import hypergeom
 
     correct_N = predictions.correct_N
     errors_S = np.array([int((~correct_N[one.rows]).sum()) for one in found])
@@ -79,7 +79,7 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
             value=one.value,
             images=int(images),
             accuracy=float(1 - errors / images),
-            interval=_wilson(binomtest(int(images - errors), int(images))),
+            interval=share_interval(int(images - errors), int(images)),
             macro_f1=macro_f1,
             p_worse=float(p),
             p_corrected=float(corrected),
@@ -89,11 +89,6 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
         )
     ]
     return sorted(scores, key=lambda one: (one.accuracy, -one.images, one.column, one.value))
-
-
-def _wilson(test: Any) -> Interval:
-    found = test.proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
 
 
 def _macro_f1(predictions: Predictions, found: Sequence[_Slice]) -> list[float]:

@@ -3,12 +3,17 @@
 Letters: N images, T logits, H height, W width, C channels.
 """
 
+import contextlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.decoding import IMAGE_ENDINGS, UndecodableImage
+from components.data.preprocessing import PreprocessSettings, square_of
+from components.errors import DataError, SettingsError
 from components.labels import AnswerRule, LabelSpace, unlike_score
 
 KEPT_SHARE = 0.95
@@ -58,6 +63,24 @@ def unlike_scores(
         max_probability_auroc=float(roc_auc_score(other_N, -confidence_N)),
         noticed=float((energy_N[other_N] > threshold).mean()),
     )
+
+
+def folder_images(folder: Path, preprocess: PreprocessSettings, *, most: int) -> NDArray[np.uint8]:
+    """Squares of the images below a folder, at most so many, spread over it; files that are no images are left out.
+
+    Raises SettingsError where there is no such folder, DataError where it holds no image that can be read.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"evaluate.unlike: {folder} isn't there; give a folder of images, or null")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
+    chosen = np.unique(np.linspace(0, max(0, len(files) - 1), min(most, len(files))).astype(int))
+    squares = []
+    for number in chosen:
+        with contextlib.suppress(UndecodableImage):
+            squares.append(square_of(files[number].read_bytes(), preprocess))
+    if not squares:
+        raise DataError(f"evaluate.unlike: {folder} holds no image that can be read; give another folder, or null")
+    return np.stack(squares)
 
 
 def noise_images(count: int, side_px: int, *, seed: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ _TICKS = 5
 class Line:
     name: str
     points: Sequence[tuple[float, float]]
-    """Epoch and value; what is not finite is left out."""
+    """Such as epoch and value; what is not finite is left out."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class Chart:
     lines: Sequence[DrawnLine]
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
+    x_label: str
     mark: Tick | None
     """A vertical line, such as where fine-tuning begins."""
     width: float = WIDTH
@@ -52,7 +53,12 @@ class Chart:
 
 
 def draw_chart(
-    title: str, lines: Sequence[Line], *, ceiling: float = math.inf, mark: tuple[float, str] | None = None
+    title: str,
+    lines: Sequence[Line],
+    *,
+    ceiling: float = math.inf,
+    x_label: str = "epoch",
+    mark: tuple[float, str] | None = None,
 ) -> Chart | None:
     """None where no line has a finite point; no value can be above the ceiling, so the scale ends there."""
     finite = [Line(line.name, [point for point in line.points if math.isfinite(point[1])]) for line in lines]
@@ -65,17 +71,18 @@ def draw_chart(
     y_range = (y_ticks[0], y_ticks[-1])
     return Chart(
         title=title,
-        summary="; ".join(_told(line) for line in finite),
+        summary="; ".join(_told(line, x_label) for line in finite),
         lines=[_drawn(line, x_range, y_range) for line in finite],
-        x_ticks=[Tick(_across(x, x_range), f"{x:g}") for x in _whole_ticks(x_values)],
+        x_ticks=[Tick(_across(x, x_range), f"{x:g}") for x in _x_ticks(x_values)],
         y_ticks=[Tick(_down(y, y_range), f"{y:.6g}") for y in y_ticks],
+        x_label=x_label,
         mark=Tick(_across(mark[0], x_range), mark[1]) if mark is not None else None,
     )
 
 
-def _told(line: Line) -> str:
+def _told(line: Line, x_label: str) -> str:
     (first_x, first_y), (last_x, last_y) = line.points[0], line.points[-1]
-    return f"{line.name} from {first_y:.4f} at epoch {first_x:g} to {last_y:.4f} at epoch {last_x:g}"
+    return f"{line.name} from {first_y:.4f} at {x_label} {first_x:.4g} to {last_y:.4f} at {x_label} {last_x:.4g}"
 
 
 def _drawn(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> DrawnLine:
@@ -97,7 +104,10 @@ def _padded(low: float, high: float) -> tuple[float, float]:
     return (low - 0.5, high + 0.5) if low == high else (low, high)
 
 
-def _whole_ticks(values: Sequence[float]) -> list[float]:
+def _x_ticks(values: Sequence[float]) -> list[float]:
+    """Whole numbers; tenths between 0 and 1."""
+    if max(values) <= 1 and min(values) < 1:
+        return [tick for tick in _nice_ticks(values) if min(values) - 1e-9 <= tick <= max(values) + 1e-9]
     low, high = math.floor(min(values)), math.ceil(max(values))
     step = max(1, math.ceil((high - low) / 10))
     return [float(x) for x in range(low, high + 1, step)]

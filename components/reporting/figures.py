@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from components.data.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
 from components.files import whole_file
+
+if TYPE_CHECKING:
+    from components.evaluation.analysis import HeatMaps, LookedAt
 
 _TILE_PX, _CAPTION_PX, _COLUMNS = 104, 26, 8
 _LABELLED_CLASSES = 40
@@ -93,6 +97,61 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         draw.text((left + 3, top + _TILE_PX + 10), f"→ {said_N[place][:9]} {confidence[place]:.2f}", fill="firebrick")
     with whole_file(target) as draft:
         sheet.save(draft, "PNG")
+
+
+def draw_neighbours(
+    looked_at: Sequence["LookedAt"], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
+) -> None:
+    """A line a test image: the image, then the training images nearest to it; no file where there is none."""
+    if not looked_at:
+        return
+    columns = 1 + max(len(one.neighbours) for one in looked_at)
+    sheet = _Sheet(len(looked_at), columns)
+    for line, one in enumerate(looked_at):
+        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"said {one.said[:9]} {one.confidence:.2f}")
+        for place, (near, row) in enumerate(zip(one.neighbours, one.neighbour_rows, strict=True), start=1):
+            sheet.tile(line, place, known_NHWC[row], near.label, f"{near.similarity:.2f} alike")
+    sheet.write(target)
+
+
+def draw_heat_maps(maps: "HeatMaps | None", pixels_NHWC: ImageRows, target: Path) -> None:
+    """A line an image: the image, what speaks for the answer, and the attention where the model has one."""
+    kinds = [] if maps is None else [("Grad-CAM", maps.grad_cam_NHW), ("attention", maps.attention_NHW)]
+    shown = [(name, found) for name, found in kinds if found is not None]
+    if maps is None or not shown:
+        return
+    from components.evaluation.saliency import overlay
+
+    sheet = _Sheet(len(maps.rows), 1 + len(shown))
+    for line, row in enumerate(maps.rows):
+        sheet.tile(line, 0, pixels_NHWC[row], "image")
+        for place, (name, found) in enumerate(shown, start=1):
+            sheet.tile(line, place, overlay(pixels_NHWC[row], found[line]), name)
+    sheet.write(target)
+
+
+class _Sheet:
+    """Lines of captioned tiles, a few lines beside each other, so that a sheet is about as wide as it is high."""
+
+    _BESIDE = 4
+
+    def __init__(self, lines: int, columns: int) -> None:
+        self._beside, self._line_px = min(lines, self._BESIDE), columns * _TILE_PX + _CAPTION_PX
+        size = (self._beside * self._line_px - _CAPTION_PX, -(-lines // self._beside) * (_TILE_PX + _CAPTION_PX))
+        self._image = Image.new("RGB", size, "white")
+        self._draw = ImageDraw.Draw(self._image)
+
+    def tile(self, line: int, column: int, pixels_HWC: NDArray[np.uint8], above: str, below: str = "") -> None:
+        left = line % self._beside * self._line_px + column * _TILE_PX
+        top = line // self._beside * (_TILE_PX + _CAPTION_PX)
+        picture = Image.fromarray(pixels_HWC).resize((_TILE_PX - 6, _TILE_PX - 6))
+        self._image.paste(picture, (left + 3, top + 3))
+        self._draw.text((left + 3, top + _TILE_PX - 2), above[:15], fill="black")
+        self._draw.text((left + 3, top + _TILE_PX + 10), below, fill="firebrick")
+
+    def write(self, target: Path) -> None:
+        with whole_file(target) as draft:
+            self._image.save(draft, "PNG")
 
 
 def _new_figure(rows: int, columns: int, *, width: float, height: float) -> Any:

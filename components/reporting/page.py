@@ -14,11 +14,12 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
+from components.reporting.analysis import AnalysisSection
 from components.reporting.curves import Chart
 
 Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
 
-_SHOWN_DIGEST = 12
+_SHOWN_DIGEST, _SHOWN_WEAKEST = 12, 15
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -183,6 +184,8 @@ class ClassLine:
     recall: float | None
     f1: float | None
     roc_auc: float | None
+    average_precision: float | None = None
+    f1_interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -220,6 +223,15 @@ class EvaluationSection:
     """One picture a mistake."""
     errors_sheet: Picture | None = None
     """All of them on one picture, where the images are out of reach."""
+    analysis: AnalysisSection = field(default_factory=AnalysisSection)
+    sheets: Sequence[tuple[str, Picture]] = ()
+    """Heading and picture: mistakes with their neighbours, what the model looks at."""
+
+    @property
+    def weakest(self) -> Sequence[ClassLine]:
+        """Of many classes those with the lowest F1."""
+        known = [one for one in self.classes if one.f1 is not None and one.images]
+        return sorted(known, key=lambda one: (one.f1 or 0.0, one.label))[:_SHOWN_WEAKEST]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.data.parts import PARTS
+from components.reporting.analysis import AnalysisSection, interval_text
 from components.reporting.curves import Chart, Line, draw_chart
 from components.reporting.page import (
     ClassCounts,
@@ -47,6 +48,18 @@ _SCORES = (
     ("Macro ROC AUC", "macro_roc_auc"),
     ("Log loss (nats)", "log_loss"),
 )
+_MORE_SCORES = (
+    ("Balanced accuracy", "balanced_accuracy"),
+    ("Subset accuracy", "subset_accuracy"),
+    ("Hamming loss", "hamming_loss"),
+    ("Micro F1", "micro_f1"),
+    ("Weighted F1", "weighted_f1"),
+    ("Macro average precision", "macro_average_precision"),
+    ("Brier score", "brier"),
+    ("Expected calibration error", "expected_calibration_error"),
+    ("The same before temperature scaling", "expected_calibration_error_before_scaling"),
+)
+"""Shown where the record has them: older releases and other kinds of labels don't."""
 _CHANGES = "+changes"
 
 
@@ -126,21 +139,29 @@ def evaluation_section(
     confusion_picture: Picture | None,
     errors: Sequence[Picture],
     errors_sheet: Picture | None,
+    analysis: AnalysisSection | None = None,
+    sheets: Sequence[tuple[str, Picture]] = (),
 ) -> EvaluationSection:
     labels = [str(one.get("label")) for one in scores.get("classes", [])]
     matrix = scores.get("confusion")
     confusion = Confusion(labels, matrix) if matrix and len(matrix) == len(labels) else None
-    facts = [Fact(name, score_of(scores, key)) for name, key in _SCORES]
-    facts.insert(4, Fact(f"Top-{top_k or 'k'} accuracy", score_of(scores, "top_k_accuracy")))
+    facts = [_score_fact(scores, name, key) for name, key in _SCORES]
+    if scores.get("kind") != "multi":
+        facts.insert(4, _score_fact(scores, f"Top-{top_k or 'k'} accuracy", "top_k_accuracy"))
+    facts += [_score_fact(scores, name, key) for name, key in _MORE_SCORES if key in scores]
+    for level, of_level in (scores.get("levels") or {}).items():
+        facts.append(_score_fact(of_level, f"Accuracy at {level}", "accuracy"))
     return EvaluationSection(
         facts=[*facts, Fact("Test images", _count(scores, "images"))],
         classes=[_class_line(one) for one in scores.get("classes", [])],
         confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
         confusion_picture=confusion_picture,
-        mix_ups=_mix_ups(confusion) if confusion else [],
+        mix_ups=_confused(scores) if "confused" in scores else _mix_ups(confusion) if confusion else [],
         num_errors=_errors(confusion) if confusion else _wrong(scores),
         errors=errors,
         errors_sheet=errors_sheet,
+        analysis=analysis or AnalysisSection(),
+        sheets=sheets,
     )
 
 
@@ -298,9 +319,25 @@ def _training_facts(phases: Sequence[Phase], params: Record, classes: int | None
     return facts
 
 
+def _score_fact(scores: Record, name: str, key: str) -> Fact:
+    interval = interval_text((scores.get("intervals") or {}).get(key))
+    return Fact(name, score_of(scores, key), f"95%: {interval}" if interval else "")
+
+
 def _class_line(one: Record) -> ClassLine:
-    scores = {key: _number(one, key) for key in ("precision", "recall", "f1", "roc_auc")}
-    return ClassLine(label=str(one.get("label")), images=_whole(one, "images"), **scores)
+    scores = {key: _number(one, key) for key in ("precision", "recall", "f1", "roc_auc", "average_precision")}
+    interval = interval_text((one.get("intervals") or {}).get("f1"))
+    return ClassLine(label=str(one.get("label")), images=_whole(one, "images"), f1_interval=interval, **scores)
+
+
+def _confused(scores: Record) -> list[MixUp]:
+    pairs = scores["confused"][:_SHOWN_MIX_UPS]
+    return [MixUp(str(one["label"]), str(one["said"]), int(one["images"]), float(one["share"])) for one in pairs]
+
+
+def _wrong(scores: Record) -> int | None:
+    accuracy, images = _number(scores, "accuracy"), _whole(scores, "images")
+    return None if accuracy is None or images is None else round((1 - accuracy) * images)
 
 
 def _mix_ups(confusion: Confusion) -> list[MixUp]:
