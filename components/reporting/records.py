@@ -335,11 +335,6 @@ def _confused(scores: Record) -> list[MixUp]:
     return [MixUp(str(one["label"]), str(one["said"]), int(one["images"]), float(one["share"])) for one in pairs]
 
 
-def _wrong(scores: Record) -> int | None:
-    accuracy, images = _number(scores, "accuracy"), _whole(scores, "images")
-    return None if accuracy is None or images is None else round((1 - accuracy) * images)
-
-
 def _mix_ups(confusion: Confusion) -> list[MixUp]:
     found = [
         MixUp(confusion.labels[row], confusion.labels[column], number, confusion.share(row, column))
