@@ -79,7 +79,13 @@ def _evaluate(session: Session, trained: Trained) -> None:
     from components.evaluation.predictions import write_predictions
     from components.evaluation.records import write_analysis, write_scores
     from components.models.classifier import load_classifier
-    from components.reporting.figures import draw_confusion, draw_errors, draw_heat_maps, draw_neighbours
+    from components.reporting.figures import (
+        draw_confusion,
+        draw_errors,
+        draw_heat_maps,
+        draw_label_confusion,
+        draw_neighbours,
+    )
 
     settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
     model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
@@ -101,7 +107,10 @@ def _evaluate(session: Session, trained: Trained) -> None:
     write_predictions(folder / "predictions.parquet", predictions)
     write_scores(folder, scores, analysis.slices)
     write_analysis(folder, analysis, predictions, test.pixels_NHWC)
-    draw_confusion(scores, folder / "confusion.png")
+    if predictions.space.kind == "multi":
+        draw_label_confusion(predictions, folder / "confusion.png")
+    else:
+        draw_confusion(scores, folder / "confusion.png")
     draw_errors(predictions, test.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)
     for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
         draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")

@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from components.data.raw import read_raw_dataset
-from components.errors import DarkroomError, DataError
+from components.errors import DarkroomError
 from components.files import read_json, sha256_of_file, write_json
 from components.training.settings import TrainingJob
 from flows.child import Event, last_lines, run_child
@@ -38,7 +37,6 @@ class Trained:
 @step("train")
 def train_model(session: Session, prepared: Prepared) -> Trained:
     """The run of a model trained with these settings on this data: found, taken up again, or new."""
-    _refuse_many_labels(session)
     with timed("train") as watch:
         mark = train_fingerprint(session, prepared)
         with alone(session, mark):
@@ -49,13 +47,6 @@ def train_model(session: Session, prepared: Prepared) -> Trained:
                 run_id = learn(session, prepared, "train", mark, start_from=None, parent=None)
                 watch.note = f"run {run_id}"
     return Trained(run_id, "train", watch.time())
-
-
-def _refuse_many_labels(session: Session) -> None:
-    if read_raw_dataset(data_paths(session.project).raw).kind == "multi":
-        raise DataError(
-            "the images carry sets of labels, and models answer with one; ingest a table with one label each"
-        )
 
 
 def train_fingerprint(session: Session, prepared: Prepared) -> str:

@@ -100,7 +100,7 @@ def write_table(folder: Path, kind: LabelKind, count: int = 96) -> Path:
     return folder / "table.csv"
 
 
-@pytest.fixture(scope="module", params=["hierarchy"])
+@pytest.fixture(scope="module", params=["multi", "hierarchy"])
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch)
@@ -144,6 +144,11 @@ def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
     assert scores["accuracy"] > 0.3
     assert scores["macro_f1"] > 0.4
     assert [one["label"] for one in scores["classes"]] == life.classes
+    if life.kind == "multi":
+        assert scores["confusion"] is None
+    else:
+        assert list(scores["levels"]) == ["shade"]
+        assert scores["levels"]["shade"]["accuracy"] >= scores["accuracy"]
 
 
 def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
@@ -173,3 +178,4 @@ def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> Non
     page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in life.classes)
     assert "could not be read" not in page
+    assert ("Of each label" if life.kind == "multi" else "Accuracy at shade") in page
