@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
@@ -31,8 +32,9 @@ from flows.tracking.registry import Version
 if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
     from components.evaluation.served import ImageFiles
+    from components.evaluation.slices import SliceScores
 
-_CODE = ("components.promotion.gate", "components.evaluation.metrics", "components.evaluation.served")
+_CODE = ("components.promotion.gate", "components.evaluation.served", "components.evaluation.slices")
 _NAMED, _WEAKEST = 12, 3
 """Classes that the model card names: the first ones, and those with the lowest recall."""
 
@@ -111,7 +113,7 @@ class _Judge:
                 "judged": _mark(session, self.prepared, version, rival.number if rival else None),
                 "rules": decision.as_record()["rules"],
                 "scores": dict(candidate.scores),
-                "intervals": {},
+                "intervals": _intervals(session, version),
                 "classes": [one.label for one in candidate.classes[:_NAMED]],
                 "num_classes": len(candidate.classes),
                 "weakest": _weakest(candidate),
@@ -239,7 +241,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         sha256=version.sha256,
         scores=scores.headline(),
         classes=scores.classes,
-        slices=[],
+        slices=_slices(session, predictions),
         measured=_measured(session, version),
         max_parity_difference=session.params.quantize.max_logit_difference,
         pairs_across_parts=proof["pairs_across_parts"],
@@ -249,6 +251,27 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         validation_passed=_validation_passed(session, version),
     )
     return candidate, predictions
+
+
+def _slices(session: Session, predictions: "Predictions") -> list["SliceScores"]:
+    """Of the test part, where a floor asks for them."""
+    from components.evaluation.slices import slice_scores
+
+    settings = session.params.promote
+    if not settings.slice_floors:
+        return []
+    table = pq.read_table(data_paths(session.project).validated / "images.parquet")
+    return slice_scores(predictions, table, min_images=settings.min_slice_images)
+
+
+def _intervals(session: Session, version: Version) -> dict[str, Any]:
+    """Those that `quantize` found for the very file; none where it made another one since then."""
+    export = read_json(export_folder(session, version.run_id) / "export.json")
+    if export["formats"][export["served"]]["sha256"] != version.sha256:
+        return {}
+    scored = runs.fetch(session.tracking, version.run_id, "served", step="quantize")
+    intervals: dict[str, Any] = read_json(scored / "scores.json")["intervals"]
+    return intervals
 
 
 def _measured(session: Session, version: Version) -> gate.Measured:
@@ -292,8 +315,12 @@ def _compare(
     seen = _images_of(_lineage(session, rival), ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     truth = [sorted(labels) for labels in files.labels_N]
-    own = predictions_at(predictions, kept)
-    scores, right_N = _champion_scores(session, rival, files.at(kept), own) if kept else (({}, {}), own.correct_N)
+    scores: tuple[dict[str, float], dict[str, float]] = ({}, {})
+    own_N = right_N = np.zeros(0, np.bool_)
+    if kept:
+        own = predictions_at(predictions, kept)
+        own_N = own.correct_N
+        scores, right_N = _champion_scores(session, rival, files.at(kept), own)
     return gate.ChampionComparison(
         version=rival.number,
         images=len(kept),
@@ -301,7 +328,7 @@ def _compare(
         test_digest=sha256_of_record(sorted((files.sha256_N[place], truth[place]) for place in kept)),
         challenger=scores[0],
         champion=scores[1],
-        paired=compare_paired(own.correct_N, right_N),
+        paired=compare_paired(own_N, right_N),
     )
 
 
@@ -312,8 +339,6 @@ def _champion_scores(
 
     A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone.
     """
-    import numpy as np
-
     from components.evaluation.metrics import score
     from components.evaluation.served import accuracy_and_macro_f1, predictions_of_files, said_of_files
     from components.serving.classifier import OnnxClassifier

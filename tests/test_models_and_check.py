@@ -5,18 +5,33 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from projects import isolate, new_project, write_shapes
 from ruamel.yaml import YAML
 
-from components.errors import SettingsError
+from components.errors import ServiceError, SettingsError
+from components.files import read_json, sha256_of_file, write_json
+from components.promotion.ledger import Entry
+from flows.approve import answer
 from flows.listing import show_table
 from flows.models import list_models
+from flows.prepare import Prepared, prepare_data
+from flows.project import open_project
+from flows.promote import Promoted, promote_version
+from flows.quantize import export_folder
 from flows.report import write_report
+from flows.repro import data_paths, data_version, stage_digest
+from flows.reproduce import reproduce_version
+from flows.rollback import rollback
+from flows.session import Session, open_session
+from flows.trace import trace
+from flows.tracking import ledger, registry, runs
+from flows.tracking.connection import artifact_folder
 
 Darkroom = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -230,3 +245,219 @@ def test_a_name_from_outside_cannot_steer_the_terminal(capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "\x1b" not in shown
     assert "[red]x[/red]" in shown
+
+
+# From here on the tests build on each other in order: a second version is registered, waits, serves, fails, is deleted.
+
+
+@pytest.fixture(scope="module")
+def life(trained: tuple[Path, dict[str, Any]]) -> Iterator["Life"]:
+    """The trained project with a second version, which holds the file of the same run that wasn't chosen."""
+    folder, told = trained
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        isolate(patch)
+        yield Life(folder, told["run_id"], told["served"])
+
+
+@dataclass(frozen=True)
+class Life:
+    folder: Path
+    run_id: str
+    served: str
+
+    def session(self, *settings: str) -> Session:
+        return open_session(str(self.folder), list(settings))
+
+    def prepared(self) -> Prepared:
+        project = open_project(self.folder)
+        digest = read_json(data_paths(project).split / "leakage.json")["digest"]
+        return Prepared(str(data_version(project)), digest, stage_digest(project, "augment"), [])
+
+    def judge(self, number: str, *settings: str, again: bool = True) -> Promoted:
+        """The step as it is, without the orchestrator around it."""
+        step = cast(Any, promote_version).fn
+        judged: Promoted = step(self.session(*settings), self.prepared(), number, again=again)
+        return judged
+
+    def register_other(self) -> str:
+        session = self.session()
+        first = registry.get_version(session.tracking, "digits", "1")
+        other = "fp32" if self.served == "int8" else "int8"
+        file = export_folder(session, self.run_id) / f"model_{other}.onnx"
+        changed = {"served": other, "sha256": sha256_of_file(file)}
+        keep = ("step", "data_version", "split_digest", "processor")
+        return registry.register(
+            session.tracking,
+            "digits",
+            run_id=self.run_id,
+            model_file=file,
+            tags={name: first.tags[name] for name in keep} | changed,
+            description="",
+        ).number
+
+    def aliases(self) -> dict[str, str]:
+        return ledger.aliases(self.session().tracking, "digits")
+
+    def entries(self) -> list[Entry]:
+        return ledger.read_ledger(self.session().tracking, "digits").entries
+
+
+_LENIENT = "promote.max_loss_against_champion={accuracy: 1.0}"
+_FEW = "promote.min_images_against_champion=1"
+
+
+def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> None:
+    client = life.session().tracking.client
+    version = client.get_model_version("digits", "1")
+    assert version.description.startswith("# digits version 1")
+    assert "| accuracy of the served file |" in version.description
+    assert f"get-artifact?path=card%2Fv1%2Fconfusion.png&run_uuid={life.run_id}" in version.description
+    assert "<i>stripes" not in version.description
+    shown = {file.path for file in client.list_artifacts(life.run_id, "card/v1")}
+    assert shown == {f"card/v1/{name}" for name in ("model_card.md", "confusion.png", "curves.png", "errors.png")}
+    assert [one.dataset.name for one in client.get_run(life.run_id).inputs.dataset_inputs] == ["digits"]
+    assert client.get_registered_model("digits ledger").description.startswith("Every decision about digits")
+
+
+def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> None:
+    assert life.register_other() == "2"
+    judged = life.judge("2", "promote.approval=true", _LENIENT, _FEW)
+    assert (judged.status, judged.promoted) == ("awaiting approval", False), judged.reasons
+    assert life.aliases() == {"champion": "1", "challenger": "2"}
+    assert list_models(show=False)["challenger"] == "2"
+    with pytest.raises(SettingsError, match="version 1 doesn't wait for approval"):
+        answer("digits", "1", said="promoted", by="Ada", reason="it looks right")
+    with pytest.raises(SettingsError, match="digits has no version 9"):
+        answer("digits", "9", said="refused", by="Ada", reason="it looks wrong")
+    assert answer("digits", "challenger", said="promoted", by="Ada", reason="it looks right")["champion"] == "2"
+    assert life.aliases() == {"champion": "2", "previous": "1"}
+    assert (life.entries()[-1].who, life.entries()[-1].reasons) == ("Ada", ["approved by Ada: it looks right"])
+    with pytest.raises(SettingsError, match=r"doesn't wait for approval .it was promoted by Ada"):
+        answer("digits", "2", said="refused", by=None, reason="too late")
+    assert life.judge("2", again=False).status == "promoted"
+    assert len(life.entries()) == 3
+
+
+def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
+    assert rollback.fn(reason="a test") == {"champion": "1", "was": "2"}
+    assert life.aliases() == {"champion": "1"}
+    with pytest.raises(SettingsError, match="no earlier champion"):
+        rollback.fn()
+    assert life.entries()[-1].reasons == ["a test"]
+    # What was rolled back isn't promoted again by the next run, only by a person who asks for it.
+    judged = life.judge("2", again=False)
+    assert judged.promoted is False
+    assert "version 1 serves since then" in judged.reasons[-1]
+
+
+def test_a_step_that_fails_leaves_the_aliases_and_the_next_one_finishes_it(life: Life) -> None:
+    place = artifact_folder(open_project(life.folder)) / life.run_id / "artifacts" / "card"
+    aside = place.rename(place.with_name("aside"))
+    place.write_text("in the way")
+    with pytest.raises(ServiceError, match="can't be stored"):
+        life.judge("2", "promote.approval=false")
+    assert life.aliases() == {"champion": "1"}
+    place.unlink()
+    aside.rename(place)
+    entries = life.entries()
+    assert life.judge("2", again=False).promoted
+    assert life.aliases() == {"champion": "2", "previous": "1"}
+    assert life.entries() == entries
+
+
+def test_a_champion_that_was_deleted_is_named_and_can_be_rolled_back(life: Life) -> None:
+    life.session().tracking.client.delete_model_version("digits", "2")
+    with pytest.raises(SettingsError, match="the champion, digits version 2, was deleted"):
+        life.judge("1")
+    assert len(life.entries()) == 5
+    assert rollback.fn() == {"champion": "1", "was": "2"}
+    assert life.aliases() == {"champion": "1"}
+
+
+def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
+    found = trace(None, show=False)
+    assert (found["name"], found["version"], found["whole"]) == ("digits", "1", True)
+    states = {link["link"]: link["state"] for link in found["links"]}
+    assert states.pop("git revision") == "not checked"
+    assert set(states.values()) == {"verified"}
+    assert len(states) == 11
+    tracking = life.session().tracking
+    sha256 = registry.get_version(tracking, "digits", "1").sha256
+    registry.annotate(tracking, "digits", "1", tags={"sha256": "f" * 64})
+    broken = [link["link"] for link in trace("digits@champion", show=True)["links"] if link["state"] == "broken"]
+    assert broken == ["ONNX file", "ledger"]
+    registry.annotate(tracking, "digits", "1", tags={"sha256": sha256})
+    for wanted, sentence in (("digits", "should read NAME@ALIAS"), ("digits@best", "no alias @best")):
+        with pytest.raises(SettingsError, match=sentence):
+            trace(wanted, show=False)
+
+
+def test_a_test_part_that_shares_images_with_training_is_named(life: Life) -> None:
+    """Another seed deals another split, so that test images stand among those that were trained on."""
+    assert life.register_other() == "3"
+    session = life.session("split.seed=8")
+    prepared = cast(Any, prepare_data).fn(session.project)
+    judged = life.judge("3")
+    rules = {rule["rule"]: rule for rule in judged.rules}
+    assert judged.status == "refused"
+    assert rules["leak proof is for this split"]["passed"] is False
+    trained_on = int(rules["test images that it was trained on"]["value"])
+    assert 0 < trained_on <= 11
+    taken_out = life.entries()[-1].record["comparison"]["taken_out"]
+    assert taken_out >= trained_on
+    assert f"({taken_out} taken out: it was trained on them)" in rules["test images against champion v1"]["value"]
+    life.session("split.seed=7")
+    assert cast(Any, prepare_data).fn(session.project).split_digest != prepared.split_digest
+
+
+def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_api: str) -> None:
+    before = life.entries()
+    answered = call(life.folder, "reproduce", "champion", "--json", PREFECT_API_URL=prefect_api)
+    assert answered.returncode == 0, answered.stderr
+    record = last_line(answered)
+    assert [finding for finding in record["findings"] if not finding["same"]] == []
+    assert [finding["what"] for finding in record["findings"]] == [
+        "data",
+        "settings",
+        "packages",
+        "machine",
+        "weights",
+        "ONNX fp32",
+        "ONNX int8",
+        "scores",
+    ]
+    assert life.entries() == before
+
+
+@pytest.mark.parametrize(
+    ("git", "sentence"),
+    [
+        ("unknown", "it was trained outside of git, by other code than that at hand"),
+        ("f" * 40, "its git revision ffffffffffff isn't in this repository"),
+    ],
+)
+def test_a_version_whose_code_is_gone_is_not_trained_again(life: Life, git: str, sentence: str) -> None:
+    kept = runs.folder_of(life.session().tracking, life.run_id) / "lineage" / "lineage.json"
+    record = read_json(kept)
+    write_json(kept, record | {"code": "0" * 64, "git": git})
+    try:
+        with pytest.raises(SettingsError, match=sentence):
+            reproduce_version("1", name=None, show=False)
+    finally:
+        write_json(kept, record)
+
+
+def test_changes_that_were_never_committed_are_named(life: Life) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@x")
+    for command in (("add", "-A"), (*identity, "commit", "-qm", "x")):
+        subprocess.run(["git", *command], cwd=life.folder, check=True)
+    revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=life.folder, capture_output=True, text=True, check=True)
+    kept = runs.folder_of(life.session().tracking, life.run_id) / "lineage" / "lineage.json"
+    record = read_json(kept)
+    write_json(kept, record | {"code": "0" * 64, "git": f"{revision.stdout.strip()}+changes"})
+    try:
+        with pytest.raises(SettingsError, match="with changes of the code that were never committed"):
+            reproduce_version("1", name=None, show=False)
+    finally:
+        write_json(kept, record)

@@ -1,5 +1,7 @@
 """A model file packed so that MLflow's scoring server answers with it as it is."""
 
+import base64
+import io
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,20 @@ def packed(model_file: Path) -> dict[str, Any]:
         "artifacts": {"model": str(model_file)},
         "code_paths": [str(here.parents[2] / "components")],
         "signature": _signature(card),
+        "input_example": _example(card),
         "pip_requirements": [f"{package}=={version(package)}" for package in _REQUIREMENTS],
         "metadata": {"classes": card.classes},
     }
+
+
+def _example(card: ModelCard) -> Any:
+    """One grey picture of the model's size, as a request holds it."""
+    import pandas as pd
+    from PIL import Image
+
+    side, content = card.preprocess.image_size_px, io.BytesIO()
+    Image.new("RGB", (side, side), "grey").save(content, format="PNG")
+    return pd.DataFrame({_IMAGE: [base64.b64encode(content.getvalue()).decode("ascii")]})
 
 
 def _signature(card: ModelCard) -> Any:
