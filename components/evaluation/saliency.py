@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
+from components.models.features import input_of
+from components.models.heads import attention_pool
 
 _MAP_DIMENSIONS, _TOKEN_DIMENSIONS = 4, 3
 _CANDIDATES = 24
@@ -57,10 +59,15 @@ def grad_cam(model: ImageClassifier, images_BHWC: Tensor, logit_B: Tensor) -> ND
 
 
 def attention_map(model: ImageClassifier, images_BHWC: Tensor) -> NDArray[np.float32] | None:
-    """How much the class token attends to each place in the last layer, mean over the heads, in [0, 1] [B, H, W].
+    """What each place weighs in the network's attention, in [0, 1] [B, H, W].
 
-    None for a network without attention from one token to a grid of others.
+    With pooling by attention its weights; of a transformer how much the class token attends to each place in the last
+    layer, mean over the heads. None for a network without either.
     """
+    pool = attention_pool(model.net)
+    if pool is not None:
+        with _as_evaluated(model), torch.no_grad():
+            return _scaled(pool.weights(input_of(pool, model, images_BHWC)))
     layers = [layer for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)]
     if not layers:
         return None

@@ -9,9 +9,10 @@ from components.data.preprocessing import PreprocessSettings
 from components.evaluation.saliency import attention_map, grad_cam, overlay
 from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
+from components.models.heads import Pooling
 
 
-def untrained(*, attends: bool = False) -> ImageClassifier:
+def untrained(*, attends: bool = False, pooling: Pooling = "average") -> ImageClassifier:
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture="plain",
@@ -19,6 +20,7 @@ def untrained(*, attends: bool = False) -> ImageClassifier:
         preprocess=PreprocessSettings(image_size_px=32, resize="crop", max_megapixels=100.0),
         mean=[0.5] * 3,
         std=[0.25] * 3,
+        pooling=pooling,
     )
     model = ImageClassifier(spec)
     if attends:
@@ -91,6 +93,14 @@ def test_only_a_class_token_has_an_attention_map() -> None:
     assert found is not None
     assert found.shape == (2, 4, 4)
     assert found.max() == 1
+
+
+def test_pooling_by_attention_shows_its_own_weights() -> None:
+    model = untrained(pooling="attention").eval()
+    found = attention_map(model, IMAGES)
+    weights_BHW = model.attention(IMAGES).detach().numpy()
+    assert found is not None
+    assert np.allclose(found, weights_BHW / weights_BHW.max(axis=(1, 2), keepdims=True), atol=1e-5)
 
 
 def test_an_overlay_has_the_size_of_the_image_and_warms_the_spot() -> None:
