@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
-from components.models.features import input_of
 from components.models.heads import attention_pool
 
 _MAP_DIMENSIONS, _TOKEN_DIMENSIONS = 4, 3
@@ -64,10 +63,9 @@ def attention_map(model: ImageClassifier, images_BHWC: Tensor) -> NDArray[np.flo
     With pooling by attention its weights; of a transformer how much the class token attends to each place in the last
     layer, mean over the heads. None for a network without either.
     """
-    pool = attention_pool(model.net)
-    if pool is not None:
+    if attention_pool(model.net) is not None:
         with _as_evaluated(model), torch.no_grad():
-            return _scaled(pool.weights(input_of(pool, model, images_BHWC)))
+            return _scaled(model.attention_map(images_BHWC))
     layers = [layer for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)]
     if not layers:
         return None

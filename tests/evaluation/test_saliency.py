@@ -98,7 +98,7 @@ def test_only_a_class_token_has_an_attention_map() -> None:
 def test_pooling_by_attention_shows_its_own_weights() -> None:
     model = untrained(pooling="attention").eval()
     found = attention_map(model, IMAGES)
-    weights_BHW = model.attention(IMAGES).detach().numpy()
+    weights_BHW = model.attention_map(IMAGES).detach().numpy()
     assert found is not None
     assert np.allclose(found, weights_BHW / weights_BHW.max(axis=(1, 2), keepdims=True), atol=1e-5)
 
