@@ -57,7 +57,11 @@ def _without_metadata(file: Path) -> bytes:
     import onnx
 
     model = onnx.load(file)
-    del model.metadata_props[:]
+    graph = model.graph
+    # The exporter notes at each part of the graph where in which folder's code it comes from.
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
