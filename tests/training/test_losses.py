@@ -78,3 +78,37 @@ def test_level_weights_that_fit_no_level_are_refused() -> None:
         check_level_weights(TREE, [1.0, 0.8, 0.6])
     with pytest.raises(SettingsError, match=r"level_weights: is set, .* have no levels; set it to null"):
         check_level_weights(SINGLE, [1.0])
+
+
+def test_focal_loss_weighs_an_image_by_what_is_missing_to_certainty() -> None:
+    logits, target = tensor([[math.log(6), math.log(3), 0.0]] * 2), tensor([0, 2])
+    probability = tensor([0.6, 0.1])
+    loss_B = image_losses(logits, target, SINGLE, kind="focal", focal_gamma=2.0)
+    assert torch.allclose(loss_B, -((1 - probability) ** 2) * probability.log())
+    none = image_losses(logits, target, SINGLE, kind="focal", focal_gamma=0.0)
+    assert torch.allclose(none, image_losses(logits, target, SINGLE))
+
+
+def test_focal_loss_of_sets_weighs_each_label() -> None:
+    logits, target = tensor([[math.log(3), 0.0]]), tensor([[True, False]])
+    expected = (-(0.25**2) * math.log(0.75) - 0.5**2 * math.log(0.5)) / 2
+    assert image_losses(logits, target, SET, kind="focal", focal_gamma=2.0).item() == pytest.approx(expected)
+
+
+def test_binary_cross_entropy_of_single_labels_sets_each_class_against_the_rest() -> None:
+    logits, target = tensor([[math.log(3), 0.0, -math.log(3)]]), tensor([0])
+    expected = -(math.log(0.75) + math.log(0.5) + math.log(0.75)) / 3
+    assert image_losses(logits, target, SINGLE, kind="binary_cross_entropy").item() == pytest.approx(expected)
+
+
+def test_class_weights_multiply_images_and_in_sets_the_labels_that_are_there() -> None:
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0))
+    target, weight_K = tensor([0, 2, 1]), tensor([2.0, 1.0, 0.5])
+    weighted = image_losses(logits, target, SINGLE, class_weight_K=weight_K)
+    assert torch.allclose(weighted, tensor([2.0, 0.5, 1.0]) * image_losses(logits, target, SINGLE))
+    logits, target = tensor([[0.0, 0.0]]), tensor([[True, False]])
+    loss_B = image_losses(logits, target, SET, class_weight_K=tensor([3.0, 5.0]))
+    assert loss_B.item() == pytest.approx((3 + 1) * math.log(2) / 2)
+    logits, target = torch.zeros(2, 5), tensor([0, 2])
+    tree_B = image_losses(logits, target, TREE, class_weight_K=tensor([2.0, 1.0, 1.0]))
+    assert tree_B[0].item() == pytest.approx(2 * tree_B[1].item())

@@ -1,0 +1,78 @@
+"""Numerics are what the settings name, or what was fastest here; the model is left as it was."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from components.data.loading import Batch
+from components.data.packing import read_dataset
+from components.errors import SettingsError
+from components.models.classifier import ImageClassifier, new_classifier
+from components.training.measuring import Numerics, choose_numerics
+from components.training.objective import Objective
+from components.training.rate_finding import find_rate
+from components.training.settings import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def chosen(job: TrainingJob, steps: int) -> tuple[Numerics, list[str], ImageClassifier, ImageClassifier]:
+    model, before = (model_of(job) for _ in range(2))
+    objective, said = Objective(job, model.spec.labels, None), list[str]()
+    return choose_numerics(job, model, objective, batch_of(), steps=steps, say=said.append), said, model, before
+
+
+def model_of(job: TrainingJob) -> ImageClassifier:
+    torch.manual_seed(0)
+    data = read_dataset(Path(job.data))
+    return new_classifier(job.model, labels=data.labels, preprocess=job.preprocess, mean=data.mean, std=data.std)[0]
+
+
+def batch_of(seed: int = 0) -> Batch:
+    random = torch.Generator().manual_seed(seed)
+    target = torch.randint(0, 3, (16,), generator=random)
+    images = torch.randint(0, 120, (16, 16, 16, 3), generator=random) + 60 * target[:, None, None, None]
+    return Batch(images.to(torch.uint8), target, torch.ones(16))
+
+
+def test_a_short_training_is_not_held_up_by_measuring(make_job: MakeJob, tmp_path: Path) -> None:
+    numerics, said, *_ = chosen(make_job(tmp_path), steps=2)
+    assert numerics == Numerics("fp32", False, False)
+    assert said == []
+
+
+def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, tmp_path: Path) -> None:
+    numerics, said, model, before = chosen(make_job(tmp_path, model={"architecture": "plain"}), steps=10**9)
+    assert "minutes: measuring" in said[0]
+    assert said[1].startswith(f"{numerics} is chosen for this machine (fp32: ")
+    assert "fp32, channels last: " in said[1]
+    assert not numerics.compile
+    for one, other in zip(model.state_dict().values(), before.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_the_settings_name_is_not_measured(make_job: MakeJob, tmp_path: Path) -> None:
+    named = {"precision": "bf16", "channels_last": "on", "compile": "off"}
+    numerics, said, *_ = chosen(make_job(tmp_path, train=named), steps=10**9)
+    assert (numerics, said) == (Numerics("bf16", True, False), [])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU multiplies fp16")
+def test_fp16_without_a_gpu_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train\.precision: is fp16, which needs a GPU; use auto, fp32 or bf16"):
+        chosen(make_job(tmp_path, train={"precision": "fp16"}), steps=1)
+
+
+def test_a_range_test_finds_a_rate_at_which_the_loss_falls(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path)
+    model, before = model_of(job), model_of(job)
+    state = torch.get_rng_state()
+    test = find_rate(job, model, Objective(job, model.spec.labels, None), [batch_of(0), batch_of(1)])
+    assert 1e-5 < test.found < 0.5
+    assert test.found in test.rates
+    assert min(test.losses) < test.losses[0]
+    assert test.rates == sorted(test.rates)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before.parameters(), strict=True))

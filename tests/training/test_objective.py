@@ -1,0 +1,66 @@
+"""The loss of a mixed batch is that of the mixed target, whatever the kind of labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.data.loading import Batch
+from components.labels import LabelSpace
+from components.training.mixing import mix
+from components.training.objective import Objective
+from components.training.settings import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+SINGLE = LabelSpace.of("single", ["a", "b", "c"])
+SET = LabelSpace.of("multi", [["a", "b", "c"]])
+TREE = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
+IMAGES = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 16, 16, 3).contiguous()
+
+
+class Means(nn.Module):
+    """Logits that are the mean of the image in each place: a blend's logits are the blend of the logits."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.linspace(-0.02, 0.02, count))
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        return images_BHWC.float().mean(dim=(1, 2, 3))[:, None] * self.scale
+
+
+def objective(make_job: MakeJob, tmp_path: Path, space: LabelSpace, **train: object) -> Objective:
+    job = make_job(tmp_path, train={"label_smoothing": 0.0, "seed": 2, **train})
+    return Objective(job, space, None)
+
+
+def test_the_loss_of_a_blend_is_the_cross_entropy_to_the_blended_target(make_job: MakeJob, tmp_path: Path) -> None:
+    model, target = Means(3), torch.tensor([0, 1, 2, 0])
+    seen: list[Tensor] = []
+    model.register_forward_hook(lambda _, images, logits: seen.append(logits))
+    batch = Batch(IMAGES, target, torch.ones(4))
+    loss = objective(make_job, tmp_path, SINGLE, mixup=1.0)(model, batch, number=5, epoch=0)
+    own = model(IMAGES)
+    # Each blended logit lies between its image's and its partner's: the share can be read off it.
+
+    mixed = mix(IMAGES, mixup=1.0, cutmix=0.0, erase=0.0, random=np.random.default_rng([2, 5]))
+    hot = F.one_hot(target, 3).float()
+    soft = mixed.share * hot + (1 - mixed.share) * hot[mixed.partner_B]
+    assert torch.allclose(loss, F.cross_entropy(seen[0], soft))
+    assert torch.allclose(seen[0], mixed.share * own + (1 - mixed.share) * own[mixed.partner_B], atol=1e-4)
+
+
+@pytest.mark.parametrize("space", [SINGLE, SET, TREE], ids=["single", "set", "hierarchy"])
+def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, space: LabelSpace) -> None:
+    labels = torch.tensor([0, 1, 2, 0])
+    target = F.one_hot(labels, 3).bool() if space.kind == "multi" else labels
+    model, batch = Means(space.num_logits), Batch(IMAGES, target, torch.ones(4))
+    ways = objective(make_job, tmp_path, space, mixup=0.4, cutmix=1.0, erase=0.5)
+    losses = [ways(model, batch, number=number, epoch=0) for number in (0, 1, 0)]
+    assert losses[0] == losses[2] != losses[1]
+    losses[0].backward()
+    assert torch.isfinite(model.scale.grad).all()  # type: ignore[arg-type]
