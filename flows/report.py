@@ -275,7 +275,8 @@ def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
 def _phase(kept: Kept) -> Phase:
     step = _STEP_NAMES.get(kept.made_by, kept.made_by)
     best = runs.metric_history(kept.tracking, kept.run_id, "best_epoch")
-    return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None)
+    diagnosis = runs.tags_of(kept.tracking, kept.run_id).get("darkroom.diagnosis")
+    return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
 
 
 def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: dict[str, Any]) -> EvaluationSection:

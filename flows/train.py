@@ -22,6 +22,16 @@ from flows.tasks import step
 from flows.tracking import runs
 
 _CODE = ("components.training.process",)
+_KEPT = (
+    ("model", "model"),
+    ("members", "members"),
+    ("lineage", "lineage"),
+    ("history.json", None),
+    ("plan.json", None),
+    ("curves.png", "figures"),
+    ("rate.png", "figures"),
+)
+"""What a training leaves and where its run keeps it; members and the range test of a rate are there where asked for."""
 _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 
 
@@ -141,25 +151,35 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
     elif event["event"] == "said":
         say(event["sentence"])
     elif event["event"] == "epoch":
-        left = event["seconds"] * (event["epochs"] - event["epoch"])
         say(
             f"{kind} {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, "
             f"validation loss {event['val_loss']:.4f}, accuracy {event['val_accuracy']:.4f}, "
-            f"macro F1 {event['val_macro_f1']:.4f}; {event['images_per_second']:.0f} images/s, {left:.0f} s left"
+            f"macro F1 {event['val_macro_f1']:.4f}; {event['images_per_second']:.0f} images/s, "
+            f"{event['seconds_left']:.0f} s left"
         )
-        scores = {name: value for name, value in event.items() if isinstance(value, float)}
-        runs.log_metrics(session.tracking, run_id, scores, step=event["epoch"])
+        runs.log_metrics(session.tracking, run_id, _metrics(event), step=event["epoch"])
+
+
+def _metrics(event: Event) -> dict[str, float]:
+    """All numbers of an epoch, with the rate of each group of parts where they differ."""
+    rates = event["learning_rates"]
+    groups = {f"learning_rate_{number}": rate for number, rate in enumerate(rates)} if len(set(rates)) > 1 else {}
+    return {name: value for name, value in event.items() if isinstance(value, float)} | groups
 
 
 def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> None:
-    from components.reporting.figures import draw_curves
+    from components.reporting.figures import draw_curves, draw_rate_test
 
     tracking = session.tracking
     result: dict[str, Any] = read_json(output / "result.json")
     draw_curves(result["history"], output / "curves.png")
+    if (output / "rate.json").exists():
+        draw_rate_test(read_json(output / "rate.json"), output / "rate.png")
     write_lineage(session, prepared, output / "lineage")
-    for name, place in (("model", "model"), ("lineage", "lineage"), ("history.json", None), ("curves.png", "figures")):
-        runs.store(tracking, run_id, output / name, place)
+    for name, place in _KEPT:
+        if (output / name).exists():
+            runs.store(tracking, run_id, output / name, place)
+    runs.set_tags(tracking, run_id, {"darkroom.diagnosis": result["diagnosis"]["sentence"]})
     runs.store(tracking, run_id, data_paths(session.project).augmented / "preview.png", "figures")
     runs.log_metrics(tracking, run_id, {"best_epoch": result["best_epoch"]})
     runs.log_dataset(

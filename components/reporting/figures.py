@@ -35,6 +35,20 @@ def draw_curves(history: Sequence[Mapping[str, Any]], target: Path) -> None:
     _save(figure, target)
 
 
+def draw_rate_test(test: Mapping[str, Any], target: Path) -> None:
+    """The smoothed loss over the rates of a range test, with the one that was found."""
+    figure, axes = _new_figure(1, 1, width=5, height=3.2)
+    axes.plot(test["rates"], test["losses"])
+    axes.axvline(test["found"], linestyle="--", label=f"found: {test['found']:.2g}")
+    lowest = min(test["losses"])
+    axes.set(
+        xlabel="learning rate", xscale="log", title="smoothed loss (nats)", ylim=(0.9 * lowest, 2.5 * test["losses"][0])
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    _save(figure, target)
+
+
 def draw_confusion(scores: Scores, target: Path) -> None:
     """Rows: true classes; columns: predicted ones; counts in the cells. Sets of labels have none."""
     if scores.confusion is None:

@@ -70,6 +70,8 @@ class Phase:
     step: str
     epochs: Sequence[Record]
     best_epoch: int | None
+    diagnosis: str | None = None
+    """What the curves say, with the setting to try."""
 
 
 def gate_section(verdict: Record, comparison: Record | None, decisions: Sequence[DecisionLine]) -> GateSection:
@@ -316,6 +318,8 @@ def _training_facts(phases: Sequence[Phase], params: Record, classes: int | None
         best = f"best on validation: epoch {phase.best_epoch}" if phase.best_epoch is not None else ""
         done = f"{len(phase.epochs)} {'epoch' if len(phase.epochs) == 1 else 'epochs'}{spent}" if phase.epochs else None
         facts.append(Fact(phase.step.capitalize(), done, best))
+        if phase.diagnosis is not None:
+            facts.append(Fact(f"Curves of {phase.step}", phase.diagnosis))
     return facts
 
 

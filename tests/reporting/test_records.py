@@ -84,7 +84,10 @@ def test_fine_tuning_goes_on_where_training_ended() -> None:
         {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1},
         {"epoch": 2, "train_loss": 0.5, "val_loss": float("nan")},
     ]
-    section = training_section([Phase("training", epochs, 1), Phase("fine-tuning", epochs, None)], params={}, classes=2)
+    section = training_section(
+        [Phase("training", epochs, 1), Phase("fine-tuning", epochs, None, "fine")], params={}, classes=2
+    )
+    assert [fact.value for fact in section.facts if fact.name.startswith("Curves")] == ["fine"]
     (loss,) = section.charts
     assert loss.mark is not None
     assert loss.mark.label == "fine-tuning"

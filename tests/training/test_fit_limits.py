@@ -1,0 +1,135 @@
+"""Where training ends early, begins anew, or doesn't begin: each with a sentence."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from components.errors import DataError, SettingsError
+from components.files import read_json
+from components.models.classifier import ImageClassifier
+from components.training.fit import EpochReport, FitResult, fit
+from components.training.settings import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def tell_nobody(_: EpochReport) -> None:
+    pass
+
+
+def fitted(job: TrainingJob) -> tuple[FitResult, list[str]]:
+    said: list[str] = []
+    return fit(job, on_epoch=tell_nobody, say=said.append), said
+
+
+@pytest.fixture
+def memory_for_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that holds the activations of eight images in training."""
+    forward = ImageClassifier.forward
+
+    def limited(self: ImageClassifier, images_BHWC: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images_BHWC) > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(self, images_BHWC)
+
+    monkeypatch.setattr(ImageClassifier, "forward", limited)
+
+
+FIXED = {"precision": "fp32", "channels_last": "off", "compile": "off"}
+
+
+def test_too_little_memory_names_the_settings_to_change(
+    memory_for_eight: None, make_job: MakeJob, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=r"lower train\.batch_size \(now 16\), or set train\.halve_batch_on_oom"):
+        fitted(make_job(tmp_path, train=FIXED))
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_gathered_to_the_same_step(
+    memory_for_eight: None, make_job: MakeJob, tmp_path: Path
+) -> None:
+    steps: list[tuple[int, int]] = []
+    said: list[str] = []
+    job = make_job(tmp_path, train=FIXED | {"batch_size": 32, "halve_batch_on_oom": True, "epochs": 1})
+    fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)), say=said.append)
+    assert [sentence.partition(":")[0] for sentence in said[:2]] == [
+        "32 images don't fit the memory",
+        "16 images don't fit the memory",
+    ]
+    assert read_json(tmp_path / "plan.json")["halvings"] == 2
+    # 63 images are two steps of 32, each gathered from four batches of 8.
+    assert steps[-1] == (2, 2)
+    assert len(steps) == 8
+
+
+def test_a_time_limit_ends_training_with_the_best_model_until_then(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path, train={"epochs": 50, "time_limit_minutes": 1e-4})
+    result, said = fitted(job)
+    assert len(result.history) < 50
+    assert any("train.time_limit_minutes is 0.0001" in sentence for sentence in said)
+    assert (result.model / "model.safetensors").exists()
+    shutil.rmtree(result.model)
+    assert len(fitted(job)[0].history) == len(result.history), "gone on with, though its time is over"
+
+
+def test_the_rate_is_found_kept_and_used_again_by_a_training_that_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path, train={"learning_rate": "auto", "epochs": 1})
+    result, said = fitted(job)
+    test = read_json(tmp_path / "rate.json")
+    assert read_json(tmp_path / "plan.json")["learning_rate"] == test["found"]
+    assert any(sentence.startswith(f"the learning rate is {test['found']:.2g}") for sentence in said)
+    (tmp_path / "rate.json").unlink()
+    assert fitted(job)[0].history == result.history
+    assert not (tmp_path / "rate.json").exists()
+
+
+def test_the_rate_grows_with_the_batch_if_so_set(make_job: MakeJob, tmp_path: Path) -> None:
+    scaled = {"scale_rate_with_batch": True, "learning_rate": 0.08, "accumulate": 2, "epochs": 1}
+    fitted(make_job(tmp_path, train=scaled))
+    assert read_json(tmp_path / "plan.json")["learning_rate"] == pytest.approx(0.08 * 32 / 256)
+
+
+def test_weights_that_are_not_finite_are_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    result, _ = fitted(make_job(tmp_path / "good", train={"epochs": 1}))
+    weights = load_file(result.model / "model.safetensors")
+    weights["classifier.bias"][1] = float("nan")
+    save_file(weights, tmp_path / "broken.safetensors")
+    job = make_job(tmp_path / "job", model={"weights": str(tmp_path / "broken.safetensors")})
+    with pytest.raises(
+        SettingsError, match=r"broken\.safetensors holds numbers that are not finite \(classifier\.bias"
+    ):
+        fitted(job)
+
+
+def test_a_class_weight_for_no_class_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"train\.class_weights: lefd is no class of these images; did you mean le"):
+        fitted(make_job(tmp_path, train={"class_weights": {"lefd": 2.0}}))
+
+
+def test_a_first_side_that_the_model_does_not_take_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path, model={"architecture": "vit_b_16"}, train={"progressive_resizing": 0.5})
+    with pytest.raises(
+        SettingsError, match=r"train\.progressive_resizing: 0\.5 begins with 8 px, which vit_b_16 doesn't"
+    ):
+        fitted(job)
+
+
+@pytest.mark.parametrize(("kept", "sentence"), [(1, "the train part holds 1 image"), (0, "the train part holds no im")])
+def test_a_training_part_without_images_to_learn_from_is_refused(
+    make_job: MakeJob, packed: Path, tmp_path: Path, kept: int, sentence: str
+) -> None:
+    shutil.copytree(packed, tmp_path / "data")
+    index = pq.read_table(packed / "index.parquet")
+    wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], kept))
+    pq.write_table(index.filter(wanted), tmp_path / "data" / "index.parquet")
+    pixels = np.load(packed / "train-00000.npy")
+    np.save(tmp_path / "data" / "train-00000.npy", pixels[:kept])
+    with pytest.raises(DataError, match=sentence):
+        fitted(make_job(tmp_path / "job").model_copy(update={"data": str(tmp_path / "data")}))
