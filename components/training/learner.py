@@ -40,8 +40,8 @@ class Learner(pl.LightningModule):
         self.val_scores = validation_scores(self.space)
         self._objective = objective
         self._shape: Shape | None = None
-        # Kept in checkpoints, for an epoch that is cut off goes on with it.
-        self.register_buffer("loss_and_images", torch.zeros(2, dtype=torch.float64))
+        # No buffer, for DDP would overwrite it with the first process's own.
+        self._loss_and_images = torch.zeros(2, dtype=torch.float64)
 
     @property
     def judged(self) -> ImageClassifier:
@@ -53,9 +53,17 @@ class Learner(pl.LightningModule):
         # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
         self.model.train()
         keep_frozen_statistics(self.model)
+        self._loss_and_images = self._loss_and_images.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # An epoch that is cut off goes on with it.
+        checkpoint["loss_and_images"] = self._loss_and_images
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._loss_and_images = checkpoint["loss_and_images"].to(self.device)
 
     def on_train_epoch_start(self) -> None:
-        self.loss_and_images.zero_()
+        self._loss_and_images = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         loss = self._objective(
@@ -64,7 +72,7 @@ class Learner(pl.LightningModule):
         if self.device.type == "cpu" or number % _LOOK_EVERY == 0:
             self._refuse_divergence("loss", loss)
         images = len(batch.target)
-        self.loss_and_images += torch.stack([loss.detach() * images, loss.new_tensor(images)])
+        self._loss_and_images += torch.stack([loss.detach() * images, loss.new_tensor(images)])
         return loss
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
@@ -74,7 +82,7 @@ class Learner(pl.LightningModule):
 
     def mean_train_loss(self) -> float:
         """Over the images of the epoch, of all processes."""
-        total = self.trainer.strategy.reduce(self.loss_and_images.clone(), reduce_op="sum")
+        total = self.all_gather(self._loss_and_images).view(-1, 2).sum(dim=0)
         return float(total[0] / total[1])
 
     def on_validation_epoch_start(self) -> None:
