@@ -24,10 +24,10 @@ from side_by_side import Timing, machine, refuse_busy_machine, table
 from torch import nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
-from torchvision.models import get_model
 from torchvision.transforms import v2
 from training_data import augment_settings, folder_files, new_job, packed
 
+from components.models.architectures import build
 from components.training.fit import fit
 from components.training.reports import EpochReport
 from components.training.settings import TrainingJob
@@ -187,7 +187,7 @@ class Comparison:
 
     def _peer_model(self) -> nn.Module:
         torch.manual_seed(7)
-        return get_model(self._flags.architecture, weights=None, num_classes=len(self._train.classes))
+        return build(self._flags.architecture, num_classes=len(self._train.classes), image_size_px=self._flags.side)
 
     def _job(self, data: Path, **train: object) -> TrainingJob:
         flags = self._flags

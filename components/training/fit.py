@@ -323,8 +323,8 @@ def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:
     broken = [name for name, value in model.net.state_dict().items() if not torch.isfinite(value).all()]
     if broken:
         raise SettingsError(
-            f"params.yaml: model.weights: {source} holds numbers that are not finite ({', '.join(broken[:4])}); "
-            "give other weights"
+            f"params.yaml: model.weights: {source} holds numbers that aren't finite in {', '.join(broken[:4])}; "
+            "use weights from before the training diverged"
         )
 
 

@@ -117,8 +117,8 @@ def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) ->
     output = tmp_path_factory.mktemp("killed")
     train = LONG | {"checkpoint_minutes": 1e-9}
     write_json(output / "job.json", make_job(output, model={"architecture": "plain"}, train=train).model_dump())
-    # In the first epoch; half-way through a file; between the best checkpoint and the last; as an epoch is reported.
-    for moment, number in (("step", 2), ("writing", 2), ("best", 1), ("epoch", 2)):
+    # Within an epoch; half-way through the file of a checkpoint; between the best checkpoint and the last.
+    for moment, number in (("step", 2), ("writing", 2), ("best", 1)):
         command = [sys.executable, "-c", KILLED, str(output / "job.json"), moment, str(number)]
         assert subprocess.run(command, cwd=REPOSITORY, timeout=250).returncode == -signal.SIGKILL, moment
         assert not (output / "model").exists()
@@ -126,16 +126,15 @@ def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed: Path, unbroken: FitResult) -> None:
-    command = [sys.executable, "-m", "components.training.process", str(often_killed / "job.json")]
-    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=250)
-    assert answer.returncode == 0, answer.stderr
-    assert "going on from the last checkpoint" in answer.stderr
-    result = read_json(often_killed / "result.json")
-    assert [report["epoch"] for report in result["history"]] == [1, 2, 3]
+    said: list[str] = []
+    job = TrainingJob.from_section("job", read_json(often_killed / "job.json"))
+    result = fit(job, on_epoch=tell_nobody, say=said.append)
+    assert "going on from the last checkpoint in train" in said
+    assert [report.epoch for report in result.history] == [1, 2, 3]
     for score in ("train_loss", "val_loss", "learning_rate"):
-        told = [report[score] for report in result["history"]]
+        told = [getattr(one, score) for one in result.history]
         assert told == [getattr(one, score) for one in unbroken.history]
-    assert result["best_epoch"] == unbroken.best_epoch
+    assert result.best_epoch == unbroken.best_epoch
     assert same(often_killed / "model", unbroken.model)
     assert [path.name for path in (often_killed / "checkpoints").iterdir() if path.name.startswith(".")] == []
 

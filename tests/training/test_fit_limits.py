@@ -103,7 +103,7 @@ def test_weights_that_are_not_finite_are_refused(make_job: MakeJob, tmp_path: Pa
     save_file(weights, tmp_path / "broken.safetensors")
     job = make_job(tmp_path / "job", model={"weights": str(tmp_path / "broken.safetensors")})
     with pytest.raises(
-        SettingsError, match=r"broken\.safetensors holds numbers that are not finite \(classifier\.bias"
+        SettingsError, match=r"broken\.safetensors holds numbers that aren't finite in classifier\.bias"
     ):
         fitted(job)
 
