@@ -163,6 +163,8 @@ def _weights(project: Project, weights: Any) -> Check:
         return Check("weights", "ok", "none: training starts from scratch")
     if weights == "imagenet":
         return Check("weights", "ok", "imagenet: downloaded when training starts, unless they are here already")
+    if str(weights).startswith("models:/"):
+        return Check("weights", "ok", f"{weights}: looked up in the registry when training starts")
     file = project.root / str(weights)
     if not file.is_file():
         return Check("weights", "bad", f"{weights} isn't there", "set model.weights to null, imagenet or a file")

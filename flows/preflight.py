@@ -1,7 +1,8 @@
 """What params.yaml can be wrong about that its types don't tell, found before any work begins."""
 
 from components.errors import SettingsError
-from components.models.catalogue import OWN_ARCHITECTURES
+from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
+from flows.addresses import parse_address
 from flows.console import say
 from flows.params import Params, override, read_params
 from flows.project import Project
@@ -28,7 +29,10 @@ def check_names(params: Params, project: Project) -> None:
 
         check_architecture(params.model.architecture)
     weights = params.model.weights
-    if weights not in (None, "imagenet") and not (project.root / str(weights)).is_file():
+    if weights is not None and weights.startswith(REGISTERED):
+        parse_address(weights, setting="model.weights")
+    elif weights not in (None, "imagenet") and not (project.root / str(weights)).is_file():
         raise SettingsError(
-            f"params.yaml: model.weights: {weights} isn't there; give null, imagenet or an existing file"
+            f"params.yaml: model.weights: {weights} isn't there; give null, imagenet, an existing file or "
+            "models:/NAME@ALIAS"
         )

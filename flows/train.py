@@ -8,7 +8,7 @@ from typing import Any, Literal
 from prefect import flow
 
 from components.errors import DarkroomError
-from components.files import read_json, sha256_of_file, write_json
+from components.files import read_json, write_json
 from components.training.settings import TrainingJob
 from flows.child import Event, last_lines, run_child
 from flows.console import progress, say
@@ -18,6 +18,7 @@ from flows.lineage import git_state, processor, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
+from flows.starting import starting_weights
 from flows.tasks import step
 from flows.tracking import runs
 
@@ -61,11 +62,9 @@ def train_model(session: Session, prepared: Prepared) -> Trained:
 
 def train_fingerprint(session: Session, prepared: Prepared) -> str:
     params = session.params
-    weights = params.model.weights
-    file = session.project.root / weights if weights and weights != "imagenet" else None
     return fingerprint(
         "train",
-        inputs={"augmented": prepared.augmented_digest, "weights": sha256_of_file(file) if file else weights},
+        inputs={"augmented": prepared.augmented_digest, "weights": starting_weights(session)[1]},
         settings={
             "preprocess": params.preprocess.model_dump(),
             "augment": params.augment.model_dump(),
@@ -89,6 +88,9 @@ def learn(
     """Trains in a child process; everything that comes of it stands on the returned run."""
     params, tracking = session.params, session.tracking
     output = session.project.work / kind / mark
+    weights, what = starting_weights(session)
+    if weights != params.model.weights and start_from is None:
+        say(f"the weights are those of {what}")
     job = TrainingJob(
         step=kind,
         data=str(data_paths(session.project).augmented),
@@ -96,7 +98,7 @@ def learn(
         start_from=str(start_from) if start_from else None,
         preprocess=params.preprocess,
         augment=params.augment,
-        model=params.model,
+        model=params.model.model_copy(update={"weights": weights}),
         train=params.train,
         finetune=params.finetune,
     )

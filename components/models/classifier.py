@@ -15,12 +15,12 @@ from components.errors import SettingsError
 from components.files import read_json, whole_folder, write_json
 from components.labels import LabelSpace
 from components.models.architectures import blueprint, build, check_image_size
-from components.models.catalogue import COMPOUND
+from components.models.catalogue import COMPOUND, IMAGENET
 from components.models.compound import compound_scale
 from components.models.heads import Pooling, attention_pool, fit_head
 from components.models.settings import ModelSettings
 from components.models.stems import Stem, describe_stem, stem_for
-from components.models.weights import IMAGENET, backbone_fits, fill, published_weights, read_weights
+from components.models.weights import backbone_fits, fill, published_weights, read_weights
 from components.settings import Settings
 
 WEIGHTS = "model.safetensors"

@@ -16,7 +16,8 @@ class ModelSettings(Settings):
     compound: float | None = Field(default=None, ge=-4, le=8)
     """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly."""
     weights: str | None
-    """null: from scratch; imagenet: torchvision's published ones; else a .safetensors or .pth file."""
+    """null: from scratch; imagenet: the published ones; a .safetensors or .pth file; or a registered model, such as
+    models:/NAME@champion or models:/NAME/3."""
     freeze_backbone: bool
     """true: only the head learns in `train`; `finetune` unfreezes."""
     pooling: Literal["average", "attention"] = "average"

@@ -13,11 +13,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.errors import SettingsError
-from components.models.catalogue import TIMM_PREFIX
+from components.models.catalogue import IMAGENET, TIMM_PREFIX
 from components.models.parts import head_prefixes
 from components.models.timm_models import published_timm
 
-IMAGENET = "imagenet"
 _SHOWN_KEYS = 8
 # Published DenseNets have the keys of a time when names of modules could hold dots.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")

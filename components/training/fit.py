@@ -26,9 +26,10 @@ from components.models.classifier import (
     new_classifier,
     save_classifier,
 )
-from components.models.parts import freeze_backbone, parts, unfreeze_last
+from components.models.parts import freeze_backbone, main_head, parts, unfreeze_last
 from components.training.averaging import greedy_soup
 from components.training.balance import class_weights, image_shares
+from components.training.cached_features import use_cached
 from components.training.callbacks import (
     BestStates,
     KeepLast,
@@ -103,7 +104,9 @@ class _Training:
         self._start = self._last.where_to_go_on()
         self._part = open_part(Path(job.data), "train")
         self._val = open_part(Path(job.data), "val")
-        self._model = _model(job, say)
+        self._model = self._whole = _model(job, say)
+        if group.world == 1:
+            self._train_on_features()
         space = self._model.spec.labels
         weights = class_weights(job.train.class_weights, self._part.target, space)
         self._objective = Objective(job, space, weights)
@@ -111,7 +114,7 @@ class _Training:
 
     def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
         job, plan = self._job, self._plan
-        if job.train.recompute:
+        if job.train.recompute and self._model is self._whole:
             recompute_activations(self._model.net)
         apply_numerics(self._model.net, Numerics(plan.precision, plan.channels_last, plan.compile))
         learner = Learner(self._model, job, plan, self._objective)
@@ -134,7 +137,7 @@ class _Training:
         if soup is not None:
             self._make_soup(learner, trainer, soup.best_first(), validation)
         if self._group.leads:
-            save_classifier(learner.judged, self._output / MODEL)
+            save_classifier(self._finished(learner.judged), self._output / MODEL)
         diagnosis = diagnose(reporter.history, chance=_chance(self._model.spec.labels), step=job.step)
         self._say(diagnosis.sentence)
         best_epoch = _best_epoch(reporter.history, job.train.monitor)
@@ -154,6 +157,18 @@ class _Training:
         shutil.rmtree(self._output / _CHECKPOINTS, ignore_errors=True)
         (self._output / HISTORY).unlink(missing_ok=True)
         write_plan(self._plan.model_copy(update={"halvings": self._plan.halvings + 1}), self._output)
+
+    def _train_on_features(self) -> None:
+        cached = use_cached(self._job, self._whole, self._part, self._val, device=device_here(), say=self._say)
+        if cached is not None:
+            self._model, self._part, self._val = cached.head, cached.train, cached.val
+
+    def _finished(self, judged: ImageClassifier) -> ImageClassifier:
+        """The whole network, with the head that was trained on its features put back."""
+        if self._model is not self._whole:
+            main_head(self._whole.net).load_state_dict(main_head(judged.net).state_dict())
+            return self._whole
+        return judged
 
     @property
     def _batch_size(self) -> int:

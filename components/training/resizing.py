@@ -3,6 +3,7 @@
 Letters: B images, H height, W width, C channels.
 """
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,8 +20,8 @@ def side_at(epoch: int, *, epochs: int, full_px: int, start: float) -> int:
 
 
 def shrink(images_BHWC: Tensor, side_px: int) -> Tensor:
-    """uint8 images of that side; the same tensor where they have it."""
-    if images_BHWC.shape[1] == side_px:
+    """uint8 images of that side; the same tensor where they have it, or hold cached features, which have no side."""
+    if images_BHWC.dtype != torch.uint8 or images_BHWC.shape[1] == side_px:
         return images_BHWC
     images_BCHW = images_BHWC.permute(0, 3, 1, 2)
     small_BCHW = F.interpolate(images_BCHW, size=(side_px, side_px), mode="bilinear", antialias=True)

@@ -101,6 +101,9 @@ class TrainSettings(Settings):
     """Batches whose gradients are gathered for one step; larger acts like a larger batch, without its memory."""
     clip_norm: float = Field(ge=0)
     """Longest gradient; a longer one is shortened to it; smaller is steadier and slower; 0: as they come."""
+    cache_features: Choice
+    """Where only the head learns: the frozen backbone's features of each image are worked out once and kept; auto:
+    where nothing is drawn anew each epoch."""
     recompute: bool
     """true: activations are worked out again in the backward pass, for about a third more time and far less memory."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]

@@ -1,0 +1,182 @@
+"""Feature extraction: where the backbone is frozen, what it makes of each image is worked out once, then heads train.
+
+Letters: N images of a part, B images of a batch, F features, T logits.
+"""
+
+import hashlib
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+from torch import Tensor, nn
+
+from components.data.loading import PackedPart, evaluation_loader
+from components.data.packing import DATASET, INDEX
+from components.errors import SettingsError
+from components.files import sha256_of_file, sha256_of_record, whole_file
+from components.models.classifier import ImageClassifier
+from components.models.features import input_of
+from components.models.parts import main_head
+from components.training.settings import TrainingJob
+
+FOLDER = "features"
+_FEATURES = "features"
+_BATCH = 128
+_MOST_BYTES = 4 * 2**30
+"""Of cached features of a part: they stay in memory, and some heads take tens of thousands an image."""
+_TOLERANCE = 1e-4
+
+
+class HeadOnFeatures(ImageClassifier):
+    """The head of a classifier as a model of its own, fed with features; its weights are the classifier's own."""
+
+    def __init__(self, classifier: ImageClassifier) -> None:
+        nn.Module.__init__(self)
+        self.spec = classifier.spec
+        self.net = nn.Sequential(OrderedDict(head=main_head(classifier.net)))
+
+    def forward(self, features_BF: Tensor) -> Tensor:
+        """Features as the head takes them to logits [B, T]."""
+        logits_BT: Tensor = self.net(features_BF)
+        return logits_BT
+
+
+@dataclass(frozen=True)
+class CachedTraining:
+    """A training whose images are features."""
+
+    head: HeadOnFeatures
+    train: PackedPart
+    val: PackedPart
+
+
+def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: Tensor) -> str | None:
+    """Why features can't be worked out once, as the settings and the network stand; None where they can."""
+    settings = job.train
+    head = main_head(classifier.net)
+    in_head = {id(value) for value in head.parameters()}
+    learning = [name for name, value in classifier.net.named_parameters() if value.requires_grad]
+    outside = [
+        name
+        for name, value in classifier.net.named_parameters()
+        if value.requires_grad and id(value) not in in_head and not name.startswith(("aux", "AuxLogits"))
+    ]
+    if outside or not learning:
+        return "the backbone learns; set model.freeze_backbone to true"
+    if settings.augment and job.augment.policy != "none":
+        return "images are augmented anew each epoch; set train.augment to false"
+    drawn = [name for name in ("mixup", "cutmix", "erase") if getattr(settings, name)]
+    if drawn:
+        return f"each epoch sees other images; set train.{drawn[0]} to 0"
+    if settings.progressive_resizing != 1.0:
+        return "the size of the images changes; set train.progressive_resizing to 1.0"
+    if settings.schedule == "cyclic":
+        return "snapshots are whole networks; choose another train.schedule"
+    if not _answers_alone(classifier, images_BHWC):
+        return f"{classifier.spec.architecture} works on after its head; train with the frozen backbone as it is"
+    return None
+
+
+def cached_training(
+    job: TrainingJob, classifier: ImageClassifier, train: PackedPart, val: PackedPart, *, device: torch.device
+) -> CachedTraining:
+    """Works the features out, or reads them where the same data and weights had them before."""
+    found = [_with_features(part, job, classifier, name, device) for name, part in (("train", train), ("val", val))]
+    return CachedTraining(HeadOnFeatures(classifier), *found)
+
+
+def use_cached(
+    job: TrainingJob,
+    classifier: ImageClassifier,
+    train: PackedPart,
+    val: PackedPart,
+    *,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> CachedTraining | None:
+    """The training on features, if `train.cache_features` and the rest of the settings allow it.
+
+    Raises SettingsError where it is on and something stands against it.
+    """
+    frozen = job.model.freeze_backbone if job.step == "train" else job.finetune.unfreeze_parts == 1
+    if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not frozen):
+        return None
+    reason = reason_against(job, classifier, torch.from_numpy(np.array(train.pixels_NHWC[np.arange(2)])))
+    if reason is not None:
+        if job.train.cache_features == "on":
+            raise SettingsError(f"params.yaml: train.cache_features: is on, but {reason}")
+        say(f"the frozen backbone works on every image in every epoch, for {reason}")
+        return None
+    cached = cached_training(job, classifier, train, val, device=device)
+    say(f"the head trains on features that the frozen backbone made once of {len(train) + len(val)} images")
+    return cached
+
+
+def _answers_alone(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
+    """Whether the logits are what the head gives, and nothing comes after it."""
+    head = HeadOnFeatures(classifier).eval()
+    given = input_of(main_head(classifier.net), classifier, images_BHWC)
+    with torch.no_grad():
+        alone, whole = head(given), _evaluated(classifier, images_BHWC)
+    return alone.shape == whole.shape and bool(torch.allclose(alone, whole, rtol=_TOLERANCE, atol=_TOLERANCE))
+
+
+def _evaluated(classifier: ImageClassifier, images_BHWC: Tensor) -> Tensor:
+    mode = classifier.training
+    logits_BT: Tensor = classifier.eval()(images_BHWC)
+    classifier.train(mode)
+    return logits_BT
+
+
+def _with_features(
+    part: PackedPart, job: TrainingJob, classifier: ImageClassifier, name: str, device: torch.device
+) -> PackedPart:
+    file = Path(job.output).parent / FOLDER / f"{_key(job, classifier, name)}.safetensors"
+    if not file.exists():
+        features_NF = _worked_out(part, classifier, device)
+        with whole_file(file) as draft:
+            save_file({_FEATURES: features_NF}, draft)
+    return replace(part, pixels_NHWC=load_file(file)[_FEATURES])
+
+
+def _worked_out(part: PackedPart, classifier: ImageClassifier, device: torch.device) -> NDArray[np.float32]:
+    head = main_head(classifier.net)
+    classifier.to(device)
+    blocks = []
+    for batch in evaluation_loader(part, batch_size=_BATCH):
+        block = input_of(head, classifier, batch.images_BHWC.to(device)).float().cpu().numpy()
+        needed = math.prod(block.shape[1:]) * block.itemsize * len(part)
+        if needed > _MOST_BYTES:
+            raise SettingsError(
+                f"params.yaml: train.cache_features: the features of {len(part)} images take {needed / 1e9:.1f} GB "
+                f"before the head of {classifier.spec.architecture}; set it to off"
+            )
+        blocks.append(block)
+    classifier.cpu()
+    return np.concatenate(blocks)
+
+
+def _key(job: TrainingJob, classifier: ImageClassifier, part: str) -> str:
+    """Of all that the features depend on: the images, drawn copies too, and the backbone."""
+    data = Path(job.data)
+    head = {id(value) for value in main_head(classifier.net).parameters()}
+    digest = hashlib.sha256()
+    for name, value in (*classifier.net.named_parameters(), *classifier.net.named_buffers()):
+        if id(value) not in head:
+            digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
+    return sha256_of_record(
+        {
+            "part": part,
+            "data": [sha256_of_file(data / name) for name in (DATASET, INDEX)],
+            "augment": job.augment.model_dump(),
+            "preprocess": job.preprocess.model_dump(),
+            "network": classifier.spec.model_dump(exclude={"labels"}),
+            "weights": digest.hexdigest(),
+        }
+    )

@@ -1,0 +1,59 @@
+"""Models that a training starts from or learns from: a registered version as a folder of its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from components.errors import SettingsError
+from components.files import sha256_of_file
+from components.models.catalogue import IMAGENET, REGISTERED
+from flows.addresses import parse_address
+from flows.session import Session
+from flows.tracking import registry, runs
+
+_WEIGHTS, _SPEC = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    name: str
+    """models:/NAME/VERSION, whatever alias it was asked for by."""
+    folder: Path
+    """model.safetensors and model.json."""
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / _WEIGHTS
+
+    @property
+    def digest(self) -> str:
+        return f"{sha256_of_file(self.weights)} {sha256_of_file(self.folder / _SPEC)}"
+
+
+def registered_model(session: Session, address: str, *, setting: str) -> RegisteredModel:
+    """Fetches the torch model behind a registered version; raises SettingsError naming the setting that asks for it."""
+    name, wanted = parse_address(address, setting=setting)
+    try:
+        version = registry.get_version(session.tracking, name, wanted)
+    except SettingsError as problem:
+        raise SettingsError(f"params.yaml: {setting}: {problem}") from None
+    step = version.tags.get("step")
+    if step not in ("train", "finetune"):
+        raise SettingsError(
+            f"params.yaml: {setting}: version {version.number} of {name} holds no single network to start from; "
+            "name the version of one of its members"
+        )
+    folder = runs.fetch(session.tracking, version.run_id, "model", step=step)
+    return RegisteredModel(f"{REGISTERED}{name}/{version.number}", folder)
+
+
+def starting_weights(session: Session) -> tuple[str | None, str | None]:
+    """What the training is to load, as a setting, and a mark of what that is: of an alias the version and digest."""
+    weights = session.params.model.weights
+    if weights is None or weights == IMAGENET:
+        return weights, weights
+    if weights.startswith(REGISTERED):
+        model = registered_model(session, weights, setting="model.weights")
+        return str(model.weights), f"{model.name} {model.digest}"
+    file = session.project.root / weights
+    beside = file.with_name(_SPEC)
+    return weights, sha256_of_file(file) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")

@@ -1,0 +1,74 @@
+"""Heads that train on features worked out once: the same head as through the frozen backbone, in less time."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.errors import SettingsError
+from components.models.classifier import load_classifier
+from components.training.fit import fit
+from components.training.reports import FitResult
+from components.training.settings import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
+
+
+def frozen(make_job: MakeJob, output: Path, *, architecture: str = "lenet5", **train: object) -> TrainingJob:
+    return make_job(
+        output,
+        model={"architecture": architecture, "freeze_backbone": True},
+        train={"augment": False, "epochs": 2, "label_smoothing": 0.0} | train,
+    )
+
+
+def trained(job: TrainingJob) -> tuple[FitResult, list[str]]:
+    said: list[str] = []
+    return fit(job, on_epoch=lambda _: None, say=said.append), said
+
+
+def weights(result: FitResult) -> dict[str, torch.Tensor]:
+    return load_file(result.model / "model.safetensors")
+
+
+def test_a_head_on_cached_features_is_the_head_of_the_frozen_network(make_job: MakeJob, tmp_path: Path) -> None:
+    once, said = trained(frozen(make_job, tmp_path / "a" / "once"))
+    anew, _ = trained(frozen(make_job, tmp_path / "b" / "anew", cache_features="off"))
+    assert any("features that the frozen backbone made once of" in sentence for sentence in said)
+    assert [report.val_accuracy for report in once.history] == [report.val_accuracy for report in anew.history]
+    for name, value in weights(anew).items():
+        assert torch.allclose(weights(once)[name], value, atol=1e-5), name
+    assert not load_classifier(once.model).training
+
+
+def test_features_are_kept_for_the_next_head(make_job: MakeJob, tmp_path: Path) -> None:
+    trained(frozen(make_job, tmp_path / "one", epochs=1))
+    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "features").iterdir()}
+    assert len(files) == 2
+    trained(frozen(make_job, tmp_path / "two", epochs=1, learning_rate=0.1))
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "features").iterdir()} == files
+    trained(frozen(make_job, tmp_path / "three", epochs=1, seed=99))
+    assert len(list((tmp_path / "features").iterdir())) == 4, "another backbone"
+
+
+@pytest.mark.parametrize(
+    ("train", "reason"),
+    [
+        ({"augment": True}, "set train.augment to false"),
+        ({"mixup": 0.2}, "set train.mixup to 0"),
+        ({"progressive_resizing": 0.5}, "set train.progressive_resizing to 1.0"),
+    ],
+)
+def test_features_are_not_cached_where_each_epoch_sees_other_images(
+    train: dict[str, object], reason: str, make_job: MakeJob, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=f"train.cache_features: is on, but .*{reason}"):
+        trained(frozen(make_job, tmp_path, architecture="plain", cache_features="on", **train))
+
+
+def test_a_backbone_that_learns_has_no_features_to_cache(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path, train={"augment": False, "cache_features": "on"})
+    with pytest.raises(SettingsError, match=r"is on, but the backbone learns; set model\.freeze_backbone to true"):
+        trained(job)
