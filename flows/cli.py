@@ -259,6 +259,26 @@ def reproduce(
 
 
 @app.command()
+def architectures(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Default: all.")] = None,
+    image_size_px: Annotated[int, typer.Option("--size", help="Side of the images, in pixels.")] = 224,
+    num_classes: Annotated[int, typer.Option("--classes")] = 1000,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure it here too; takes seconds for each.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List architectures with their parameters, computation, memory and latency."""
+
+    def work() -> dict[str, Any]:
+        from flows.architectures import list_architectures
+
+        return list_architectures(
+            names or [], image_size_px=image_size_px, num_classes=num_classes, latency=latency, show=not as_json
+        )
+
+    _finish(_guarded(work), as_json, lambda result: "")
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,

@@ -28,6 +28,8 @@ def check_names(params: Params, project: Project) -> None:
         from components.models.architectures import check_architecture
 
         check_architecture(params.model.architecture)
+    if params.train.teacher is not None:
+        parse_address(params.train.teacher, setting="train.teacher")
     weights = params.model.weights
     if weights is not None and weights.startswith(REGISTERED):
         parse_address(weights, setting="model.weights")

@@ -57,3 +57,15 @@ def starting_weights(session: Session) -> tuple[str | None, str | None]:
     file = session.project.root / weights
     beside = file.with_name(_SPEC)
     return weights, sha256_of_file(file) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
+
+
+def teacher_model(session: Session) -> RegisteredModel | None:
+    """The model that train.teacher names, fetched."""
+    address = session.params.train.teacher
+    return registered_model(session, address, setting="train.teacher") if address is not None else None
+
+
+def teacher_mark(session: Session) -> dict[str, str]:
+    """For a fingerprint: what the teacher's alias stands for now."""
+    teacher = teacher_model(session)
+    return {"teacher": f"{teacher.name} {teacher.digest}"} if teacher is not None else {}

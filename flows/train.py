@@ -18,7 +18,7 @@ from flows.lineage import git_state, processor, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
-from flows.starting import starting_weights
+from flows.starting import starting_weights, teacher_mark, teacher_model
 from flows.tasks import step
 from flows.tracking import runs
 
@@ -64,7 +64,8 @@ def train_fingerprint(session: Session, prepared: Prepared) -> str:
     params = session.params
     return fingerprint(
         "train",
-        inputs={"augmented": prepared.augmented_digest, "weights": starting_weights(session)[1]},
+        inputs={"augmented": prepared.augmented_digest, "weights": starting_weights(session)[1]}
+        | teacher_mark(session),
         settings={
             "preprocess": params.preprocess.model_dump(),
             "augment": params.augment.model_dump(),
@@ -91,11 +92,13 @@ def learn(
     weights, what = starting_weights(session)
     if weights != params.model.weights and start_from is None:
         say(f"the weights are those of {what}")
+    teacher = teacher_model(session)
     job = TrainingJob(
         step=kind,
         data=str(data_paths(session.project).augmented),
         output=str(output),
         start_from=str(start_from) if start_from else None,
+        teacher=str(teacher.folder) if teacher else None,
         preprocess=params.preprocess,
         augment=params.augment,
         model=params.model.model_copy(update={"weights": weights}),

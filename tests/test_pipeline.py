@@ -198,23 +198,6 @@ def test_the_registered_version_answers_as_an_mlflow_model(first: dict[str, Any]
     assert 0 < answer[0]["probability"] <= 1
 
 
-def test_a_registered_model_is_where_another_domain_starts(first: dict[str, Any], call: Call, tmp_path: Path) -> None:
-    """Two lines of params.yaml: the weights, and the name of what comes of them."""
-    target = write_shapes(tmp_path / "target", each=40, labels=("square", "stripes"))
-    result_of(call("ingest", "--data", str(target), "--json"))
-    done = call("train", "--set", "model.weights=models:/shapes/1", "--set", "register.name=target", "--json")
-    run_id = result_of(done)["run_id"]
-    assert run_id != first["run_id"]
-    assert "model.safetensors, with a new head" in done.stderr
-    assert "weights are those of models:/shapes/1" in done.stderr
-    unknown = call("train", "--set", "model.weights=models:/shapes@nobody")
-    assert unknown.returncode == 2
-    assert "model.weights: shapes has no alias @nobody in the registry" in unknown.stderr
-    unreadable = call("train", "--set", "model.weights=models:/shapes")
-    assert unreadable.returncode == 2
-    assert "should read models:/NAME@ALIAS or models:/NAME/VERSION" in unreadable.stderr
-
-
 def test_a_clone_that_lost_its_cache_is_told_what_to_do(first: dict[str, Any], folder: Path, call: Call) -> None:
     del first
     shutil.rmtree(folder / ".dvc" / "cache")

@@ -68,10 +68,23 @@ def unfreeze_last(model: nn.Module, count: int) -> None:
         part.requires_grad_(True)
 
 
-def keep_frozen_statistics(model: nn.Module) -> None:
-    """Puts the batch norms of frozen parts in evaluation mode; call it after model.train()."""
+def learn_last(model: nn.Module, count: int, *, of: int) -> None:
+    """Of the last `of` parts, those that an optimizer has, only the last `count` learn for now."""
+    everything = of >= len(parts(model))
+    for position, (_, part) in enumerate(reversed(parts(model)[-of:])):
+        part.requires_grad_(position < count)
+    if everything:
+        # What stands in no part, such as a transformer's class token, learns with the first one.
+        owned = {id(value) for _, part in parts(model) for value in part.parameters()}
+        for value in model.parameters():
+            if id(value) not in owned:
+                value.requires_grad_(count >= of)
+
+
+def keep_frozen_statistics(model: nn.Module, *, every: bool = False) -> None:
+    """Puts the batch norms of frozen parts, or every one, in evaluation mode; call it after model.train()."""
     for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not _learns(module.parameters()):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (every or not _learns(module.parameters())):
             module.eval()
 
 

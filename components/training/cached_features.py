@@ -74,6 +74,10 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
     drawn = [name for name in ("mixup", "cutmix", "erase") if getattr(settings, name)]
     if drawn:
         return f"each epoch sees other images; set train.{drawn[0]} to 0"
+    if job.teacher is not None:
+        return "the teacher has to see the images; set train.teacher to null"
+    if job.side_px != job.preprocess.image_size_px:
+        return "images are smaller in training; set train.image_size_px to null"
     if settings.progressive_resizing != 1.0:
         return "the size of the images changes; set train.progressive_resizing to 1.0"
     if settings.schedule == "cyclic":

@@ -42,6 +42,7 @@ from components.training.callbacks import (
 )
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
 from components.training.diagnosis import diagnose
+from components.training.distillation import open_teacher
 from components.training.distribution import Group, check_batch, device_here, group_of, trainer_options
 from components.training.learner import Learner
 from components.training.measuring import Numerics, apply_numerics, choose_numerics
@@ -55,6 +56,7 @@ from components.training.resident import ResidentBatches, fits
 from components.training.resizing import side_at
 from components.training.resuming import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
+from components.training.unfreezing import Unfreezing
 
 MODEL = "model"
 HISTORY = "history.json"
@@ -109,7 +111,9 @@ class _Training:
             self._train_on_features()
         space = self._model.spec.labels
         weights = class_weights(job.train.class_weights, self._part.target, space)
-        self._objective = Objective(job, space, weights)
+        self._objective = Objective(
+            job, space, weights, open_teacher(Path(job.teacher), space) if job.teacher else None
+        )
         self._plan = self._made_plan()
 
     def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
@@ -270,9 +274,19 @@ class _Training:
             found.append(Patience(monitor=monitor, mode=mode_of(settings.monitor), patience=settings.patience))
         if settings.time_limit_minutes:
             found.append(TimeLimit(settings.time_limit_minutes, self._say))
+        if self._job.step == "finetune" and self._job.finetune.unfreeze_every:
+            found.append(self._unfreezing())
         if settings.schedule == "cyclic":
             found.append(Snapshots(self._output / MEMBERS, settings.cycles))
         return found
+
+    def _unfreezing(self) -> Unfreezing:
+        settings = self._job.finetune
+        return Unfreezing(
+            every=settings.unfreeze_every,
+            most=settings.unfreeze_parts or len(parts(self._model.net)),
+            freeze_statistics=settings.freeze_statistics,
+        )
 
     def _trainer(self, callbacks: list[Callback]) -> pl.Trainer:
         settings = self._job.train
@@ -344,16 +358,22 @@ def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:
 
 
 def _refuse_small_sides(model: ImageClassifier, job: TrainingJob) -> None:
-    start = job.train.progressive_resizing
-    side = side_at(0, epochs=job.epochs, full_px=job.preprocess.image_size_px, start=start)
-    if start == 1.0:
+    start, full_px = job.train.progressive_resizing, job.preprocess.image_size_px
+    if job.side_px > full_px:
+        raise SettingsError(
+            f"params.yaml: train.image_size_px: is {job.side_px}, should be at most "
+            f"preprocess.image_size_px ({full_px})"
+        )
+    side = side_at(0, epochs=job.epochs, full_px=job.side_px, start=start)
+    if side == full_px:
         return
     try:
         check_image_size(model.net, model.spec.architecture, side)
     except SettingsError:
+        found = f"train.progressive_resizing: {start:g} begins with" if start < 1 else "train.image_size_px: is"
+        remedy = "set it to 1.0, or nearer to it" if start < 1 else "set it to null, or larger"
         raise SettingsError(
-            f"params.yaml: train.progressive_resizing: {start:g} begins with {side} px, which "
-            f"{model.spec.architecture} doesn't take; set it to 1.0, or nearer to it"
+            f"params.yaml: {found} {side} px, which {model.spec.architecture} doesn't take; {remedy}"
         ) from None
 
 

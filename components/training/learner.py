@@ -52,7 +52,7 @@ class Learner(pl.LightningModule):
     def on_train_start(self) -> None:
         # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
         self.model.train()
-        keep_frozen_statistics(self.model)
+        keep_frozen_statistics(self.model, every=self.job.freezes_statistics)
         self._loss_and_images = self._loss_and_images.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

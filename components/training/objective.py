@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from components.data.loading import Batch
 from components.labels import LabelSpace
+from components.training.distillation import Teacher, distillation_loss
 from components.training.losses import image_losses
 from components.training.mixing import mix
 from components.training.resizing import shrink, side_at
@@ -25,10 +26,17 @@ _AUXILIARY_WEIGHT = 0.3
 
 
 class Objective:
-    def __init__(self, job: TrainingJob, space: LabelSpace, class_weight_K: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self,
+        job: TrainingJob,
+        space: LabelSpace,
+        class_weight_K: NDArray[np.float32] | None,
+        teacher: Teacher | None = None,
+    ) -> None:
         self._settings, self._epochs = job.train, job.epochs
-        self._side_px = job.preprocess.image_size_px
+        self._side_px = job.side_px
         self._class_weight_K = None if class_weight_K is None else torch.from_numpy(class_weight_K)
+        self._teacher, self._space = teacher, space
         self._loss = partial(
             image_losses,
             space=space,
@@ -52,10 +60,17 @@ class Objective:
         )
         main, *auxiliary = _as_tuple(model(mixed.images_BHWC))
         loss = self._mixed(main, batch, mixed.partner_B, mixed.share)
+        if self._teacher is not None:
+            loss = self._taught(loss, main, self._teacher(mixed.images_BHWC))
         for logits_BT in auxiliary:
             if logits_BT is not None:
                 loss = loss + _AUXILIARY_WEIGHT * self._mixed(logits_BT, batch, mixed.partner_B, mixed.share)
         return loss
+
+    def _taught(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
+        settings = self._settings
+        apart = distillation_loss(student_BT, teacher_BT, self._space, temperature=settings.teacher_temperature)
+        return (1 - settings.teacher_share) * loss + settings.teacher_share * apart
 
     def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, share: float) -> Tensor:
         own = self._mean(logits_BT, batch.target, batch.weight_B)

@@ -72,11 +72,21 @@ class TrainSettings(Settings):
     """With `loss: focal`: larger makes easy images count less; 0 is cross-entropy."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Share of the target spread over all classes; larger makes less confident models."""
+    teacher: str | None
+    """A registered model of the same labels, such as models:/NAME@champion, whose answers are learned too; null: none.
+    """
+    teacher_temperature: float = Field(gt=0)
+    """Softens both answers; larger tells more of the wrong classes."""
+    teacher_share: float = Field(ge=0, le=1)
+    """Of the loss that is the teacher's; the rest is the labels'; larger follows the teacher more."""
     class_weights: ClassWeights
     """none; auto: each class weighs as much in the loss, however many images it has; or a weight by class, 1 where a
     class is not named. Of sets of labels it weighs the images that carry the label."""
     sampling: Literal["uniform", "balanced"]
     """uniform: each image once an epoch; balanced: drawn so that classes come equally often."""
+    image_size_px: int | None = Field(ge=8)
+    """Side of the images in `train` alone; validation and `finetune` see the full one, so that the network is tuned at
+    the size that it is used at (Touvron et al. 2019); larger sees more, costs its square; null: the full one."""
     augment: bool
     """true: originals are augmented anew each epoch; false: only the stage's copies are."""
     mixup: float = Field(ge=0)
@@ -140,6 +150,10 @@ class FinetuneSettings(Settings):
     """The last so many parts learn, head included; null: all."""
     part_decay: float = Field(gt=0, le=1)
     """Rate of a part over that of the next one nearer to the head; 1 gives all the same."""
+    unfreeze_every: int = Field(ge=0)
+    """Epochs after which one more part learns, the head first; larger unfreezes later; 0: all from the start."""
+    freeze_statistics: bool
+    """true: batch norms keep the statistics of `train`, which suits small batches and few images."""
 
 
 class TrainingJob(Settings):
@@ -152,6 +166,8 @@ class TrainingJob(Settings):
     """Folder for checkpoints, history and the model; an unfinished job goes on from what is there."""
     start_from: str | None
     """Folder of the model to start from; null builds a new one."""
+    teacher: str | None = None
+    """Folder of the model behind train.teacher."""
     preprocess: PreprocessSettings
     augment: AugmentSettings
     model: ModelSettings
@@ -165,6 +181,16 @@ class TrainingJob(Settings):
     @property
     def learning_rate(self) -> Rate:
         return self.train.learning_rate if self.step == "train" else self.finetune.learning_rate
+
+    @property
+    def side_px(self) -> int:
+        """Of the training images."""
+        full = self.preprocess.image_size_px
+        return self.train.image_size_px or full if self.step == "train" else full
+
+    @property
+    def freezes_statistics(self) -> bool:
+        return self.step == "finetune" and self.finetune.freeze_statistics
 
     @property
     def part_decay(self) -> float:

@@ -1,0 +1,90 @@
+"""What a network costs before it is trained: parameters, computation, memory, and on request its latency here.
+
+All but the latency is counted on the meta device: shapes alone, no weights, no images, whatever the size.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from components.models.architectures import blueprint, build, check_image_size
+
+_CLASSES = 1000
+_BATCH = 2
+"""Batch norm can't train on one image; counts are halved again."""
+_WARMUP_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Costs:
+    architecture: str
+    parameters: int
+    flops: int
+    """Of one image's forward pass; a multiplication and its addition are two."""
+    activation_bytes: int
+    """Kept an image from the forward to the backward pass, in float32."""
+    latency_ms: float | None
+    """Of one image on this machine's processor, in torch; None where it wasn't asked for."""
+
+
+def costs(
+    name: str, *, image_size_px: int, num_classes: int = _CLASSES, compound: float | None = None, latency_runs: int = 0
+) -> Costs:
+    """Raises SettingsError for an unknown name or a size that the network can't take."""
+    shape: dict[str, Any] = {"num_classes": num_classes, "image_size_px": image_size_px, "compound": compound}
+    model = blueprint(name, **shape)
+    check_image_size(model, name, image_size_px)
+    images_BCHW = torch.empty(_BATCH, 3, image_size_px, image_size_px, device="meta")
+    return Costs(
+        architecture=name,
+        parameters=sum(value.numel() for value in model.parameters()),
+        flops=_flops(model, images_BCHW) // _BATCH,
+        activation_bytes=_saved_bytes(model, images_BCHW) // _BATCH,
+        latency_ms=_latency_ms(build(name, **shape), image_size_px, latency_runs) if latency_runs else None,
+    )
+
+
+def _flops(model: nn.Module, images_BCHW: Tensor) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(images_BCHW)
+    return int(counter.get_total_flops())
+
+
+def _saved_bytes(model: nn.Module, images_BCHW: Tensor) -> int:
+    """Of everything that autograd keeps for the backward pass, weights aside, each storage once."""
+    weights = {value.untyped_storage()._cdata for value in model.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = storage  # held, so that its address stays its own
+        return value
+
+    with saved_tensors_hooks(keep, _as_it_is):
+        model.train()(images_BCHW)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _as_it_is(value: Tensor) -> Tensor:
+    return value
+
+
+def _latency_ms(model: nn.Module, image_size_px: int, runs: int) -> float:
+    model.eval()
+    image_BCHW = torch.rand(1, 3, image_size_px, image_size_px)
+    with torch.inference_mode():
+        return 1000 * median(_seconds(lambda: model(image_BCHW)) for _ in range(_WARMUP_RUNS + runs))
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started

@@ -1,0 +1,67 @@
+"""Learning from a teacher's answers beside the labels: Hinton et al. 2015, "Distilling the Knowledge in a Neural
+Network".
+
+Letters: B images, H height, W width, C channels, T logits.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.errors import SettingsError
+from components.labels import LabelSpace
+from components.models.classifier import ImageClassifier, load_classifier
+from components.training.resizing import shrink
+
+
+class Teacher:
+    """A trained classifier that only answers."""
+
+    def __init__(self, model: ImageClassifier) -> None:
+        self._model = model.eval().requires_grad_(False)
+        self.space = model.spec.labels
+
+    @torch.no_grad()
+    def __call__(self, images_BHWC: Tensor) -> Tensor:
+        """Logits [B, T] of images that may be mixed or of another size than the teacher's own."""
+        self._model.to(images_BHWC.device)
+        logits_BT: Tensor = self._model(shrink(images_BHWC, self._model.spec.preprocess.image_size_px))
+        return logits_BT
+
+
+def open_teacher(folder: Path, space: LabelSpace) -> Teacher:
+    """Raises SettingsError where the teacher answers with other labels than the data have."""
+    teacher = Teacher(load_classifier(folder))
+    if teacher.space != space:
+        only = sorted(set(teacher.space.classes) ^ set(space.classes))
+        told = f" (not in both: {', '.join(only[:4])})" if only else ""
+        raise SettingsError(
+            f"params.yaml: train.teacher: answers with {len(teacher.space.classes)} {teacher.space.kind} labels, and "
+            f"the images have {len(space.classes)} {space.kind} ones{told}; name a teacher of the same labels"
+        )
+    return teacher
+
+
+def distillation_loss(student_BT: Tensor, teacher_BT: Tensor, space: LabelSpace, *, temperature: float) -> Tensor:
+    """How far the student's softened answers are from the teacher's, in nats, mean over the images.
+
+    Times the temperature's square, so that its gradients keep their size (section 2 of the paper). Of a set of labels
+    the mean over the labels; of a hierarchy the sum over the levels.
+    """
+    if space.kind == "multi":
+        target_BT = (teacher_BT / temperature).sigmoid()
+        entropy = F.binary_cross_entropy(target_BT, target_BT)
+        softened = F.binary_cross_entropy_with_logits(student_BT / temperature, target_BT)
+        return temperature**2 * (softened - entropy)
+    places = space.level_slices() if space.kind == "hierarchy" else [slice(None)]
+    loss = student_BT.new_zeros(())
+    for place in places:
+        loss = loss + F.kl_div(
+            (student_BT[:, place] / temperature).log_softmax(dim=1),
+            (teacher_BT[:, place] / temperature).log_softmax(dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+    return temperature**2 * loss

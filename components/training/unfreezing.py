@@ -1,0 +1,39 @@
+"""Progressive unfreezing: the head learns first, and every few epochs one more part before it.
+
+Howard and Ruder 2018, "Universal Language Model Fine-tuning", section 3.3.
+"""
+
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback
+
+from components.models.parts import head_names, keep_frozen_statistics, learn_last
+
+
+def parts_at(epoch: int, *, every: int, heads: int, most: int) -> int:
+    """How many parts learn in an epoch counted from 0, the head's own included."""
+    return min(most, heads + epoch // every)
+
+
+class Unfreezing(Callback):
+    """Lets the last parts learn on a schedule; which ones is a function of the epoch alone, so a resumed run agrees.
+
+    All parts that ever learn are in the optimizer from the start: what has no gradient yet is passed over.
+    """
+
+    def __init__(self, *, every: int, most: int, freeze_statistics: bool) -> None:
+        self._every, self._most, self._freeze_statistics = every, most, freeze_statistics
+        self._epoch: int | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        # Not at the epoch's start: one that is gone on with after a kill has none.
+        if trainer.current_epoch == self._epoch:
+            return
+        self._epoch = trainer.current_epoch
+        heads = len(head_names(pl_module.model.net))
+        learn_last(
+            pl_module.model.net, parts_at(self._epoch, every=self._every, heads=heads, most=self._most), of=self._most
+        )
+        pl_module.model.train()
+        keep_frozen_statistics(pl_module.model, every=self._freeze_statistics)

@@ -1,0 +1,60 @@
+"""A table of architectures and what each costs at a size of images."""
+
+from dataclasses import asdict
+from typing import Any
+
+from components.errors import SettingsError
+from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
+from flows.console import progress
+from flows.listing import show_table
+
+_LATENCY_RUNS = 20
+
+
+def list_architectures(
+    names: list[str], *, image_size_px: int, num_classes: int, latency: bool, show: bool
+) -> dict[str, Any]:
+    """The named ones, or all; those that can't take the size are listed with the reason."""
+    from components.models.architectures import torchvision_names
+    from components.models.costs import costs
+
+    chosen = names or [name for name in (*OWN_ARCHITECTURES, *torchvision_names()) if name != COMPOUND]
+    rows, refused = [], []
+    for done, name in enumerate(chosen, start=1):
+        try:
+            found = costs(
+                name,
+                image_size_px=image_size_px,
+                num_classes=num_classes,
+                compound=0.0 if name == COMPOUND else None,
+                latency_runs=_LATENCY_RUNS if latency else 0,
+            )
+            rows.append(asdict(found))
+        except SettingsError as problem:
+            if names:
+                raise
+            refused.append({"architecture": name, "reason": str(problem)})
+        progress()("architectures", done, len(chosen))
+    rows.sort(key=lambda row: row["flops"])
+    record = {"image_size_px": image_size_px, "architectures": rows, "refused": refused}
+    if show:
+        _show(record)
+    return record
+
+
+def _show(record: dict[str, Any]) -> None:
+    columns = ("architecture", "parameters", "MFLOP an image", "activations, MB an image", "latency, ms")
+    rows = [
+        (
+            row["architecture"],
+            f"{row['parameters']:,}",
+            f"{row['flops'] / 1e6:,.1f}",
+            f"{row['activation_bytes'] / 1e6:,.1f}",
+            f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "not measured",
+        )
+        for row in record["architectures"]
+    ]
+    show_table(f"architectures at {record['image_size_px']} px, the cheapest first", columns, rows)
+    if record["refused"]:
+        names = ", ".join(entry["architecture"] for entry in record["refused"])
+        print(f"not at this size: {names}")

@@ -1,0 +1,84 @@
+"""What learns when: parts on a schedule, batch norms not at all, small images before the full ones."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from components.errors import SettingsError
+from components.models.architectures import blueprint
+from components.models.parts import learn_last, parts
+from components.training.fit import fit
+from components.training.settings import TrainingJob
+from components.training.unfreezing import parts_at
+
+MakeJob = Callable[..., TrainingJob]
+
+
+@pytest.fixture(scope="module")
+def trained(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    job = make_job(tmp_path_factory.mktemp("trained"), model={"architecture": "plain"}, train={"epochs": 1})
+    return fit(job, on_epoch=lambda _: None).model
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    """Parts whose numbers differ; of batch norms also the statistics."""
+    old = load_file(before / "model.safetensors")
+    new = load_file(after / "model.safetensors")
+    return {name for name, value in new.items() if not torch.equal(value, old[name])}
+
+
+def tuned(make_job: MakeJob, output: Path, start: Path, **finetune: object) -> Path:
+    return fit(make_job(output, step="finetune", start_from=start, finetune=finetune), on_epoch=lambda _: None).model
+
+
+@pytest.mark.parametrize(("epoch", "learning"), [(0, 1), (1, 1), (2, 2), (5, 3), (6, 4), (60, 4)])
+def test_one_more_part_learns_every_few_epochs(epoch: int, learning: int) -> None:
+    assert parts_at(epoch, every=2, heads=1, most=4) == learning
+
+
+def test_all_that_is_in_the_optimizer_learns_at_last() -> None:
+    model = blueprint("vit_b_32", num_classes=2, image_size_px=64)
+    count = len(parts(model))
+    learn_last(model, 1, of=count)
+    assert {name.split(".")[0] for name, value in model.named_parameters() if value.requires_grad} == {"heads"}
+    learn_last(model, count, of=count)
+    assert all(value.requires_grad for value in model.parameters())
+
+
+def test_the_head_learns_before_the_parts(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+    first = tuned(make_job, tmp_path / "one", trained, epochs=1, unfreeze_every=1)
+    assert changed(trained, first) == {"classifier.weight", "classifier.bias"}
+    later = changed(trained, tuned(make_job, tmp_path / "two", trained, epochs=2, unfreeze_every=1))
+    assert all(name.startswith(("classifier", "features.block3")) for name in later)
+
+
+def test_batch_norms_can_keep_their_statistics(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+    moved = changed(trained, tuned(make_job, tmp_path, trained, epochs=1, freeze_statistics=True))
+    assert "features.block1.0.weight" in moved
+    assert not [name for name in moved if "running" in name or "num_batches" in name]
+
+
+def test_training_sees_smaller_images_than_finetuning(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path / "small", model={"architecture": "plain"}, train={"epochs": 1, "image_size_px": 8})
+    assert (job.side_px, job.model_copy(update={"step": "finetune"}).side_px) == (8, 16)
+    small = fit(job, on_epoch=lambda _: None)
+    full = make_job(tmp_path / "full", model={"architecture": "plain"}, train={"epochs": 1})
+    assert changed(fit(full, on_epoch=lambda _: None).model, small.model)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "side", "sentence"),
+    [
+        ("plain", 32, r"train\.image_size_px: is 32, should be at most preprocess\.image_size_px \(16\)"),
+        ("lenet5", 8, r"train\.image_size_px: is 8 px, which lenet5 doesn't take; set it to null, or larger"),
+    ],
+)
+def test_a_training_size_that_does_not_fit_is_refused(
+    architecture: str, side: int, sentence: str, make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, model={"architecture": architecture}, train={"image_size_px": side})
+    with pytest.raises(SettingsError, match=sentence):
+        fit(job, on_epoch=lambda _: None)
