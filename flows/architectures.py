@@ -42,6 +42,16 @@ def list_architectures(
     return record
 
 
+def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool) -> dict[str, Any]:
+    """One architecture for a purpose, and why."""
+    from components.models.scenarios import advise
+
+    advice = advise(scenario, image_size_px=image_size_px, with_weights=with_weights)
+    if show:
+        print(f"model.architecture={advice.architecture}: {advice.reason}")
+    return asdict(advice)
+
+
 def _show(record: dict[str, Any]) -> None:
     columns = ("architecture", "parameters", "MFLOP an image", "activations, MB an image", "latency, ms")
     rows = [

@@ -263,14 +263,23 @@ def architectures(
     names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Default: all.")] = None,
     image_size_px: Annotated[int, typer.Option("--size", help="Side of the images, in pixels.")] = 224,
     num_classes: Annotated[int, typer.Option("--classes")] = 1000,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="SCENARIO", help="Advise: mobile, edge, server, real_time, max_accuracy, transfer."
+        ),
+    ] = None,
+    with_weights: Annotated[bool, typer.Option("--weights", help="With --for: weights are at hand.")] = False,
     latency: Annotated[bool, typer.Option("--latency", help="Measure it here too; takes seconds for each.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List architectures with their parameters, computation, memory and latency."""
 
     def work() -> dict[str, Any]:
-        from flows.architectures import list_architectures
+        from flows.architectures import advised, list_architectures
 
+        if scenario is not None:
+            return advised(scenario, image_size_px=image_size_px, with_weights=with_weights, show=not as_json)
         return list_architectures(
             names or [], image_size_px=image_size_px, num_classes=num_classes, latency=latency, show=not as_json
         )

@@ -1,0 +1,54 @@
+"""Which architecture suits a purpose, the size of the images, and whether there are weights to start from."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from components.errors import SettingsError, nearest
+from components.models.costs import costs
+from components.models.stems import SMALL_IMAGE_PX
+
+Scenario = Literal["mobile", "edge", "server", "real_time", "max_accuracy", "transfer"]
+
+
+@dataclass(frozen=True)
+class Advice:
+    architecture: str
+    reason: str
+    """One sentence, with what the architecture costs at this size."""
+
+
+def advise(scenario: str, *, image_size_px: int, with_weights: bool) -> Advice:
+    """Raises SettingsError for an unknown scenario, and for a transfer without weights."""
+    name, why = _choice(scenario, small=image_size_px < SMALL_IMAGE_PX, with_weights=with_weights)
+    found = costs(name, image_size_px=image_size_px)
+    computation = f"{found.flops / 1e6:,.0f} MFLOP an image of {image_size_px} px"
+    return Advice(name, f"{why} ({found.parameters / 1e6:.1f} million parameters, {computation})")
+
+
+def _choice(scenario: str, *, small: bool, with_weights: bool) -> tuple[str, str]:
+    match scenario:
+        case "mobile":
+            return "mobilenet_v3_small", "the fewest operations of the nets that were searched for on phones"
+        case "edge":
+            return "mobilenet_v3_large", "made for small processors, with room for more accuracy than on a phone"
+        case "real_time" if small and not with_weights:
+            return "plain", "six convolutions one after another, which is what takes least time on small images"
+        case "real_time":
+            return "resnet18", "few, plain convolutions: they run near a processor's peak, and gain most from int8"
+        case "server" if small and not with_weights:
+            return "resnet18", "the small-image stem keeps 4 × 4 places at its end, and more depth gains little there"
+        case "server":
+            return "resnet50", "accurate for what it costs, in batches and in int8 alike"
+        case "max_accuracy" if with_weights:
+            return "convnext_base", "among the most accurate convolutional nets, where weights are at hand"
+        case "max_accuracy":
+            return (
+                "wide_resnet50_2",
+                "of what learns from scratch the widest residual net; transformers need more images",
+            )
+        case "transfer" if with_weights:
+            return "resnet50", "its features carry over to most images, frozen or fine-tuned"
+        case "transfer":
+            raise SettingsError("transfer needs weights to start from: set model.weights, or choose another scenario")
+    known = get_args(Scenario)
+    raise SettingsError(f"scenario {scenario}: unknown{nearest(scenario, known)} ({', '.join(known)})")

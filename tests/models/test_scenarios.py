@@ -1,0 +1,32 @@
+"""Advice holds what its scenario promises, by what the architectures cost."""
+
+import pytest
+
+from components.errors import SettingsError
+from components.models.costs import costs
+from components.models.scenarios import advise
+
+
+def flops(scenario: str, side: int, *, weights: bool) -> int:
+    name = advise(scenario, image_size_px=side, with_weights=weights).architecture
+    return costs(name, image_size_px=side).flops
+
+
+@pytest.mark.parametrize("weights", [True, False])
+def test_a_phone_computes_less_than_a_board_and_a_board_less_than_a_server(weights: bool) -> None:
+    found = [flops(name, 64, weights=weights) for name in ("mobile", "edge", "server", "max_accuracy")]
+    assert found == sorted(set(found))
+
+
+def test_the_reason_says_what_it_costs_here() -> None:
+    advice = advise("real_time", image_size_px=32, with_weights=False)
+    assert advice.architecture == "plain"
+    assert "million parameters" in advice.reason
+    assert "MFLOP an image of 32 px" in advice.reason
+
+
+def test_what_can_not_be_advised_is_refused() -> None:
+    with pytest.raises(SettingsError, match="transfer needs weights to start from"):
+        advise("transfer", image_size_px=64, with_weights=False)
+    with pytest.raises(SettingsError, match=r"scenario moble: unknown; did you mean mobile\?"):
+        advise("moble", image_size_px=64, with_weights=True)
