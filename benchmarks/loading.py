@@ -1,32 +1,33 @@
 """Images a second: packed parts against torchvision's ImageFolder with a DataLoader, interleaved in one run.
 
-    python benchmarks/loading.py [FOLDER] [--side 128] [--images 600] [--rounds 5]
+    python benchmarks/loading.py [FOLDER] [--side 128 224] [--images 600] [--rounds 5]
 
 FOLDER holds a folder a class of JPEGs; without it photographs-like JPEGs are drawn. Three comparisons:
 
-first pass   decode, resize and pack (the whole `augment` stage's work but for the previews) against one epoch of
-             ImageFolder with Resize, CenterCrop and PILToTensor
+first pass   decode, resize and pack (the whole `augment` stage's work; the sheets that show the policies cost the same
+             whatever the number of images and are timed by themselves) against one epoch of ImageFolder with Resize,
+             CenterCrop and PILToTensor
 later epochs a shuffled epoch from the packed part against the same epoch of ImageFolder
 drawn epochs the same with `basic` augmentation on both sides; the draws are the very same function on both
 
-Each is timed on all cores (wall: threads for packing, as many DataLoader workers as cores for the peer; later epochs of
-the packed part in one process, as `train.loader_workers: 0` has it) and on one core (CPU seconds of the process,
-no workers, libraries held to one thread). It also says how far the reduced JPEG decode is from the full one.
+Each on one core with all libraries held to one thread, no workers: the ratio of CPU seconds is the one to trust on a
+busy machine. It also says how far the reduced JPEG decode is from the full one, and what a draw costs beside
+albumentations' own transforms.
 """
 
 import argparse
 import os
-import platform
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import albumentations
 import cv2
 import numpy as np
 import torch
 from PIL import Image
+from side_by_side import Timing, compare, machine, table
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
@@ -37,9 +38,11 @@ from components.data.decoding import decode
 from components.data.loading import open_part, training_loader
 from components.data.packing import SplitImage, pack
 from components.data.preprocessing import PreprocessSettings, square_of, to_square
+from components.labels import LabelSpace
 from components.progress import silent
 
 BATCH = 64
+_SHOWN = packing._PREVIEW_IMAGES
 
 
 def main() -> None:
@@ -51,6 +54,7 @@ def main() -> None:
     flags = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as scratch:
         source = flags.folder or drawn_photographs(Path(scratch) / "drawn", flags.images)
         chosen = linked(source, Path(scratch) / "chosen", flags.images)
@@ -58,7 +62,7 @@ def main() -> None:
         print(f"{len(images)} images, {np.mean([image.size_bytes for image in images]) / 1e3:.1f} kB each")
         for side in flags.side:
             Comparison(Path(scratch), chosen, images, side, flags.rounds).run()
-    print(f"{len(os.sched_getaffinity(0))} cores, {platform.processor() or platform.machine()}, load {os.getloadavg()}")
+    print(machine("torch", "torchvision", "opencv-python-headless", "pillow", "albumentations"))
 
 
 def drawn_photographs(folder: Path, count: int) -> Path:
@@ -117,43 +121,30 @@ class Comparison:
         draw = augmenter(self._basic)
         drawn = v2.Lambda(lambda image: torch.from_numpy(draw(np.asarray(image), "any", 0)))
         self._drawn = ImageFolder(str(chosen), v2.Compose([*steps, drawn]))
-        self._cores = len(os.sched_getaffinity(0))
 
     def run(self) -> None:
         print(f"\n{self._preprocess.image_size_px} px")
         self._say_distance()
-        self._pack()
-        self._compare(
-            "first pass, all cores", self._pack, lambda: self._peer(self._folder, self._cores), time.perf_counter
+        self._compare("first pass", lambda: self._pack(previews=1), self._folder)
+        self._compare("later epochs", lambda: self._epoch(self._plain), self._folder)
+        self._compare("drawn epochs", lambda: self._epoch(self._basic), self._drawn)
+        sheets = compare(
+            {"one image": lambda: self._pack(previews=1), "as in use": lambda: self._pack(previews=_SHOWN)}, rounds=3
         )
-        self._compare(
-            "first pass, one core (CPU)", self._pack_alone, lambda: self._peer(self._folder, 0), time.process_time
-        )
-        for name, folder, augment in (("later", self._folder, self._plain), ("drawn", self._drawn, self._basic)):
-            packed, peer = (lambda a=augment: self._epoch(a)), (lambda n, f=folder: self._peer(f, n))
-            self._compare(f"{name} epochs, all cores", packed, lambda p=peer: p(self._cores), time.perf_counter)
-            self._compare(f"{name} epochs, one core (CPU)", packed, lambda p=peer: p(0), time.process_time)
+        print(f"the sheets: {_cpu_of(sheets, 'as in use') - _cpu_of(sheets, 'one image'):.2f} CPU seconds a packing")
+        self._say_draws()
 
-    def _compare(
-        self, name: str, ours: Callable[[], None], peer: Callable[[], None], clock: Callable[[], float]
-    ) -> None:
-        rates: dict[str, list[float]] = {"ours": [], "peer": []}
-        for _ in range(self._rounds):
-            for who, work in (("ours", ours), ("peer", peer)):
-                started = clock()
-                work()
-                rates[who].append(len(self._images) / (clock() - started))
-        a, b = median(rates["ours"]), median(rates["peer"])
+    def _compare(self, name: str, ours: Callable[[], None], peer: ImageFolder) -> None:
+        timings = compare({"ImageFolder": lambda: self._peer(peer), "packed": ours}, rounds=self._rounds)
         print(
-            f"{name}: packed {a:,.0f}, ImageFolder {b:,.0f} images/s, ratio {a / b:.2f} "
-            f"(rounds {min(rates['ours']):,.0f} to {max(rates['ours']):,.0f}, "
-            f"{min(rates['peer']):,.0f} to {max(rates['peer']):,.0f})",
-            flush=True,
+            f"\n{name}\n{table(timings, per_round=len(self._images), unit='images/s', peer='ImageFolder')}", flush=True
         )
 
-    def _pack(self) -> None:
+    def _pack(self, *, previews: int) -> None:
+        packing._PREVIEW_IMAGES = previews
         pack(
             self._images,
+            labels=LabelSpace.of("single", [image.labels for image in self._images]),
             raw=self._scratch / "raw",
             folder=self._scratch / "augmented",
             split_digest="",
@@ -162,22 +153,34 @@ class Comparison:
             progress=silent,
         )
 
-    def _pack_alone(self) -> None:
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(cores)})
-        try:
-            self._pack()
-        finally:
-            os.sched_setaffinity(0, cores)
-
     def _epoch(self, augment: AugmentSettings) -> None:
         part = open_part(self._scratch / "augmented", "train")
         for _ in training_loader(part, batch_size=BATCH, seed=0, augment=augment, workers=0):
             pass
 
-    def _peer(self, folder: ImageFolder, workers: int) -> None:
-        for _ in DataLoader(folder, batch_size=BATCH, shuffle=True, num_workers=workers):
+    def _peer(self, folder: ImageFolder) -> None:
+        for _ in DataLoader(folder, batch_size=BATCH, shuffle=True):
             pass
+
+    def _say_draws(self) -> None:
+        """`basic` beside the same transforms of albumentations in its own Compose, on images of this size."""
+        part = open_part(self._scratch / "augmented", "train")
+        squares = [np.array(part.pixels_NHWC[row]) for row in range(min(64, len(part)))]
+        draw = augmenter(self._basic)
+        theirs = albumentations.Compose(
+            [
+                albumentations.Affine(translate_percent=(-0.08, 0.08), scale=(0.9, 1.1), rotate=(-10, 10), p=0.9),
+                albumentations.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
+            ]
+        )
+        timings = compare(
+            {
+                "albumentations": lambda: [theirs(image=square)["image"] for square in squares],
+                "draws": lambda: [draw(square, str(place), 0) for place, square in enumerate(squares)],
+            },
+            rounds=4 * self._rounds,
+        )
+        print(f"\na draw\n{table(timings, per_round=len(squares), unit='draws/s', peer='albumentations')}", flush=True)
 
     def _say_distance(self) -> None:
         errors, changed = [], 0
@@ -198,6 +201,9 @@ def settings(policy: str) -> AugmentSettings:
     return AugmentSettings.from_section("augment", {"policy": policy, "seed": 0, **plain})
 
 
+def _cpu_of(timings: dict[str, Timing], side: str) -> float:
+    return median(timings[side].cpu_s)
+
+
 if __name__ == "__main__":
-    packing._PREVIEW_IMAGES = 1  # the sheets are no part of what is compared
     main()

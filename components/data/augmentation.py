@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from components.data.policies import NAMED, SEED_BYTES, Flips, Policy, policy_steps, read_pipeline
+from components.data.affine_draws import Flips
+from components.data.policies import NAMED, SEED_BYTES, Policy, policy_steps, read_pipeline
 from components.errors import SettingsError
 from components.settings import Settings
 

@@ -117,15 +117,24 @@ class _Batches(Dataset[Batch]):
 
     def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
         epoch, places = batch
-        # Rows picked by number are a copy already, which the draws below may overwrite.
-        images = self._part.pixels_NHWC[places]
-        if self._augment is not None and self._augment.policy != "none":
-            self._draw = self._draw or augmenter(self._augment)
-            for position, place in enumerate(places):
-                if self._part.copy_N[place] == 0:
-                    images[position] = self._draw(images[position], self._part.path_N[place], epoch)
+        images = self._part.pixels_NHWC[places] if self._draws_nothing else self._drawn(epoch, places)
         target, weight_B = self._part.target[places], self._part.weight_N[places]
         return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
+
+    @property
+    def _draws_nothing(self) -> bool:
+        return self._augment is None or self._augment.policy == "none"
+
+    def _drawn(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        part = self._part
+        assert self._augment is not None
+        self._draw = self._draw or augmenter(self._augment)
+        images = np.empty((len(places), *part.pixels_NHWC.shape[1:]), np.uint8)
+        # One by one from the store, whose images are views of the file: a draw makes its own copy.
+        for position, place in enumerate(places.tolist()):
+            pixels_SSC = part.pixels_NHWC[place]
+            images[position] = pixels_SSC if part.copy_N[place] else self._draw(pixels_SSC, part.path_N[place], epoch)
+        return images
 
 
 class ShuffledBatches(Sampler[_BatchOfEpoch]):

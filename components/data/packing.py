@@ -20,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,7 +48,7 @@ PREVIEWS = "previews"
 _CHUNK = 16
 _JPEG_SHARE = 0.3
 """Bytes of a JPEG square over its pixels, on the safe side: photographs of clothes have 0.27 at 64 px, 0.15 at 224."""
-_PREVIEW_IMAGES = 96
+_PREVIEW_IMAGES = 48
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _INDEX = pa.schema(
@@ -154,7 +155,7 @@ def pack(
                 if part == "train":
                     originals = open_images(draft, part, table, side_px=preprocess.image_size_px)
                     _write_previews(draft, originals, augment, progress)
-                    drawn = _drawn(copies, rows[part], originals, augmenter(augment), progress)
+                    drawn = _drawn(copies, rows[part], originals, augment, progress)
                     more = _write(draft, part, stores[part], copies, drawn, preprocess, after=table)
                     table = pa.concat_tables([table, more])
                 tables.append(table)
@@ -288,16 +289,27 @@ def _squares(
 
 
 def _drawn(
-    copies: list[_Row], rows: list[_Row], originals: ImageRows, draw: Draw, progress: Progress
+    copies: list[_Row], rows: list[_Row], originals: ImageRows, settings: AugmentSettings, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
     """Blocks of augmented copies. Copies count down from -1, epochs of training up from 0: no draw is made twice."""
     place_of = {row.image.path: place for place, row in enumerate(rows)}
+    # A draw may keep generators of its own, so no two threads share one.
+    free: SimpleQueue[Draw] = SimpleQueue()
+    for _ in range(min(_num_cores(), len(copies))):
+        free.put(augmenter(settings))
+
+    def drawn(chunk: list[_Row]) -> NDArray[np.uint8]:
+        pairs = zip(chunk, originals[[place_of[row.image.path] for row in chunk]], strict=True)
+        draw = free.get()
+        try:
+            return np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
+        finally:
+            free.put(draw)
+
     done = 0
-    for chunk in _chunks(copies):
-        places = [place_of[row.image.path] for row in chunk]
-        pairs = zip(chunk, originals[places], strict=True)
-        yield np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
-        done += len(chunk)
+    for block_NSSC in _on_all_cores(drawn, _chunks(copies)):
+        yield block_NSSC
+        done += len(block_NSSC)
         progress("augment train", done, len(copies))
 
 
@@ -307,8 +319,8 @@ def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:
 
 def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in order, never far ahead of who takes them."""
-    # Pillow lets go of the interpreter lock while it decodes and resamples, so threads are enough.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # OpenCV and Pillow let go of the interpreter lock while they decode, resample and draw, so threads are enough.
+    cores = _num_cores()
     with ThreadPoolExecutor(cores) as threads:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -319,15 +331,25 @@ def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iter
             yield waiting.popleft().result()
 
 
+def _num_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSettings, progress: Progress) -> None:
     """A sheet for every policy, so that another choice can be judged without trying it."""
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(_PREVIEW_IMAGES, len(originals))).astype(np.int64))
     sample_NSSC = originals[chosen]
     policies = policies_to_show(settings)
+    # albumentations changes the warnings of the whole process while it makes its transforms: all before the threads.
+    draws = [(policy, augmenter(one)) for policy, one in policies.items()]
+
+    def written(policy_and_draw: tuple[str, Draw]) -> dict[str, Any]:
+        policy, draw = policy_and_draw
+        return write_sheet(folder / PREVIEWS / f"{policy}.png", sample_NSSC, draw, title=policy)
+
     statistics = {}
-    for done, (policy, one) in enumerate(policies.items(), start=1):
-        sheet = folder / PREVIEWS / f"{policy}.png"
-        statistics[policy] = write_sheet(sheet, sample_NSSC, augmenter(one), title=policy)
+    for done, (policy, both) in enumerate(zip(policies, _on_all_cores(written, draws), strict=True), start=1):
+        statistics[policy] = both
         progress("preview", done, len(policies))
     write_json(folder / PREVIEWS / STATISTICS, statistics)
     if settings.policy in policies:

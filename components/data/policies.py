@@ -1,7 +1,8 @@
 """Augmentation policies: what is drawn, with all randomness taken from one seed a draw.
 
-Three kinds: our own mixes of albumentations' transforms, the published searches (components/data/searches), and a
-pipeline written out in params.yaml from the names of albumentations' transforms, which is data and never code.
+Four kinds: the mild ones (components/data/affine_draws), a mix of albumentations' transforms, the published searches
+(components/data/searches), and a pipeline written out in params.yaml from the names of albumentations' transforms,
+which is data and never code.
 """
 
 import inspect
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.data.affine_draws import BASIC, MEDICAL, Flips, MildDraws, MildRanges
 from components.data.searches import SEARCHES, Search, draw_search
 from components.errors import SettingsError, nearest
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     Transforms = list[albumentations.BasicTransform | albumentations.BaseCompose]
 
 Policy = Literal["none", "basic", "advanced", "medical", "autoaugment", "randaugment", "trivialaugment", "pipeline"]
-Flips = Literal["none", "horizontal", "both"]
 NAMED: tuple[Policy, ...] = ("none", "basic", "advanced", "medical", "autoaugment", "randaugment", "trivialaugment")
 """The policies that need nothing but their name."""
 SEED_BYTES = 16
@@ -32,6 +33,7 @@ SEED_BYTES = 16
 SeededStep = Callable[[NDArray[np.uint8], bytes], NDArray[np.uint8]]
 """(pixels_HWC, SEED_BYTES bytes) → an image; equal arguments give equal pixels."""
 
+_MILD: dict[Policy, MildRanges] = {"basic": BASIC, "medical": MEDICAL}
 _COMPOSITIONS = ("OneOf", "SomeOf", "Sequential", "RandomOrder")
 _REFUSED = {
     **dict.fromkeys(
@@ -51,6 +53,8 @@ _REFUSED = {
 
 def policy_steps(policy: Policy, flips: Flips, pipeline: list[Any]) -> list[SeededStep]:
     """The steps of a policy in their order, mirror images first; none for `none` without flips."""
+    if policy in _MILD:
+        return [MildDraws(_MILD[policy], flips)]
     transforms = [*_flips(flips), *_albumentations_of(policy, pipeline)] if policy != "none" else []
     steps: list[SeededStep] = [_Albumentations(transforms)] if transforms else []
     if policy in SEARCHES:
@@ -128,7 +132,7 @@ def _albumentations_of(policy: Policy, pipeline: list[Any]) -> "Transforms":
     with warnings.catch_warnings():
         # An argument name that it doesn't know only warns and runs on defaults: here that is an error.
         warnings.simplefilter("error")
-        return {"basic": _basic, "advanced": _advanced, "medical": _medical}[policy]()
+        return _advanced()
 
 
 def _flips(flips: Flips) -> "Transforms":
@@ -139,15 +143,6 @@ def _flips(flips: Flips) -> "Transforms":
     return horizontal if flips == "horizontal" else [*horizontal, alb.VerticalFlip(p=0.5)]
 
 
-def _basic() -> "Transforms":
-    alb = _albumentations()
-    return [
-        # Shift and scale are the crop: a window of the image, at its own size again.
-        alb.Affine(translate_percent=(-0.08, 0.08), scale=(0.9, 1.1), rotate=(-10, 10), p=0.9),
-        alb.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
-    ]
-
-
 def _advanced() -> "Transforms":
     alb = _albumentations()
     return [
@@ -155,14 +150,6 @@ def _advanced() -> "Transforms":
         alb.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3, hue=0.05, p=0.7),
         alb.OneOf([alb.GaussNoise(std_range=(0.02, 0.1)), alb.GaussianBlur(blur_limit=(3, 5))], p=0.3),
         alb.CoarseDropout(num_holes_range=(1, 2), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=0.5),
-    ]
-
-
-def _medical() -> "Transforms":
-    alb = _albumentations()
-    return [
-        alb.Affine(translate_percent=(-0.03, 0.03), scale=(0.97, 1.03), rotate=(-5, 5), p=0.8),
-        alb.RandomBrightnessContrast(brightness_limit=0.05, contrast_limit=0.05, p=0.3),
     ]
 
 

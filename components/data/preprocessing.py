@@ -1,8 +1,9 @@
 """From an image file to the square that the model sees: one settings object for training and serving alike."""
 
 import math
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -10,6 +11,9 @@ from pydantic import Field
 
 from components.data.decoding import decode_reduced
 from components.settings import Settings
+
+_LEAST_TAP = 1 / 512
+"""Less would round to nothing in the smoothing's fixed-point arithmetic."""
 
 
 class PreprocessSettings(Settings):
@@ -37,21 +41,17 @@ def square_of(content: bytes, settings: PreprocessSettings) -> NDArray[np.uint8]
 
 
 def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> NDArray[np.uint8]:
-    """uint8 RGB of image_size_px × image_size_px, resampled bilinearly with antialiasing."""
-    return _square(Image.fromarray(pixels_HWC), settings)
-
-
-def _square(image: Image.Image, settings: PreprocessSettings) -> NDArray[np.uint8]:
+    """uint8 RGB of image_size_px × image_size_px, resampled bilinearly with antialiasing; the same bytes everywhere."""
     size = settings.image_size_px
-    if image.size == (size, size):
-        return np.asarray(image)
+    tall, wide = pixels_HWC.shape[:2]
+    if (tall, wide) == (size, size):
+        return pixels_HWC
     if settings.resize == "crop":
-        image = image.resize((size, size), Image.Resampling.BILINEAR, box=_centre_box(image.width, image.height))
-    elif settings.resize == "stretch":
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    else:
-        image = _padded(image, size)
-    return np.asarray(image)
+        side = min(tall, wide)
+        return _resampled(pixels_HWC, _Box((wide - side) / 2, (tall - side) / 2, side, side), size, size)
+    if settings.resize == "stretch":
+        return _resampled(pixels_HWC, _Box(0, 0, wide, tall), size, size)
+    return _padded(pixels_HWC, size)
 
 
 def _needed(width: int, height: int, settings: PreprocessSettings) -> tuple[int, int]:
@@ -63,16 +63,62 @@ def _needed(width: int, height: int, settings: PreprocessSettings) -> tuple[int,
     return max(1, math.ceil(size * width / longer)), max(1, math.ceil(size * height / longer))
 
 
-def _centre_box(width: int, height: int) -> tuple[float, float, float, float]:
-    side = min(width, height)
-    left, top = (width - side) / 2, (height - side) / 2
-    return left, top, left + side, top + side
-
-
-def _padded(image: Image.Image, size: int) -> Image.Image:
-    scale = size / max(image.size)
-    width, height = (max(1, round(side * scale)) for side in image.size)
-    square = Image.new("RGB", (size, size))
-    small = image.resize((width, height), Image.Resampling.BILINEAR)
-    square.paste(small, ((size - width) // 2, (size - height) // 2))
+def _padded(pixels_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    tall, wide = pixels_HWC.shape[:2]
+    height, width = (max(1, round(side * size / max(tall, wide))) for side in (tall, wide))
+    square = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    square[top : top + height, left : left + width] = _resampled(pixels_HWC, _Box(0, 0, wide, tall), width, height)
     return square
+
+
+class _Box(NamedTuple):
+    """A part of an image; its corner may lie half a pixel off."""
+
+    left: float
+    top: float
+    wide: int
+    tall: int
+
+
+def _resampled(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, height: int) -> NDArray[np.uint8]:
+    """Both ways count in whole numbers, so that every processor gets the same bytes."""
+    if box.wide < 2 * width and box.tall < 2 * height:
+        return _resampled_little(pixels_HWC, box, width, height)
+    edges = box.left, box.top, box.left + box.wide, box.top + box.tall
+    return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), Image.Resampling.BILINEAR, box=edges))
+
+
+def _resampled_little(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, height: int) -> NDArray[np.uint8]:
+    """Smoothed, then interpolated: in half the time nearly what Pillow's triangle gives while a side is not halved.
+
+    The triangle's half-width is the factor r by which a side shrinks, its variance r² / 6 in pixels. Interpolating
+    has 1 / 6, and taps of (a, 1 - 2a, a) before it make up for the rest.
+    """
+    cut_HWC, between_x, between_y = _cut(pixels_HWC, box)
+    taps_x, sigma_x = _smoothing(box.wide / width, between_x)
+    taps_y, sigma_y = _smoothing(box.tall / height, between_y)
+    if (taps_x, taps_y) != (1, 1):
+        cut_HWC = cv2.GaussianBlur(cut_HWC, (taps_x, taps_y), sigmaX=sigma_x, sigmaY=sigma_y)
+    return np.asarray(cv2.resize(cut_HWC, (width, height), interpolation=cv2.INTER_LINEAR_EXACT), np.uint8)
+
+
+def _cut(pixels_HWC: NDArray[np.uint8], box: _Box) -> tuple[Any, bool, bool]:
+    """The box, and whether it holds the means of neighbours across or down, for its corner lies between them."""
+    left, top = math.floor(box.left), math.floor(box.top)
+    right, down = left < box.left, top < box.top
+    first = pixels_HWC[top : top + box.tall, left : left + box.wide]
+    if not (right or down):
+        return first, False, False
+    second = pixels_HWC[top + down : top + down + box.tall, left + right : left + right + box.wide]
+    # OpenCV 5.0's blur of two taps would make every pixel a grey level lighter.
+    return cv2.addWeighted(first, 0.5, second, 0.5, 0), right, down
+
+
+def _smoothing(factor: float, between: bool) -> tuple[int, float]:
+    """Taps, and the deviation of the Gauss curve whose neighbours have the ratio a / (1 - 2a)."""
+    # A mean of two pixels has the variance 1 / 4 already.
+    tap = (factor**2 - 1) / 12 - between / 8
+    if tap < _LEAST_TAP:
+        return 1, 1.0
+    return 3, math.sqrt(-0.5 / math.log(tap / (1 - 2 * tap)))

@@ -35,7 +35,8 @@ def write_sheet(target: Path, sample_NSSC: NDArray[np.uint8], draw: Draw, *, tit
             tile = Image.fromarray(pixels).resize((_TILE - 2, _TILE - 2), Image.Resampling.BOX)
             sheet.paste(tile, (column * _TILE + (_GAP if column else 0), _HEAD + line * _TILE))
     with whole_file(target) as draft:
-        sheet.save(draft, "PNG")
+        # Photographs hardly get smaller with more effort: 6% at four times the time.
+        sheet.save(draft, "PNG", compress_level=1)
     return {name: asdict(look) for name, look in looks.items()}
 
 
