@@ -1,18 +1,17 @@
 """Export to ONNX, quantize to int8, measure both, and choose the file that would be served."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from prefect import flow
 
-from components.export.settings import QuantizeSettings
 from components.files import read_json, write_json
 from flows.console import say
 from flows.evaluate import Evaluated, metrics_of, up_to_evaluated
 from flows.fingerprint import fingerprint
+from flows.lineage import git_state
 from flows.prepare import Prepared
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
@@ -22,18 +21,13 @@ from flows.train import Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
-    from components.serving.classifier import ModelCard
 
 _CODE = (
-    "components.evaluation.answers",
     "components.evaluation.metrics",
     "components.evaluation.records",
     "components.evaluation.slices",
-    "components.export.onnx_export",
-    "components.export.quantization",
-    "components.export.parity",
-    "components.export.latency",
-    "components.export.choice",
+    "components.export.exporting",
+    "components.serving.trial",
 )
 
 
@@ -80,11 +74,10 @@ def export_folder(session: Session, run_id: str) -> Path:
 
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.loading import open_part
-    from components.export.choice import choose
-    from components.export.onnx_export import export_onnx
-    from components.export.parity import torch_parity
+    from components.export.exporting import export_model
     from components.models.classifier import load_classifier
-    from components.serving.classifier import ModelCard, OnnxClassifier
+    from components.reporting.figures import draw_formats
+    from components.serving.classifier import ModelCard
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
     run_id = trained.run_id
@@ -97,30 +90,26 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         format="fp32",
         data_version=prepared.data_version,
         run_id=run_id,
+        code_version=git_state(session.project),
     )
-    fp32 = folder / "model_fp32.onnx"
-    export_onnx(model, fp32, card=card)
-    parity = torch_parity(model, OnnxClassifier(fp32), _raw_test_files(session, settings.parity_images))
-    val, test = open_part(augmented, "val"), open_part(augmented, "test")
-    variants = _quantized(folder, fp32, open_part(augmented, "train"), card, settings)
-    measured = {name: _measure(file, val, test, session) for name, file in variants.items()}
-    reference = measured.pop("fp32")
-    choice = choose(reference, measured, settings)
-    variants[choice.int8].replace(folder / "model_int8.onnx")
-    for name, file in variants.items():
-        if name not in ("fp32", choice.int8):
-            file.unlink()
-    record = {
-        "parity": asdict(parity),
-        "formats": {"fp32": _without_answers(reference), "int8": _without_answers(measured[choice.int8])},
-        "int8_variant": choice.int8,
-        "int8_variants": {name: _without_answers(one) for name, one in measured.items()},
-        "served": choice.served,
-        "reasons": choice.reasons,
-    }
+    exported = export_model(
+        model,
+        folder,
+        card=card,
+        train=open_part(augmented, "train"),
+        val=open_part(augmented, "val"),
+        raw_images=_raw_test_files(session, settings.parity_images),
+        settings=settings,
+        say=say,
+    )
+    record = exported.as_record()
+    test = open_part(augmented, "test")
+    for name, one in exported.formats.items():
+        record["formats"][name] |= _judged(one.file, test, session)
     write_json(folder / "export.json", record)
+    draw_formats(record["formats"], folder / "formats.png")
     runs.store(session.tracking, run_id, folder, "export")
-    _judge_served(session, run_id, folder / f"model_{choice.served}.onnx", test)
+    _judge_served(session, run_id, exported.served.file, test)
     _log(session, run_id, record)
 
 
@@ -140,43 +129,15 @@ def _raw_test_files(session: Session, count: int) -> list[bytes]:
         return [store.read(**row) for row in rows]
 
 
-def _quantized(
-    folder: Path, fp32: Path, train: "PackedPart", card: "ModelCard", settings: QuantizeSettings
-) -> dict[str, Path]:
-    from components.export.quantization import VARIANTS, calibration_sample, quantize
-
-    originals = np.flatnonzero(train.copy_N == 0)
-    sample = train.pixels_NHWC[originals[calibration_sample(originals, settings.calibration_images)]]
-    files = {"fp32": fp32}
-    for variant in VARIANTS:
-        files[variant.name] = folder / f"model_{variant.name}.onnx"
-        quantize(fp32, files[variant.name], variant=variant, calibration_NHWC=sample, card=card)
-    return files
-
-
-def _measure(file: Path, val: "PackedPart", test: "PackedPart", session: Session) -> dict[str, Any]:
-    """Scores of the file by the rule for its answers that is fitted on validation, and written into it."""
-    from components.evaluation.answers import fit_answers
+def _judged(file: Path, test: "PackedPart", session: Session) -> dict[str, Any]:
+    """The file's identity and its scores on the test part."""
     from components.evaluation.metrics import score
     from components.evaluation.served import predict_packed
-    from components.export.latency import measure_latency
-    from components.export.onnx_export import write_answers
     from components.serving.classifier import OnnxClassifier
 
-    on_val = predict_packed(OnnxClassifier(file), val)
-    rule = fit_answers(on_val)
-    write_answers(file, rule)
-    model = OnnxClassifier(file)
-    answers = {"val": replace(on_val, answers=rule), "test": predict_packed(model, test)}
-    latency = measure_latency(model, np.array(test.pixels_NHWC[0]), runs=session.params.quantize.latency_runs)
-    return {
-        "sha256": model.sha256,
-        "bytes": file.stat().st_size,
-        "latency": asdict(latency),
-        "validation_accuracy": float(answers["val"].correct_N.mean()),
-        "validation_answers": answers["val"].predicted,
-        "test": score(answers["test"], top_k=session.params.evaluate.top_k).headline(),
-    }
+    model = OnnxClassifier(file, provider=session.params.quantize.provider)
+    scores = score(predict_packed(model, test), top_k=session.params.evaluate.top_k)
+    return {"sha256": model.sha256, "test": scores.headline()}
 
 
 def _judge_served(session: Session, run_id: str, file: Path, test: "PackedPart") -> None:
@@ -191,7 +152,7 @@ def _judge_served(session: Session, run_id: str, file: Path, test: "PackedPart")
     from components.serving.classifier import OnnxClassifier
 
     settings = session.params.evaluate
-    predictions = predict_packed(OnnxClassifier(file), test)
+    predictions = predict_packed(OnnxClassifier(file, provider=session.params.quantize.provider), test)
     scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
     table = pq.read_table(data_paths(session.project).validated / "images.parquet")
     folder = runs.new_folder(session.tracking, run_id, "served")
@@ -199,10 +160,6 @@ def _judge_served(session: Session, run_id: str, file: Path, test: "PackedPart")
     write_scores(folder, scores, slice_scores(predictions, table, min_images=settings.min_slice_images))
     runs.store(session.tracking, run_id, folder, "served")
     runs.log_metrics(session.tracking, run_id, metrics_of("served", scores))
-
-
-def _without_answers(measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in measured.items() if name != "validation_answers"}
 
 
 def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:

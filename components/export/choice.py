@@ -1,58 +1,87 @@
-"""Which file would be served: int8 where it keeps what it must keep and gains something, else fp32."""
+"""Which file would be served: of those that keep what they must keep the quickest; of equals the smallest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from components.export.parity import agreement
 from components.export.settings import QuantizeSettings
 
+Format = Literal["fp32", "fp16", "int8"]
 _NOISE = 0.15
 """Share of a median latency by which it varies between runs on a shared machine."""
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One file on the validation part and on this machine."""
+
+    recipe: str
+    """fp32, fp16, or how the int8 file was made."""
+    size_bytes: int
+    accuracy: float
+    answers: NDArray[Any]
+    p50_ms: float
+
+
+@dataclass(frozen=True)
 class Choice:
-    int8: str
-    """The best int8 variant."""
-    served: str
-    """int8 or fp32."""
+    served: Format
     reasons: list[str]
 
 
-def choose(fp32: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]], settings: QuantizeSettings) -> Choice:
+def best_int8(fp32: Measured, int8: Sequence[Measured], settings: QuantizeSettings) -> Measured:
+    """The quickest that keeps what it must keep; where none does, the most accurate, to be shown."""
+    kept = [one for one in int8 if not broken(fp32, one, settings)]
+    if not kept:
+        return max(int8, key=lambda one: one.accuracy)
+    quickest = min(one.p50_ms for one in kept)
+    return max((one for one in kept if _as_quick(one.p50_ms, quickest)), key=lambda one: one.accuracy)
+
+
+def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Choice:
     """Judged on the validation part: the test part is for the gate alone."""
-    fits = {name: one for name, one in variants.items() if not _broken(fp32, one, settings)}
-    pool = fits or variants
-    best = _quickest(_most_accurate(pool))
-    broken = _broken(fp32, variants[best], settings)
-    if broken:
-        return Choice(best, "fp32", [f"fp32 would be served: int8 {reason}" for reason in broken])
-    return Choice(best, "int8", [f"int8 would be served ({best}): it keeps accuracy and labels on validation"])
+    fp32 = formats["fp32"]
+    refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
+    kept = {name: one for name, one in formats.items() if not refused[name]}
+    reasons = [f"{name} {reason}" for name, found in refused.items() for reason in found if name != "fp16"]
+    if settings.serve != "auto":
+        served = settings.serve if settings.serve in kept else "fp32"
+        return Choice(
+            served, [f"{served} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]]
+        )
+    quickest = min(one.p50_ms for one in kept.values())
+    served = min((name for name, one in kept.items() if _as_quick(one.p50_ms, quickest)), key=_bytes_in(kept))
+    if served != "int8" and "int8" in kept:
+        reasons.append(f"int8 takes {kept['int8'].p50_ms:.2f} ms an image here, {served} {kept[served].p50_ms:.2f}")
+    if served == "int8":
+        reasons = [f"{fp32.accuracy - kept['int8'].accuracy:+.4f} accuracy lost, {_gain(fp32, kept['int8'])}"]
+        return Choice(served, [f"int8 would be served ({kept['int8'].recipe}): {reasons[0]}"])
+    return Choice(served, [f"{served} would be served: {reason}" for reason in reasons])
 
 
-def _most_accurate(pool: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    top = max(one["validation_accuracy"] for one in pool.values())
-    return {name: one for name, one in pool.items() if one["validation_accuracy"] == top}
-
-
-def _quickest(pool: Mapping[str, Mapping[str, Any]]) -> str:
-    """The first variant, unless another is faster by more than the timer's noise."""
-    first, *others = pool
-    best = first
-    for name in others:
-        if pool[name]["latency"]["p50_ms"] < (1 - _NOISE) * pool[best]["latency"]["p50_ms"]:
-            best = name
-    return best
-
-
-def _broken(fp32: Mapping[str, Any], int8: Mapping[str, Any], settings: QuantizeSettings) -> list[str]:
-    loss = fp32["validation_accuracy"] - int8["validation_accuracy"]
-    same = agreement(int8["validation_answers"], fp32["validation_answers"])
-    broken = []
+def broken(fp32: Measured, other: Measured, settings: QuantizeSettings) -> list[str]:
+    """What a smaller form doesn't keep, a clause each."""
+    loss = fp32.accuracy - other.accuracy
+    same = agreement(other.answers, fp32.answers)
+    found = []
     # Sums of many 1/N differ in the last bits.
     if loss > settings.max_accuracy_loss + 1e-9:
-        broken.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_loss:g} is allowed")
+        found.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_loss:g} is allowed")
     if same < settings.min_agreement:
-        broken.append(f"agrees on {same:.4f} of the labels, at least {settings.min_agreement:g} is asked for")
-    return broken
+        found.append(f"agrees on {same:.4f} of the labels, at least {settings.min_agreement:g} is asked for")
+    return found
+
+
+def _as_quick(milliseconds: float, quickest: float) -> bool:
+    return milliseconds * (1 - _NOISE) <= quickest
+
+
+def _bytes_in(formats: Mapping[Format, Measured]) -> Any:
+    return lambda name: formats[name].size_bytes
+
+
+def _gain(fp32: Measured, int8: Measured) -> str:
+    return f"{int8.size_bytes / fp32.size_bytes:.2f} of the bytes, {fp32.p50_ms / int8.p50_ms:.2f} times as fast"

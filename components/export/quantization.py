@@ -1,6 +1,7 @@
-"""Static int8 in ONNX's QDQ form, calibrated on training images.
+"""Smaller forms of an ONNX model: int8 in many ways, and fp16.
 
-Which signedness is fast and exact depends on the processor, so the variants are measured here and the caller judges.
+Which way is fast and exact depends on the network and on the processor. So a `Quantizer` writes a model by any recipe,
+preparing and calibrating it once, and components/export/search.py tries recipes and judges what was measured.
 """
 
 import logging
@@ -8,63 +9,170 @@ import tempfile
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, Self
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationDataReader,
+    CalibrationMethod,
     QuantFormat,
     QuantType,
+    quantize_dynamic,
     quantize_static,
 )
+from onnxruntime.quantization import qdq_loss_debug as distortion
+from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from components.export.onnx_export import write_model
 from components.serving.classifier import INPUT, ModelCard
 
-_BATCH = 32
+_BATCH = 16
+_HISTOGRAM_IMAGES = 64
+"""Of which percentiles are taken: all values of all layers are held in memory at once."""
+_DISTORTION_IMAGES = 8
 _KEPT_FLOAT = ("Cast", "Sub", "Div", "Transpose")
 """The normalization at the input stays in float: in int8 it would round the picture itself."""
+_WEIGHTED = ("MatMul", "Gemm")
 
 
 @dataclass(frozen=True)
-class Variant:
-    """One way to quantize."""
+class Recipe:
+    """One way to int8; weights are signed and per channel in all of them."""
 
     name: str
-    activations: QuantType
-    reduce_range: bool
+    activations: Literal["unsigned", "signed", "dynamic"]
+    """dynamic: matrix products alone, their ranges taken anew from each input."""
+    reduce_range: bool = False
     """Weights in 7 bits: no saturation on processors without VNNI, at a small loss of resolution."""
+    calibration: Literal["minmax", "percentile"] = "minmax"
+    excluded: tuple[str, ...] = ()
+    """Nodes that stay in float."""
 
 
-VARIANTS = (
-    Variant("u8s8", QuantType.QUInt8, False),
-    Variant("u8s8_reduced", QuantType.QUInt8, True),
-    Variant("s8s8", QuantType.QInt8, False),
-)
+U8S8 = Recipe("u8s8", "unsigned")
+U8S8_REDUCED = Recipe("u8s8_reduced", "unsigned", reduce_range=True)
+S8S8 = Recipe("s8s8", "signed")
+DYNAMIC = Recipe("dynamic", "dynamic")
 
 
-def quantize(
-    source: Path, target: Path, *, variant: Variant, calibration_NHWC: NDArray[np.uint8], card: ModelCard
-) -> None:
-    """Writes the int8 file of one variant; weights per channel."""
-    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
-    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
-        prepared, quantized = Path(scratch) / "prepared.onnx", Path(scratch) / "int8.onnx"
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+class Quantizer:
+    """Writes one fp32 file in other forms. A context: what it prepares is kept until it is left."""
+
+    def __init__(
+        self, source: Path, *, calibration_NHWC: NDArray[np.uint8], calibration_digest: str, card: ModelCard
+    ) -> None:
+        self._source, self._images_NHWC, self._card = source, calibration_NHWC, card
+        self._calibration_digest = calibration_digest
+        self._scratch = tempfile.TemporaryDirectory(prefix="darkroom-")
+
+    def __enter__(self) -> Self:
+        # onnxruntime's quantizer tells the root logger of every step.
+        logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
+        quant_pre_process(self._source, self._prepared, skip_symbolic_shape=True)
+        self._normalization = _normalization_nodes(onnx.load(self._prepared))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
+
+    @property
+    def is_transformer(self) -> bool:
+        """Whether more weights are in matrix products than in convolutions."""
+        graph = onnx.load(self._prepared).graph
+        sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+
+        def weights(*kinds: str) -> int:
+            return sum(sizes.get(name, 0) for node in graph.node if node.op_type in kinds for name in node.input)
+
+        return weights(*_WEIGHTED) > weights("Conv")
+
+    def write(self, recipe: Recipe, target: Path) -> None:
+        """The int8 file of one recipe. Equal images give equal bytes."""
+        draft = self._place("int8.onnx")
+        if recipe.activations == "dynamic":
+            self._write_dynamic(recipe, draft)
+        else:
+            self._write_static(recipe, draft)
+        write_model(onnx.load(draft), target, card=self._int8_card(recipe))
+
+    def write_half(self, target: Path) -> None:
+        """The fp16 file; pictures go in and logits come out as in fp32."""
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        model = ONNXModel(
+            convert_float_to_float16(onnx.load(self._prepared), keep_io_types=True, node_block_list=self._normalization)
+        )
+        # The converter appends its casts at the end, and leaves types behind that no longer hold.
+        model.topological_sort()
+        model.model.graph.ClearField("value_info")
+        write_model(model.model, target, card=replace(self._card, format="fp16"))
+
+    def most_distorted(self, file: Path) -> list[str]:
+        """Convolutions and matrix products, those first that are fed what this int8 file rounds worst."""
+        images_NHWC = self._images_NHWC[:_DISTORTION_IMAGES]
+        runs = {}
+        for name, model in (("float", self._prepared), ("int8", file)):
+            spied = self._place(f"spied_{name}.onnx")
+            distortion.modify_model_output_intermediate_tensors(str(model), str(spied))
+            runs[name] = distortion.collect_activations(str(spied), _Calibration(images_NHWC))
+        matching = distortion.create_activation_matching(runs["int8"], runs["float"])
+        decibels = {
+            tensor: distortion.compute_signal_to_quantization_noice_ratio(one["pre_qdq"], one["post_qdq"])
+            for tensor, one in matching.items()
+        }
+        worst_input = {
+            node.name: min((decibels[name] for name in node.input if name in decibels), default=float("inf"))
+            for node in onnx.load(self._prepared).graph.node
+            if node.op_type in ("Conv", *_WEIGHTED)
+        }
+        return sorted(worst_input, key=lambda name: worst_input[name])
+
+    def _int8_card(self, recipe: Recipe) -> ModelCard:
+        calibrated = recipe.activations != "dynamic"
+        return replace(self._card, format="int8", calibration_digest=self._calibration_digest if calibrated else None)
+
+    def _write_static(self, recipe: Recipe, draft: Path) -> None:
+        percentile = recipe.calibration == "percentile"
+        images_NHWC = self._images_NHWC[:: max(1, len(self._images_NHWC) // _HISTOGRAM_IMAGES)]
         quantize_static(
-            prepared,
-            quantized,
-            _Calibration(calibration_NHWC),
+            self._prepared,
+            draft,
+            _Calibration(images_NHWC if percentile else self._images_NHWC),
             quant_format=QuantFormat.QDQ,
-            activation_type=variant.activations,
+            activation_type=QuantType.QInt8 if recipe.activations == "signed" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=variant.reduce_range,
-            nodes_to_exclude=_normalization_nodes(onnx.load(prepared)),
+            reduce_range=recipe.reduce_range,
+            nodes_to_exclude=[*self._normalization, *recipe.excluded],
+            calibrate_method=CalibrationMethod.Percentile if percentile else CalibrationMethod.MinMax,
+            extra_options={"CalibPercentile": 99.99} if percentile else None,
+            # Ranges depend on the images alone: the first recipe finds them, the others read them.
+            calibration_cache_path=self._place(f"ranges_{recipe.calibration}.json"),
         )
-        write_model(onnx.load(quantized), target, card=replace(card, format="int8"))
+
+    def _write_dynamic(self, recipe: Recipe, draft: Path) -> None:
+        proto = onnx.load(self._prepared)
+        # Shapes that the exporter left behind make quantize_dynamic fail.
+        proto.graph.ClearField("value_info")
+        quantize_dynamic(
+            proto,
+            draft,
+            op_types_to_quantize=list(_WEIGHTED),
+            per_channel=True,
+            reduce_range=recipe.reduce_range,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(recipe.excluded),
+        )
+
+    @property
+    def _prepared(self) -> Path:
+        return self._place("prepared.onnx")
+
+    def _place(self, name: str) -> Path:
+        return Path(self._scratch.name) / name
 
 
 def calibration_sample(images: Sized, count: int) -> NDArray[np.int64]:

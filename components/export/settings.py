@@ -1,5 +1,7 @@
 """What an exported model must keep: the section `quantize` of params.yaml."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from components.settings import Settings
@@ -8,6 +10,12 @@ from components.settings import Settings
 class QuantizeSettings(Settings):
     """params.yaml: quantize."""
 
+    serve: Literal["auto", "fp32", "fp16", "int8"]
+    """auto: the quickest form here that keeps what it must keep; a name: that form if it does, else fp32."""
+    search_trials: int = Field(ge=0)
+    """Further ways to int8 that are tried where the first lose too much; more takes longer."""
+    provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
+    """ONNX Runtime's execution provider that measures and would serve."""
     calibration_images: int = Field(ge=8)
     """Training images that fix the int8 ranges; more is steadier and slower."""
     max_accuracy_loss: float = Field(ge=0, le=1)

@@ -1,6 +1,6 @@
 """Pictures for people: curves, confusion, errors. matplotlib is imported where it is used, for it takes a second."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +111,25 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         draw.text((left + 3, top + _TILE_PX + 10), f"→ {said_N[place][:9]} {confidence[place]:.2f}", fill="firebrick")
     with whole_file(target) as draft:
         sheet.save(draft, "PNG")
+
+
+def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None:
+    """Size, latency, throughput, memory and accuracy of each form of a model, side by side."""
+    panels: dict[str, Callable[[Mapping[str, Any]], float]] = {
+        "MB": lambda one: one["bytes"] / 1e6,
+        "ms an image (median)": lambda one: one["latency"]["p50_ms"],
+        "images/s at the best batch": lambda one: one["images_per_second"],
+        "MiB of memory": lambda one: one["peak_mib"] or 0.0,
+        "accuracy on test": lambda one: one["test"]["accuracy"],
+    }
+    figure, all_axes = _new_figure(1, len(panels), width=2.4 * len(panels), height=2.6)
+    for axes, (title, value_of) in zip(all_axes, panels.items(), strict=True):
+        values = [value_of(one) for one in formats.values()]
+        bars = axes.bar(list(formats), values, color="tab:blue")
+        axes.bar_label(bars, [f"{value:.3g}" for value in values], fontsize=8)
+        axes.set_title(title, fontsize=9)
+        axes.margins(y=0.15)
+    _save(figure, target)
 
 
 def draw_neighbours(

@@ -14,12 +14,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from components.data.preprocessing import PreprocessSettings, square_of
-from components.errors import ServiceError, SettingsError
+from components.errors import DataError, ServiceError, SettingsError
 from components.labels import AS_TRAINED, AnswerRule, LabelSpace
 from components.serving.model_file import check_model_file
 from components.settings import Settings
 
 INPUT, OUTPUT = "images", "logits"
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
 _METADATA_KEY = "darkroom"
 _TYPED: dict[str, type[Settings]] = {"labels": LabelSpace, "preprocess": PreprocessSettings, "answers": AnswerRule}
 
@@ -32,10 +38,14 @@ class ModelCard:
     labels: LabelSpace
     preprocess: PreprocessSettings
     format: str
-    """fp32 or int8."""
+    """fp32, fp16 or int8."""
     data_version: str
     run_id: str
     answers: AnswerRule = AS_TRAINED
+    code_version: str = ""
+    """Git revision of the project that trained it; empty where it was in no repository."""
+    calibration_digest: str | None = None
+    """Of the training images that fixed int8's ranges; None for other formats."""
 
     @property
     def classes(self) -> list[str]:
@@ -57,7 +67,9 @@ class ModelCard:
 class OnnxClassifier:
     """Checks the file, then answers from raw bytes or decoded squares."""
 
-    def __init__(self, file: Path, *, expected_sha256: str | None = None, threads: int = 0) -> None:
+    def __init__(
+        self, file: Path, *, expected_sha256: str | None = None, threads: int = 0, provider: str = "cpu"
+    ) -> None:
         if not file.is_file():
             raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
         content = file.read_bytes()
@@ -65,12 +77,13 @@ class OnnxClassifier:
         if expected_sha256 is not None and self.sha256 != expected_sha256:
             raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
         check_model_file(content, file)
+        check_provider(provider)
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         try:
             # From the bytes that were checked: nobody can change the file in between.
-            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(content, options, providers=_chain(provider))
         # onnxruntime raises kinds of its own that share no base but Exception.
         except Exception as problem:
             raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
@@ -78,7 +91,13 @@ class OnnxClassifier:
         self._check_shapes(file)
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB squares of the model's size to logits [B, T]."""
+        """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else."""
+        side = self.card.preprocess.image_size_px
+        if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (side, side, 3):
+            raise DataError(
+                f"the model takes uint8 images of [B, {side}, {side}, 3], not {images_BHWC.dtype} of "
+                f"{list(images_BHWC.shape)}; make squares of the image files first"
+            )
         answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
         return answer
 
@@ -105,3 +124,18 @@ class OnnxClassifier:
             raise ServiceError(
                 f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"
             )
+
+
+def check_provider(name: str) -> None:
+    """Raises ServiceError where this machine's ONNX Runtime was built without the provider."""
+    if PROVIDERS[name] not in ort.get_available_providers():
+        here = ", ".join(short for short, full in PROVIDERS.items() if full in ort.get_available_providers())
+        raise ServiceError(
+            f"ONNX Runtime has no {name} provider on this machine (it has {here}); install its build for {name} "
+            "or set quantize.provider to one that is here"
+        )
+
+
+def _chain(provider: str) -> list[str]:
+    """What the provider can't run falls to the processor."""
+    return [PROVIDERS[provider]] + ([PROVIDERS["cpu"]] if provider != "cpu" else [])

@@ -7,7 +7,6 @@ import torch
 from exported_model import Exported
 from numpy.typing import NDArray
 
-from components.export.latency import measure_latency
 from components.export.onnx_export import OPSET
 from components.export.parity import agreement, torch_parity
 from components.serving.classifier import INPUT, OUTPUT, OnnxClassifier
@@ -65,8 +64,3 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
     assert agreement(left, 1 - left) == 0
     assert agreement(left, np.zeros(4, np.int64)) == 0.5
     assert agreement(np.array([[True, False], [True, True]]), np.array([[True, True], [True, True]])) == 0.5
-
-
-def test_latencies_are_ordered_and_positive(exported: Exported) -> None:
-    found = measure_latency(OnnxClassifier(exported.file), np.zeros((16, 16, 3), np.uint8), runs=10)
-    assert 0 < found.p50_ms <= found.p95_ms <= found.p99_ms

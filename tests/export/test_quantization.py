@@ -1,5 +1,6 @@
-"""Static int8: smaller, close to the original, the same each time, calibrated on what it is given."""
+"""int8 and fp16: smaller, close to the original, the same each time, calibrated on what they are given."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,17 +10,28 @@ import pytest
 from exported_model import Exported
 
 from components.export.parity import agreement
-from components.export.quantization import VARIANTS, Variant, calibration_sample, quantize
+from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe, calibration_sample
 from components.serving.classifier import OnnxClassifier
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)
+PERCENTILE = replace(U8S8, name="percentile", calibration="percentile")
+
+
+def quantizer_of(exported: Exported, images_NHWC: np.ndarray = IMAGES) -> Quantizer:
+    return Quantizer(exported.file, calibration_NHWC=images_NHWC, calibration_digest="c" * 64, card=exported.card)
 
 
 @pytest.fixture(scope="module")
-def int8(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def quantizer(exported: Exported) -> Iterator[Quantizer]:
+    with quantizer_of(exported) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def int8(quantizer: Quantizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("int8") / "model.onnx"
-    quantize(exported.file, target, variant=VARIANTS[0], calibration_NHWC=IMAGES, card=exported.card)
+    quantizer.write(U8S8, target)
     return target
 
 
@@ -36,8 +48,8 @@ def test_int8_answers_nearly_as_the_original_for_any_batch(exported: Exported, i
     assert agreement(small.logits(IMAGES).argmax(axis=1), expected.argmax(axis=1)) > 0.7
 
 
-def test_int8_has_the_same_card_but_for_its_format(exported: Exported, int8: Path) -> None:
-    assert OnnxClassifier(int8).card == replace(exported.card, format="int8")
+def test_int8_has_the_same_card_but_for_its_format_and_its_calibration(exported: Exported, int8: Path) -> None:
+    assert OnnxClassifier(int8).card == replace(exported.card, format="int8", calibration_digest="c" * 64)
 
 
 def test_int8_is_a_single_checked_file_that_computes_in_8_bits(int8: Path) -> None:
@@ -55,27 +67,56 @@ def test_the_normalization_stays_in_float(int8: Path) -> None:
             assert all(made_by[name].op_type != "DequantizeLinear" for name in node.input if name in made_by)
 
 
+def test_fp16_is_half_and_nearly_the_same(exported: Exported, quantizer: Quantizer, tmp_path: Path) -> None:
+    quantizer.write_half(tmp_path / "half.onnx")
+    assert (tmp_path / "half.onnx").stat().st_size < 0.6 * exported.file.stat().st_size
+    half, whole = OnnxClassifier(tmp_path / "half.onnx"), OnnxClassifier(exported.file)
+    assert half.card == replace(exported.card, format="fp16")
+    expected = whole.logits(IMAGES)
+    assert half.logits(IMAGES) == pytest.approx(expected, abs=0.02 * float(np.ptp(expected)))
+
+
+def test_a_reduced_range_uses_seven_bits(quantizer: Quantizer, tmp_path: Path) -> None:
+    quantizer.write(U8S8_REDUCED, tmp_path / "reduced.onnx")
+    weights = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load(tmp_path / "reduced.onnx").graph.initializer
+        if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
+    ]
+    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == 64
+
+
+def test_the_most_distorted_nodes_can_stay_in_float(quantizer: Quantizer, int8: Path, tmp_path: Path) -> None:
+    nodes = quantizer.most_distorted(int8)
+    assert nodes
+    quantizer.write(replace(U8S8, excluded=(nodes[0],)), tmp_path / "without.onnx")
+
+    def fed_in_8_bits(file: Path) -> bool:
+        graph = onnx.load(file).graph
+        made_by = {output: node.op_type for node in graph.node for output in node.output}
+        inputs = next(node.input for node in graph.node if node.name == nodes[0])
+        return any(made_by.get(name) == "DequantizeLinear" for name in inputs)
+
+    assert fed_in_8_bits(int8)
+    assert not fed_in_8_bits(tmp_path / "without.onnx")
+
+
 @pytest.mark.parametrize("exported", ["plain"], indirect=True)
-@pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_every_variant_gives_equal_bytes_for_equal_images(exported: Exported, tmp_path: Path, variant: Variant) -> None:
+@pytest.mark.parametrize("recipe", [U8S8, U8S8_REDUCED, S8S8, PERCENTILE, DYNAMIC], ids=lambda recipe: recipe.name)
+def test_every_recipe_gives_equal_bytes_for_equal_images(exported: Exported, tmp_path: Path, recipe: Recipe) -> None:
     for name in ("one", "two"):
-        target = tmp_path / name / "model.onnx"
-        quantize(exported.file, target, variant=variant, calibration_NHWC=IMAGES, card=exported.card)
+        with quantizer_of(exported) as quantizer:
+            quantizer.write(recipe, tmp_path / name / "model.onnx")
     assert (tmp_path / "one" / "model.onnx").read_bytes() == (tmp_path / "two" / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("exported", ["plain"], indirect=True)
 def test_calibration_decides_the_ranges(exported: Exported, int8: Path, tmp_path: Path) -> None:
-    dark = (IMAGES // 32).astype(np.uint8)
-    quantize(exported.file, tmp_path / "m.onnx", variant=VARIANTS[0], calibration_NHWC=dark, card=exported.card)
+    with quantizer_of(exported, (IMAGES // 32).astype(np.uint8)) as quantizer:
+        quantizer.write(U8S8, tmp_path / "m.onnx")
     assert not np.array_equal(OnnxClassifier(tmp_path / "m.onnx").logits(IMAGES), OnnxClassifier(int8).logits(IMAGES))
 
 
 @pytest.mark.parametrize(("images", "asked", "expected"), [(10, 3, [0, 4, 9]), (3, 8, [0, 1, 2]), (1, 8, [0])])
 def test_the_sample_is_spread_over_the_images(images: int, asked: int, expected: list[int]) -> None:
     assert calibration_sample(IMAGES[:images], asked).tolist() == expected
-
-
-def test_the_sample_never_repeats_an_image() -> None:
-    places = calibration_sample(IMAGES, 50)
-    assert len(places) == len(set(places.tolist())) == 50

@@ -1,0 +1,24 @@
+"""Ways to int8 tried one after another, on this machine, until one keeps what it must keep."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Recipe
+
+_EXCLUDED = (1, 2, 4, 8, 16)
+"""How many of the most distorted nodes stay in float, in turn."""
+
+
+def first_recipes(*, is_transformer: bool) -> list[Recipe]:
+    """What is always tried: which signedness and range is fast and exact depends on the processor."""
+    # Ranges of attention vary from image to image: what is static loses most of the accuracy there.
+    return [DYNAMIC, U8S8] if is_transformer else [U8S8, U8S8_REDUCED, S8S8]
+
+
+def refined(best: Recipe, most_distorted: Callable[[], list[str]]) -> Iterator[Recipe]:
+    """What is tried where the first recipes lose too much: ranges without outliers, then nodes left in float."""
+    if best.activations != "dynamic":
+        yield replace(best, name=f"{best.name}_percentile", calibration="percentile")
+    nodes = most_distorted() if best.activations != "dynamic" else []
+    for count in (count for count in _EXCLUDED if count < len(nodes)):
+        yield replace(best, name=f"{best.name}_without_{count}", excluded=tuple(nodes[:count]))

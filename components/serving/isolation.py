@@ -1,0 +1,47 @@
+"""A process that has only what serving needs: every other installed package is out of its reach."""
+
+import re
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, distribution
+from types import ModuleType
+
+SERVING_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic")
+"""Whoever serves installs these, and what they themselves require."""
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def forget_other_packages() -> None:
+    """From now on importing anything but the standard library, Darkroom and the serving packages fails."""
+    sys.meta_path.insert(0, _OutOfReach(_modules_of(SERVING_PACKAGES)))
+
+
+class _OutOfReach:
+    def __init__(self, reachable: set[str]) -> None:
+        self._reachable = reachable | set(sys.stdlib_module_names) | {"components"}
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
+        if name.partition(".")[0] not in self._reachable:
+            raise ModuleNotFoundError(f"{name} is not among what serving needs", name=name)
+
+
+def _modules_of(packages: Sequence[str]) -> set[str]:
+    """Top-level modules of the packages and of everything that they require."""
+    modules: set[str] = set()
+    seen: set[str] = set()
+    waiting = list(packages)
+    while waiting:
+        package = waiting.pop()
+        if package in seen:
+            continue
+        seen.add(package)
+        try:
+            found = distribution(package)
+        except PackageNotFoundError:
+            # An optional or another platform's requirement.
+            continue
+        modules |= {file.parts[0].partition(".")[0] for file in found.files or []}
+        waiting += [
+            name.group() for line in found.requires or [] if "extra ==" not in line if (name := _NAME.match(line))
+        ]
+    return modules
