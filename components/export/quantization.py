@@ -36,6 +36,7 @@ _DISTORTION_IMAGES = 8
 _KEPT_FLOAT = ("Cast", "Sub", "Div", "Transpose")
 """The normalization at the input stays in float: in int8 it would round the picture itself."""
 _WEIGHTED = ("MatMul", "Gemm")
+_ACTIVATIONS = ("Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid", "Gelu", "Tanh")
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ class Quantizer:
         model.model.graph.ClearField("value_info")
         write_model(model.model, target, card=replace(self._card, format="fp16"))
 
-    def most_distorted(self, file: Path) -> list[str]:
-        """Convolutions and matrix products, those first that are fed what this int8 file rounds worst."""
+    def most_distorted(self, file: Path) -> list[tuple[str, ...]]:
+        """For each result that this int8 file rounds, the worst first: all nodes that must stay in float to keep it."""
         images_NHWC = self._images_NHWC[:_DISTORTION_IMAGES]
         runs = {}
         for name, model in (("float", self._prepared), ("int8", file)):
@@ -123,12 +124,9 @@ class Quantizer:
             tensor: distortion.compute_signal_to_quantization_noice_ratio(one["pre_qdq"], one["post_qdq"])
             for tensor, one in matching.items()
         }
-        worst_input = {
-            node.name: min((decibels[name] for name in node.input if name in decibels), default=float("inf"))
-            for node in onnx.load(self._prepared).graph.node
-            if node.op_type in ("Conv", *_WEIGHTED)
-        }
-        return sorted(worst_input, key=lambda name: worst_input[name])
+        graph = onnx.load(self._prepared).graph
+        around = {tensor: _around(graph, tensor) for tensor in sorted(decibels, key=lambda tensor: decibels[tensor])}
+        return [nodes for nodes in around.values() if nodes and not set(nodes) & set(self._normalization)]
 
     def _int8_card(self, recipe: Recipe) -> ModelCard:
         calibrated = recipe.activations != "dynamic"
@@ -189,6 +187,19 @@ class _Calibration(CalibrationDataReader):
     def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
         batch = next(self._batches, None)
         return None if batch is None else {INPUT: np.ascontiguousarray(batch)}
+
+
+def _around(graph: onnx.GraphProto, tensor: str) -> tuple[str, ...]:
+    """The nodes that use the tensor and those that make it, back to before its activation function."""
+    nodes = [node.name for node in graph.node if tensor in node.input]
+    makers = {output: node for node in graph.node for output in node.output}
+    while tensor in makers:
+        maker = makers[tensor]
+        nodes.append(maker.name)
+        if maker.op_type not in _ACTIVATIONS:
+            break
+        tensor = maker.input[0]
+    return tuple(nodes)
 
 
 def _normalization_nodes(model: onnx.ModelProto) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Recipe
 
 _EXCLUDED = (1, 2, 4, 8, 16)
-"""How many of the most distorted nodes stay in float, in turn."""
+"""How many of the most distorted results stay in float, in turn."""
 
 
 def first_recipes(*, is_transformer: bool) -> list[Recipe]:
@@ -15,10 +15,11 @@ def first_recipes(*, is_transformer: bool) -> list[Recipe]:
     return [DYNAMIC, U8S8] if is_transformer else [U8S8, U8S8_REDUCED, S8S8]
 
 
-def refined(best: Recipe, most_distorted: Callable[[], list[str]]) -> Iterator[Recipe]:
+def refined(best: Recipe, most_distorted: Callable[[], list[tuple[str, ...]]]) -> Iterator[Recipe]:
     """What is tried where the first recipes lose too much: ranges without outliers, then nodes left in float."""
     if best.activations != "dynamic":
         yield replace(best, name=f"{best.name}_percentile", calibration="percentile")
-    nodes = most_distorted() if best.activations != "dynamic" else []
-    for count in (count for count in _EXCLUDED if count < len(nodes)):
-        yield replace(best, name=f"{best.name}_without_{count}", excluded=tuple(nodes[:count]))
+    groups = most_distorted() if best.activations != "dynamic" else []
+    for count in (count for count in _EXCLUDED if count < len(groups)):
+        nodes = dict.fromkeys(node for group in groups[:count] for node in group)
+        yield replace(best, name=f"{best.name}_without_{count}", excluded=tuple(nodes))

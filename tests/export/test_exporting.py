@@ -119,8 +119,8 @@ def test_transformers_are_quantized_dynamically_first(exported: Exported) -> Non
 
 
 def test_refinements_leave_ever_more_nodes_in_float(exported: Exported) -> None:
-    nodes = [f"node {number}" for number in range(6)]
-    recipes = list(refined(first_recipes(is_transformer=False)[0], lambda: nodes))
+    groups = [(f"node {number}", f"node {number + 1}") for number in range(6)]
+    recipes = list(refined(first_recipes(is_transformer=False)[0], lambda: groups))
     assert [recipe.calibration for recipe in recipes] == ["percentile", "minmax", "minmax", "minmax"]
-    assert [len(recipe.excluded) for recipe in recipes] == [0, 1, 2, 4]
-    assert recipes[2].excluded == ("node 0", "node 1")
+    assert [len(recipe.excluded) for recipe in recipes] == [0, 2, 3, 5]
+    assert recipes[2].excluded == ("node 0", "node 1", "node 2")
