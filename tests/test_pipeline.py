@@ -67,7 +67,7 @@ def run_darkroom(folder: Path, api: str, *arguments: str) -> subprocess.Complete
         env={**environ, "PREFECT_API_URL": api},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=800,
     )
 
 
