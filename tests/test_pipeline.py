@@ -187,12 +187,13 @@ def test_predict_gives_a_row_an_image(first: dict[str, Any], call: Call, images:
 def test_the_registered_version_answers_as_an_mlflow_model(first: dict[str, Any], folder: Path, images: Path) -> None:
     content = base64.b64encode((images / "square" / "001.png").read_bytes()).decode()
     script = (
-        "import mlflow, pandas, sys;"
+        "import json, mlflow, pandas, sys;"
         f"mlflow.set_tracking_uri('sqlite:///{folder}/.darkroom/mlflow/mlflow.db');"
         "model = mlflow.pyfunc.load_model('models:/shapes@champion');"
-        "print(model.predict(pandas.DataFrame({'image': [sys.argv[1]]})).to_json(orient='records'))"
+        "print(json.dumps(model.predict(pandas.DataFrame({'image': [sys.argv[1]]}))))"
     )
     done = subprocess.run([sys.executable, "-c", script, content], cwd=images, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout.strip().splitlines()[-1])
     assert answer[0]["label"] in ("circle", "square", "stripes")
     assert 0 < answer[0]["probability"] <= 1

@@ -8,8 +8,9 @@ from typing import Any
 
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import ModelCard, OnnxClassifier
+from components.serving.isolation import SERVING_PACKAGES
 
-_REQUIREMENTS = ("onnxruntime", "numpy", "pillow", "pydantic", "pandas")
+_REQUIREMENTS = (*SERVING_PACKAGES, "pandas")
 _IMAGE = "image"
 
 
