@@ -5,6 +5,10 @@
 FOLDER has a folder a class. A stated share of the labels is changed to another class, drawn evenly; the search runs
 with and without it. Precision counts only planted changes, so real errors among the first 100 count against it.
 Peer: the paper's other ranking of the same out-of-fold probabilities, by the margin of the best other class.
+With --known FILE.csv, whose column `path` names images whose labels are known to be wrong, it also counts those among
+the first 100 of the unplanted search. benchmarks/cifar10_test_label_errors.csv holds the 54 of CIFAR-10's test part that
+at most two of five people confirmed (Northcutt et al. 2021, github.com/cleanlab/label-errors, mturk/cifar10_mturk.json,
+by index of the original order), for a folder in which each class is numbered in that order.
 Without --images, the 1,797 digits that scikit-learn carries are used.
 """
 
@@ -33,6 +37,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--known", type=Path)
     parser.add_argument("--sheet", type=Path, help="a picture of the first 40 suspects, nothing planted")
     flags = parser.parse_args()
     threadpool_limits(1)
@@ -48,6 +53,8 @@ def main() -> None:
     print(f"{len(pictures)} images, features {features.shape[1]}: {time.process_time() - began:.1f} CPU s", flush=True)
     _report_planted(features, labels, flags.rate, settings)
     suspects = find_label_errors(features, list(labels), paths, settings=settings)
+    if flags.known:
+        _report_known([one.path for one in suspects], flags.known, len(paths))
     print(f"nothing planted: {len(suspects)} listed; the first 100:")
     for number, one in enumerate(suspects[:100], start=1):
         print(f"{number:3d} {one.path} {one.label} -> {one.suggested} {one.score:.3f}")
@@ -75,6 +82,15 @@ def _report_planted(features: np.ndarray, labels: np.ndarray, rate: float, setti
     for name, order in (("confident learning", ours), ("normalised margin", peer)):
         first, as_many = planted[order[:100]].mean(), planted[order[: planted.sum()]].mean()
         print(f"{name}: precision among the first 100 {first:.2f}, among the first {planted.sum()} {as_many:.2f}")
+
+
+def _report_known(suspects: list[str], file: Path, images: int) -> None:
+    known = {line.split(",")[1] for line in file.read_text(encoding="utf-8").splitlines()[1:]}
+    hits = [len(known & set(suspects[:first])) for first in (100, 500)]
+    print(
+        f"known errors: {hits[0]} among the first 100 (precision {hits[0] / 100:.2f}, by chance "
+        f"{len(known) / images:.4f}), {hits[1]} of {len(known)} among the first 500"
+    )
 
 
 def _images(folder: Path | None) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
