@@ -79,7 +79,8 @@ def _checks() -> Iterator[Check]:
     sections, problem_text = _sections(project)
     model = sections.get("model") if isinstance(sections.get("model"), dict) else {}
     assert isinstance(model, dict)
-    asked = _ask_architecture(project, model.get("architecture"))
+    named = _named_architecture(sections)
+    asked = _ask_architecture(project, named)
     yield from [Check("parameters", "bad", problem_text, "mend params.yaml")] if problem_text else _parameters(sections)
     yield _weights(project, model.get("weights"))
     yield _pipeline(project)
@@ -92,7 +93,7 @@ def _checks() -> Iterator[Check]:
     yield _drafts(project)
     yield from _machine(project.root)
     if asked is not None:
-        yield _architecture(str(model["architecture"]), asked)
+        yield _architecture(str(named), asked)
 
 
 def _sections(project: Project) -> tuple[dict[str, Any], str | None]:
@@ -115,10 +116,16 @@ def _parameters(sections: dict[str, Any]) -> Iterator[Check]:
 
 def _section_problems(sections: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
     from components.errors import nearest
+    from flows.params import with_architecture
 
     for name in sections:
         if name not in known:
             yield f"params.yaml: {name}: unknown section{nearest(str(name), known)}"
+    try:
+        sections = with_architecture(sections)
+    except DarkroomError as problem:
+        yield str(problem)
+        known = {name: kind for name, kind in known.items() if name != "model"}
     for name, kind in known.items():
         values = sections.get(name)
         if values is not None and not isinstance(values, dict):
@@ -129,6 +136,17 @@ def _section_problems(sections: dict[str, Any], known: dict[str, Any]) -> Iterat
             kind.from_section(name, values or {})
         except DarkroomError as problem:
             yield str(problem)
+
+
+def _named_architecture(sections: dict[str, Any]) -> Any:
+    """Of the section model, or what its scenario chooses; None where neither can be read."""
+    from flows.params import with_architecture
+
+    try:
+        model = with_architecture(sections).get("model")
+    except DarkroomError:
+        return None
+    return model.get("architecture") if isinstance(model, dict) else None
 
 
 def _ask_architecture(project: Project, name: Any) -> subprocess.Popen[str] | None:

@@ -19,6 +19,7 @@ from components.errors import SettingsError, nearest
 from components.evaluation.settings import EvaluateSettings
 from components.export.settings import QuantizeSettings
 from components.files import write_text
+from components.models.scenarios import settled
 from components.models.settings import ModelSettings
 from components.promotion.registration import RegisterSettings
 from components.promotion.settings import PromoteSettings
@@ -51,11 +52,21 @@ class Params:
         for name in sections:
             if name not in names:
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, names)}")
+        sections = with_architecture(sections)
         settings: dict[str, Any] = {field.name: _section(field, sections) for field in fields(cls)}
         return cls(**settings)
 
     def as_record(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
+
+
+def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
+    """The sections with the architecture that model.scenario asks for; what is of a wrong type stays as it is."""
+    model, preprocess = sections.get("model"), sections.get("preprocess")
+    side = preprocess.get("image_size_px") if isinstance(preprocess, dict) else None
+    if not isinstance(model, dict) or not isinstance(side, int):
+        return sections
+    return {**sections, "model": settled(model, image_size_px=side)}
 
 
 def read_params(path: Path) -> Params:

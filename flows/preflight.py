@@ -2,6 +2,7 @@
 
 from components.errors import SettingsError
 from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
+from components.models.scenarios import Advice, advise
 from flows.addresses import parse_address
 from flows.console import say
 from flows.params import Params, override, read_params
@@ -18,11 +19,27 @@ def settle_params(project: Project, overrides: list[str] | None) -> Params:
         say(change)
     params = read_params(project.params)
     check(params)
+    _tell_choice(params)
     return params
 
 
+def _tell_choice(params: Params) -> None:
+    advice = _advice(params)
+    if advice is not None:
+        say(f"model.scenario {params.model.scenario}: {advice.architecture}, {advice.reason}")
+
+
+def _advice(params: Params) -> Advice | None:
+    """Why model.scenario chose the architecture; raises SettingsError where that can't take the images."""
+    model = params.model
+    if model.scenario is None:
+        return None
+    return advise(model.scenario, image_size_px=params.preprocess.image_size_px, with_weights=model.weights is not None)
+
+
 def check_names(params: Params, project: Project) -> None:
-    """Raises SettingsError for an architecture or a weights file that doesn't exist."""
+    """Raises SettingsError for an architecture or a weights file that doesn't exist, or a scenario without a model."""
+    _advice(params)
     if params.model.architecture not in OWN_ARCHITECTURES:
         # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
         from components.models.architectures import check_architecture

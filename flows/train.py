@@ -69,7 +69,7 @@ def train_fingerprint(session: Session, prepared: Prepared) -> str:
         settings={
             "preprocess": params.preprocess.model_dump(),
             "augment": params.augment.model_dump(),
-            "model": params.model.model_dump(exclude={"weights"}),
+            "model": params.model.model_dump(exclude={"weights", "scenario"}),
             "train": params.train.model_dump(),
         },
         code=_CODE,
@@ -101,7 +101,7 @@ def learn(
         teacher=str(teacher.folder) if teacher else None,
         preprocess=params.preprocess,
         augment=params.augment,
-        model=params.model.model_copy(update={"weights": weights}),
+        model=params.model.model_copy(update={"weights": weights, "scenario": None}),
         train=params.train,
         finetune=params.finetune,
     )

@@ -8,6 +8,8 @@ import pytest
 from components.errors import SettingsError
 from components.training.settings import TrainSettings
 from flows.params import Params, override, read_params
+from flows.preflight import settle_params
+from flows.project import Project
 from flows.sections import read_section
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -212,4 +214,26 @@ def test_an_override_that_the_caller_refuses_is_not_written(params: Path) -> Non
     before = params.read_bytes()
     with pytest.raises(SettingsError, match="no such architecture"):
         override(params, ["model.architecture=resnet999"], check=refuse)
+    assert params.read_bytes() == before
+
+
+def test_a_scenario_stands_for_an_architecture_in_all_that_is_read(params: Path) -> None:
+    change(params, ["model.architecture=null", "model.scenario=mobile"])
+    read = read_params(params)
+    assert read.model.architecture == "mobilenet_v3_small"
+    record = read.as_record()["model"]
+    assert (record["architecture"], record["scenario"]) == ("mobilenet_v3_small", "mobile")
+
+
+def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = Project(params.parent, params.parent / ".darkroom")
+    settled = settle_params(project, ["model.architecture=null", "model.scenario=real_time"])
+    assert settled.model.architecture == "plain"
+    assert "model.scenario real_time: plain, six convolutions" in capsys.readouterr().err
+
+
+def test_a_scenario_beside_an_architecture_is_refused_and_not_written(params: Path) -> None:
+    before = params.read_bytes()
+    with pytest.raises(SettingsError, match=r"architecture \(plain\) and scenario \(mobile\) are both set"):
+        change(params, ["model.scenario=mobile"])
     assert params.read_bytes() == before

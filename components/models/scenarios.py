@@ -1,13 +1,11 @@
 """Which architecture suits a purpose, the size of the images, and whether there are weights to start from."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, get_args
 
 from components.errors import SettingsError, nearest
-from components.models.costs import costs
-from components.models.stems import SMALL_IMAGE_PX
-
-Scenario = Literal["mobile", "edge", "server", "real_time", "max_accuracy", "transfer"]
+from components.models.catalogue import SMALL_IMAGE_PX, Scenario
 
 
 @dataclass(frozen=True)
@@ -18,11 +16,41 @@ class Advice:
 
 
 def advise(scenario: str, *, image_size_px: int, with_weights: bool) -> Advice:
-    """Raises SettingsError for an unknown scenario, and for a transfer without weights."""
+    """Raises SettingsError for an unknown scenario, a transfer without weights, and too small images."""
+    # torch takes seconds to import, and who reads params.yaml needs the name alone.
+    from components.models.costs import costs
+
     name, why = _choice(scenario, small=image_size_px < SMALL_IMAGE_PX, with_weights=with_weights)
     found = costs(name, image_size_px=image_size_px)
     computation = f"{found.flops / 1e6:,.0f} MFLOP an image of {image_size_px} px"
     return Advice(name, f"{why} ({found.parameters / 1e6:.1f} million parameters, {computation})")
+
+
+def settled(section: Mapping[str, Any], *, image_size_px: int) -> dict[str, Any]:
+    """The section `model` with the architecture that its scenario asks for in place of null.
+
+    Raises SettingsError where both or neither of them is set, and as `advise` does.
+    """
+    architecture, scenario = section.get("architecture"), section.get("scenario")
+    if scenario is None:
+        if "architecture" in section and architecture is None:
+            raise SettingsError(
+                "params.yaml: model: neither architecture nor scenario is set; set architecture to a name such as "
+                "plain, or scenario to a purpose such as mobile"
+            )
+        return dict(section)
+    if architecture is not None:
+        raise SettingsError(
+            f"params.yaml: model: architecture ({architecture}) and scenario ({scenario}) are both set; set "
+            "architecture to null to let the scenario choose, or scenario to null"
+        )
+    try:
+        name, _ = _choice(
+            scenario, small=image_size_px < SMALL_IMAGE_PX, with_weights=section.get("weights") is not None
+        )
+    except SettingsError as problem:
+        raise SettingsError(f"params.yaml: model: {problem}") from None
+    return {**section, "architecture": name}
 
 
 def _choice(scenario: str, *, small: bool, with_weights: bool) -> tuple[str, str]:
@@ -51,4 +79,4 @@ def _choice(scenario: str, *, small: bool, with_weights: bool) -> tuple[str, str
         case "transfer":
             raise SettingsError("transfer needs weights to start from: set model.weights, or choose another scenario")
     known = get_args(Scenario)
-    raise SettingsError(f"scenario {scenario}: unknown{nearest(scenario, known)} ({', '.join(known)})")
+    raise SettingsError(f"scenario {scenario}: unknown{nearest(str(scenario), known)} ({', '.join(known)})")

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from components.models.catalogue import COMPOUND
+from components.models.catalogue import COMPOUND, Scenario
 from components.settings import Settings
 
 
@@ -12,7 +12,12 @@ class ModelSettings(Settings):
     """params.yaml: model."""
 
     architecture: str
-    """plain, lenet5, se_resnet18, efficientnet, any of torchvision's classification models, or timm/NAME."""
+    """plain, lenet5, se_resnet18, efficientnet, any of torchvision's classification models, or timm/NAME.
+
+    null in params.yaml lets scenario choose it.
+    """
+    scenario: Scenario | None = None
+    """What the model is for, by which architecture was chosen; null: architecture was given."""
     compound: float | None = Field(default=None, ge=-4, le=8)
     """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly."""
     weights: str | None

@@ -11,9 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from components.models.catalogue import TIMM_PREFIX
+from components.models.catalogue import SMALL_IMAGE_PX, TIMM_PREFIX
 
-SMALL_IMAGE_PX = 64
 Stem = Literal["own", "small", "dense"]
 """own: as the architecture was published.
 small: without the first two halvings of the resolution, and the first convolution 3×3.

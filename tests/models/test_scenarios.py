@@ -4,7 +4,7 @@ import pytest
 
 from components.errors import SettingsError
 from components.models.costs import costs
-from components.models.scenarios import advise
+from components.models.scenarios import advise, settled
 
 
 def flops(scenario: str, side: int, *, weights: bool) -> int:
@@ -30,3 +30,31 @@ def test_what_can_not_be_advised_is_refused() -> None:
         advise("transfer", image_size_px=64, with_weights=False)
     with pytest.raises(SettingsError, match=r"scenario moble: unknown; did you mean mobile\?"):
         advise("moble", image_size_px=64, with_weights=True)
+
+
+def test_a_scenario_chooses_by_the_size_of_the_images_and_by_weights() -> None:
+    section = {"architecture": None, "scenario": "real_time", "weights": None}
+    assert settled(section, image_size_px=32) == {**section, "architecture": "plain"}
+    assert settled(section, image_size_px=64)["architecture"] == "resnet18"
+    assert settled(section | {"weights": "imagenet"}, image_size_px=32)["architecture"] == "resnet18"
+    given = {"architecture": "lenet5", "scenario": None}
+    assert settled(given, image_size_px=32) == given
+
+
+@pytest.mark.parametrize(
+    ("architecture", "scenario", "sentence"),
+    [
+        (None, None, "model: neither architecture nor scenario is set; set architecture to a name"),
+        (
+            "plain",
+            "edge",
+            r"model: architecture \(plain\) and scenario \(edge\) are both set; set architecture to null",
+        ),
+        (None, "egde", r"params.yaml: model: scenario egde: unknown; did you mean edge\?"),
+        (None, 3, "params.yaml: model: scenario 3: unknown"),
+        (None, "transfer", "params.yaml: model: transfer needs weights to start from: set model.weights"),
+    ],
+)
+def test_a_section_that_leaves_the_choice_open_is_refused(architecture: str, scenario: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        settled({"architecture": architecture, "scenario": scenario, "weights": None}, image_size_px=32)
