@@ -14,7 +14,7 @@ from components.errors import error_from_record
 from components.progress import EVENTS_VARIABLE
 
 Event = dict[str, Any]
-_POLL_SECONDS = 0.1
+_POLL_SECONDS, _END_SECONDS = 0.1, 10.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,10 @@ def run_child(
     on_event: Callable[[Event], None],
     variables: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Runs to the end. Raises the DarkroomError that the process told of; other failures are in the exit code."""
+    """Runs to the end. Raises the DarkroomError that the process told of; other failures are in the exit code.
+
+    What `on_event` raises ends the process, as the end of its parent would, and is raised here.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         events_file = Path(scratch) / "events.jsonl"
@@ -50,7 +53,16 @@ def run_child(
             )
         events: list[Event] = []
         ended = threading.Event()
-        reader = threading.Thread(target=_follow, args=(events_file, ended, events, on_event), daemon=True)
+        raised: list[Exception] = []
+
+        def follow() -> None:
+            try:
+                _follow(events_file, ended, events, on_event)
+            except Exception as problem:
+                raised.append(problem)
+                _end(process)
+
+        reader = threading.Thread(target=follow, daemon=True)
         reader.start()
         try:
             exit_code = process.wait()
@@ -62,10 +74,22 @@ def run_child(
                 process.stdin.close()
             ended.set()
             reader.join()
+    if raised:
+        raise raised[0]
     for event in events:
         if event["event"] == "failed":
             raise error_from_record(event)
     return Finished(exit_code, events, log)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Lets the process see the end of its parent, on which it ends itself; kills one that doesn't."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(_END_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def last_lines(log: Path, count: int = 5) -> str:

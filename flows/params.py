@@ -1,8 +1,8 @@
 """params.yaml as typed sections, read with the reader that DVC uses (YAML 1.2), and edited by --set."""
 
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +24,7 @@ from components.models.settings import ModelSettings
 from components.promotion.registration import RegisterSettings
 from components.promotion.settings import PromoteSettings
 from components.settings import Settings
+from components.training.search import TuneSettings
 from components.training.settings import FinetuneSettings, TrainSettings
 from flows.sections import read_sections
 
@@ -45,6 +46,7 @@ class Params:
     quantize: QuantizeSettings
     register: RegisterSettings
     promote: PromoteSettings
+    tune: TuneSettings
 
     @classmethod
     def from_sections(cls, sections: dict[str, Any]) -> Self:
@@ -55,6 +57,21 @@ class Params:
         sections = with_architecture(sections)
         settings: dict[str, Any] = {field.name: _section(field, sections) for field in fields(cls)}
         return cls(**settings)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """These params with other values, by names such as train.epochs; params.yaml stays as it is.
+
+        Raises SettingsError where a name is unknown or a value is out of range.
+        """
+        changed: dict[str, Any] = {}
+        for name in dict.fromkeys(place.partition(".")[0] for place in values):
+            section = getattr(self, name, None)
+            if not isinstance(section, Settings):
+                known = [field.name for field in fields(self)]
+                raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, known)}")
+            own = {place.partition(".")[2]: value for place, value in values.items() if place.startswith(f"{name}.")}
+            changed[name] = type(section).from_section(name, section.model_dump() | own)
+        return replace(self, **changed)
 
     def as_record(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}

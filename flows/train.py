@@ -1,7 +1,8 @@
 """Train a model on the packed data, in a process of its own, with its life told to MLflow as it happens."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,9 +46,22 @@ class Trained:
     time: StepTime
 
 
+OnEpoch = Callable[[str, Event], None]
+"""Is told the run and each epoch of it; may raise TrainingStopped."""
+
+
+class TrainingStopped(DarkroomError):
+    """Training was told to end after this epoch; the message says why."""
+
+
 @step("train")
-def train_model(session: Session, prepared: Prepared) -> Trained:
-    """The run of a model trained with these settings on this data: found, taken up again, or new."""
+def train_model(
+    session: Session, prepared: Prepared, *, under: str | None = None, on_epoch: OnEpoch | None = None
+) -> Trained:
+    """The run of a model trained with these settings on this data: found, taken up again, or new.
+
+    A new one is a child of the run `under`.
+    """
     with timed("train") as watch:
         mark = train_fingerprint(session, prepared)
         with alone(session, mark):
@@ -55,7 +69,9 @@ def train_model(session: Session, prepared: Prepared) -> Trained:
             if run_id is not None:
                 watch.reused(f"run {run_id}")
             else:
-                run_id = learn(session, prepared, "train", mark, start_from=None, parent=None)
+                run_id = learn(
+                    session, prepared, "train", mark, start_from=None, parent=None, under=under, on_epoch=on_epoch
+                )
                 watch.note = f"run {run_id}"
     return Trained(run_id, "train", watch.time())
 
@@ -85,6 +101,8 @@ def learn(
     *,
     start_from: Path | None,
     parent: str | None,
+    under: str | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> str:
     """Trains in a child process; everything that comes of it stands on the returned run."""
     params, tracking = session.params, session.tracking
@@ -107,13 +125,21 @@ def learn(
     )
     write_json(output / "job.json", job.model_dump())
     run_id = runs.begin(
-        tracking, kind, mark, name=f"{kind} {params.model.architecture}", tags=_tags(session, prepared, parent)
+        tracking,
+        kind,
+        mark,
+        name=f"{kind} {params.model.architecture}",
+        tags=_tags(session, prepared, parent),
+        under=under,
     )
     runs.log_params(tracking, run_id, params.as_record())
     if not num_gpus():
         say("training on the CPU, for this machine has no GPU")
     try:
-        _run_job(session, run_id, output, kind)
+        _run_job(session, run_id, output, kind, on_epoch)
+    except TrainingStopped as stopped:
+        runs.stop(tracking, run_id, str(stopped))
+        raise
     except DarkroomError as problem:
         runs.fail(tracking, run_id, str(problem))
         raise
@@ -133,16 +159,23 @@ def _tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str,
     return tags | ({"darkroom.trained_from": parent} if parent else {})
 
 
-def _run_job(session: Session, run_id: str, output: Path, kind: str) -> None:
+def _run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: OnEpoch | None) -> None:
     result = output / "result.json"
     if result.exists():
         return
-    log = session.project.logs / f"{kind}.log"
+    # Several may train in this folder at once.
+    log = session.project.logs / f"{kind}-{output.name[:12]}.log"
+
+    def tell(event: Event) -> None:
+        _on_event(session, run_id, kind, event)
+        if on_epoch is not None and event["event"] == "epoch":
+            on_epoch(run_id, event)
+
     finished = run_child(
         [sys.executable, "-m", "components.training.process", str(output / "job.json")],
         folder=session.project.root,
         log=log,
-        on_event=lambda event: _on_event(session, run_id, kind, event),
+        on_event=tell,
     )
     if finished.exit_code != 0 or not result.exists():
         raise DarkroomError(
@@ -198,6 +231,28 @@ def up_to_trained(session: Session) -> tuple[Prepared, Trained]:
 
 
 @flow(name="train")
-def train(overrides: list[str] | None = None, project: str | None = None) -> str:
-    """Trains alone, on data that is brought up to date first; returns the run."""
-    return up_to_trained(open_session(project, overrides))[1].run_id
+def train(
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    values: dict[str, Any] | None = None,
+    under: str | None = None,
+) -> str:
+    """Trains alone, on data that is brought up to date first; returns the run.
+
+    `values`, such as {"train.epochs": 3}, hold for this training alone; params.yaml stays as it is. Below another run
+    it ends early where that is asked for.
+    """
+    session = open_session(project, overrides)
+    session = replace(session, params=session.params.with_values(values or {}))
+    prepared = prepare_data(session.project)
+
+    def look(run_id: str, _: Event) -> None:
+        reason = runs.asked_to_stop(session.tracking, run_id)
+        if reason is not None:
+            raise TrainingStopped(reason)
+
+    try:
+        return train_model(session, prepared, under=under, on_epoch=look if under else None).run_id
+    except TrainingStopped as stopped:
+        say(f"stopped: {stopped}")
+        return runs.find_started(session.tracking, "train", train_fingerprint(session, prepared)) or ""

@@ -1,5 +1,10 @@
-"""Work that another worker does: the pipeline waits, and finds what came of it in MLflow."""
+"""Work that another worker does: the caller waits, and finds what came of it in MLflow."""
 
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
@@ -11,27 +16,58 @@ from flows.session import Session
 from flows.tracking import runs
 from flows.train import train_fingerprint
 
+_POLL_SECONDS = 2.0
 
-def train_on(deployment: str, session: Session, prepared: Prepared) -> None:
-    """Has the model trained by a worker of the deployment's pool, unless it is trained already.
 
-    That worker reads the same params.yaml and the same data, in the same folder: nothing else is handed over.
+def train_on(
+    deployment: str,
+    session: Session,
+    prepared: Prepared,
+    *,
+    values: dict[str, Any] | None = None,
+    under: str | None = None,
+    while_waiting: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Has the model trained by a worker of the deployment's pool, unless it is trained already; returns its run.
+
+    That worker reads the same params.yaml and the same data, in the same folder: nothing is handed over but the
+    `values` in which the session differs from that file. None where the training was told to stop.
     """
     mark = train_fingerprint(session, prepared)
-    if runs.find_done(session.tracking, "train", mark) is not None:
-        return
+    done = runs.find_done(session.tracking, "train", mark)
+    if done is not None:
+        return done
     say(f"training goes to {deployment}, and waits there for a worker of its pool")
+    extra = {"values": values, "under": under}
+    handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
     try:
-        flow_run = run_deployment(deployment, parameters={"project": str(session.project.root)})
+        flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
     except ObjectNotFound:
         raise ServiceError(f"there is no deployment {deployment}; register it with `darkroom deploy`") from None
-    state: State | None = flow_run.state  # type: ignore[union-attr]
-    if state is None or not state.is_completed():
-        reason = f"{state.name}: {state.message}" if state is not None else "no state"
-        raise DarkroomError(f"{deployment} did not finish ({reason}); its log stands on Prefect's page")
-    # Else the pipeline would train again itself, unasked and on its own processor.
-    if runs.find_done(session.tracking, "train", mark) is None:
+    state = _wait(flow_run.id, while_waiting)
+    if not state.is_completed():
+        raise DarkroomError(
+            f"{deployment} did not finish ({state.name}: {state.message}); its log stands on Prefect's page"
+        )
+    done = runs.find_done(session.tracking, "train", mark)
+    begun = runs.find_started(session.tracking, "train", mark)
+    if done is None and begun is not None and runs.asked_to_stop(session.tracking, begun) is not None:
+        return None
+    # Else the caller would train again itself, unasked and on its own processor.
+    if done is None:
         raise DarkroomError(
             f"{deployment} finished, but its model is not in {session.tracking.experiment}: "
             "its worker has other settings, other code or another MLflow server than this one"
         )
+    return done
+
+
+def _wait(flow_run: Any, while_waiting: Callable[[], None]) -> State[Any]:
+    """The state in which the run of the deployment ended."""
+    with get_client(sync_client=True) as client:
+        while True:
+            state = client.read_flow_run(flow_run).state
+            if state is not None and state.is_final():
+                return state
+            while_waiting()
+            time.sleep(_POLL_SECONDS)

@@ -4,6 +4,7 @@ A step leaves its fingerprint as a tag on the run once all that it produced is s
 stands on a run already is not worked again.
 """
 
+import json
 import math
 import shutil
 import time
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 _SQLITE = "sqlite:///"
 _STARTED, _DONE, _USED = "darkroom.started", "darkroom.done", "darkroom.used"
+_FAILED, _STOPPED, _STOP = "darkroom.failed", "darkroom.stopped", "darkroom.stop"
+_ABOVE = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -58,16 +61,29 @@ def find_done(tracking: Tracking, step: str, fingerprint: str) -> str | None:
     return _find(tracking, f"tags.`{_DONE}.{step}` = '{fingerprint}'")
 
 
-def begin(tracking: Tracking, step: str, fingerprint: str, *, name: str, tags: Mapping[str, str]) -> str:
-    """A new run for a model, or the one that was begun with the same fingerprint and cut off."""
-    unfinished = _find(tracking, f"tags.`{_STARTED}.{step}` = '{fingerprint}'")
+def find_started(tracking: Tracking, step: str, fingerprint: str) -> str | None:
+    """The run on which this step was begun with this fingerprint, finished or not."""
+    return _find(tracking, f"tags.`{_STARTED}.{step}` = '{fingerprint}'")
+
+
+def begin(
+    tracking: Tracking, step: str, fingerprint: str, *, name: str, tags: Mapping[str, str], under: str | None = None
+) -> str:
+    """A new run for a model, or the one that was begun with the same fingerprint and cut off.
+
+    A new one is a child of the run `under`.
+    """
+    unfinished = find_started(tracking, step, fingerprint)
     if unfinished is not None:
         tracking.client.update_run(unfinished, status="RUNNING")
+        for tag in {_FAILED, _STOPPED, _STOP} & set(tags_of(tracking, unfinished)):
+            tracking.client.delete_tag(unfinished, tag)
         return unfinished
+    above = {_ABOVE: under} if under is not None else {}
     run = tracking.client.create_run(
         tracking.experiment_id,
         run_name=name,
-        tags={**tags, f"{_STARTED}.{step}": fingerprint, "darkroom.step": step},
+        tags={**tags, **above, f"{_STARTED}.{step}": fingerprint, "darkroom.step": step},
     )
     run_id: str = run.info.run_id
     return run_id
@@ -82,8 +98,28 @@ def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str, *, plac
 
 
 def fail(tracking: Tracking, run_id: str, reason: str) -> None:
-    tracking.client.set_tag(run_id, "darkroom.failed", reason[:4000])
+    tracking.client.set_tag(run_id, _FAILED, reason[:4000])
     tracking.client.set_terminated(run_id, "FAILED")
+
+
+def stop(tracking: Tracking, run_id: str, reason: str) -> None:
+    """Notes that the run ended early because that was asked for."""
+    tracking.client.set_tag(run_id, _STOPPED, reason[:4000])
+    tracking.client.set_terminated(run_id, "KILLED")
+
+
+def ask_to_stop(tracking: Tracking, run_id: str, reason: str) -> None:
+    """For the process that works on the run, wherever it is: it looks after each epoch."""
+    tracking.client.set_tag(run_id, _STOP, reason[:4000])
+
+
+def asked_to_stop(tracking: Tracking, run_id: str) -> str | None:
+    """The reason, where somebody asked."""
+    return tags_of(tracking, run_id).get(_STOP)
+
+
+def is_under(tracking: Tracking, run_id: str, above: str) -> bool:
+    return tags_of(tracking, run_id).get(_ABOVE) == above
 
 
 def log_metrics(tracking: Tracking, run_id: str, metrics: Mapping[str, float], *, step: int = 0) -> None:
@@ -95,10 +131,24 @@ def log_metrics(tracking: Tracking, run_id: str, metrics: Mapping[str, float], *
 
 
 def log_params(tracking: Tracking, run_id: str, settings: Mapping[str, Any]) -> None:
+    """Those that the run doesn't have yet: MLflow refuses to change one, and what a run depends on never changes."""
     from mlflow.entities import Param
 
-    flat = list(_flat("", settings))
-    tracking.client.log_batch(run_id, params=[Param(name, str(value)[:6000]) for name, value in flat])
+    known = tracking.client.get_run(run_id).data.params
+    new = [Param(name, str(value)[:6000]) for name, value in _flat("", settings) if name not in known]
+    tracking.client.log_batch(run_id, params=new)
+
+
+def log_table(tracking: Tracking, run_id: str, name: str, columns: Mapping[str, list[Any]]) -> None:
+    """A table that the run's page shows, in place of an earlier one of that name."""
+    from mlflow.exceptions import MlflowException
+
+    record = {"columns": list(columns), "data": [list(row) for row in zip(*columns.values(), strict=True)]}
+    try:
+        tracking.client.log_dict(run_id, record, name)
+        tracking.client.set_tag(run_id, "mlflow.loggedArtifacts", json.dumps([{"path": name, "type": "table"}]))
+    except (MlflowException, OSError) as problem:
+        raise ServiceError(f"{name} can't be stored with run {run_id}: {problem}") from None
 
 
 def log_dataset(tracking: Tracking, run_id: str, *, name: str, digest: str, source: str) -> None:
