@@ -79,6 +79,40 @@ def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
     _finish({"run_id": _flow("finetune", overrides=overrides)}, as_json)
 
 
+Deployment = Annotated[
+    str | None,
+    typer.Option("--deployment", metavar="NAME", help="Its workers train, such as train/gpu; default: this machine."),
+]
+
+
+@app.command()
+def tune(
+    overrides: Overrides = None,
+    deployment: Deployment = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best values into params.yaml.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search the settings of `tune.space` for the best validation score."""
+    result = _flow("tune", overrides=overrides, deployment=deployment, apply=apply)
+    _finish(result, as_json, _told_search)
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="Architectures, models:/NAME/VERSION or models:/NAME@ALIAS."),
+    ],
+    overrides: Overrides = None,
+    deployment: Deployment = None,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write: .png or .svg.")] = Path("comparison.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Train architectures alike and show accuracy, latency, size and training time beside each other."""
+    result = _flow("compare", names=names, overrides=overrides, deployment=deployment, out=str(out.resolve()))
+    _finish(result, as_json, _told_comparison)
+
+
 @app.command()
 def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Judge the model on the test part."""
@@ -429,6 +463,20 @@ def _told_pipeline(result: dict[str, Any]) -> str:
         f"{_told_verdict(result)}\n"
         "see it: darkroom report, darkroom ui, darkroom models"
     )
+
+
+def _told_search(result: dict[str, Any]) -> str:
+    from flows.tune import show_trials
+
+    show_trials(result)
+    best, hint = result["best"], "" if result["applied"] else "; --apply writes its values into params.yaml"
+    return f"best: trial {best['number']}, {result['metric']} {best['score']:.4f} on validation{hint}"
+
+
+def _told_comparison(result: dict[str, Any]) -> str:
+    from flows.compare import show_comparison
+
+    return show_comparison(result)
 
 
 def _serves_again(champion: str | None) -> str:

@@ -34,7 +34,7 @@ def pipeline(
     trained = train_model(session, prepared)
     tuned = finetune_model(session, prepared, trained)
     evaluated = evaluate_model(session, prepared, tuned)
-    exported = quantize_model(session, prepared, evaluated)
+    exported = quantize_model(session, prepared, evaluated.trained)
     registered = register_model(session, prepared, exported)
     promoted = promote_version(session, prepared, registered.version)
     times = [

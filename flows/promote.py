@@ -1,23 +1,20 @@
 """Let the gate judge a registered version, write down the outcome, and move the aliases last."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 from prefect import flow
 
-from components.data.raw import RawImages
 from components.errors import DataError, SettingsError
 from components.files import read_json, sha256_of_record
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Entry, champions
 from flows.fingerprint import fingerprint
+from flows.image_files import image_files
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
 from flows.publish import publish
@@ -60,7 +57,7 @@ def promote_version(session: Session, prepared: Prepared, number: str, *, again:
     """
     name = session.params.register.name
     with timed("promote") as watch, registry_lock(session.project):
-        version = _require_ours(registry.get_version(session.tracking, name, number))
+        version = require_ours(registry.get_version(session.tracking, name, number))
         now = ledger.read_ledger(session.tracking, name)
         entry = _judged_before(session, prepared, version, now)
         if entry is not None and not (again and now.champion != version.number):
@@ -94,7 +91,7 @@ class _Judge:
     def draft(self, now: Ledger) -> Draft:
         session, version, settings = self.session, self.version, self.session.params.promote
         rival = _rival(session, version, now)
-        with _test_files(session) as files:
+        with image_files(session.project, "test") as files:
             candidate, predictions = _candidate(session, version, files)
             comparison = _compare(session, rival, files, predictions) if rival is not None else None
         decision = gate.decide(candidate, comparison, settings)
@@ -148,7 +145,8 @@ def _since(entry: Entry, serving: str | None) -> list[str]:
     return [f"but {f'version {serving}' if serving else 'no version'} serves since then"]
 
 
-def _require_ours(version: Version) -> Version:
+def require_ours(version: Version) -> Version:
+    """The version, with the tags that `register` gives; raises SettingsError where somebody else registered it."""
     missing = [
         name for name in ("served", "step", "sha256", "data_version", "split_digest") if name not in version.tags
     ]
@@ -193,31 +191,12 @@ def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
     if now.champion in (None, version.number):
         return None
     try:
-        return _require_ours(registry.get_version(session.tracking, name, str(now.champion)))
+        return require_ours(registry.get_version(session.tracking, name, str(now.champion)))
     except SettingsError:
         raise SettingsError(
             f"the champion, {name} version {now.champion}, was deleted from the registry, so nothing can be compared "
             "with it; `darkroom rollback` goes back to the champion before it"
         ) from None
-
-
-@contextmanager
-def _test_files(session: Session) -> Iterator["ImageFiles"]:
-    from components.evaluation.served import ImageFiles
-
-    paths = data_paths(session.project)
-    table = pq.read_table(paths.split / "split.parquet")
-    table = table.filter(pc.equal(table["part"], "test"))
-    if not len(table):
-        raise DataError("the test part holds no images, so nothing can be judged; change split.fractions or add images")
-    rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
-    with RawImages(paths.raw) as store:
-        yield ImageFiles(
-            path_N=table["path"].to_pylist(),
-            sha256_N=table["sha256"].to_pylist(),
-            labels_N=table["labels"].to_pylist(),
-            read=lambda place: store.read(**rows[place]),
-        )
 
 
 def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple[gate.Candidate, "Predictions"]:
@@ -235,7 +214,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         ) from None
     scores = score(predictions, top_k=session.params.evaluate.top_k)
     proof = read_json(data_paths(session.project).split / "leakage.json")
-    own = _images_of(_lineage(session, version), ("train",))
+    own = images_of(lineage_of(session, version), ("train",))
     candidate = gate.Candidate(
         format=version.tags["served"],
         sha256=version.sha256,
@@ -299,7 +278,7 @@ def _serving_check(file: Path, version: Version) -> bool | None:
 
 
 def _validation_passed(session: Session, version: Version) -> bool | None:
-    folder = _lineage(session, version)
+    folder = lineage_of(session, version)
     report = folder / "validation.json"
     same = read_json(folder / "lineage.json")["data_version"] == version.tags["data_version"]
     return bool(read_json(report)["passed"]) if report.exists() and same else None
@@ -312,7 +291,7 @@ def _compare(
     from components.evaluation.served import predictions_at
     from components.evaluation.significance import compare_paired
 
-    seen = _images_of(_lineage(session, rival), ("train", "val"))
+    seen = images_of(lineage_of(session, rival), ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     truth = [sorted(labels) for labels in files.labels_N]
     scores: tuple[dict[str, float], dict[str, float]] = ({}, {})
@@ -357,12 +336,14 @@ def _champion_scores(
     return (by_name[0], by_name[1]), np.array(said, dtype=object) == np.array(truth, dtype=object)
 
 
-def _images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
+def images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
+    """SHA-256 of each image that a version had in these parts when it was trained."""
     split = pq.read_table(lineage / "split.parquet", columns=["sha256", "part"])
     return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
 
 
-def _lineage(session: Session, version: Version) -> Path:
+def lineage_of(session: Session, version: Version) -> Path:
+    """What the run of a version keeps of where it is from."""
     return runs.fetch(session.tracking, version.run_id, "lineage", step=version.tags["step"])
 
 

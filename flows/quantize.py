@@ -9,7 +9,7 @@ from prefect import flow
 
 from components.files import read_json, write_json
 from flows.console import say
-from flows.evaluate import Evaluated, metrics_of, up_to_evaluated
+from flows.evaluate import metrics_of, up_to_evaluated
 from flows.fingerprint import fingerprint
 from flows.lineage import git_state
 from flows.prepare import Prepared
@@ -42,9 +42,9 @@ class Exported:
 
 
 @step("quantize")
-def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -> Exported:
+def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Exported:
     with timed("quantize") as watch:
-        run_id = evaluated.trained.run_id
+        run_id = trained.run_id
         mark = fingerprint(
             "quantize",
             inputs={"augmented": prepared.augmented_digest, "data": prepared.data_version, "model": run_id},
@@ -56,11 +56,11 @@ def quantize_model(session: Session, prepared: Prepared, evaluated: Evaluated) -
             if runs.find_done(session.tracking, "quantize", mark) == run_id:
                 watch.reused()
             else:
-                _export(session, prepared, evaluated.trained)
+                _export(session, prepared, trained)
                 runs.finish(session.tracking, run_id, "quantize", mark, place="export")
         record = read_json(export_folder(session, run_id) / "export.json")
         watch.note = _summary(record)
-    return Exported(run_id, evaluated.trained.step, record, watch.time())
+    return Exported(run_id, trained.step, record, watch.time())
 
 
 def served_file(session: Session, exported: Exported) -> Path:
@@ -184,7 +184,7 @@ def _summary(record: dict[str, Any]) -> str:
 
 def up_to_exported(session: Session) -> tuple[Prepared, Exported]:
     prepared, evaluated = up_to_evaluated(session)
-    return prepared, quantize_model(session, prepared, evaluated)
+    return prepared, quantize_model(session, prepared, evaluated.trained)
 
 
 @flow(name="quantize")

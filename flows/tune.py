@@ -15,9 +15,11 @@ from components.training.search import Choices, Outcome, Search, Trial
 from flows.child import Event
 from flows.console import say
 from flows.fingerprint import fingerprint
+from flows.listing import show_table
 from flows.params import Params, override
 from flows.preflight import check_names
 from flows.prepare import Prepared, prepare_data
+from flows.project import Project
 from flows.session import Session, alone, open_session, timed
 from flows.tracking import runs
 from flows.train import TrainingStopped, train_fingerprint, train_model
@@ -53,7 +55,7 @@ def tune(
     With a deployment, such as train/gpu, its workers train; `apply` writes the best values into params.yaml.
     """
     session = open_session(project, overrides)
-    check_space(session)
+    check_space(session.params, session.project)
     prepared = prepare_data(session.project)
     mark = search_fingerprint(session, prepared)
     with timed("tune") as watch, alone(session, mark):
@@ -73,19 +75,19 @@ def tune(
     }
 
 
-def check_space(session: Session) -> None:
+def check_space(params: Params, project: Project) -> None:
     """Raises SettingsError for a setting that can't be searched, or a value that it can't have."""
-    space = session.params.tune.dimensions
+    space = params.tune.dimensions
     if not space:
         raise SettingsError(
             "params.yaml: tune.space: is empty; name what to search, such as "
             "train.learning_rate: {low: 0.0001, high: 0.1, log: true}"
         )
     for name, one in space.items():
-        _check_name(session.params, name)
+        _check_name(params, name)
         for value in one.values if isinstance(one, Choices) else (one.low, one.high):
             try:
-                check_names(session.params.with_values({name: value}), session.project)
+                check_names(params.with_values({name: value}), project)
             except SettingsError as problem:
                 raise SettingsError(f"params.yaml: tune.space: {str(problem).removeprefix('params.yaml: ')}") from None
 
@@ -158,7 +160,7 @@ def _try(task: _Task, trial: Trial) -> None:
     def seconds() -> float:
         return time.perf_counter() - started
 
-    say(f"trial {trial.number}: {shown(trial.values)}")
+    say(f"trial {trial.number}: {_listed(trial.values)}")
     run_id, score = None, None
     try:
         session = replace(task.session, params=task.session.params.with_values(trial.values))
@@ -290,7 +292,29 @@ def _apply(session: Session, best: Outcome) -> list[str]:
     return said
 
 
-def shown(values: dict[str, Any]) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
-    )
+def show_trials(result: dict[str, Any]) -> None:
+    """The trials as a table on standard output, the best one marked."""
+    metric, best = result["metric"], result["best"]["number"]
+    names = sorted({name for one in result["trials"] for name in one["values"]})
+    rows = [
+        [
+            f"{one['number']}{' *' if one['number'] == best else ''}",
+            one["state"],
+            "" if one["score"] is None else f"{one['score']:.4f}",
+            *(_brief(one["values"][name]) for name in names),
+            f"{one['seconds']:.1f}",
+            (one["run_id"] or "")[:12],
+            one["reason"],
+        ]
+        for one in result["trials"]
+    ]
+    title = f"search for the best {metric} on validation, of {len(rows)} trials (* the best)"
+    show_table(title, ("trial", "state", metric, *names, "seconds", "run", "reason"), rows)
+
+
+def _brief(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _listed(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {_brief(value)}" for name, value in values.items())

@@ -1,6 +1,7 @@
 """Pictures for people: curves, confusion, errors. matplotlib is imported where it is used, for it takes a second."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +164,44 @@ def draw_heat_maps(maps: "HeatMaps | None", pixels_NHWC: ImageRows, target: Path
     sheet.write(target)
 
 
+@dataclass(frozen=True)
+class Tradeoff:
+    """A model as a point of the picture."""
+
+    name: str
+    accuracy: float
+    latency_ms: float
+    megabytes: float
+    training_seconds: float
+    non_dominated: bool
+
+
+def draw_tradeoffs(models: Sequence[Tradeoff], target: Path) -> None:
+    """Accuracy against latency, size and training time; a filled point is a model that no other one dominates.
+
+    A .png or .svg, by the name of the target.
+    """
+    measures = (
+        ("latency_ms", "milliseconds an image"),
+        ("megabytes", "megabytes of the served file"),
+        ("training_seconds", "seconds of training"),
+    )
+    figure, panels = _new_figure(1, len(measures), width=12, height=3.8)
+    for axes, (name, label) in zip(panels, measures, strict=True):
+        for number, model in enumerate(models):
+            colour, place = f"C{number % 10}", (getattr(model, name), model.accuracy)
+            axes.scatter(*place, s=60, facecolors=colour if model.non_dominated else "none", edgecolors=colour)
+            axes.annotate(model.name, place, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        axes.set(xlabel=label, ylabel="test accuracy")
+        values = [getattr(model, name) for model in models]
+        if 0 < 10 * min(values) < max(values):
+            axes.set_xscale("log")
+        axes.margins(0.2)
+        axes.grid(alpha=0.3)
+    figure.suptitle("filled: no other model is as good in all of accuracy, latency, size and training time", fontsize=9)
+    _save(figure, target, kind=target.suffix.lower().removeprefix("."))
+
+
 class _Sheet:
     """Lines of captioned tiles, a few lines beside each other, so that a sheet is about as wide as it is high."""
 
@@ -196,7 +235,10 @@ def _new_figure(rows: int, columns: int, *, width: float, height: float) -> Any:
     return figure, figure.subplots(rows, columns)
 
 
-def _save(figure: Any, target: Path) -> None:
-    with whole_file(target) as draft:
-        # Without the software's version in it, equal figures are equal bytes.
-        figure.savefig(draft, format="png", dpi=110, metadata={"Software": None})
+def _save(figure: Any, target: Path, *, kind: str = "png") -> None:
+    from matplotlib import rc_context
+
+    # Without the software's version or the time in it, equal figures are equal bytes.
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
+    with whole_file(target) as draft, rc_context({"svg.hashsalt": target.name}):
+        figure.savefig(draft, format=kind, dpi=110, metadata=metadata)

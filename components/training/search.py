@@ -264,7 +264,8 @@ def _pruner(settings: TuneSettings, epochs: int) -> Any:
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     if settings.pruner == "median":
-        return MedianPruner(n_startup_trials=min(5, settings.trials // 2), n_warmup_steps=settings.patience_epochs)
+        # Optuna counts from 0, and epochs from 1.
+        return MedianPruner(n_startup_trials=min(5, settings.trials // 2), n_warmup_steps=settings.patience_epochs + 1)
     if settings.pruner == "hyperband":
         return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=_REDUCTION)
     return NopPruner()

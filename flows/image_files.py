@@ -1,0 +1,38 @@
+"""Images of the split, read from the raw data: for models that see them at a size of their own."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from components.errors import DataError
+from flows.project import Project
+from flows.repro import data_paths
+
+if TYPE_CHECKING:
+    from components.evaluation.served import ImageFiles
+
+
+@contextmanager
+def image_files(project: Project, part: str) -> Iterator["ImageFiles"]:
+    """The images of a part of the split as the files that they came as; DataError where it holds none."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from components.data.raw import RawImages
+    from components.evaluation.served import ImageFiles
+
+    paths = data_paths(project)
+    table = pq.read_table(paths.split / "split.parquet")
+    table = table.filter(pc.equal(table["part"], part))
+    if not len(table):
+        raise DataError(
+            f"the {part} part holds no images, so nothing can be judged; change split.fractions or add images"
+        )
+    rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
+    with RawImages(paths.raw) as store:
+        yield ImageFiles(
+            path_N=table["path"].to_pylist(),
+            sha256_N=table["sha256"].to_pylist(),
+            labels_N=table["labels"].to_pylist(),
+            read=lambda place: store.read(**rows[place]),
+        )
