@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from threading import Event
 from typing import Any
 
 from prefect import flow
@@ -12,7 +13,7 @@ from prefect import flow
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.files import read_json
 from components.training.search import Choices, Outcome, Search, Trial
-from flows.child import Event
+from flows import child
 from flows.console import say
 from flows.fingerprint import fingerprint
 from flows.listing import show_table
@@ -139,18 +140,24 @@ def _open(session: Session, prepared: Prepared, mark: str, deployment: str | Non
 
 def _work(task: _Task) -> None:
     """Trial after trial; with workers as many at once as `tune.at_once` says."""
+    halted = Event()
     if task.deployment is None:
-        _one_after_another(task)
+        _one_after_another(task, halted)
         return
     count = task.session.params.tune.at_once
     with ThreadPoolExecutor(count) as threads:
-        for line in [threads.submit(_one_after_another, task) for _ in range(count)]:
+        for line in [threads.submit(_one_after_another, task, halted) for _ in range(count)]:
             line.result()
 
 
-def _one_after_another(task: _Task) -> None:
-    while (trial := task.search.ask()) is not None:
-        _try(task, trial)
+def _one_after_another(task: _Task, halted: Event) -> None:
+    """Until there are enough, or another line met what is no trial's fault."""
+    try:
+        while not halted.is_set() and (trial := task.search.ask()) is not None:
+            _try(task, trial)
+    except Exception:
+        halted.set()
+        raise
 
 
 def _try(task: _Task, trial: Trial) -> None:
@@ -188,7 +195,7 @@ def _try(task: _Task, trial: Trial) -> None:
 def _train_here(task: _Task, session: Session, trial: Trial, mark: str) -> None:
     del mark
 
-    def on_epoch(_: str, event: Event) -> None:
+    def on_epoch(_: str, event: child.Event) -> None:
         reason = trial.report(event["epoch"], event[f"val_{task.search.settings.metric}"])
         if reason is not None and event["epoch"] < event["epochs"]:
             raise TrainingStopped(reason)

@@ -45,6 +45,12 @@ SMALL = (
 )
 
 
+TOLD_LIVE = {
+    *("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate"),
+    *("images_per_second", "seconds", "seconds_left", "cpu_percent", "memory_gib", "gpu_memory_gib"),
+}
+
+
 @dataclass(frozen=True)
 class Searched:
     said_before_the_kill: str
@@ -128,6 +134,7 @@ def test_each_trial_is_a_child_run_with_its_state(searched: Searched, session: S
         assert float(run.data.params.get("train.learning_rate")) == trial["values"]["train.learning_rate"]
         if trial["state"] == "finished":
             assert run.data.metrics["accuracy"] == pytest.approx(trial["score"])
+            assert set(run.data.metrics) >= TOLD_LIVE
     table = session.tracking.client.download_artifacts(above, "trials.json")
     assert json.loads(Path(table).read_text())["columns"][:3] == ["trial", "state", "accuracy"]
 
