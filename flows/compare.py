@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)[/@](?P<version>[^/@]+)")
 _FORMATS = (".png", ".svg")
-_ROUNDS = 4
+_ROUNDS = 2
 """In which the latency of each model is measured in turn, so that a busy moment doesn't fall on one of them."""
 
 
@@ -193,7 +193,7 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
     from components.serving.classifier import OnnxClassifier
 
     settings = session.params.evaluate
-    models = {one.name: OnnxClassifier(one.file) for one in entrants}
+    models = {one.name: OnnxClassifier(one.file, provider=session.params.quantize.provider) for one in entrants}
     validation = {
         name: float(found.correct_N.mean()) for name, found in _predictions(session, "val", entrants, models).items()
     }
@@ -202,7 +202,7 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
     found = compare_models(
         test, reference=chosen, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
     )
-    latency = _latencies(session, models)
+    latency = _latencies(session, entrants)
     lines = []
     for one in entrants:
         scores = score(test[one.name], top_k=settings.top_k).headline()
@@ -257,16 +257,18 @@ def _predictions(
         return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in entrants}
 
 
-def _latencies(session: Session, models: Mapping[str, "OnnxClassifier"]) -> dict[str, float]:
-    from components.export.latency import measure_latency
+def _latencies(session: Session, entrants: Sequence[_Entrant]) -> dict[str, float]:
+    """Each in a clean process, in turn."""
+    from components.export.trials import time_file
 
-    with image_files(session.project, "test") as files:
-        squares = {name: model.square(files.read(0)) for name, model in models.items()}
-    each = max(1, session.params.quantize.latency_runs // _ROUNDS)
-    measured: dict[str, list[float]] = {name: [] for name in models}
+    settings = session.params.quantize
+    each = max(1, settings.latency_runs // _ROUNDS)
+    measured: dict[str, list[float]] = {one.name: [] for one in entrants}
     for _ in range(_ROUNDS):
-        for name, model in models.items():
-            measured[name].append(measure_latency(model, squares[name], runs=each).p50_ms)
+        for one in entrants:
+            report = time_file(one.file, provider=settings.provider, latency_runs=each)
+            assert report.speed is not None
+            measured[one.name].append(report.speed.latency.p50_ms)
     return {name: median(times) for name, times in measured.items()}
 
 
