@@ -114,6 +114,23 @@ def compare(
 
 
 @app.command()
+def ensemble(
+    members: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_OR_VERSION…",
+            help="models:/NAME/VERSION, models:/NAME@ALIAS, @ALIAS, a run's ID; or `snapshots`: those of the newest "
+            "training.",
+        ),
+    ],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one model of several: exported, registered and judged like any other."""
+    _finish(_flow("ensemble", members=members, overrides=overrides), as_json, _told_verdict)
+
+
+@app.command()
 def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Judge the model on the test part."""
     scores = _flow("evaluate", overrides=overrides)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from components.files import read_json, sha256_of_record
-from flows.console import progress
+from flows.console import progress, say
 from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
 from flows.prepare import Prepared
@@ -78,7 +78,7 @@ def _evaluate(session: Session, trained: Trained) -> None:
     from components.evaluation.metrics import score
     from components.evaluation.predictions import write_predictions
     from components.evaluation.records import write_analysis, write_scores
-    from components.models.classifier import load_classifier
+    from components.models.ensemble import open_model
     from components.reporting.figures import (
         draw_confusion,
         draw_errors,
@@ -88,7 +88,9 @@ def _evaluate(session: Session, trained: Trained) -> None:
     )
 
     settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
-    model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    if trained.step == "ensemble":
+        say("an ensemble has no heat maps of its own; its members' runs keep theirs")
     train, val, test = (open_part(paths.augmented, part) for part in ("train", "val", "test"))
     rule = fit_answers(predict_part(model, val, progress=progress()))
     predictions = replace(predict_part(model, test, progress=progress()), answers=rule)

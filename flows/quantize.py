@@ -35,7 +35,7 @@ _CODE = (
 class Exported:
     run_id: str
     step: str
-    """The step that left the model there: train or finetune."""
+    """The step that left the model there: train, finetune or ensemble."""
     record: dict[str, Any]
     """export.json: parity, formats.{fp32,int8}, served and why."""
     time: StepTime
@@ -75,14 +75,14 @@ def export_folder(session: Session, run_id: str) -> Path:
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.loading import open_part
     from components.export.exporting import export_model
-    from components.models.classifier import load_classifier
+    from components.models.ensemble import open_model
     from components.reporting.figures import draw_formats
     from components.serving.classifier import ModelCard
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
     run_id = trained.run_id
     folder = runs.new_folder(session.tracking, run_id, "export")
-    model = load_classifier(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     card = ModelCard(
         architecture=model.spec.architecture,
         labels=model.spec.labels,

@@ -60,7 +60,7 @@ class Kept:
     tracking: runs.Tracking
     run_id: str
     made_by: str
-    """The step that made the model: train or finetune."""
+    """The step that made the model: train, finetune or ensemble."""
     problems: list[str] = field(default_factory=list)
 
     def path(self, place: str, name: str = "") -> Path | None:
@@ -268,6 +268,8 @@ def _labels_and_parts(split: Path) -> list[tuple[str, str]]:
 
 
 def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
+    if kept.made_by == "ensemble":
+        return []
     parent = tags.get("darkroom.trained_from")
     return [_phase(Kept(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
 

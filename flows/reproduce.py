@@ -38,6 +38,10 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     if tracking is None:
         raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
     version = registry.get_version(tracking, model, number)
+    if version.tags.get("step") == "ensemble":
+        raise SettingsError(
+            f"{model} version {version.number} is an ensemble, which isn't trained; reproduce its members"
+        )
     kept = runs.fetch(tracking, version.run_id, "lineage", step=version.tags.get("step", "train"))
     project.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=project.work) as scratch:

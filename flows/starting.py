@@ -15,6 +15,8 @@ _WEIGHTS, _SPEC = "model.safetensors", "model.json"
 
 @dataclass(frozen=True)
 class RegisteredModel:
+    run_id: str
+    """The run that trained it."""
     name: str
     """models:/NAME/VERSION, whatever alias it was asked for by."""
     folder: Path
@@ -33,17 +35,22 @@ def registered_model(session: Session, address: str, *, setting: str) -> Registe
     """Fetches the torch model behind a registered version; raises SettingsError naming the setting that asks for it."""
     name, wanted = parse_address(address, setting=setting)
     try:
-        version = registry.get_version(session.tracking, name, wanted)
+        return fetch_version(session, name, wanted)
     except SettingsError as problem:
         raise SettingsError(f"params.yaml: {setting}: {problem}") from None
+
+
+def fetch_version(session: Session, name: str, wanted: str) -> RegisteredModel:
+    """By number or alias; raises SettingsError where there is none, or where it is an ensemble."""
+    version = registry.get_version(session.tracking, name, wanted)
     step = version.tags.get("step")
     if step not in ("train", "finetune"):
         raise SettingsError(
-            f"params.yaml: {setting}: version {version.number} of {name} holds no single network to start from; "
+            f"version {version.number} of {name} holds no single network to start from; "
             "name the version of one of its members"
         )
     folder = runs.fetch(session.tracking, version.run_id, "model", step=step)
-    return RegisteredModel(f"{REGISTERED}{name}/{version.number}", folder)
+    return RegisteredModel(version.run_id, f"{REGISTERED}{name}/{version.number}", folder)
 
 
 def starting_weights(session: Session) -> tuple[str | None, str | None]:

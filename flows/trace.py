@@ -120,14 +120,15 @@ def _packed(project: Project, kept: Path) -> Iterator[Link]:
 
 
 def _runs(tracking: Tracking, version: Version, record: dict[str, Any]) -> Iterator[Link]:
-    run_id: str | None = version.run_id
-    while run_id is not None:
+    waiting = [version.run_id]
+    while waiting:
+        run_id = waiting.pop(0)
         tags = runs.tags_of(tracking, run_id)
         state = tags.get("darkroom.step", "run")
         told = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
         same = told == (record["data_version"], record["split_digest"])
         yield Link(f"run ({state})", run_id, _state(same), "its tags name this data and this split")
-        run_id = tags.get("darkroom.trained_from")
+        waiting += tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
 
 
 def _file(tracking: Tracking, version: Version) -> Link:

@@ -41,7 +41,7 @@ _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 class Trained:
     run_id: str
     """The MLflow run that keeps the model."""
-    step: Literal["train", "finetune"]
+    step: Literal["train", "finetune", "ensemble"]
     """The step that left it there."""
     time: StepTime
 
@@ -129,7 +129,7 @@ def learn(
         kind,
         mark,
         name=f"{kind} {params.model.architecture}",
-        tags=_tags(session, prepared, parent),
+        tags=run_tags(session, prepared, parent),
         under=under,
     )
     runs.log_params(tracking, run_id, params.as_record())
@@ -148,7 +148,8 @@ def learn(
     return run_id
 
 
-def _tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str, str]:
+def run_tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str, str]:
+    """What a run of a model is tagged with; `parent` is the run that it started from."""
     tags = {
         "darkroom.data_version": prepared.data_version,
         "darkroom.split_digest": prepared.split_digest,

@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.data.ingesting import write_raw
+from components.data.sources import IngestSettings, find
+from components.files import read_json
 from components.progress import silent
+from flows.prepare import Prepared
+from flows.repro import data_paths
+from flows.sections import read_section
+from flows.session import Session
+from flows.stages.augment import augment
+from flows.stages.split import split
 from flows.stages.validate import Places, validate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -28,6 +37,19 @@ def validate_in(folder: Path, params: Path) -> str:
         page=folder / "validation.html",
     )
     return validate(places, silent)
+
+
+def prepared_from(session: Session, table: Path) -> Prepared:
+    """What DVC would do, without its two seconds a stage."""
+    paths, params = data_paths(session.project), session.project.params
+    write_raw(find(str(table), read_section(params, "ingest", IngestSettings)), paths.raw, progress=silent)
+    paths.judged.mkdir()
+    page = paths.report.with_suffix(".html")
+    validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+    split(params, paths.validated, paths.split, silent)
+    augment(params, paths.raw, paths.split, paths.augmented, silent)
+    digest = read_json(paths.split / "leakage.json")["digest"]
+    return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
 
 
 def new_project(folder: Path) -> Path:

@@ -11,28 +11,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from projects import REPOSITORY, isolate
+from projects import REPOSITORY, isolate, prepared_from
 
-from components.data.ingesting import write_raw
 from components.data.loading import open_part
-from components.data.sources import IngestSettings, find
-from components.files import read_json
 from components.labels import LabelKind
-from components.progress import silent
 from components.serving.classifier import OnnxClassifier
 from flows.evaluate import Evaluated, evaluate_model
 from flows.params import override
-from flows.prepare import Prepared
 from flows.promote import Promoted, promote_version
 from flows.quantize import Exported, quantize_model, served_file
 from flows.register import register_model
 from flows.report import write_report
 from flows.repro import data_paths
-from flows.sections import read_section
 from flows.session import Session, open_session
-from flows.stages.augment import augment
-from flows.stages.split import split
-from flows.stages.validate import Places, validate
 from flows.train import train_model
 
 SIDE = 16
@@ -120,23 +111,10 @@ def lived(kind: LabelKind, folder: Path) -> Life:
     prepared = prepared_from(session, table)
     trained = train_model.fn(session, prepared)
     evaluated = evaluate_model.fn(session, prepared, trained)
-    exported = quantize_model.fn(session, prepared, evaluated)
+    exported = quantize_model.fn(session, prepared, evaluated.trained)
     version = register_model.fn(session, prepared, exported).version
     promoted = promote_version.fn(session, prepared, version)
     return Life(kind, session, evaluated, exported, promoted, table.parent)
-
-
-def prepared_from(session: Session, table: Path) -> Prepared:
-    """What DVC would do, without its two seconds a stage."""
-    paths, params = data_paths(session.project), session.project.params
-    write_raw(find(str(table), read_section(params, "ingest", IngestSettings)), paths.raw, progress=silent)
-    paths.judged.mkdir()
-    page = paths.report.with_suffix(".html")
-    validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
-    split(params, paths.validated, paths.split, silent)
-    augment(params, paths.raw, paths.split, paths.augmented, silent)
-    digest = read_json(paths.split / "leakage.json")["digest"]
-    return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
 
 
 def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:

@@ -32,6 +32,7 @@ from components.evaluation.settings import EvaluateSettings
 from components.evaluation.slices import SliceScores, slice_scores
 from components.evaluation.unlike import UnlikeScores, folder_images, noise_images, shuffled_images, unlike_scores
 from components.models.classifier import ImageClassifier
+from components.models.ensemble import Ensemble
 from components.progress import Progress
 
 NEIGHBOURS = 3
@@ -225,7 +226,8 @@ def _looker(
 
 
 def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedPart, rows: list[int]) -> HeatMaps | None:
-    if not rows:
+    # An ensemble has no one map of features or attention: its members look at different things.
+    if not rows or isinstance(model, Ensemble):
         return None
     device = next(model.buffers()).device
     images_BHWC = torch.from_numpy(np.array(test.pixels_NHWC[np.array(rows)])).to(device)

@@ -3,6 +3,8 @@
 Letters: B images, H height, W width, C channels, T logits, M members.
 """
 
+import math
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,39 +12,67 @@ import torch
 from torch import Tensor, nn
 
 from components.errors import SettingsError
+from components.files import whole_folder
 from components.labels import LabelSpace
-from components.models.classifier import ImageClassifier, load_classifier
+from components.models.classifier import WEIGHTS, ImageClassifier, load_classifier
 
 
 class Ensemble(ImageClassifier):
     """Takes the images that each member takes, normalizes them as each member does, and answers with one set of logits.
 
-    `spec` is the first member's: labels and preprocessing are the same in all.
+    Of its `spec` the labels and the preprocessing count, which are the same in all; what else stands there is the
+    first member's.
     """
 
     def __init__(self, members: Sequence[ImageClassifier]) -> None:
         nn.Module.__init__(self)
         _refuse_unlike(members)
-        self.spec = members[0].spec
+        names = ", ".join(member.spec.architecture for member in members)
+        self.spec = members[0].spec.model_copy(update={"architecture": f"ensemble of {names}"})
         self.net = nn.ModuleList(members)
+
+    @property
+    def members(self) -> list[ImageClassifier]:
+        return [member for member in self.net.children() if isinstance(member, ImageClassifier)]
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """Logits [B, T] whose softmax, or sigmoid for sets of labels, is the mean of the members' probabilities."""
-        logits_MBT = torch.stack([member(images_BHWC) for member in self.net.children()])
+        logits_MBT = torch.stack([member(images_BHWC) for member in self.members])
         return mean_logits(logits_MBT, self.spec.labels)
 
 
 def mean_logits(logits_MBT: Tensor, space: LabelSpace) -> Tensor:
-    """Of a hierarchy the probabilities of each level are averaged."""
+    """Of a hierarchy the probabilities of each level are averaged.
+
+    The energy of the logits, by which images unlike the training data are told, is the mean of the members'.
+    """
     if space.kind == "multi":
         # The logit of the mean probability, without ever forming a probability of exactly 0 or 1.
         log_yes_BT = torch.logsumexp(nn.functional.logsigmoid(logits_MBT), dim=0)
         log_no_BT = torch.logsumexp(nn.functional.logsigmoid(-logits_MBT), dim=0)
         return log_yes_BT - log_no_BT
     places = space.level_slices() if space.kind == "hierarchy" else [slice(None)]
-    averaged = [torch.logsumexp(logits_MBT[..., place].log_softmax(dim=-1), dim=0) for place in places]
-    # The members' number is a constant that a softmax doesn't see; without it the logits are log-probabilities.
-    return torch.cat(averaged, dim=-1) - torch.log(torch.tensor(float(len(logits_MBT))))
+    return torch.cat([_mean_of_level(logits_MBT[..., place]) for place in places], dim=-1)
+
+
+def _mean_of_level(logits_MBT: Tensor) -> Tensor:
+    log_mean_BT = torch.logsumexp(logits_MBT.log_softmax(dim=-1), dim=0) - math.log(len(logits_MBT))
+    # A constant that a softmax doesn't see: without it each image would have an energy of 0.
+    return log_mean_BT + torch.logsumexp(logits_MBT, dim=-1, keepdim=True).mean(dim=0)
+
+
+def save_ensemble(folders: Sequence[Path], folder: Path) -> None:
+    """Copies of stored models as one folder, in the order given, which appears whole or not at all."""
+    with whole_folder(folder) as draft:
+        for number, member in enumerate(folders, start=1):
+            shutil.copytree(member, draft / f"{number:02d}")
+
+
+def open_model(folder: Path) -> ImageClassifier:
+    """What is stored there, in evaluation mode: a single model, or an ensemble where the folder holds members."""
+    if (folder / WEIGHTS).is_file():
+        return load_classifier(folder)
+    return open_ensemble(sorted(path for path in folder.iterdir() if path.is_dir()))
 
 
 def open_ensemble(folders: Sequence[Path]) -> Ensemble:

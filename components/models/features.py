@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
+from components.models.ensemble import Ensemble
 from components.models.parts import main_head
 
 _MAP_DIMENSIONS = 4
@@ -17,8 +18,10 @@ def features(model: ImageClassifier, images_BHWC: Tensor) -> Tensor:
     """Features [B, F] of uint8 RGB images: what the head's last linear layer is given, in evaluation mode.
 
     The mode of the model is left as it was. Where the last layer is a convolution (SqueezeNet), its input map is
-    averaged over its places.
+    averaged over its places. Of an ensemble the features of its members stand side by side.
     """
+    if isinstance(model, Ensemble):
+        return torch.cat([features(member, images_BHWC) for member in model.members], dim=1)
     features_B = input_of(last_layer(model.net), model, images_BHWC)
     return features_B.mean(dim=(2, 3)) if features_B.ndim == _MAP_DIMENSIONS else features_B.flatten(1)
 

@@ -221,6 +221,23 @@ def latest_done(tracking: Tracking, step: str) -> str | None:
     return _find(tracking, f"tags.`{_DONE}.{step}` != ''", newest_by=f"tags.`{_USED}`")
 
 
+def newest_done(tracking: Tracking, step: str) -> str | None:
+    """The run that was begun last of those on which the step was finished."""
+    return _find(tracking, f"tags.`{_DONE}.{step}` != ''")
+
+
+def step_of(tracking: Tracking, run_id: str) -> str | None:
+    """The step that made the model of the run; None where there is no such run, or where it didn't get to its end."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        tags = tags_of(tracking, run_id)
+    except MlflowException:
+        return None
+    step = tags.get("darkroom.step")
+    return step if f"{_DONE}.{step}" in tags else None
+
+
 def note_use(tracking: Tracking, run_id: str) -> None:
     """Makes the run the one that was used last, whenever it was trained."""
     tracking.client.set_tag(run_id, _USED, datetime.now(UTC).isoformat())

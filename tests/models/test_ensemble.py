@@ -11,7 +11,8 @@ from components.errors import SettingsError
 from components.export.onnx_export import export_onnx
 from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec, save_classifier
-from components.models.ensemble import Ensemble, mean_logits, open_ensemble
+from components.models.ensemble import Ensemble, mean_logits, open_ensemble, open_model, save_ensemble
+from components.models.features import features
 from components.serving.classifier import ModelCard, OnnxClassifier
 
 SINGLE = LabelSpace.of("single", [["a"], ["b"], ["c"]])
@@ -42,6 +43,25 @@ def test_each_level_of_a_hierarchy_is_averaged() -> None:
     for place in TREE.level_slices():
         expected = logits_MBT[..., place].softmax(-1).mean(0)
         assert torch.allclose(mean_BT[:, place].softmax(-1), expected, atol=1e-5)
+
+
+def test_its_energy_is_the_mean_of_the_members() -> None:
+    logits_MBT = 3 * torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    expected = logits_MBT.logsumexp(dim=-1).mean(dim=0)
+    assert torch.allclose(mean_logits(logits_MBT, SINGLE).logsumexp(dim=-1), expected, atol=1e-5)
+
+
+def test_a_folder_of_members_is_opened_as_what_it_is(tmp_path: Path) -> None:
+    for name, seed in (("b", 2), ("a", 1)):
+        save_classifier(member("lenet5", seed), tmp_path / name)
+    save_ensemble([tmp_path / "b", tmp_path / "a"], tmp_path / "both")
+    images_BHWC = torch.randint(0, 256, (2, 16, 16, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        single, both = open_model(tmp_path / "a"), open_model(tmp_path / "both")
+        assert torch.equal(single(images_BHWC), member("lenet5", 1)(images_BHWC))
+        assert torch.equal(both(images_BHWC), open_ensemble([tmp_path / "b", tmp_path / "a"])(images_BHWC))
+        side_by_side = torch.cat([features(member("lenet5", seed), images_BHWC) for seed in (2, 1)], dim=1)
+        assert torch.equal(features(both, images_BHWC), side_by_side)
 
 
 def test_one_file_holds_all_members(tmp_path: Path) -> None:
