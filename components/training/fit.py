@@ -14,7 +14,15 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from components.data.loading import Batch, ShuffledBatches, evaluation_loader, open_part, training_loader
+from components.data.loading import (
+    Batch,
+    PackedPart,
+    ShuffledBatches,
+    decoded_once,
+    evaluation_loader,
+    open_part,
+    training_loader,
+)
 from components.data.packing import read_dataset
 from components.errors import DataError, SettingsError
 from components.files import write_json
@@ -84,18 +92,22 @@ def fit(
     """
     _quieten()
     group = group_of(job.train)
-    while True:
-        training = _Training(job, group, say if group.leads else lambda sentence: None)
-        try:
-            return training.run(on_epoch, on_step)
-        except OutOfMemory:
-            training.halve()
+    tell: Say = say if group.leads else lambda sentence: None
+    # Processes that train together see other images: each keeps what it has decoded.
+    scratch = Path(job.output) / f"decoded-{group.rank}.scratch"
+    with decoded_once(open_part(Path(job.data), "train"), scratch, say=tell) as part:
+        while True:
+            training = _Training(job, part, group, tell)
+            try:
+                return training.run(on_epoch, on_step)
+            except OutOfMemory:
+                training.halve()
 
 
 class _Training:
     """One attempt at a job: with a batch that may turn out too large."""
 
-    def __init__(self, job: TrainingJob, group: Group, say: Say) -> None:
+    def __init__(self, job: TrainingJob, part: PackedPart, group: Group, say: Say) -> None:
         pl.seed_everything(job.train.seed, verbose=False)
         self._job, self._group, self._say = job, group, say
         self._output = Path(job.output)
@@ -104,7 +116,7 @@ class _Training:
             self._output / _CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity
         )
         self._start = self._last.where_to_go_on()
-        self._part = open_part(Path(job.data), "train")
+        self._part = part
         self._val = open_part(Path(job.data), "val")
         self._model = self._whole = _model(job, say)
         if group.world == 1:

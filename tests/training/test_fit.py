@@ -11,11 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from components.data.stores import JpegStore
 from components.errors import SettingsError, TrainingDiverged
 from components.files import read_json, write_json
 from components.models.classifier import load_classifier
+from components.progress import silent
 from components.training.fit import EpochReport, FitResult, fit
 from components.training.settings import TrainingJob
+from flows.params import override
+from flows.stages.augment import augment
 
 MakeJob = Callable[..., TrainingJob]
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -331,3 +335,22 @@ def test_progress_counts_steps_up_to_the_whole(make_job: MakeJob, tmp_path: Path
     fit(make_job(tmp_path), on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)))
     assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
     assert {total for _, total in steps} == {len(steps)}
+
+
+def test_training_from_jpegs_decodes_each_once_and_leaves_no_scratch_file(
+    make_job: MakeJob, packed: Path, params_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = tmp_path / "params.yaml"
+    settings.write_text(params_file.read_text())
+    override(settings, ["augment.store=jpeg"], check=lambda _: None)
+    data = tmp_path / "augmented"
+    augment(settings, packed.parent / "raw", packed.parent / "split", data, silent)
+    decodes: list[int] = []
+    real = JpegStore._decoded
+    monkeypatch.setattr(JpegStore, "_decoded", lambda store, row: decodes.append(row) or real(store, row))
+    job = make_job(tmp_path / "job").model_copy(update={"data": str(data)})
+    result = fit(job, on_epoch=tell_nobody)
+    assert len(result.history) == 2
+    assert sorted(decodes) == sorted(set(decodes))
+    assert decodes
+    assert not list((tmp_path / "job").glob("*.scratch"))
