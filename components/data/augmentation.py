@@ -33,7 +33,7 @@ class AugmentSettings(Settings):
     """Rare classes get more copies until they have this share of the largest class; 0 leaves them as they are."""
     store: Literal["auto", "pixels", "jpeg"]
     """How the training part lies on disk: decoded, or as JPEGs of the model's size, which take a fifth of the space
-    and are decoded again each epoch; auto: decoded up to `pixels_limit_gib`."""
+    and are decoded once a training; auto: decoded up to `pixels_limit_gib`."""
     pixels_limit_gib: float = Field(gt=0)
     """Decoded parts may be this large with `store: auto`; best below the memory of the machine that trains."""
     seed: int = Field(ge=0)

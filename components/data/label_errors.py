@@ -72,6 +72,15 @@ class Correction:
     corrected: str
 
 
+def check_searchable(settings: LabelSettings, kind: LabelKind) -> None:
+    """Raises SettingsError where the search is asked for and images carry sets of labels."""
+    if settings.find_errors and kind == "multi":
+        raise SettingsError(
+            "params.yaml: labels.find_errors: is true, but the images carry sets of labels, and the search judges one "
+            "label an image; set labels.find_errors to false"
+        )
+
+
 def find_label_errors(
     features_NF: Features, labels: Sequence[str], paths: Sequence[str], *, settings: LabelSettings
 ) -> list[Suspect]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.labels import counted_names
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,7 +29,8 @@ _CHANCE = 0.999
 """Share of the samples of one and the same distribution that stay under the margin which is granted to chance."""
 
 Profile = dict[str, Any]
-"""num_images; `numbers`: 1,001 quantiles of each measured column; `names`: how often each value occurs."""
+"""num_images; `numbers`: 1,001 quantiles of each measured column; `names`: how often each value occurs, of sets of
+labels each label."""
 
 
 def profile_of(images: "pd.DataFrame") -> Profile:
@@ -37,8 +40,16 @@ def profile_of(images: "pd.DataFrame") -> Profile:
         for name in NUMBERS
         if name in images and len(images)
     }
-    names = {name: dict(sorted(Counter(map(str, images[name])).items())) for name in NAMES if name in images}
+    names = {name: dict(sorted(_counts(images, name).items())) for name in NAMES if name in images}
     return {"num_images": len(images), "numbers": numbers, "names": names}
+
+
+def _counts(images: "pd.DataFrame", name: str) -> Counter[str]:
+    """How often each value occurs; an image with a set of labels counts for each of them, as in the class rules."""
+    if name != "label" or "labels" not in images:
+        return Counter(map(str, images[name]))
+    pairs = zip(images["label"], images["labels"], strict=True)
+    return Counter(one for label, labels in pairs for one in counted_names(label, labels))
 
 
 def drift(found: Profile, accepted: Profile) -> dict[str, float]:

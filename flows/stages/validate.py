@@ -17,6 +17,7 @@ from components.data.label_errors import (
     Correction,
     LabelSettings,
     Suspect,
+    check_searchable,
     find_label_errors,
     patch_features,
     read_corrections,
@@ -68,6 +69,7 @@ def validate(places: Places, progress: Progress) -> str:
     preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
     rows = read_manifest(places.raw)
     kind = read_raw_dataset(places.raw).kind
+    check_searchable(label_settings, kind)
     corrections = _corrections(label_settings, places.judged, {row.path: row.label for row in rows}, kind)
     measured = measure_all(
         rows,

@@ -7,6 +7,7 @@ from components.data.label_errors import (
     Correction,
     LabelSettings,
     Suspect,
+    check_searchable,
     confident_disagreement,
     find_label_errors,
     patch_features,
@@ -110,3 +111,13 @@ def test_a_bad_correction_of_a_path_or_a_set_is_one_clear_sentence(
 def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"labels\.corrections"):
         read_corrections(tmp_path / "none.csv", LABELS)
+
+
+def test_a_search_among_sets_of_labels_is_refused() -> None:
+    with pytest.raises(
+        SettingsError, match=r"labels\.find_errors: is true, but .* sets .*; set labels\.find_errors to"
+    ):
+        check_searchable(LabelSettings(find_errors=True), "multi")
+    check_searchable(LabelSettings(find_errors=False), "multi")
+    for kind in ("single", "hierarchy"):
+        check_searchable(LabelSettings(find_errors=True), kind)

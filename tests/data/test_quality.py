@@ -143,6 +143,23 @@ def test_a_new_class_mix_drifts() -> None:
     assert found["drift"].passed
 
 
+def labelled_sets(seed: int, share: float, count: int = 500) -> pd.DataFrame:
+    """Many different sets of six labels, in which `a` comes with the given share."""
+    random = np.random.default_rng(seed)
+    sets = [
+        [name for name in "abcdef" if random.random() < (share if name == "a" else 0.5)] or ["f"] for _ in range(count)
+    ]
+    return images(count, seed).assign(label=["|".join(one) for one in sets], labels=sets)
+
+
+def test_the_drift_of_sets_is_that_of_each_label() -> None:
+    accepted = profile_of(labelled_sets(1, 0.5))
+    assert set(accepted["names"]["label"]) == set("abcdef")
+    assert checked(labelled_sets(2, 0.5), accepted, **DRIFT)["class_drift"].passed
+    assert drift(profile_of(labelled_sets(2, 0.5)), accepted)["label"] < 0.01
+    assert drift(profile_of(labelled_sets(2, 0.02)), accepted)["label"] > 0.1
+
+
 def test_without_accepted_data_there_is_no_drift_rule() -> None:
     assert "drift" not in checked(images(), **DRIFT)
 
