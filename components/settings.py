@@ -31,7 +31,9 @@ def _sentence(section: str, error: Any, settings: type[BaseModel]) -> str:
     reason = str(error["msg"]).removeprefix("Value error, ")
     # pydantic says "Input should be …", "String should match …"; our own validators say only what it should be.
     wish = reason.partition(" should ")[2] or f"be {reason}"
-    return f"params.yaml: {place}: is {error['input']!r}, should {wish}"
+    # What contradicts itself is a whole section, which the reader has before them.
+    found = "" if error["type"] == "value_error" and isinstance(error["input"], dict) else f"is {error['input']!r}, "
+    return f"params.yaml: {place}: {found}should {wish}"
 
 
 def _names_at(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -1,5 +1,6 @@
 """Ingesting is all or nothing, whatever fails and whenever it is killed; with real DVC, without a server."""
 
+import re
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from projects import new_project, write_shapes
 
 from components.data.raw import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
-from components.errors import DarkroomError
+from components.errors import DarkroomError, DataError
 from flows.ingest import _bring_in
 from flows.project import Project, open_project
 from flows.repro import data_paths, data_version, restore_raw
@@ -61,6 +62,44 @@ def test_a_failed_dvc_add_leaves_the_version_before(project: Project, tmp_path: 
     assert ingest(project, tmp_path / "more") == data_version(project)
     assert len(read_manifest(data_paths(project).raw)) == 18
     assert set(state(project)) - set(before) == {"raw/images-00001.tar"}
+
+
+BAD_TABLES = {
+    "a missing column": ("path,lable\na.png,x\n", "column label is missing; rename 'lable'"),
+    "a repeated column": ("path,label,label\na.png,x,y\n", "column label stands there 2 times; keep one"),
+    "an empty manifest": ("", "is empty"),
+    "no rows": ("path,label\n", "holds no rows"),
+    "an absolute path": ("path,label\n/etc/a.png,x\n", "'/etc/a.png' isn't a path inside"),
+    "a path that escapes": ("path,label\n../a.png,x\n", "'../a.png' isn't a path inside"),
+    "a repeated path": ("path,label\na.png,x\na.png,y\n", "a.png stands in row 1 already"),
+    "paths that differ in case": ("path,label\na.png,x\nA.png,y\n", "A.png and a.png differ only in case"),
+    "an empty label": ("path,label\na.png,x\nb.png,\n", "row 2: the label in column label is empty"),
+    "numbers as labels": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25"),
+    "group against given split": (
+        "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
+        "group g is given to 2 parts",
+    ),
+    "a timestamp": ("path,label,timestamp\na.png,x,soon\nb.png,y,\n", "timestamp 'soon' should read as ISO 8601"),
+    "no file": ("path,label\nc.png,x\nd.png,y\n", "none of the 2 files can be taken"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD_TABLES)
+def test_a_bad_table_is_one_sentence_and_the_version_at_hand_stays(
+    project: Project, tmp_path: Path, mistake: str
+) -> None:
+    before, version = state(project), data_version(project)
+    text, sentence = BAD_TABLES[mistake]
+    (tmp_path / "table.csv").write_text(text)
+    shapes = sorted(write_shapes(tmp_path / "shapes", each=1, labels=FEW).rglob("*.png"))
+    for shape, name in zip(shapes, ("a.png", "b.png"), strict=True):
+        shutil.copy(shape, tmp_path / name)
+    with pytest.raises(DataError, match=re.escape(sentence)) as refused:
+        ingest(project, tmp_path / "table.csv")
+    assert refused.value.exit_code == 3
+    assert "\n" not in str(refused.value)
+    assert state(project) == before
+    assert data_version(project) == version
 
 
 def test_a_failed_first_ingest_leaves_nothing(tmp_path: Path) -> None:

@@ -85,6 +85,7 @@ def validate(places: Places, progress: Progress) -> str:
         raise DataError(
             f"none of the {len(rows)} files can be decoded"
             + (f", for one: {quarantine[0][0].path}: {quarantine[0][1]}" if quarantine else "")
+            + "; ingest images that can (quarantine.csv has the reason of each)"
         )
     table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
     write_json(places.validated / "profile.json", profile_of(table))

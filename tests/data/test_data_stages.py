@@ -16,6 +16,7 @@ from projects import validate_in
 
 from components.data.ingesting import write_raw
 from components.data.loading import open_part
+from components.data.raw import read_manifest
 from components.data.sources import find
 from components.errors import DataError
 from components.files import read_json
@@ -232,5 +233,10 @@ def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
         (tmp_path / "source" / label).mkdir(parents=True)
         (tmp_path / "source" / label / "1.png").write_text("no image")
     write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
-    with pytest.raises(DataError, match=r"none of the 3 files can be decoded, for one: ash/1\.png"):
+    sentence = r"none of the 3 files can be decoded, for one: ash/1\.png: .*; ingest images that can"
+    with pytest.raises(DataError, match=sentence) as stopped:
         validate_in(tmp_path, settings(tmp_path))
+    assert stopped.value.exit_code == 3
+    # What was found is told, and the files as they came are still there.
+    assert (tmp_path / "validated" / "quarantine.csv").read_text().count("/1.png") == 3
+    assert [row.size_bytes for row in read_manifest(tmp_path / "raw")] == [len("no image")] * 3

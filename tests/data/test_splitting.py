@@ -288,5 +288,8 @@ def test_data_that_can_not_be_split_are_refused_in_one_sentence(
     ],
 )
 def test_settings_that_contradict_themselves_are_refused(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(SettingsError, match=sentence):
+    with pytest.raises(SettingsError, match=sentence) as refused:
         settings(**changes)
+    assert refused.value.exit_code == 2
+    assert str(refused.value).startswith("params.yaml: split")
+    assert len(str(refused.value)) < 200
