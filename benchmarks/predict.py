@@ -41,7 +41,7 @@ from torchvision.transforms import v2
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.export.onnx_export import export_onnx
-from components.export.quantization import VARIANTS, quantize
+from components.export.quantization import U8S8, Quantizer
 from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.features import features, last_layer
@@ -82,9 +82,10 @@ def measure(scratch: Path, model: ImageClassifier, fitted: list[Path], judged: l
     preprocess = model.spec.preprocess
     card = ModelCard(model.spec.architecture, model.spec.labels, preprocess, "int8", "d", "r")
     calibration_NHWC = np.stack([square_of(file.read_bytes(), preprocess) for file in fitted[:CALIBRATED]])
-    quantize(
-        scratch / "fp32.onnx", scratch / "int8.onnx", variant=VARIANTS[0], calibration_NHWC=calibration_NHWC, card=card
-    )
+    with Quantizer(
+        scratch / "fp32.onnx", calibration_NHWC=calibration_NHWC, calibration_digest="benchmark", card=card
+    ) as quantizer:
+        quantizer.write(U8S8, scratch / "int8.onnx")
     sources = linked(judged, scratch / "judged")
     answers: dict[str, list[str]] = {}
     flavor = onnx_package(scratch / "fp32.onnx", scratch, preprocess.image_size_px)
