@@ -69,8 +69,7 @@ def _summary(
         "reasons": promoted.reasons,
         "metrics": {
             "torch": _two(evaluated.scores),
-            "onnx_fp32": _two(formats["fp32"]["test"]),
-            "onnx_int8": _two(formats["int8"]["test"]),
+            **{f"onnx_{name}": _two(one["test"]) for name, one in formats.items()},
         },
         "served": served,
         "bytes": formats[served]["bytes"],

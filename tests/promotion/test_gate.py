@@ -296,7 +296,7 @@ def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"floors": {"accuracy": 1.01}}, "promote.floors: is .*, should have accuracy in .0, 1"),
+        ({"floors": {"accuracy": 1.01}}, "promote.floors: .*should have accuracy in .0, 1"),
         ({"floors": {"accuracy": NAN}}, "promote.floors: .*should have accuracy in .0, 1"),
         ({"floors": {"acuracy": 0.9}}, "promote.floors: .*acuracy is none; did you mean accuracy?"),
         ({"floors": {"log_loss": 0.9}}, "promote.floors: .*without log_loss.*smaller: put it under ceilings"),

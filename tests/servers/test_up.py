@@ -220,7 +220,7 @@ def test_pages_show_runs_version_and_alias_in_a_browser(home: Home, ui: "subproc
         page.get_by_text("train lenet5").first.wait_for(timeout=30_000)
         page.get_by_text("finetune lenet5").first.wait_for(timeout=30_000)
         page.goto(f"{mlflow}/#/models")
-        row = page.get_by_role("row").filter(has_text="digits")
+        row = page.get_by_role("row", name="digits Version")
         row.get_by_text("champion").first.wait_for(timeout=30_000)
         assert "Version 1" in row.inner_text()
         page.goto(f"{mlflow}/#/models/digits")
