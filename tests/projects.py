@@ -1,5 +1,6 @@
 """What tests are made of: project folders like a fresh clone, drawn images, free ports."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,10 @@ from flows.stages.split import split
 from flows.stages.validate import Places, validate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+OUTSIDE = (
+    *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "PREFECT_HOME"),
+    *("DARKROOM_HOME", "DARKROOM_PROJECT"),
+)
 
 
 def validate_in(folder: Path, params: Path) -> str:
@@ -67,8 +72,16 @@ def new_project(folder: Path) -> Path:
 
 def isolate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers, databases and homes of the developer don't reach into a test."""
-    for name in ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DARKROOM_HOME", "PREFECT_HOME"):
+    for name in OUTSIDE:
         monkeypatch.delenv(name, raising=False)
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """What a command in a project of its own is given: nothing of the developer's, nor of an earlier test's servers.
+
+    MLflow writes the address that a process connects to into that process's environment.
+    """
+    return {name: value for name, value in os.environ.items() if name not in OUTSIDE} | variables
 
 
 def draw_shape(label: str, number: int, side: int = 32) -> Image.Image:

@@ -1,7 +1,6 @@
 """Killed at any moment, the next run finishes the job: nothing is lost, half-written or decided twice."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from projects import new_project, write_shapes
+from projects import clean_environment, new_project, write_shapes
 from test_pipeline import SMALL, result_of, run_darkroom, states
 
 
@@ -18,7 +17,7 @@ def start(folder: Path, api: str, *arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
         cwd=folder,
-        env={**os.environ, "PREFECT_API_URL": api},
+        env=clean_environment(PREFECT_API_URL=api),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

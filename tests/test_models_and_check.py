@@ -1,7 +1,6 @@
 """`report`, `models` and `check` as commands, before there is anything and after one real, tiny run."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from projects import isolate, new_project, write_shapes
+from projects import clean_environment, isolate, new_project, write_shapes
 from ruamel.yaml import YAML
 
 from components.errors import ServiceError, SettingsError
@@ -44,15 +43,13 @@ _TINY = (
     "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 )
 _HOSTILE = "<i>stripes"
-_OURS = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "DARKROOM_HOME", "PREFECT_HOME")
 
 
 def call(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS} | variables
     return subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments],
         cwd=folder,
-        env=environment,
+        env=clean_environment(**variables),
         capture_output=True,
         text=True,
         timeout=300,

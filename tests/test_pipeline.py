@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import new_project, write_shapes
+from projects import clean_environment, new_project, write_shapes
 
 SMALL = (
     "preprocess.image_size_px=16",
@@ -59,12 +59,10 @@ def first(call: Call, images: Path) -> dict[str, Any]:
 
 
 def run_darkroom(folder: Path, api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    from os import environ
-
     return subprocess.run(
         [sys.executable, "-m", "flows.cli", *arguments],
         cwd=folder,
-        env={**environ, "PREFECT_API_URL": api},
+        env=clean_environment(PREFECT_API_URL=api),
         capture_output=True,
         text=True,
         timeout=800,
@@ -130,7 +128,7 @@ def test_a_worse_challenger_is_refused_and_the_champion_stays(first: dict[str, A
     floors = ("--set", "promote.floors={accuracy: 0.0, macro_f1: 0.0}")
     result = result_of(call("run", *worse, *floors, "--json"))
     assert result["promoted"] is False
-    assert any(f"against champion v{first['version']}" in reason for reason in result["reasons"])
+    assert any("against champion v1" in reason for reason in result["reasons"])
     ran = [name for name, state in states(result).items() if state == "ran"]
     assert ran[0] == "train"
     models = result_of(call("models", "--json"))
@@ -177,7 +175,8 @@ def test_predict_gives_a_row_an_image(first: dict[str, Any], call: Call, images:
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 41
     assert [Path(row["path"]).name for row in rows if row["error"]] == ["cut.png"]
-    assert {row["label"] for row in rows if not row["error"]} <= {"circle", "square", "stripes"}
+    right = [row for row in rows if row["label"] == "circle"]
+    assert len(right) >= 20
     assert len({row["model"] for row in rows}) == 1
 
 

@@ -1,6 +1,5 @@
 """A search whose trials a worker trains: a real Prefect server, a real worker, told to stop through MLflow."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from projects import new_project, write_shapes
+from projects import clean_environment, new_project, write_shapes
 from test_pipeline import result_of, run_darkroom
 
 from components.files import read_json
@@ -50,7 +49,7 @@ def worker(folder: Path, prefect_api: str) -> Iterator["subprocess.Popen[bytes]"
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "worker", "--pool", "cpu"],
             cwd=folder,
-            env={**os.environ, "PREFECT_API_URL": prefect_api},
+            env=clean_environment(PREFECT_API_URL=prefect_api),
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,7 +18,7 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from projects import new_project, write_shapes
+from projects import clean_environment, new_project, write_shapes
 
 from components.files import read_json
 from flows.params import override
@@ -47,21 +46,18 @@ class Home:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "flows.cli", *arguments]
 
-    def environment(self, **variables: str) -> dict[str, str]:
-        outside = ("MLFLOW_TRACKING_URI", "PREFECT_API_URL", "PREFECT_HOME", "DARKROOM_HOME", "DARKROOM_PROJECT")
-        return {name: value for name, value in os.environ.items() if name not in outside} | variables
-
     def call(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-        environment = self.environment(**variables)
         command = self.command(*arguments)
-        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=200)
+        return subprocess.run(
+            command, cwd=self.folder, env=clean_environment(**variables), capture_output=True, text=True, timeout=200
+        )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         with (self.folder / "console.txt").open("w") as console:
             return subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.folder,
-                env=self.environment(),
+                env=clean_environment(),
                 stdout=console,
                 stderr=console,
                 text=True,
