@@ -1,6 +1,6 @@
 """How many of the first 100 suspected label errors are errors: planted ones, and what is suspected without planting.
 
-    python benchmarks/label_errors.py --images FOLDER [--rate 0.02] [--model FILE.onnx] [--sheet FILE.png]
+    python benchmarks/label_errors.py --images FOLDER [--also FOLDER] [--rate 0.02] [--model FILE.onnx]
 
 FOLDER has a folder a class. A stated share of the labels is changed to another class, drawn evenly; the search runs
 with and without it. Precision counts only planted changes, so real errors among the first 100 count against it.
@@ -9,6 +9,8 @@ With --known FILE.csv, whose column `path` names images whose labels are known t
 the first 100 of the unplanted search. benchmarks/cifar10_test_label_errors.csv names the 54 of its test part that
 at most two of five people confirmed (Northcutt et al. 2021, github.com/cleanlab/label-errors, mturk/cifar10_mturk.json,
 by index of the original order), for a folder in which each class is numbered in that order.
+With --also, a further folder of the same classes: the probes learn from its images too, and only those of --images are
+listed, as when a part of a data set is looked at beside the whole.
 Without --images, the 1,797 digits that scikit-learn carries are used.
 """
 
@@ -35,6 +37,7 @@ from components.progress import PlainLines
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path)
+    parser.add_argument("--also", type=Path)
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--model", type=Path)
     parser.add_argument("--known", type=Path)
@@ -42,7 +45,12 @@ def main() -> None:
     flags = parser.parse_args()
     threadpool_limits(1)
     pictures, labels, paths = _images(flags.images)
-    settings = LabelSettings()
+    listed = len(paths)
+    if flags.also:
+        more_pictures, more_labels, more_paths = _images(flags.also)
+        pictures, labels = pictures + more_pictures, np.concatenate([labels, more_labels])
+        paths += [f"{flags.also.name}/{path}" for path in more_paths]
+    settings = LabelSettings(max_suspects=len(paths))
     began = time.process_time()
     if flags.model:
         features = embed(
@@ -51,10 +59,11 @@ def main() -> None:
     else:
         features = patch_features(len(pictures), pictures.__getitem__, seed=settings.seed, progress=PlainLines())
     print(f"{len(pictures)} images, features {features.shape[1]}: {time.process_time() - began:.1f} CPU s", flush=True)
-    _report_planted(features, labels, flags.rate, settings)
-    suspects = find_label_errors(features, list(labels), paths, settings=settings)
+    _report_planted(features[:listed], labels[:listed], flags.rate, settings)
+    own = set(paths[:listed])
+    suspects = [one for one in find_label_errors(features, list(labels), paths, settings=settings) if one.path in own]
     if flags.known:
-        _report_known([one.path for one in suspects], flags.known, len(paths))
+        _report_known([one.path for one in suspects], flags.known, listed)
     print(f"nothing planted: {len(suspects)} listed; the first 100:")
     for number, one in enumerate(suspects[:100], start=1):
         print(f"{number:3d} {one.path} {one.label} -> {one.suggested} {one.score:.3f}")

@@ -24,6 +24,17 @@ from flows.stages.split import split
 from flows.stages.validate import Places, validate
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+QUICK = (
+    "augment.copies=0",
+    "evaluate.bootstrap_draws=20",
+    "evaluate.robustness_images=4",
+    "evaluate.looked_at=4",
+    "evaluate.map_images=20",
+    "quantize.calibration_images=16",
+    "quantize.latency_runs=10",
+    "quantize.parity_images=8",
+)
+"""Every step does all that it does, on little."""
 OUTSIDE = (
     *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "PREFECT_HOME"),
     *("DARKROOM_HOME", "DARKROOM_PROJECT"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from projects import REPOSITORY, isolate, prepared_from, write_shapes
+from projects import QUICK, REPOSITORY, isolate, prepared_from, write_shapes
 
 from components.data.loading import open_part
 from components.errors import SettingsError
@@ -33,6 +33,7 @@ from flows.tracking import runs
 from flows.train import Trained, train_model
 
 SETTINGS = [
+    *QUICK,
     "preprocess.image_size_px=16",
     "model.architecture=lenet5",
     "train.epochs=4",
@@ -41,13 +42,8 @@ SETTINGS = [
     "train.batch_size=16",
     "train.learning_rate=0.01",
     "train.augment=false",
-    "augment.copies=0",
     "augment.policy=none",
     "validate.images_per_class={at_least: 2, level: stop}",
-    "evaluate.robustness_images=0",
-    "quantize.latency_runs=10",
-    "quantize.parity_images=8",
-    "quantize.calibration_images=16",
     "register.name=shapes",
     "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from projects import REPOSITORY, isolate, prepared_from
+from projects import QUICK, REPOSITORY, isolate, prepared_from
 
 from components.data.loading import open_part
 from components.labels import LabelKind
@@ -28,6 +28,7 @@ from flows.train import train_model
 
 SIDE = 16
 SETTINGS = [
+    *QUICK,
     f"preprocess.image_size_px={SIDE}",
     "model.architecture=lenet5",
     "train.epochs=2",
@@ -35,13 +36,9 @@ SETTINGS = [
     "train.learning_rate=0.01",
     "train.augment=false",
     "finetune.epochs=0",
-    "augment.copies=0",
     "augment.policy=none",
     "augment.balance=0.5",
     "validate.images_per_class={at_least: 2, level: stop}",
-    "quantize.latency_runs=10",
-    "quantize.parity_images=8",
-    "quantize.calibration_images=16",
     "register.name=kinds",
     "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 ]

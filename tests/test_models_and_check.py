@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from projects import clean_environment, isolate, new_project, write_shapes
+from projects import QUICK, clean_environment, isolate, new_project, write_shapes
 from ruamel.yaml import YAML
 
 from components.errors import ServiceError, SettingsError
@@ -35,11 +35,10 @@ from flows.tracking.connection import artifact_folder
 Darkroom = Callable[..., subprocess.CompletedProcess[str]]
 
 _TINY = (
+    *QUICK,
     "model.architecture=lenet5",
     "train.epochs=1",
     "finetune.epochs=0",
-    "augment.copies=0",
-    "quantize.latency_runs=20",
     "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 )
 _HOSTILE = "<i>stripes"

@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import clean_environment, new_project, write_shapes
+from projects import QUICK, clean_environment, new_project, write_shapes
 
 SMALL = (
+    *QUICK,
     "preprocess.image_size_px=16",
     "model.architecture=plain",
     "train.epochs=8",
     "train.batch_size=8",
     "finetune.epochs=1",
-    "augment.copies=0",
-    "quantize.latency_runs=20",
     "register.name=shapes",
     "promote.floors={accuracy: 0.5, macro_f1: 0.5}",
 )

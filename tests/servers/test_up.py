@@ -18,22 +18,20 @@ from urllib.request import Request, urlopen
 
 import psutil
 import pytest
-from projects import clean_environment, new_project, write_shapes
+from projects import QUICK, clean_environment, new_project, write_shapes
 
 from components.files import read_json
 from flows.params import override
 
 pytestmark = pytest.mark.timeout(600)
 
-_SMALL = {
-    "model.architecture": "lenet5",
-    "train.epochs": "1",
-    "finetune.epochs": "1",
-    "quantize.calibration_images": "32",
-    "quantize.latency_runs": "10",
-    "quantize.parity_images": "8",
-    "promote.floors": "{accuracy: 0.0, macro_f1: 0.0}",
-}
+_SMALL = (
+    *QUICK,
+    "model.architecture=lenet5",
+    "train.epochs=1",
+    "finetune.epochs=1",
+    "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
+)
 _FREE_PORTS = ("--prefect-port", "0", "--mlflow-port", "0")
 
 
@@ -108,9 +106,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     folder = tmp_path_factory.mktemp("servers")
     write_shapes(folder / "shapes")
     found = Home(new_project(folder / "project"))
-    override(
-        found.folder / "params.yaml", [f"{name}={value}" for name, value in _SMALL.items()], check=lambda params: None
-    )
+    override(found.folder / "params.yaml", _SMALL, check=lambda params: None)
     yield found
     for process in found.processes():
         process.kill()
