@@ -26,7 +26,7 @@ from components.promotion.settings import PromoteSettings
 from components.settings import Settings
 from components.training.search import TuneSettings
 from components.training.settings import FinetuneSettings, TrainSettings
-from flows.sections import read_sections
+from flows.sections import read_sections, with_resolution
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,29 @@ class Params:
                 known = [field.name for field in fields(self)]
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, known)}")
             own = {place.partition(".")[2]: value for place, value in values.items() if place.startswith(f"{name}.")}
-            changed[name] = type(section).from_section(name, section.model_dump() | own)
+            whole = self._model_with(own) if name == "model" else section.model_dump() | own
+            changed[name] = type(section).from_section(name, whole)
         return replace(self, **changed)
+
+    def _model_with(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The section `model` with other values: a scenario chooses anew, unless an architecture is among them."""
+        section = self.model.model_dump()
+        if "architecture" in values:
+            section["scenario"] = None
+        elif section["scenario"] or values.get("scenario"):
+            section["architecture"] = None
+        return settled(section | dict(values), image_size_px=self.preprocess.image_size_px)
 
     def as_record(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
 
 
 def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
-    """The sections with the architecture that model.scenario asks for; what is of a wrong type stays as it is."""
+    """The sections with the architecture that model.scenario asks for and the size that goes with model.compound.
+
+    What is of a wrong type stays as it is.
+    """
+    sections = with_resolution(sections)
     model, preprocess = sections.get("model"), sections.get("preprocess")
     side = preprocess.get("image_size_px") if isinstance(preprocess, dict) else None
     if not isinstance(model, dict) or not isinstance(side, int):

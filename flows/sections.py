@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.errors import SettingsError
+from components.models.scaling import LEAST_COMPOUND, MOST_COMPOUND, compound_scale
 from components.settings import Settings
 
 Section = TypeVar("Section", bound=Settings)
@@ -35,4 +36,19 @@ def read_optional(path: Path, name: str, kind: type[Section]) -> Section | None:
 
 def read_section(path: Path, name: str, kind: type[Section]) -> Section:
     """One typed section."""
-    return kind.from_section(name, read_sections(path).get(name) or {})
+    return kind.from_section(name, with_resolution(read_sections(path)).get(name) or {})
+
+
+def with_resolution(sections: dict[str, Any]) -> dict[str, Any]:
+    """The sections with the size that goes with model.compound where preprocess.image_size_px is auto."""
+    model, preprocess = sections.get("model"), sections.get("preprocess")
+    if not isinstance(preprocess, dict) or preprocess.get("image_size_px") != "auto":
+        return sections
+    compound = model.get("compound") if isinstance(model, dict) else None
+    if not isinstance(compound, int | float) or not LEAST_COMPOUND <= compound <= MOST_COMPOUND:
+        raise SettingsError(
+            "params.yaml: preprocess.image_size_px: is auto, the size that goes with model.compound; give that one a "
+            f"number from {LEAST_COMPOUND:g} to {MOST_COMPOUND:g}, or this one a number of pixels"
+        )
+    side = compound_scale(compound).image_size_px
+    return {**sections, "preprocess": {**preprocess, "image_size_px": side}}

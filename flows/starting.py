@@ -73,6 +73,6 @@ def teacher_model(session: Session) -> RegisteredModel | None:
 
 
 def teacher_mark(session: Session) -> dict[str, str]:
-    """For a fingerprint: what the teacher's alias stands for now."""
+    """For a fingerprint: the version and digest of the teacher; empty where there is none."""
     teacher = teacher_model(session)
     return {"teacher": f"{teacher.name} {teacher.digest}"} if teacher is not None else {}

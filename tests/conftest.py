@@ -13,6 +13,14 @@ import pytest
 from projects import clean_environment, free_port, isolate, new_project, write_shapes
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Tests run side by side, and threads of nets this small only wait for one another; children do as their parent."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def environment_as_it_was() -> Iterator[None]:
     """What a module leaves in the environment, MLflow's address above all, is gone before the next."""

@@ -2,9 +2,11 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
 from components.training.settings import TrainSettings
 from flows.params import Params, override, read_params
@@ -223,6 +225,37 @@ def test_a_scenario_stands_for_an_architecture_in_all_that_is_read(params: Path)
     assert read.model.architecture == "mobilenet_v3_small"
     record = read.as_record()["model"]
     assert (record["architecture"], record["scenario"]) == ("mobilenet_v3_small", "mobile")
+
+
+def test_values_beside_a_scenario_leave_no_choice_that_contradicts_them(params: Path) -> None:
+    change(params, ["model.architecture=null", "model.scenario=real_time"])
+    read = read_params(params)
+
+    def chosen(**values: Any) -> tuple[str, str | None]:
+        model = read.with_values({f"model.{name}": value for name, value in values.items()}).model
+        return model.architecture, model.scenario
+
+    assert chosen(dropout=0.1) == ("plain", "real_time")
+    assert chosen(architecture="lenet5") == ("lenet5", None)
+    assert chosen(scenario="edge") == ("mobilenet_v3_large", "edge")
+    assert chosen(weights="imagenet") == ("resnet18", "real_time"), "small images, but with weights to start from"
+    change(params, ["model.architecture=lenet5", "model.scenario=null"])
+    assert read_params(params).with_values({"model.scenario": "mobile"}).model.architecture == "mobilenet_v3_small"
+
+
+def test_one_number_also_rules_the_size_of_the_images(params: Path) -> None:
+    change(params, ["model.architecture=efficientnet", "model.compound=-2", "preprocess.image_size_px=auto"])
+    assert read_params(params).preprocess.image_size_px == 169
+    assert read_section(params, "preprocess", PreprocessSettings).image_size_px == 169
+    change(params, ["model.compound=1"])
+    assert read_section(params, "preprocess", PreprocessSettings).image_size_px == 258
+
+
+@pytest.mark.parametrize("compound", ["null", "9", "big"])
+def test_a_size_that_follows_from_no_number_is_refused(params: Path, compound: str) -> None:
+    sentence = r"preprocess\.image_size_px: is auto, the size that goes with model\.compound; give that one a number"
+    with pytest.raises(SettingsError, match=sentence):
+        change(params, ["preprocess.image_size_px=auto", f"model.compound={compound}"])
 
 
 def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path, capsys: pytest.CaptureFixture[str]) -> None:

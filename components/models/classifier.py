@@ -16,8 +16,8 @@ from components.files import read_json, whole_folder, write_json
 from components.labels import LabelSpace
 from components.models.architectures import blueprint, build, check_image_size
 from components.models.catalogue import COMPOUND, IMAGENET
-from components.models.compound import compound_scale
 from components.models.heads import Pooling, attention_pool, fit_head
+from components.models.scaling import compound_scale
 from components.models.settings import ModelSettings
 from components.models.stems import Stem, describe_stem, stem_for
 from components.models.weights import backbone_fits, fill, published_weights, read_weights
@@ -178,7 +178,7 @@ def _compound_note(settings: ModelSettings, side: int) -> str | None:
     note = f"efficientnet with depth ×{scale.depth:.2f} and width ×{scale.width:.2f}"
     if scale.image_size_px == side:
         return note
-    return f"{note}; {scale.image_size_px} px go with it, and preprocess.image_size_px is {side}"
+    return f"{note}; {scale.image_size_px} px go with it, and preprocess.image_size_px is {side} (auto follows it)"
 
 
 def _called(architecture: str, compound: float | None) -> str:

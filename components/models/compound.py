@@ -1,15 +1,8 @@
-"""EfficientNet of any size from one number: Tan and Le 2019, "EfficientNet: Rethinking Model Scaling", section 3.3."""
-
-from dataclasses import dataclass
+"""EfficientNet of any size from one number."""
 
 from torch import nn
 
-_DEPTH, _WIDTH, _RESOLUTION = 1.2, 1.1, 1.15
-"""By which each grows where the coefficient grows by one; computation then grows about twofold."""
-_BASE_PX = 224
-_LARGEST = 7
-_DROPOUT, _MORE_DROPOUT = 0.2, 0.3 / _LARGEST
-"""From B0's to B7's, as the paper sets it (section 5.2)."""
+from components.models.scaling import compound_scale
 
 # Table 1 of the paper: expansion, kernel, stride, input and output channels, layers.
 _BLOCKS = (
@@ -21,26 +14,6 @@ _BLOCKS = (
     (6, 5, 2, 112, 192, 4),
     (6, 3, 1, 192, 320, 1),
 )
-
-
-@dataclass(frozen=True)
-class CompoundScale:
-    """What one coefficient makes of depth, width and resolution; 0 is EfficientNet-B0."""
-
-    depth: float
-    width: float
-    image_size_px: int
-    """The side of the images that goes with the depth and width, where B0 has 224."""
-    dropout: float
-
-
-def compound_scale(coefficient: float) -> CompoundScale:
-    return CompoundScale(
-        depth=_DEPTH**coefficient,
-        width=_WIDTH**coefficient,
-        image_size_px=round(_BASE_PX * _RESOLUTION**coefficient),
-        dropout=max(0.0, min(0.5, _DROPOUT + _MORE_DROPOUT * coefficient)),
-    )
 
 
 def compound_efficientnet(coefficient: float, *, num_classes: int) -> nn.Module:

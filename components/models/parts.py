@@ -62,14 +62,14 @@ def freeze_backbone(model: nn.Module) -> None:
 
 
 def unfreeze_last(model: nn.Module, count: int) -> None:
-    """Leaves the last `count` parts to learn; batch norms of the frozen parts keep their statistics."""
+    """Leaves the last `count` parts to learn; `keep_frozen_statistics` sees to the batch norms of the others."""
     model.requires_grad_(False)
     for _, part in parts(model)[-count:] if count else []:
         part.requires_grad_(True)
 
 
 def learn_last(model: nn.Module, count: int, *, of: int) -> None:
-    """Of the last `of` parts, those that an optimizer has, only the last `count` learn for now."""
+    """Leaves the last `count` parts to learn for now, of the last `of` that the optimizer was given."""
     everything = of >= len(parts(model))
     for position, (_, part) in enumerate(reversed(parts(model)[-of:])):
         part.requires_grad_(position < count)

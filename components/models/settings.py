@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.models.catalogue import COMPOUND, Scenario
+from components.models.scaling import LEAST_COMPOUND, MOST_COMPOUND
 from components.settings import Settings
 
 
@@ -18,8 +19,11 @@ class ModelSettings(Settings):
     """
     scenario: Scenario | None = None
     """What the model is for, by which architecture was chosen; null: architecture was given."""
-    compound: float | None = Field(default=None, ge=-4, le=8)
-    """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly."""
+    compound: float | None = Field(default=None, ge=LEAST_COMPOUND, le=MOST_COMPOUND)
+    """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly.
+
+    The size of the images follows where preprocess.image_size_px is auto.
+    """
     weights: str | None
     """null: from scratch; imagenet: the published ones; a .safetensors or .pth file; or a registered model, such as
     models:/NAME@champion or models:/NAME/3."""
@@ -34,6 +38,8 @@ class ModelSettings(Settings):
 
     @model_validator(mode="after")
     def _compound_belongs_to_efficientnet(self) -> Self:
-        if (self.compound is not None) != (self.architecture == COMPOUND):
-            raise ValueError(f"should have compound with architecture {COMPOUND}, and with it alone")
+        if self.compound is not None and self.architecture != COMPOUND:
+            raise ValueError(f"without compound, which the architecture {COMPOUND} alone has; set it to null")
+        if self.compound is None and self.architecture == COMPOUND:
+            raise ValueError(f"given a compound, which the architecture {COMPOUND} needs; set it to 0 for B0")
         return self

@@ -3,12 +3,16 @@
 Letters: N images of a part, B images of a batch, F features, T logits.
 """
 
+import contextlib
 import hashlib
+import itertools
 import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +34,8 @@ _FEATURES = "features"
 _BATCH = 128
 _MOST_BYTES = 4 * 2**30
 """Of cached features of a part: they stay in memory, and some heads take tens of thousands an image."""
+_MOST_KEPT_BYTES = 2 * _MOST_BYTES
+"""On disk, of all that one folder of jobs keeps: the two parts of one training always fit."""
 _TOLERANCE = 1e-4
 
 
@@ -90,7 +96,7 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
 def cached_training(
     job: TrainingJob, classifier: ImageClassifier, train: PackedPart, val: PackedPart, *, device: torch.device
 ) -> CachedTraining:
-    """Works the features out, or reads them where the same data and weights had them before."""
+    """Works the features out, or reads them where the same data and weights had them lately."""
     found = [_with_features(part, job, classifier, name, device) for name, part in (("train", train), ("val", val))]
     return CachedTraining(HeadOnFeatures(classifier), *found)
 
@@ -142,11 +148,34 @@ def _with_features(
     part: PackedPart, job: TrainingJob, classifier: ImageClassifier, name: str, device: torch.device
 ) -> PackedPart:
     file = Path(job.output).parent / FOLDER / f"{_key(job, classifier, name)}.safetensors"
-    if not file.exists():
+    # They stand where a part has its squares, in float32.
+    features_NF: Any = _kept(file)
+    if features_NF is None:
         features_NF = _worked_out(part, classifier, device)
         with whole_file(file) as draft:
             save_file({_FEATURES: features_NF}, draft)
-    return replace(part, pixels_NHWC=load_file(file)[_FEATURES])
+        _forget_oldest(file.parent)
+    return replace(part, pixels_NHWC=features_NF)
+
+
+def _kept(file: Path) -> NDArray[np.float32] | None:
+    try:
+        features_NF: NDArray[np.float32] = load_file(file)[_FEATURES]
+        os.utime(file)
+    except FileNotFoundError:  # never made, or forgotten by another training just now
+        return None
+    return features_NF
+
+
+def _forget_oldest(folder: Path) -> None:
+    """Removes what was used longest ago, as far as all files together are larger than the folder may be."""
+    # Another training may do the same at the same time.
+    with contextlib.suppress(FileNotFoundError):
+        files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+        sizes = itertools.accumulate([file.stat().st_size for file in files])
+        for file, size in zip(files, sizes, strict=True):
+            if size > _MOST_KEPT_BYTES:
+                file.unlink()
 
 
 def _worked_out(part: PackedPart, classifier: ImageClassifier, device: torch.device) -> NDArray[np.float32]:

@@ -164,14 +164,21 @@ def test_a_compound_network_says_the_size_that_goes_with_it(tmp_path: Path) -> N
     settings = ModelSettings(architecture="efficientnet", compound=-4.0, weights=None, freeze_backbone=False)
     model, said = new_classifier(settings, labels=space("a"), preprocess=PREPROCESS, mean=[0.5] * 3, std=[0.25] * 3)
     assert said[1] == (
-        "efficientnet with depth ×0.48 and width ×0.68; 128 px go with it, and preprocess.image_size_px is 16"
+        "efficientnet with depth ×0.48 and width ×0.68; 128 px go with it, and preprocess.image_size_px is 16 "
+        "(auto follows it)"
     )
     save_classifier(model, tmp_path / "model")
     assert load_classifier(tmp_path / "model").spec.compound == -4.0
 
 
-@pytest.mark.parametrize(("architecture", "compound"), [("plain", 1.0), ("efficientnet", None)])
-def test_a_coefficient_belongs_to_efficientnet_alone(architecture: str, compound: float | None) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "compound", "sentence"),
+    [
+        ("plain", 1.0, "should be without compound, which the architecture efficientnet alone has; set it to null"),
+        ("efficientnet", None, "should be given a compound, which the architecture efficientnet needs; set it to 0"),
+    ],
+)
+def test_a_coefficient_belongs_to_efficientnet_alone(architecture: str, compound: float | None, sentence: str) -> None:
     section = {"architecture": architecture, "compound": compound, "weights": None, "freeze_backbone": False}
-    with pytest.raises(SettingsError, match="should have compound with architecture efficientnet, and with it alone"):
+    with pytest.raises(SettingsError, match=f"^params.yaml: model: {sentence}"):
         ModelSettings.from_section("model", section)

@@ -1,6 +1,5 @@
 """Packed shapes to learn from, made once by the stages themselves, and jobs over them."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from components.training.settings import TrainingJob
@@ -18,13 +16,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 SIDE = 16
 
 MakeJob = Callable[..., TrainingJob]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> None:
-    """Steps on images this small only wait for one another's threads; children do as their parent."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from components.data.loading import PackedPart
 from components.errors import SettingsError
 from components.models.classifier import load_classifier
+from components.training import cached_features
 from components.training.fit import fit
 from components.training.reports import FitResult
 from components.training.settings import TrainingJob
@@ -43,14 +46,31 @@ def test_a_head_on_cached_features_is_the_head_of_the_frozen_network(make_job: M
     assert not load_classifier(once.model).training
 
 
-def test_features_are_kept_for_the_next_head(make_job: MakeJob, tmp_path: Path) -> None:
-    trained(frozen(make_job, tmp_path / "one", epochs=1))
-    files = {file: file.stat().st_mtime_ns for file in (tmp_path / "features").iterdir()}
-    assert len(files) == 2
-    trained(frozen(make_job, tmp_path / "two", epochs=1, learning_rate=0.1))
-    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "features").iterdir()} == files
-    trained(frozen(make_job, tmp_path / "three", epochs=1, seed=99))
-    assert len(list((tmp_path / "features").iterdir())) == 4, "another backbone"
+def test_features_are_kept_for_the_next_head_until_others_need_their_room(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worked_out: list[str] = []
+    work = cached_features._worked_out
+
+    def count(part: PackedPart, *rest: Any) -> Any:
+        worked_out.append(name)
+        return work(part, *rest)
+
+    monkeypatch.setattr(cached_features, "_worked_out", count)
+    for name, train in (
+        ("first", {}),
+        ("another rate", {"learning_rate": 0.1}),
+        ("another backbone", {"seed": 99}),
+        ("the first backbone again", {"learning_rate": 0.01}),
+    ):
+        trained(frozen(make_job, tmp_path / name, epochs=1, **train))
+    assert worked_out == ["first", "first", "another backbone", "another backbone"]
+    size = sum(file.stat().st_size for file in (tmp_path / "features").iterdir())
+    monkeypatch.setattr(cached_features, "_MOST_KEPT_BYTES", size)
+    for name, seed in (("a third backbone", 5), ("the first one yet again", 7), ("the second one again", 99)):
+        trained(frozen(make_job, tmp_path / name, epochs=1, seed=seed, weight_decay=0.5))
+    assert worked_out[4:] == ["a third backbone", "a third backbone", "the second one again", "the second one again"]
+    assert sum(file.stat().st_size for file in (tmp_path / "features").iterdir()) <= size
 
 
 @pytest.mark.parametrize(

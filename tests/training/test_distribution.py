@@ -18,14 +18,17 @@ from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
 REPOSITORY = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
 def trained(job: TrainingJob, *launcher: str) -> Path:
     file = Path(job.output) / "job.json"
     write_json(file, job.model_dump())
     command = [sys.executable, *launcher, "-m", "components.training.process", str(file)]
-    answer = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=280)
+    answer = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=280)
     assert answer.returncode == 0, answer.stderr
     return Path(job.output)
 
@@ -65,7 +68,7 @@ def test_the_core_trains_where_neither_prefect_nor_dvc_nor_mlflow_is_installed(
 ) -> None:
     write_json(tmp_path / "job.json", make_job(tmp_path, train={"epochs": 1}).model_dump())
     command = [sys.executable, "-c", BARE, str(tmp_path / "job.json")]
-    answer = subprocess.run(command, cwd=REPOSITORY, env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
+    answer = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=200)
     assert answer.returncode == 0, answer.stderr
     assert (tmp_path / "model" / "model.safetensors").exists()
 
