@@ -25,7 +25,7 @@ from flows.session import Session, open_session
 from flows.tracking import registry, runs
 from flows.tracking.registry import Version
 from flows.train import train_model
-from flows.workers import train_on
+from flows.workers import require_deployment, train_on
 
 if TYPE_CHECKING:
     from components.evaluation.comparison import Comparison
@@ -89,6 +89,8 @@ def compare(
     if picture.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--out {picture.name}: should end in {' or '.join(_FORMATS)}")
     versions = check_models(session, names)
+    if deployment is not None:
+        require_deployment(deployment)
     prepared = prepare_data(session.project)
     mark = sha256_of_record({"names": sorted(versions), "data": prepared.augmented_digest})
     run_id = runs.begin(

@@ -14,7 +14,7 @@ from flows.register import register_model
 from flows.repro import data_kept_on_failure
 from flows.session import StepTime, open_session
 from flows.train import train_model
-from flows.workers import train_on
+from flows.workers import require_deployment, train_on
 
 
 @flow(name="pipeline")
@@ -26,6 +26,8 @@ def pipeline(
 ) -> dict[str, Any]:
     """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
     session = open_session(project, overrides)
+    if training_deployment is not None:
+        require_deployment(training_deployment)
     with data_kept_on_failure(session.project):
         ingested = ingest_data(session.project, data)
         prepared = prepare_data(session.project)

@@ -24,7 +24,7 @@ from flows.project import Project
 from flows.session import Session, alone, open_session, timed
 from flows.tracking import runs
 from flows.train import TrainingStopped, train_fingerprint, train_model
-from flows.workers import train_on
+from flows.workers import require_deployment, train_on
 
 _SECTIONS = ("model", "train")
 """What trials may change: they share their data, which the other sections rule."""
@@ -57,6 +57,8 @@ def tune(
     """
     session = open_session(project, overrides)
     check_space(session.params, session.project)
+    if deployment is not None:
+        require_deployment(deployment)
     prepared = prepare_data(session.project)
     mark = search_fingerprint(session, prepared)
     with timed("tune") as watch, alone(session, mark):

@@ -40,10 +40,7 @@ def train_on(
     say(f"training goes to {deployment}, and waits there for a worker of its pool")
     extra = {"values": values, "under": under}
     handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
-    try:
-        flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
-    except ObjectNotFound:
-        raise ServiceError(f"there is no deployment {deployment}; register it with `darkroom deploy`") from None
+    flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
     state = _wait(flow_run.id, while_waiting)
     if not state.is_completed():
         raise DarkroomError(
@@ -60,6 +57,15 @@ def train_on(
             "its worker has other settings, other code or another MLflow server than this one"
         )
     return done
+
+
+def require_deployment(name: str) -> None:
+    """Raises ServiceError where the Prefect server knows no deployment of this name, such as train/gpu."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_deployment_by_name(name)
+        except (ObjectNotFound, ValueError):
+            raise ServiceError(f"there is no deployment {name}; register it with `darkroom deploy`") from None
 
 
 def _wait(flow_run: Any, while_waiting: Callable[[], None]) -> State[Any]:
