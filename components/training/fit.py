@@ -23,18 +23,11 @@ from components.data.loading import (
     open_part,
     training_loader,
 )
-from components.data.packing import read_dataset
 from components.errors import DataError, SettingsError
 from components.files import write_json
 from components.labels import LabelSpace
-from components.models.architectures import check_image_size
-from components.models.classifier import (
-    ImageClassifier,
-    load_classifier,
-    new_classifier,
-    save_classifier,
-)
-from components.models.parts import freeze_backbone, main_head, parts, unfreeze_last
+from components.models.classifier import ImageClassifier, save_classifier
+from components.models.parts import main_head, parts
 from components.training.averaging import greedy_soup
 from components.training.balance import class_weights, image_shares
 from components.training.cached_features import use_cached
@@ -61,9 +54,9 @@ from components.training.rate_finding import find_rate
 from components.training.recomputing import recompute_activations
 from components.training.reports import EpochReport, FitResult
 from components.training.resident import ResidentBatches, fits
-from components.training.resizing import side_at
 from components.training.resuming import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
+from components.training.starting import starting_model
 from components.training.unfreezing import Unfreezing
 
 MODEL = "model"
@@ -118,7 +111,7 @@ class _Training:
         self._start = self._last.where_to_go_on()
         self._part = part
         self._val = open_part(Path(job.data), "val")
-        self._model = self._whole = _model(job, say)
+        self._model = self._whole = starting_model(job, say)
         if group.world == 1:
             self._train_on_features()
         space = self._model.spec.labels
@@ -339,66 +332,6 @@ def _named_numerics(job: TrainingJob) -> Numerics:
     settings = job.train
     precision = "fp32" if settings.precision == "auto" else settings.precision
     return Numerics(precision, settings.channels_last == "on", settings.compile == "on")
-
-
-def _model(job: TrainingJob, say: Say) -> ImageClassifier:
-    dataset = read_dataset(Path(job.data))
-    if job.start_from is not None:
-        model = load_classifier(Path(job.start_from))
-    else:
-        model, said = new_classifier(
-            job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
-        )
-        for sentence in said:
-            say(sentence)
-    _refuse_broken_weights(model, job.start_from or job.model.weights)
-    _refuse_small_sides(model, job)
-    if job.step == "train" and job.model.freeze_backbone:
-        freeze_backbone(model.net)
-    if job.step == "finetune":
-        _unfreeze(model, job)
-    return model
-
-
-def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:
-    broken = [name for name, value in model.net.state_dict().items() if not torch.isfinite(value).all()]
-    if broken:
-        raise SettingsError(
-            f"params.yaml: model.weights: {source} holds numbers that aren't finite in {', '.join(broken[:4])}; "
-            "use weights from before the training diverged"
-        )
-
-
-def _refuse_small_sides(model: ImageClassifier, job: TrainingJob) -> None:
-    start, full_px = job.train.progressive_resizing, job.preprocess.image_size_px
-    if job.side_px > full_px:
-        raise SettingsError(
-            f"params.yaml: train.image_size_px: is {job.side_px}, should be at most "
-            f"preprocess.image_size_px ({full_px})"
-        )
-    side = side_at(0, epochs=job.epochs, full_px=job.side_px, start=start)
-    if side == full_px:
-        return
-    try:
-        check_image_size(model.net, model.spec.architecture, side)
-    except SettingsError:
-        found = f"train.progressive_resizing: {start:g} begins with" if start < 1 else "train.image_size_px: is"
-        remedy = "set it to 1.0, or nearer to it" if start < 1 else "set it to null, or larger"
-        raise SettingsError(
-            f"params.yaml: {found} {side} px, which {model.spec.architecture} doesn't take; {remedy}"
-        ) from None
-
-
-def _unfreeze(model: ImageClassifier, job: TrainingJob) -> None:
-    existing = len(parts(model.net))
-    count = job.finetune.unfreeze_parts or existing
-    if count > existing:
-        raise SettingsError(
-            f"params.yaml: finetune.unfreeze_parts: is {count}, but {model.spec.architecture} has {existing} parts"
-        )
-    unfreeze_last(model.net, count)
-    if count == existing:
-        model.net.requires_grad_(True)
 
 
 def _best_epoch(history: list[EpochReport], monitor: str) -> int:

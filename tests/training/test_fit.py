@@ -265,9 +265,15 @@ def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_parts_alone(
     assert result.history[0].epochs == 1
 
 
-def test_more_parts_than_there_are_can_not_be_unfrozen(unbroken: FitResult, make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job(tmp_path, step="finetune", start_from=unbroken.model, finetune={"unfreeze_parts": 5})
-    with pytest.raises(SettingsError, match=r"finetune\.unfreeze_parts: is 5, but plain has 4 parts"):
+@pytest.mark.parametrize("step", ["train", "finetune"])
+def test_more_parts_than_there_are_can_not_be_unfrozen(
+    step: str, unbroken: FitResult, make_job: MakeJob, tmp_path: Path
+) -> None:
+    start = unbroken.model if step == "finetune" else None
+    job = make_job(
+        tmp_path, step=step, start_from=start, model={"architecture": "plain"}, finetune={"unfreeze_parts": 5}
+    )
+    with pytest.raises(SettingsError, match=r"finetune\.unfreeze_parts: is 5, but plain has 4 parts; give at most 4"):
         fit(job, on_epoch=tell_nobody)
 
 
