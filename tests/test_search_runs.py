@@ -17,9 +17,13 @@ from test_pipeline import result_of, run_darkroom
 from components.errors import SettingsError
 from flows.compare import check_models
 from flows.params import override, read_params
+from flows.prepare import prepare_data
 from flows.project import open_project
+from flows.quantize import quantize_model
+from flows.register import register_model
 from flows.session import Session
 from flows.tracking import runs
+from flows.train import train_model
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -134,15 +138,26 @@ def test_each_trial_is_a_child_run_with_its_state(searched: Searched, session: S
     assert json.loads(Path(table).read_text())["columns"][:3] == ["trial", "state", "accuracy"]
 
 
+@pytest.fixture(scope="module")
+def registered(session: Session) -> str:
+    """The address of a version of Lenet-5, as the search left it."""
+    prepared = prepare_data.fn(session.project)
+    exported = quantize_model.fn(session, prepared, train_model.fn(session, prepared))
+    return f"models:/shapes/{register_model.fn(session, prepared, exported).version}"
+
+
 def test_a_comparison_measures_each_model_on_the_same_images(
-    searched: Searched, session: Session, folder: Path, prefect_api: str
+    registered: str, session: Session, folder: Path, prefect_api: str
 ) -> None:
     """Lenet-5 was trained by the search with these very params."""
-    done = run_darkroom(folder, prefect_api, "compare", "lenet5", "plain", "--out", "tradeoffs.svg", "--json")
+    names = ("lenet5", "plain", registered)
+    done = run_darkroom(folder, prefect_api, "compare", *names, "--out", "tradeoffs.svg", "--json")
     result = result_of(done)
     assert re.search(r"train +reused ", done.stderr)
     by_name = {line["name"]: line for line in result["models"]}
-    assert sorted(by_name) == ["lenet5", "plain"]
+    assert sorted(by_name) == sorted(names)
+    for same in ("run_id", "validation_accuracy", "accuracy", "macro_f1", "bytes", "training_seconds"):
+        assert by_name[registered][same] == by_name["lenet5"][same], "the version's own file, on the same images"
     assert result["chosen"] == max(result["models"], key=lambda line: line["validation_accuracy"])["name"]
     assert result["chosen"] == result["models"][0]["name"]
     for line in result["models"]:
