@@ -26,6 +26,7 @@ from onnxruntime.quantization import qdq_loss_debug as distortion
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from components.export.normalization import as_one_operator
 from components.export.onnx_export import write_model
 from components.serving.classifier import INPUT, ModelCard
 
@@ -33,7 +34,7 @@ _BATCH = 16
 _HISTOGRAM_IMAGES = 64
 """Of which percentiles are taken: all values of all layers are held in memory at once."""
 _DISTORTION_IMAGES = 8
-_KEPT_FLOAT = ("Cast", "Sub", "Div", "Transpose")
+_KEPT_FLOAT = ("Cast", "BatchNormalization", "Transpose")
 """The normalization at the input stays in float: in int8 it would round the picture itself."""
 _WEIGHTED = ("MatMul", "Gemm")
 _ACTIVATIONS = ("Relu", "Clip", "Sigmoid", "HardSwish", "HardSigmoid", "Gelu", "Tanh")
@@ -73,7 +74,10 @@ class Quantizer:
         # onnxruntime's quantizer tells the root logger of every step.
         logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
         quant_pre_process(self._source, self._prepared, skip_symbolic_shape=True)
-        self._normalization = _normalization_nodes(onnx.load(self._prepared))
+        prepared = onnx.load(self._prepared)
+        as_one_operator(prepared)
+        onnx.save(prepared, self._prepared)
+        self._normalization = _normalization_nodes(prepared)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -64,3 +64,7 @@ def test_agreement_is_the_share_of_equal_answers() -> None:
     assert agreement(left, 1 - left) == 0
     assert agreement(left, np.zeros(4, np.int64)) == 0.5
     assert agreement(np.array([[True, False], [True, True]]), np.array([[True, True], [True, True]])) == 0.5
+
+
+def test_pooling_is_exported_without_a_copy_that_restores_a_layout(exported: Exported) -> None:
+    assert not {"Gather", "Range"} & {node.op_type for node in onnx.load(exported.file).graph.node}

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from exported_model import Exported
 
+from components.export.normalization import as_one_operator
 from components.export.parity import agreement
 from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe, calibration_sample
 from components.serving.classifier import OnnxClassifier
@@ -60,11 +61,30 @@ def test_int8_is_a_single_checked_file_that_computes_in_8_bits(int8: Path) -> No
     assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
 
 
-def test_the_normalization_stays_in_float(int8: Path) -> None:
-    made_by = {output: node for node in onnx.load(int8).graph.node for output in node.output}
-    for node in made_by.values():
-        if node.op_type in ("Sub", "Div"):
-            assert all(made_by[name].op_type != "DequantizeLinear" for name in node.input if name in made_by)
+def test_the_normalization_is_one_operator_in_float(exported: Exported, int8: Path) -> None:
+    graph = onnx.load(int8).graph
+    made_by = {output: node for node in graph.node for output in node.output}
+    norms = [node for node in graph.node if node.op_type == "BatchNormalization"]
+    assert len(norms) == 1
+    assert all(made_by[name].op_type != "DequantizeLinear" for name in norms[0].input if name in made_by)
+    assert not {"Sub", "Div"} & {node.op_type for node in graph.node}
+
+
+def test_the_normalization_as_one_operator_says_the_same(exported: Exported, tmp_path: Path) -> None:
+    model = onnx.load(exported.file)
+    as_one_operator(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, tmp_path / "model.onnx")
+    expected = OnnxClassifier(exported.file).logits(IMAGES)
+    assert OnnxClassifier(tmp_path / "model.onnx").logits(IMAGES) == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+def test_a_model_without_a_normalization_stays_as_it_is(exported: Exported) -> None:
+    model = onnx.load(exported.file)
+    as_one_operator(model)
+    once = model.SerializeToString(deterministic=True)
+    as_one_operator(model)
+    assert model.SerializeToString(deterministic=True) == once
 
 
 def test_fp16_is_half_and_nearly_the_same(exported: Exported, quantizer: Quantizer, tmp_path: Path) -> None:
