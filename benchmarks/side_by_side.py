@@ -53,8 +53,8 @@ def table(timings: Mapping[str, Timing], *, per_round: int, unit: str, peer: str
     for name, timing in timings.items():
         rates = [f"{per_round / median(seconds):,.1f}" for seconds in (timing.wall_s, timing.cpu_s)]
         ratios = [
-            _ratio(timings[peer].wall_s, timing.wall_s) if name != peer else "1",
-            _ratio(timings[peer].cpu_s, timing.cpu_s) if name != peer else "1",
+            ratio_range(timings[peer].wall_s, timing.wall_s) if name != peer else "1",
+            ratio_range(timings[peer].cpu_s, timing.cpu_s) if name != peer else "1",
         ]
         rows.append(f"| {name} | {' | '.join(rates + ratios)} |")
     return "\n".join(rows)
@@ -63,6 +63,12 @@ def table(timings: Mapping[str, Timing], *, per_round: int, unit: str, peer: str
 def ratio(peer_s: list[float], ours_s: list[float]) -> float:
     """How many times as fast as the peer: the median over the rounds."""
     return median(theirs / mine for theirs, mine in zip(peer_s, ours_s, strict=True))
+
+
+def ratio_range(peer_s: list[float], ours_s: list[float]) -> str:
+    """`ratio`, with the lowest and highest of the rounds."""
+    each = sorted(theirs / mine for theirs, mine in zip(peer_s, ours_s, strict=True))
+    return f"{median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})"
 
 
 def machine(*packages: str) -> str:
@@ -84,11 +90,6 @@ def refuse_busy_machine() -> None:
     share = _busy_share()
     if share > _BUSY_SHARE:
         sys.exit(f"others use {share:.0%} of this machine's processors; wait, or set {_ALLOW_BUSY}=1 and say so")
-
-
-def _ratio(peer_s: list[float], ours_s: list[float]) -> str:
-    each = sorted(theirs / mine for theirs, mine in zip(peer_s, ours_s, strict=True))
-    return f"{median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})"
 
 
 def _cpu_seconds() -> float:

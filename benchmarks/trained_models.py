@@ -1,0 +1,149 @@
+"""Networks trained and exported from a folder of real images as `darkroom run` does it, without its servers.
+
+work/data/      raw, validated, split and packed images, with the params.yaml that they were made with
+work/NAME/      train and finetune (each goes on from its last checkpoint), then export
+
+What is there is taken as it is: give other settings another folder.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from training_data import REPOSITORY, augment_settings, new_job
+
+from components.data.ingesting import write_raw
+from components.data.loading import open_part
+from components.data.packing import DATASET, read_dataset
+from components.data.raw import RawImages
+from components.data.sources import IngestSettings, find
+from components.export.exporting import export_model
+from components.files import read_json, write_json
+from components.models.classifier import ImageClassifier, load_classifier
+from components.progress import silent
+from components.serving.classifier import ModelCard
+from components.training.fit import MODEL
+from components.training.process import RESULT
+from components.training.settings import TrainingJob
+from flows.child import Event, last_lines, run_child
+from flows.params import override, read_params
+from flows.sections import read_section
+from flows.stages.augment import augment
+from flows.stages.split import split
+from flows.stages.validate import Places, validate
+
+EXPORT = "export.json"
+PARTS = {"train": 0.55, "val": 0.1, "test": 0.35}
+"""A large test part, so that half a point of accuracy is several images."""
+
+
+def prepared(source: Path, work: Path, *, side_px: int) -> Path:
+    """The packed parts of the folder's images, dealt anew: duplicates stay in one part."""
+    data = work / "data"
+    packed = data / "augmented"
+    if (packed / DATASET).is_file():
+        return packed
+    shutil.rmtree(data, ignore_errors=True)
+    (data / "judged").mkdir(parents=True, exist_ok=True)
+    params = data / "params.yaml"
+    shutil.copy(REPOSITORY / "params.yaml", params)
+    override(
+        params,
+        [
+            f"preprocess.image_size_px={side_px}",
+            f"split.fractions={PARTS}",
+            "split.given=ignore",
+            "augment.flips=horizontal",
+            "augment.copies=0",
+        ],
+        check=lambda _: None,
+    )
+    write_raw(find(str(source), read_section(params, "ingest", IngestSettings)), data / "raw", progress=silent)
+    report = data / "validation.json"
+    validate(
+        Places(params, data / "raw", data / "judged", data / "validated", report, report.with_suffix(".html")), silent
+    )
+    _say(split(params, data / "validated", data / "split", silent))
+    _say(augment(params, data / "raw", data / "split", packed, silent))
+    return packed
+
+
+def trained(name: str, data: Path, work: Path, *, epochs: int) -> ImageClassifier:
+    """The network trained on images of half the side and tuned for one epoch on whole ones."""
+    side_px = read_dataset(data).image_size_px
+    job = new_job(
+        data,
+        work / name / "train",
+        side_px=side_px,
+        architecture=name,
+        augment=augment_settings("basic", flips="horizontal"),
+        epochs=epochs,
+        batch_size=16,
+        learning_rate=0.001,
+        image_size_px=side_px // 2,
+        precision="fp32",
+        channels_last="on",
+        compile="off",
+        checkpoint_minutes=1.0,
+    )
+    finetune = job.finetune.model_copy(update={"epochs": 1, "learning_rate": 0.0003, "unfreeze_parts": 2})
+    start = _finished(job)
+    tuning = {"step": "finetune", "start_from": str(start), "output": str(work / name / "finetune")}
+    return load_classifier(_finished(job.model_copy(update={**tuning, "finetune": finetune})))
+
+
+def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]:
+    """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured."""
+    record = folder / EXPORT
+    if not record.is_file():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        spec = model.spec
+        settings = read_params(REPOSITORY / "params.yaml").quantize
+        found = export_model(
+            model,
+            folder,
+            card=ModelCard(spec.architecture, spec.labels, spec.preprocess, "fp32", "benchmark", "benchmark"),
+            train=open_part(data, "train"),
+            val=open_part(data, "val"),
+            raw_images=_test_files(data.parent, settings.parity_images),
+            settings=settings,
+            say=_say,
+        )
+        write_json(record, found.as_record())
+    known: dict[str, Any] = read_json(record)
+    return known
+
+
+def _finished(job: TrainingJob) -> Path:
+    """The folder of the job's model, trained in a process of its own, from where it was cut off."""
+    output, name = Path(job.output), job.model.architecture
+    if not (output / RESULT).is_file():
+        write_json(output / "job.json", job.model_dump())
+
+        def tell(event: Event) -> None:
+            if event["event"] == "epoch":
+                _say(f"{name}: {job.step} {event['epoch']}/{event['epochs']}: accuracy {event['val_accuracy']:.3f}")
+
+        log = output / "log.txt"
+        command = [sys.executable, "-m", "components.training.process", str(output / "job.json")]
+        if run_child(command, folder=REPOSITORY, log=log, on_event=tell).exit_code:
+            sys.exit(f"{name}: {job.step} failed: {last_lines(log)}")
+    return output / MODEL
+
+
+def _test_files(folder: Path, count: int) -> list[bytes]:
+    """Bytes of test images as they came, spread evenly over the part."""
+    table = pq.read_table(folder / "split" / "split.parquet")
+    table = table.filter(pc.equal(table["part"], "test")).select(["shard", "offset", "size_bytes"])
+    with RawImages(folder / "raw") as store:
+        rows = table.take(np.linspace(0, len(table) - 1, count).astype(int)).to_pylist()
+        return [store.read(**row) for row in rows]
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)
