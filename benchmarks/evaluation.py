@@ -4,8 +4,8 @@
 
 Both sides get the same logits. The peer computes what scikit-learn has a function for: accuracy, balanced accuracy,
 macro, micro and weighted precision, recall and F1, top-k, log loss, Brier score, confusion matrix, ROC AUC and average
-precision of each class. Ours computes these, the calibration error, the confused pairs and the standard error of each
-class's ranks besides. The values are compared first; the bootstrap is timed alone, for the peer has none.
+precision of each class and as means. Ours computes these, the calibration error, the confused pairs and the standard
+error of each class's ranks besides. The values are compared first; the bootstrap is timed alone, for the peer has none.
 scikit-learn needs minutes a round at full size: --rounds 1 gives a first look.
 """
 
@@ -84,6 +84,7 @@ def by_scikit_learn(judged: Predictions) -> dict[str, float]:
     for name, function in (("roc_auc", peer.roc_auc_score), ("average_precision", peer.average_precision_score)):
         value_K = function(same_NK, probability_NK, average=None)
         found |= {f"macro_{name}": value_K.mean(), f"weighted_{name}": value_K @ count_K / count_K.sum()}
+        found[f"micro_{name}"] = function(same_NK, probability_NK, average="micro")
     return {name: float(value) for name, value in found.items()}
 
 

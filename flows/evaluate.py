@@ -124,7 +124,7 @@ def _evaluate(session: Session, trained: Trained) -> None:
 def metrics_of(place: str, scores: "Scores") -> dict[str, float]:
     """The headline below a place of the tracking server, each score with the ends of its interval."""
     found = {f"{place}/{name}": value for name, value in scores.headline().items()}
-    for name, (low, high) in scores.intervals.items():
+    for name, (low, high) in scores.headline_intervals().items():
         found |= {f"{place}/{name}_low": low, f"{place}/{name}_high": high}
     return found
 

@@ -288,7 +288,7 @@ def _compare(
     session: Session, rival: Version, files: "ImageFiles", predictions: "Predictions"
 ) -> gate.ChampionComparison:
     """On the same images, without those that the champion learned from or was chosen by."""
-    from components.evaluation.served import predictions_at
+    from components.evaluation.predictions import predictions_at
     from components.evaluation.significance import compare_paired
 
     seen = images_of(lineage_of(session, rival), ("train", "val"))

@@ -10,10 +10,12 @@ from components.errors import DarkroomError, SettingsError
 from components.files import read_json, write_text
 from components.promotion.ledger import Entry
 from components.reporting.analysis import analysis_section
+from components.reporting.formats import format_section
 from components.reporting.page import (
     DataSection,
     DecisionLine,
     EvaluationSection,
+    FormatSection,
     GateSection,
     Headline,
     PageContents,
@@ -27,7 +29,6 @@ from components.reporting.records import (
     class_counts,
     data_section,
     evaluation_section,
-    format_section,
     gate_section,
     lineage_section,
     training_section,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from components.reporting.pictures import Place
 
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
-_STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "gate": "promote"}
+_STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "served": "quantize", "gate": "promote"}
 _VERDICTS: dict[str, Verdict] = {
     "promoted": "promoted",
     "not promoted": "refused",
@@ -140,7 +141,7 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
         data=_data(kept, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
         evaluation=_evaluation(project, kept, scores, params) if scores else None,
-        formats=format_section(export) if export else None,
+        formats=_formats(kept, export) if export else None,
         lineage=lineage_section(
             lineage,
             run_id=run_id,
@@ -289,7 +290,6 @@ def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: di
     errors = _mistakes(project, kept, params)
     return evaluation_section(
         scores,
-        top_k=(params.get("evaluate") or {}).get("top_k"),
         confusion_picture=kept.picture(
             "evaluate",
             "confusion.png",
@@ -311,6 +311,19 @@ def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: di
         ),
         analysis=analysis_section(scores, *_analysis(kept)),
         sheets=_sheets(kept),
+    )
+
+
+def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:
+    return format_section(
+        export,
+        served=kept.record("served", "scores.json"),
+        picture=kept.picture(
+            "export",
+            "formats.png",
+            alt="Bars of each form's size, latency, throughput, memory and accuracy",
+            caption="The forms of the model beside each other, as this machine measured them.",
+        ),
     )
 
 

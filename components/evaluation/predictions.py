@@ -4,7 +4,8 @@ Letters: N images, T logits of the network, K classes.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,17 @@ def same_answers(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether each image has the same answer on both sides [N]; of sets all labels must be the same."""
     same_N: NDArray[np.bool_] = np.equal(left, right).reshape(len(left), -1).all(axis=1)
     return same_N
+
+
+def predictions_at(predictions: Predictions, places: Sequence[int] | NDArray[np.int64]) -> Predictions:
+    """Those of the images at the places."""
+    return replace(
+        predictions,
+        path_N=[predictions.path_N[place] for place in places],
+        sha256_N=[predictions.sha256_N[place] for place in places],
+        target=predictions.target[places],
+        logits_NT=predictions.logits_NT[places],
+    )
 
 
 def write_predictions(target: Path, predictions: Predictions) -> None:

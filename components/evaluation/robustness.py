@@ -4,8 +4,7 @@ Letters: N images, T logits.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from components.data.stores import ImageRows
 from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import score
-from components.evaluation.predictions import Predictions
+from components.evaluation.predictions import Predictions, predictions_at
 from components.progress import Progress
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -47,14 +46,14 @@ def robustness(
 ) -> list[CorruptedScores]:
     """Scores of the same images clean and under each corruption at each strength; `most` of them at most."""
     rows = sample(len(predictions.path_N), most, seed)
-    clean = subset(predictions, rows)
+    clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
     found = [_scored("none", 0, clean, top_k)]
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
-            worse = subset(predictions, rows, logits_NT=logits_NT)
+            worse = replace(clean, logits_NT=logits_NT)
             found.append(_scored(name, strength, worse, top_k))
             progress("corruptions", len(found) - 1, total)
     return found
@@ -65,20 +64,6 @@ def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
-
-
-def subset(
-    predictions: Predictions, rows: NDArray[Any], *, logits_NT: NDArray[np.float32] | None = None
-) -> Predictions:
-    """The predictions of some images, or what was said of them in another state."""
-    return Predictions(
-        path_N=[predictions.path_N[row] for row in rows],
-        sha256_N=[predictions.sha256_N[row] for row in rows],
-        target=predictions.target[rows],
-        logits_NT=predictions.logits_NT[rows] if logits_NT is None else logits_NT,
-        space=predictions.space,
-        answers=predictions.answers,
-    )
 
 
 def _scored(name: str, strength: int, predictions: Predictions, top_k: int) -> CorruptedScores:

@@ -4,7 +4,7 @@ Letters: N images, T logits.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,17 +67,6 @@ def said_of_files(model: OnnxClassifier, files: ImageFiles) -> list[str]:
     """What is said of each image; of sets their names joined by `|`."""
     card = model.card
     return card.labels.names(card.labels.answers(_logits_of_files(model, files), card.answers))
-
-
-def predictions_at(predictions: Predictions, places: Sequence[int]) -> Predictions:
-    """Those of the images at the places."""
-    return replace(
-        predictions,
-        path_N=[predictions.path_N[place] for place in places],
-        sha256_N=[predictions.sha256_N[place] for place in places],
-        target=predictions.target[list(places)],
-        logits_NT=predictions.logits_NT[list(places)],
-    )
 
 
 def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) -> tuple[float, float]:

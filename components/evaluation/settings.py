@@ -9,7 +9,7 @@ class EvaluateSettings(Settings):
     """params.yaml: evaluate."""
 
     top_k: int = Field(ge=2)
-    """A hit when the true class is among the k most probable ones."""
+    """A hit when the true class, or one of a set, is among the k most probable ones."""
     worst_errors: int = Field(ge=0)
     """Most confident mistakes to show as pictures."""
     bootstrap_draws: int = Field(ge=0, le=100_000)

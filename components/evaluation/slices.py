@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.comparison import holm
-from components.evaluation.metrics import judge, macro_f1_of
+from components.evaluation.judged import judge
+from components.evaluation.metrics import macro_f1_of
 from components.evaluation.predictions import Predictions
 
 MIN_IMAGES = 20

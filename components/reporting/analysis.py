@@ -4,13 +4,12 @@ Letters: none; all is text and geometry of the page.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from components.reporting.curves import Chart, Line, draw_chart
-
-Record = Mapping[str, Any]
+from components.reporting.fields import Record
 
 MAP_WIDTH, MAP_HEIGHT, _MARGIN = 760.0, 480.0, 30.0
 _SHOWN_SLICES, _COLOURED_CLASSES = 20, 12
@@ -102,7 +101,7 @@ def analysis_section(scores: Record, analysis: Record | None, placed: Sequence[P
     hues = {name: round(360 * place / max(1, len(names))) for place, name in enumerate(names)}
     charts = (_robustness_chart(found.get("robustness") or []), _reliability_chart(found.get("reliability") or []))
     return AnalysisSection(
-        slices=[_slice_line(one) for one in (scores.get("slices") or [])[:_SHOWN_SLICES]],
+        slices=slice_lines(scores),
         num_slices=int(scores.get("num_slices") or 0),
         charts=[chart for chart in charts if chart is not None],
         unlike=[_unlike_line(one) for one in found.get("unlike") or []],
@@ -110,6 +109,11 @@ def analysis_section(scores: Record, analysis: Record | None, placed: Sequence[P
         points=[_point(one, hues[one.label]) for one in placed],
         classes_on_map=sorted(hues.items()) if 0 < len(names) <= _COLOURED_CLASSES else (),
     )
+
+
+def slice_lines(scores: Record) -> list[SliceLine]:
+    """Of scores.json, those with the lowest accuracy."""
+    return [_slice_line(one) for one in (scores.get("slices") or [])[:_SHOWN_SLICES]]
 
 
 def interval_text(interval: Any) -> str:

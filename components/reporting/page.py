@@ -14,7 +14,7 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from components.reporting.analysis import AnalysisSection
+from components.reporting.analysis import AnalysisSection, SliceLine
 from components.reporting.curves import Chart
 
 Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
@@ -241,9 +241,15 @@ class FormatLine:
     size_bytes: int | None
     accuracy: float | None
     macro_f1: float | None
+    agreement: float | None
+    """Share of validation images with the label of fp32."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
+    images_per_second: float | None
+    best_batch: int | None
+    """Batch size of that throughput."""
+    peak_mib: float | None
     sha256: str | None
 
 
@@ -252,6 +258,11 @@ class FormatSection:
     lines: Sequence[FormatLine]
     reasons: Sequence[str] = ()
     parity: str = ""
+    picture: Picture | None = None
+    served: Sequence[Fact] = ()
+    """Scores of the file that would be served."""
+    slices: Sequence[SliceLine] = ()
+    """Of that file, the weakest first."""
 
 
 @dataclass(frozen=True)
@@ -292,6 +303,7 @@ def render_page(contents: PageContents) -> str:
     environment.filters |= {
         "score": score_text,
         "count": count_text,
+        "whole": rounded,
         "size": size_text,
         "ms": ms_text,
         "percent": percent_text,
@@ -318,6 +330,10 @@ def score_text(value: float | None) -> str:
 
 def count_text(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
+
+
+def rounded(value: float | None) -> int | None:
+    return None if value is None else round(value)
 
 
 def size_text(value: int | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from components.data.parts import PARTS
 from components.reporting.analysis import AnalysisSection, interval_text
 from components.reporting.curves import Chart, Line, draw_chart
+from components.reporting.fields import Record, count_of, flag_of, number_of, score_of, text_of, whole_of
 from components.reporting.page import (
     ClassCounts,
     ClassLine,
@@ -22,8 +23,6 @@ from components.reporting.page import (
     EpochLine,
     EvaluationSection,
     Fact,
-    FormatLine,
-    FormatSection,
     GateSection,
     LeakLine,
     LeakProof,
@@ -34,8 +33,6 @@ from components.reporting.page import (
     RuleLine,
     TrainingSection,
 )
-
-Record = Mapping[str, Any]
 
 _SHOWN_QUARANTINED, _SHOWN_LEAKS, _SHOWN_MIX_UPS = 50, 20, 10
 TABLE_CLASSES = 20
@@ -55,6 +52,8 @@ _MORE_SCORES = (
     ("Micro F1", "micro_f1"),
     ("Weighted F1", "weighted_f1"),
     ("Macro average precision", "macro_average_precision"),
+    ("Micro ROC AUC", "micro_roc_auc"),
+    ("Micro average precision", "micro_average_precision"),
     ("Brier score", "brier"),
     ("Expected calibration error", "expected_calibration_error"),
     ("The same before temperature scaling", "expected_calibration_error_before_scaling"),
@@ -77,18 +76,18 @@ class Phase:
 def gate_section(verdict: Record, comparison: Record | None, decisions: Sequence[DecisionLine]) -> GateSection:
     """From a version's verdict; `comparison` is that of gate_vN.json."""
     rules = [
-        RuleLine(str(rule.get("rule")), _text(rule, "value"), _text(rule, "limit"), _flag(rule, "passed"))
+        RuleLine(str(rule.get("rule")), text_of(rule, "value"), text_of(rule, "limit"), flag_of(rule, "passed"))
         for rule in verdict.get("rules", [])
     ]
     if comparison is None:
         return GateSection(rules, decisions)
     both = {side: comparison.get(side) or {} for side in ("challenger", "champion")}
     lines = [
-        ComparisonLine(name, *(_number(both[side], key) for side in ("challenger", "champion")))
+        ComparisonLine(name, *(number_of(both[side], key) for side in ("challenger", "champion")))
         for name, key in (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
     ]
     paired = comparison.get("paired") or {}
-    return GateSection(rules, decisions, _text(comparison, "version"), _whole(paired, "images"), lines)
+    return GateSection(rules, decisions, text_of(comparison, "version"), whole_of(paired, "images"), lines)
 
 
 def class_counts(labels_and_parts: Iterable[tuple[str, str]]) -> list[ClassCounts]:
@@ -113,7 +112,7 @@ def data_section(
         counts=counts,
         rules=[_validation_rule(rule) for rule in (validation or {}).get("results", [])],
         quarantined=[Quarantined(str(one["path"]), str(one["reason"])) for one in quarantined[:_SHOWN_QUARANTINED]],
-        num_quarantined=_whole(validation, "num_quarantined") if validation else None,
+        num_quarantined=whole_of(validation, "num_quarantined") if validation else None,
         leak=_leak_proof(leakage, split_digest) if leakage else None,
         preview=preview,
         augmentation=_augmentation(augment),
@@ -137,7 +136,6 @@ def training_section(phases: Sequence[Phase], *, params: Record, classes: int | 
 def evaluation_section(
     scores: Record,
     *,
-    top_k: int | None,
     confusion_picture: Picture | None,
     errors: Sequence[Picture],
     errors_sheet: Picture | None,
@@ -147,14 +145,8 @@ def evaluation_section(
     labels = [str(one.get("label")) for one in scores.get("classes", [])]
     matrix = scores.get("confusion")
     confusion = Confusion(labels, matrix) if matrix and len(matrix) == len(labels) else None
-    facts = [_score_fact(scores, name, key) for name, key in _SCORES]
-    if scores.get("kind") != "multi":
-        facts.insert(4, _score_fact(scores, f"Top-{top_k or 'k'} accuracy", "top_k_accuracy"))
-    facts += [_score_fact(scores, name, key) for name, key in _MORE_SCORES if key in scores]
-    for level, of_level in (scores.get("levels") or {}).items():
-        facts.append(_score_fact(of_level, f"Accuracy at {level}", "accuracy"))
     return EvaluationSection(
-        facts=[*facts, Fact("Test images", _count(scores, "images"))],
+        facts=score_facts(scores),
         classes=[_class_line(one) for one in scores.get("classes", [])],
         confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
         confusion_picture=confusion_picture,
@@ -167,18 +159,15 @@ def evaluation_section(
     )
 
 
-def format_section(export: Record) -> FormatSection:
-    chosen, formats = export.get("served"), export.get("formats", {})
-    lines = [_format_line(name, formats[name], name == chosen) for name in sorted(formats)]
-    parity = export.get("parity") or {}
-    difference, images = _number(parity, "max_logit_difference"), _whole(parity, "images")
-    told = (
-        f"Parity: between torch and the fp32 file the largest difference of a logit is {difference:.2g}, "
-        f"over {images} real image files, of which {_percent(parity, 'agreement')} get the same label."
-        if difference is not None
-        else ""
-    )
-    return FormatSection(lines, [str(reason) for reason in export.get("reasons", [])], told)
+def score_facts(scores: Record) -> list[Fact]:
+    """The scores of scores.json, each with its interval, and how many images they are of."""
+    facts = [_score_fact(scores, name, key) for name, key in _SCORES]
+    if "top_k_accuracy" in scores or scores.get("kind") != "multi":
+        facts.insert(4, _score_fact(scores, f"Top-{scores.get('top_k', 'k')} accuracy", "top_k_accuracy"))
+    facts += [_score_fact(scores, name, key) for name, key in _MORE_SCORES if key in scores]
+    for level, of_level in (scores.get("levels") or {}).items():
+        facts.append(_score_fact(of_level, f"Accuracy at {level}", "accuracy"))
+    return [*facts, Fact("Test images", count_of(scores, "images"))]
 
 
 def lineage_section(
@@ -190,7 +179,7 @@ def lineage_section(
     sha256: str | None,
     served: str | None,
 ) -> LineageSection:
-    git = _text(record, "git")
+    git = text_of(record, "git")
     changed = git is not None and git.endswith(_CHANGES)
     machine = record.get("machine") or {}
     facts = [
@@ -199,33 +188,26 @@ def lineage_section(
             git.removesuffix(_CHANGES) if git else None,
             "with changes that were not committed" if changed else "",
         ),
-        Fact("Data version", _text(record, "data_version")),
-        Fact("Split digest", _text(record, "split_digest")),
+        Fact("Data version", text_of(record, "data_version")),
+        Fact("Split digest", text_of(record, "split_digest")),
         Fact("MLflow run", run_id, f"trained on from run {trained_from}" if trained_from else ""),
         Fact("Registered version", version or "not registered yet"),
         Fact("SHA-256 of the served file", sha256, f"the {served} ONNX file" if served else ""),
-        Fact("Processor", _text(machine, "processor")),
-        Fact("System", _text(machine, "system")),
-        Fact("Python", _text(record, "python")),
+        Fact("Processor", text_of(machine, "processor")),
+        Fact("System", text_of(machine, "system")),
+        Fact("Python", text_of(record, "python")),
     ]
     packages = [Fact(name, str(number)) for name, number in sorted((record.get("packages") or {}).items())]
     sections = {name: list(_flat(values)) for name, values in (record.get("params") or {}).items()}
     return LineageSection(facts, packages, sections)
 
 
-def score_of(record: Record, key: str) -> str | None:
-    value = _number(record, key)
-    if value is None:
-        return None
-    return "not defined" if math.isnan(value) else f"{value:.4f}"
-
-
 def _validation_rule(rule: Record) -> RuleLine:
     return RuleLine(
         rule=str(rule.get("rule")).replace("_", " "),
-        value=_text(rule, "value"),
-        limit=_text(rule, "limit"),
-        passed=_flag(rule, "passed"),
+        value=text_of(rule, "value"),
+        limit=text_of(rule, "limit"),
+        passed=flag_of(rule, "passed"),
         warns=rule.get("level") == "warn",
         examples=[str(example) for example in rule.get("examples", [])],
     )
@@ -239,7 +221,7 @@ def _leak_proof(proof: Record, split_digest: str | None) -> LeakProof:
         "group": "the same group",
         "embedding": "alike to the model",
     }
-    lines = [LeakLine(names.get(kind, kind), _whole(found, kind), _whole(across, kind)) for kind in across]
+    lines = [LeakLine(names.get(kind, kind), whole_of(found, kind), whole_of(across, kind)) for kind in across]
     leaking = [
         (names.get(kind, kind), str(left), str(right))
         for kind, pairs in (proof.get("leaking") or {}).items()
@@ -266,15 +248,15 @@ def _augmentation(augment: Record) -> str:
 
 
 def _epoch(phase: Phase, entry: Record) -> EpochLine:
-    epoch = _whole(entry, "epoch") or 0
+    epoch = whole_of(entry, "epoch") or 0
     return EpochLine(
         step=phase.step,
         epoch=epoch,
-        train_loss=_number(entry, "train_loss"),
-        val_loss=_number(entry, "val_loss"),
-        val_accuracy=_number(entry, "val_accuracy"),
-        val_macro_f1=_number(entry, "val_macro_f1"),
-        seconds=_number(entry, "seconds"),
+        train_loss=number_of(entry, "train_loss"),
+        val_loss=number_of(entry, "val_loss"),
+        val_accuracy=number_of(entry, "val_accuracy"),
+        val_macro_f1=number_of(entry, "val_macro_f1"),
+        seconds=number_of(entry, "seconds"),
         kept=None if phase.best_epoch is None else epoch == phase.best_epoch,
     )
 
@@ -293,7 +275,7 @@ def _charts(points: Sequence[tuple[int, Record]], mark: tuple[float, str] | None
 
 def _points(points: Sequence[tuple[int, Record]], key: str) -> Iterable[tuple[float, float]]:
     for place, entry in points:
-        value = _number(entry, key)
+        value = number_of(entry, key)
         if value is not None:
             yield float(place), value
 
@@ -303,16 +285,18 @@ def _training_facts(phases: Sequence[Phase], params: Record, classes: int | None
     size = (params.get("preprocess") or {}).get("image_size_px")
     weights = model.get("weights", "unknown")
     facts = [
-        Fact("Architecture", _text(model, "architecture")),
+        Fact("Architecture", text_of(model, "architecture")),
         Fact("Weights at the start", "none, from scratch" if weights is None else str(weights)),
         Fact("Image size", f"{size} × {size} px" if size else None),
         Fact("Classes", None if classes is None else f"{classes:,}"),
         Fact(
-            "Optimizer", _text(train, "optimizer"), f"batches of {train['batch_size']}" if "batch_size" in train else ""
+            "Optimizer",
+            text_of(train, "optimizer"),
+            f"batches of {train['batch_size']}" if "batch_size" in train else "",
         ),
     ]
     for phase in phases:
-        seconds = [_number(entry, "seconds") for entry in phase.epochs]
+        seconds = [number_of(entry, "seconds") for entry in phase.epochs]
         total = sum(one for one in seconds if one is not None)
         spent = f", {total:.1f} s in epochs" if phase.epochs and None not in seconds else ""
         best = f"best on validation: epoch {phase.best_epoch}" if phase.best_epoch is not None else ""
@@ -329,9 +313,9 @@ def _score_fact(scores: Record, name: str, key: str) -> Fact:
 
 
 def _class_line(one: Record) -> ClassLine:
-    scores = {key: _number(one, key) for key in ("precision", "recall", "f1", "roc_auc", "average_precision")}
+    scores = {key: number_of(one, key) for key in ("precision", "recall", "f1", "roc_auc", "average_precision")}
     interval = interval_text((one.get("intervals") or {}).get("f1"))
-    return ClassLine(label=str(one.get("label")), images=_whole(one, "images"), f1_interval=interval, **scores)
+    return ClassLine(label=str(one.get("label")), images=whole_of(one, "images"), f1_interval=interval, **scores)
 
 
 def _confused(scores: Record) -> list[MixUp]:
@@ -356,23 +340,8 @@ def _errors(confusion: Confusion) -> int:
 
 def _wrong(scores: Record) -> int | None:
     """Images that aren't right, where no matrix tells it."""
-    accuracy, images = _number(scores, "accuracy"), _whole(scores, "images")
+    accuracy, images = number_of(scores, "accuracy"), whole_of(scores, "images")
     return None if accuracy is None or images is None else round((1 - accuracy) * images)
-
-
-def _format_line(name: str, measured: Record, chosen: bool) -> FormatLine:
-    latency, test = measured.get("latency") or {}, measured.get("test") or {}
-    return FormatLine(
-        name=name,
-        chosen=chosen,
-        size_bytes=_whole(measured, "bytes"),
-        accuracy=_number(test, "accuracy"),
-        macro_f1=_number(test, "macro_f1"),
-        p50_ms=_number(latency, "p50_ms"),
-        p95_ms=_number(latency, "p95_ms"),
-        p99_ms=_number(latency, "p99_ms"),
-        sha256=_text(measured, "sha256"),
-    )
 
 
 def _flat(values: Any, prefix: str = "") -> Iterable[Fact]:
@@ -381,33 +350,3 @@ def _flat(values: Any, prefix: str = "") -> Iterable[Fact]:
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
         yield Fact(prefix, "null" if values is None else str(values))
-
-
-def _text(record: Record, key: str) -> str | None:
-    value = record.get(key)
-    return None if value is None else str(value)
-
-
-def _number(record: Record, key: str) -> float | None:
-    value = record.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _whole(record: Record | None, key: str) -> int | None:
-    value = _number(record or {}, key)
-    return int(value) if value is not None and math.isfinite(value) else None
-
-
-def _flag(record: Record, key: str) -> bool | None:
-    value = record.get(key)
-    return value if isinstance(value, bool) else None
-
-
-def _count(record: Record, key: str) -> str | None:
-    value = _whole(record, key)
-    return None if value is None else f"{value:,}"
-
-
-def _percent(record: Record, key: str) -> str:
-    value = _number(record, key)
-    return "an unknown share" if value is None else f"{100 * value:.1f}%"

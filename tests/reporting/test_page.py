@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from components.reporting.analysis import SliceLine
 from components.reporting.page import (
     ClassCounts,
     ClassLine,
@@ -134,10 +135,13 @@ def contents() -> PageContents:
         ),
         formats=FormatSection(
             [
-                FormatLine("fp32", False, 1_207_115, 0.94, 0.93, 0.51, 0.6, 0.7, "ab" * 32),
-                FormatLine("int8", True, 312_413, 0.9345, 0.9312, 0.27, None, None, "cd" * 32),
+                FormatLine("fp32", False, 1_207_115, 0.94, 0.93, 1.0, 0.51, 0.6, 0.7, 2512.6, 8, 61.2, "ab" * 32),
+                FormatLine("int8", True, 312_413, 0.9345, 0.9312, 0.99, 0.27, None, None, None, None, None, "cd" * 32),
             ],
             reasons=["int8 would be served"],
+            picture=picture("bars of each form"),
+            served=[Fact("Micro ROC AUC", "0.9871", "95%: 0.9712 to 0.9903")],
+            slices=[SliceLine("blur", "0.1 to 0.3", 40, 0.75, "0.6 to 0.85", 0.7, 0.01)],
         ),
         lineage=LineageSection(
             [Fact("Git revision", "0123abcd", "with changes that were not committed"), Fact("Data version", None)],
@@ -233,10 +237,22 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
     assert _EVIL_ATTRIBUTE in [image.get("alt") for image in found.all("img")]
 
 
+def test_every_form_has_a_line_and_the_one_to_serve_all_its_scores(contents: PageContents) -> None:
+    html = render_page(contents)
+    section = html[html.index('<section id="formats"') : html.index('<section id="lineage"')]
+    lines = [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr.*?</tr>", section)]
+    (fp32,) = [line for line in lines if line[:1] == ["fp32"]]
+    assert " ".join(fp32[1:-1]) == "no 1,207,115 0.9400 0.9300 1.0000 0.51 ms 0.60 ms 0.70 ms 2,513 8 61"
+    assert 'alt="bars of each form"' in section
+    assert ["blur", "0.1", "to", "0.3", "40", "0.7500", "0.6", "to", "0.85", "0.7000", "0.0100"] in lines
+    assert "Micro ROC AUC" in section
+    assert "95%: 0.9712 to 0.9903" in section
+
+
 def test_pictures_are_embedded_with_a_text_for_who_cannot_see_them(contents: PageContents) -> None:
     found = Elements(render_page(contents))
     images = found.all("img")
-    assert len(images) == 2
+    assert len(images) == 3
     assert all(str(image["src"]).startswith("data:image/png;base64,") and image["alt"] for image in images)
     charts = [chart for chart in found.all("svg") if chart.get("role") == "img"]
     assert len(charts) == 2
@@ -254,7 +270,7 @@ def test_what_is_not_known_is_written_as_unknown(contents: PageContents) -> None
     lineage = Elements(html[html.index('id="lineage"') :]).text
     assert re.search(r"Data version\s*unknown", lineage)
     formats = Elements(html[html.index('id="formats"') : html.index('id="lineage"')]).text
-    assert formats.count("unknown") == 2
+    assert formats.count("unknown") == 5
     assert "None" not in Elements(html).text
     assert "nan" not in Elements(html).text.split()
     assert "not defined" in Elements(html).text

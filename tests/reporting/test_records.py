@@ -5,13 +5,13 @@ import math
 import pytest
 
 from components.reporting.curves import Line, draw_chart
+from components.reporting.formats import format_section
 from components.reporting.page import score_text, size_text
 from components.reporting.records import (
     Phase,
     class_counts,
     data_section,
     evaluation_section,
-    format_section,
     gate_section,
     lineage_section,
     training_section,
@@ -27,7 +27,7 @@ _SCORES = {
 
 
 def test_empty_records_give_sections_full_of_unknowns() -> None:
-    evaluation = evaluation_section({}, top_k=None, confusion_picture=None, errors=[], errors_sheet=None)
+    evaluation = evaluation_section({}, confusion_picture=None, errors=[], errors_sheet=None)
     assert all(fact.value is None for fact in evaluation.facts)
     assert format_section({}).lines == []
     assert gate_section({}, {}, []).rules == []
@@ -46,18 +46,18 @@ def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
 
 
 def test_scores_that_are_missing_are_none_and_undefined_ones_say_so() -> None:
-    section = evaluation_section(_SCORES, top_k=3, confusion_picture=None, errors=[], errors_sheet=None)
+    section = evaluation_section(_SCORES, confusion_picture=None, errors=[], errors_sheet=None)
     facts = {fact.name: fact.value for fact in section.facts}
     assert facts["Accuracy"] == "0.5000"
     assert facts["Macro ROC AUC"] == "not defined"
     assert facts["Macro F1"] is None
-    assert facts["Top-3 accuracy"] is None
+    assert facts["Top-k accuracy"] is None
     assert section.classes[0].images is None
 
 
 def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
     scores = _SCORES | {"confusion": [[7, 3], [1, 9]]}
-    section = evaluation_section(scores, top_k=3, confusion_picture=None, errors=[], errors_sheet=None)
+    section = evaluation_section(scores, confusion_picture=None, errors=[], errors_sheet=None)
     assert section.num_errors == 4
     assert [(one.true, one.predicted, one.images) for one in section.mix_ups] == [("cat", "dog", 3), ("dog", "cat", 1)]
     assert section.mix_ups[0].share == pytest.approx(0.3)
@@ -123,3 +123,28 @@ def test_scores_have_four_decimals(value: float | None, text: str) -> None:
 )
 def test_sizes_are_decimal(value: int | None, text: str) -> None:
     assert size_text(value) == text
+
+
+def test_a_form_is_told_with_all_that_was_measured_of_it() -> None:
+    export = {
+        "served": "int8",
+        "formats": {
+            "int8": {
+                "bytes": 10,
+                "agreement": 0.99,
+                "latency": {"p50_ms": 1.0},
+                "images_per_second": 500.0,
+                "best_batch": 8,
+                "peak_mib": 60.5,
+                "test": {"accuracy": 0.5},
+            }
+        },
+        "parity": {"images": 8, "max_logit_difference": 1e-5, "agreement": 1.0},
+    }
+    served = {"top_k": 3, "top_k_accuracy": 0.75, "slices": [{"column": "blur", "value": "low", "accuracy": 0.5}]}
+    section = format_section(export, served=served)
+    (line,) = section.lines
+    assert (line.chosen, line.agreement, line.images_per_second, line.best_batch) == (True, 0.99, 500.0, 8)
+    assert "100.0% get the same label" in section.parity
+    assert ("Top-3 accuracy", "0.7500") in [(fact.name, fact.value) for fact in section.served]
+    assert [(one.column, one.accuracy) for one in section.slices] == [("blur", 0.5)]
