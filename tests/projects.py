@@ -112,6 +112,16 @@ def draw_shape(label: str, number: int, side: int = 32) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def draw_colours(labels: list[str], number: int) -> Image.Image:
+    """Coarse noise in the colours that the labels name, dark or light; no two alike."""
+    noise = np.random.default_rng(number).integers(0, 70, (6, 6, 3), dtype=np.uint8)
+    pixels = np.array(Image.fromarray(noise).resize((24, 24), Image.Resampling.BICUBIC))
+    for channel, colour in enumerate(("red", "green", "blue")):
+        if colour in labels:
+            pixels[..., channel] += 60 if "dark" in labels else 150
+    return Image.fromarray(pixels)
+
+
 def write_shapes(folder: Path, *, each: int = 40, labels: tuple[str, ...] = ("circle", "square", "stripes")) -> Path:
     for label in labels:
         (folder / label).mkdir(parents=True)

@@ -8,10 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from projects import QUICK, REPOSITORY, isolate, prepared_from
+from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.loading import open_part
 from components.labels import LabelKind
@@ -62,16 +60,6 @@ class Life:
         return [f"{shade}/{colour}" for shade in ("dark", "light") for colour in ("blue", "green", "red")]
 
 
-def draw(labels: list[str], number: int) -> Image.Image:
-    """Coarse noise in the colours that the labels name, dark or light; no two alike."""
-    noise = np.random.default_rng(number).integers(0, 70, (6, 6, 3), dtype=np.uint8)
-    pixels = np.array(Image.fromarray(noise).resize((24, 24), Image.Resampling.BICUBIC))
-    for channel, colour in enumerate(("red", "green", "blue")):
-        if colour in labels:
-            pixels[..., channel] += 60 if "dark" in labels else 150
-    return Image.fromarray(pixels)
-
-
 def write_table(folder: Path, kind: LabelKind, count: int = 96) -> Path:
     """A manifest of sets of colours, or of shades with their colours below them."""
     sets = [["red"], ["green"], ["blue"], ["green", "red"], ["blue", "green"], ["blue", "green", "red"]]
@@ -81,7 +69,7 @@ def write_table(folder: Path, kind: LabelKind, count: int = 96) -> Path:
     folder.mkdir(parents=True)
     for number in range(count):
         labels = (sets if kind == "multi" else paths)[number % 6]
-        draw(labels, number).save(folder / f"{number:03d}.png")
+        draw_colours(labels, number).save(folder / f"{number:03d}.png")
         text = "|".join(labels) if kind == "multi" else ",".join(labels)
         lines.append(f"{number:03d}.png,{text},{1 + number % 2}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")

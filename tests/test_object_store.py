@@ -1,19 +1,29 @@
-"""Data versions in an object store: pushed, pulled by git revision, and ingested from; a real S3 server, real DVC."""
+"""Object stores: data versions pushed, pulled by git revision and ingested from; images predicted where they lie.
 
+A real S3 server, real DVC.
+"""
+
+import io
+import json
+import re
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import new_project, write_shapes
+from colour_models import COLOURS, colour_model
+from projects import draw_colours, new_project, write_shapes
 
 from components.data.raw import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
 from components.errors import DataError, ServiceError
 from components.progress import silent
+from components.serving.answers import AnswerOptions
 from flows.ingest import _bring_in
+from flows.predict import predict_files
 from flows.project import Project, open_project
 from flows.repro import data_paths, restore_raw
 from flows.stages.split import split
@@ -175,3 +185,98 @@ def test_a_source_whose_driver_is_missing_names_what_to_install(scheme: str, mod
     extra = {"gs": "gs"}.get(scheme, "az")
     with pytest.raises(DataError, match=rf"driver for {scheme}:// is not installed; pip install 'darkroom\[{extra}\]'"):
         find(f"{scheme}://bucket/set", IngestSettings())
+
+
+@pytest.fixture(scope="module")
+def photos(store: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Images of three colours in folders of the bucket, two that can't be read, a table and an archive over them."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number, colour in enumerate(COLOURS):
+        (folder / "set" / colour).mkdir(parents=True)
+        draw_colours(["light", colour], number).save(folder / "set" / colour / "a b.png")
+    (folder / "set" / "cut.png").write_bytes((folder / "set" / "red" / "a b.png").read_bytes()[:200])
+    (folder / "set" / "notes.txt").write_text("no image")
+    (folder / "table.csv").write_text("path\nset/red/a b.png\nset/gone.png\n")
+    with zipfile.ZipFile(folder / "set.zip", "w") as archive:
+        archive.write(folder / "set" / "blue" / "a b.png", "inside/blue.png")
+    address = f"{BUCKET}/photos"
+    store.put(f"{folder}/", f"{address}/", recursive=True)
+    return f"s3://{address}"
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return colour_model(tmp_path_factory.mktemp("model") / "colours.onnx")
+
+
+def predicted(out: Path, model: Path, *sources: str) -> list[tuple[str, str | None]]:
+    """Path and label of each row, or the reason in place of the label."""
+    predict_files(list(sources), out=out, model=str(model), options=AnswerOptions(), workers=2)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len({row["model"] for row in rows}) == 1
+    return [(row["path"], row["label"] or row["error"]) for row in rows]
+
+
+CUT = "broken image"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (
+            "/set",
+            [("/set/blue/a b.png", "blue"), ("/set/cut.png", CUT)] + [(f"/set/{c}/a b.png", c) for c in COLOURS[1:]],
+        ),
+        ("/set/**/a*.png", [(f"/set/{colour}/a b.png", colour) for colour in COLOURS]),
+        ("/set/green/a b.png", [("/set/green/a b.png", "green")]),
+        ("/table.csv", [("/set/red/a b.png", "red"), ("/set/gone.png", "the file is missing")]),
+        ("/set.zip", [("/set.zip/inside/blue.png", "blue")]),
+    ],
+    ids=["folder", "pattern", "image", "table", "archive"],
+)
+def test_images_of_a_store_are_predicted_where_they_lie(
+    photos: str, colours: Path, tmp_path: Path, source: str, expected: list[tuple[str, str]]
+) -> None:
+    found = predicted(tmp_path / "out.jsonl", colours, photos + source)
+    assert [path for path, _ in found] == [photos + path for path, _ in expected]
+    assert all(str(said).startswith(wanted) for (_, said), (_, wanted) in zip(found, expected, strict=True))
+
+
+def test_a_list_on_standard_input_may_name_images_here_and_in_a_store(
+    photos: str, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_colours(["dark", "green"], 7).save(tmp_path / "near.png")
+    lines = f"{photos}/set/red/a b.png\n{tmp_path}/near.png\n{photos}/set/nowhere.png\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    found = predicted(tmp_path / "out.jsonl", colours, "-")
+    assert [said for _, said in found] == ["red", "green", "the file is missing"]
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("s3://no-such-bucket/a", "s3://no-such-bucket/a: no such file or folder"),
+        (f"s3://{BUCKET}/nothing/*.png", "no images in s3://images/nothing"),
+    ],
+)
+def test_predictions_of_nothing_in_a_store_are_refused_and_leave_no_table(
+    photos: str, colours: Path, tmp_path: Path, source: str, sentence: str
+) -> None:
+    with pytest.raises((DataError, ServiceError), match=re.escape(sentence)) as refused:
+        predicted(tmp_path / "out.csv", colours, source)
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_store_that_does_not_answer_ends_the_run_rather_than_blame_each_image(
+    photos: str, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import s3fs
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    s3fs.S3FileSystem.clear_instance_cache()
+    try:
+        with pytest.raises(ServiceError, match="check the address, the credentials and the network"):
+            predicted(tmp_path / "out.csv", colours, f"{photos}/set")
+    finally:
+        s3fs.S3FileSystem.clear_instance_cache()

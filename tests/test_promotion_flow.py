@@ -1,0 +1,258 @@
+"""The gate over a data set that grows, with models that are known by heart: three colours, told from their channels.
+
+Each version is an ONNX file of four operators, registered with the records that `train` and `quantize` would have left.
+"""
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from colour_models import COLOURS, SIDE, colour_model
+from projects import REPOSITORY, draw_colours, isolate
+
+from components.data.ingesting import write_raw
+from components.data.sources import IngestSettings, find
+from components.errors import DataError
+from components.export.trials import Recorded, check_serving
+from components.files import read_json, sha256_of_file, write_json
+from components.progress import silent
+from components.serving.classifier import OnnxClassifier
+from flows.lineage import write_lineage
+from flows.params import override
+from flows.prepare import Prepared
+from flows.promote import Promoted, promote_version
+from flows.repro import data_paths
+from flows.session import Session, open_session
+from flows.stages.split import split
+from flows.stages.validate import Places, validate
+from flows.tracking import ledger, registry, runs
+
+SETTINGS = (
+    f"preprocess.image_size_px={SIDE}",
+    "split.fractions={train: 0.5, val: 0.1, test: 0.4}",
+    "register.name=colours",
+    "promote.floors={accuracy: 0.5}",
+    "promote.min_slice_images=4",
+)
+
+
+@dataclass(frozen=True)
+class Life:
+    session: Session
+    folder: Path
+
+    def asking(self, **rules: Any) -> "Life":
+        """The same with other rules of the gate."""
+        params = self.session.params
+        promote = params.promote.model_copy(update=rules)
+        return replace(self, session=replace(self.session, params=replace(params, promote=promote)))
+
+    def bring_in(self, each: int) -> Prepared:
+        """The table of so many images a colour, ingested, validated and split, as DVC's stages do."""
+        table, paths = write_table(self.folder / f"table_{each}", each), data_paths(self.session.project)
+        draft = paths.raw.with_name("draft")
+        before = paths.raw if paths.raw.exists() else None
+        write_raw(find(str(table), IngestSettings()), draft, before=before, progress=silent)
+        shutil.rmtree(paths.raw, ignore_errors=True)
+        draft.rename(paths.raw)
+        paths.judged.mkdir(exist_ok=True)
+        page, params = paths.report.with_suffix(".html"), self.session.project.params
+        validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+        return self.deal()
+
+    def deal(self, *settings: str) -> Prepared:
+        """The split of the data at hand."""
+        paths, params = data_paths(self.session.project), self.session.project.params
+        override(params, list(settings), check=lambda _: None)
+        split(params, paths.validated, paths.split, silent)
+        version = hashlib.md5((paths.raw / "manifest.parquet").read_bytes(), usedforsecurity=False).hexdigest()
+        return Prepared(version, read_json(paths.split / "leakage.json")["digest"], "a" * 64, [])
+
+    def register(self, prepared: Prepared, model: Path, *, checks: bool | None = None) -> str:
+        """A run that keeps what the gate reads, and a version of the file."""
+        tracking, sha256 = self.session.tracking, sha256_of_file(model)
+        run_id = runs.begin(tracking, "train", f"{sha256} {prepared.split_digest}", name="colours", tags={})
+        lineage = runs.new_folder(tracking, run_id, "lineage")
+        write_lineage(self.session, prepared, lineage)
+        runs.store(tracking, run_id, lineage, "lineage")
+        runs.finish(tracking, run_id, "train", "done", place="lineage")
+        export = runs.new_folder(tracking, run_id, "export")
+        measured = {"sha256": sha256, "bytes": model.stat().st_size, "latency": {"p95_ms": 1.0}, "test": {}}
+        parity = {"max_logit_difference": 0.0}
+        write_json(
+            export / "export.json",
+            {"served": "int8", "parity": parity, "formats": {"int8": measured, "fp32": measured | {"sha256": "f"}}},
+        )
+        if checks is not None:
+            write_json(export / "serving_check.json", {"sha256": sha256, "passed": checks})
+        runs.store(tracking, run_id, export, "export")
+        served = runs.new_folder(tracking, run_id, "served")
+        write_json(served / "scores.json", {"intervals": {}})
+        runs.store(tracking, run_id, served, "served")
+        runs.finish(tracking, run_id, "quantize", "done", place="export")
+        # Where a fetched model is kept: the registry needs no copy of its own for this.
+        kept = tracking.work / "models" / sha256 / "model.onnx"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(model, kept)
+        tags = {"served": "int8", "step": "train", "sha256": sha256, "file": model.name}
+        tags |= {"data_version": prepared.data_version, "split_digest": prepared.split_digest}
+        if not registry.versions(tracking, "colours"):
+            tracking.client.create_registered_model("colours")
+        made = tracking.client.create_model_version("colours", source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
+        return str(made.version)
+
+    def judge(self, prepared: Prepared, number: str) -> Promoted:
+        judged: Promoted = promote_version.fn(self.session, prepared, number, again=True)
+        return judged
+
+    def last_entry(self) -> dict[str, Any]:
+        return ledger.read_ledger(self.session.tracking, "colours").entries[-1].record
+
+    def aliases(self) -> dict[str, str]:
+        return ledger.aliases(self.session.tracking, "colours")
+
+
+def write_table(folder: Path, each: int) -> Path:
+    """Half of the images of each colour are dull. A larger table begins with the images of a smaller one."""
+    folder.mkdir()
+    with (folder / "table.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label"])
+        for number in range(3 * each):
+            colour = COLOURS[number % 3]
+            shade = "dark" if number // 3 % 2 else "light"
+            draw_colours([shade, colour], number).save(folder / f"{number:03d}.png")
+            writer.writerow([f"{number:03d}.png", colour])
+    return folder / "table.csv"
+
+
+@pytest.fixture(scope="module")
+def life(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    with pytest.MonkeyPatch.context() as patch:
+        isolate(patch)
+        patch.setenv("PYTHONPATH", str(REPOSITORY))
+        folder = tmp_path_factory.mktemp("colours")
+        project = folder / "project"
+        project.mkdir()
+        for name in ("params.yaml", "dvc.yaml"):
+            shutil.copy(REPOSITORY / name, project / name)
+        override(project / "params.yaml", list(SETTINGS), check=lambda _: None)
+        yield Life(open_session(str(project)), folder)
+
+
+@pytest.fixture(scope="module")
+def small(life: Life) -> Prepared:
+    return life.bring_in(24)
+
+
+# The tests build on each other in order: a champion is found, the data grow, it is measured again.
+
+
+def test_the_slices_of_the_file_that_ships_are_judged(life: Life, small: Prepared, tmp_path: Path) -> None:
+    biased = colour_model(tmp_path / "biased.onnx", red_bias=100)
+    number = life.register(small, biased)
+    strict = life.asking(slice_floors={"accuracy": {"brightness": 0.9}})
+    judged = strict.judge(small, number)
+    rules = {rule["rule"]: rule for rule in judged.rules}
+    rule = rules["lowest accuracy of a slice by brightness"]
+    worst = float(rule["value"].split()[0])
+    # On average it is good enough: only the dull images betray it.
+    assert rules["accuracy of the served file"]["passed"]
+    assert worst < float(rules["accuracy of the served file"]["value"])
+    assert (judged.status, rule["passed"]) == ("refused", False)
+    assert judged.reasons == [f"lowest accuracy of a slice by brightness: {rule['value']}, should be at least 0.9"]
+    sound = life.register(small, colour_model(tmp_path / "sound.onnx"))
+    assert strict.judge(small, sound).promoted
+    assert life.aliases() == {"champion": sound}
+
+
+def test_a_serving_check_that_failed_keeps_the_file_out(life: Life, small: Prepared, tmp_path: Path) -> None:
+    asking, before = life.asking(serving_check=True), life.aliases()["champion"]
+    file = colour_model(tmp_path / "again.onnx", red_bias=1)
+    image = (life.folder / "table_24" / "000.png").read_bytes()
+    model = OnnxClassifier(file)
+    said_NK = model.card.labels.probabilities(model.logits(model.square(image)[None]))
+    checks = check_serving(file, Recorded([image], said_NK[:, ::-1]), provider="cpu")
+    # It loads and refuses what it must, but answers otherwise than it did before.
+    assert [check.name for check in checks if not check.passed] == ["answers to 1 recorded images"]
+    for passed in (False, True):
+        version = asking.register(small, colour_model(file, red_bias=2 + passed), checks=passed)
+        judged = asking.judge(small, version)
+        (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
+        assert (rule["passed"], judged.promoted) == (passed, passed), judged.reasons
+        assert life.aliases()["champion"] == (version if passed else before)
+
+
+def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
+    life: Life, small: Prepared, tmp_path: Path
+) -> None:
+    champion = life.register(small, colour_model(tmp_path / "dull.onnx", red_bias=80))
+    life.asking(max_loss_against_champion={"accuracy": 1.0}, confidence=0.9999999).judge(small, champion)
+    assert life.aliases()["champion"] == champion
+    then = life.last_entry()["comparison"]
+
+    grown = life.bring_in(40)
+    assert grown.split_digest != small.split_digest
+    challenger = life.register(grown, colour_model(tmp_path / "better.onnx", red_bias=5))
+    assert life.judge(grown, challenger).promoted
+    now = life.last_entry()["comparison"]
+    paths = data_paths(life.session.project)
+    test = pq.read_table(paths.split / "split.parquet").to_pylist()
+    test = [row for row in test if row["part"] == "test"]
+    # No image moved when the data grew: nothing has to be taken out, and both answer all old and new test images.
+    assert (now["version"], now["images"], now["taken_out"]) == (champion, len(test), 0)
+    assert now["images"] > then["images"]
+    assert now["test_digest"] != then["test_digest"]
+    assert (now["challenger"]["accuracy"], now["champion"]["accuracy"]) == (
+        1.0,
+        accuracy_of(tmp_path / "dull.onnx", life),
+    )
+    assert now["champion"]["accuracy"] != then["challenger"]["accuracy"]
+
+    # Dealt anew, images that the champion was trained on stand in the test part: they count for neither.
+    dealt = life.deal("split.seed=8")
+    late = life.register(dealt, colour_model(tmp_path / "late.onnx", red_bias=6))
+    life.judge(dealt, late)
+    again = life.last_entry()["comparison"]
+    lineage = runs.folder_of(
+        life.session.tracking, registry.get_version(life.session.tracking, "colours", challenger).run_id
+    )
+    learned = {
+        row["sha256"]
+        for row in pq.read_table(lineage / "lineage" / "split.parquet").to_pylist()
+        if row["part"] in ("train", "val")
+    }
+    test = [row for row in pq.read_table(paths.split / "split.parquet").to_pylist() if row["part"] == "test"]
+    assert again["version"] == challenger
+    assert again["taken_out"] == sum(row["sha256"] in learned for row in test) > 0
+    assert again["images"] == len(test) - again["taken_out"]
+
+
+def accuracy_of(model: Path, life: Life) -> float:
+    """Of the model on the test part at hand, worked out by hand."""
+    classifier, raw = OnnxClassifier(model), life.folder / "table_40"
+    rows = pq.read_table(data_paths(life.session.project).split / "split.parquet").to_pylist()
+    hits = [
+        COLOURS[classifier.logits(classifier.square((raw / row["path"]).read_bytes())[None])[0].argmax()]
+        == row["label"]
+        for row in rows
+        if row["part"] == "test"
+    ]
+    return float(np.mean(hits))
+
+
+def test_a_class_list_that_does_not_match_moves_nothing(life: Life, small: Prepared, tmp_path: Path) -> None:
+    number = life.register(small, colour_model(tmp_path / "two.onnx", classes=("blue", "green")))
+    before = life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)
+    with pytest.raises(
+        DataError, match=r"can't be judged on the test part at hand: red is none of the 2 classes; train"
+    ):
+        life.judge(small, number)
+    assert (life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)) == before
