@@ -84,7 +84,7 @@ def compare(
     out: str = "comparison.png",
 ) -> dict[str, Any]:
     """Trains what isn't trained with these params yet; with a deployment its workers do. Draws the picture `out`."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, exports=True)
     picture = Path(out)
     if picture.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--out {picture.name}: should end in {' or '.join(_FORMATS)}")

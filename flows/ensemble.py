@@ -161,7 +161,7 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], mark:
 @flow(name="ensemble")
 def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
     """An ensemble, exported, registered and judged; returns its run and the verdict."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, exports=True)
     prepared = prepare_data(session.project)
     joined = ensemble_models(session, prepared, members)
     exported = quantize_model(session, prepared, evaluate_model(session, prepared, joined).trained)

@@ -25,7 +25,7 @@ def pipeline(
     training_deployment: str | None = None,
 ) -> dict[str, Any]:
     """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, exports=True)
     if training_deployment is not None:
         require_deployment(training_deployment)
     with data_kept_on_failure(session.project):

@@ -9,11 +9,19 @@ from flows.params import Params, override, read_params
 from flows.project import Project
 
 
-def settle_params(project: Project, overrides: list[str] | None) -> Params:
-    """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong."""
+def settle_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
+    """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong.
+
+    With `exports` this machine also measures the exported files, so it must have their provider.
+    """
 
     def check(params: Params) -> None:
         check_names(params, project)
+        if exports and params.quantize.provider != "cpu":
+            # Imports onnxruntime, which not every run needs.
+            from components.serving.classifier import check_provider
+
+            check_provider(params.quantize.provider)
 
     for change in override(project.params, overrides or [], check=check):
         say(change)

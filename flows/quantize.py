@@ -190,4 +190,4 @@ def up_to_exported(session: Session) -> tuple[Prepared, Exported]:
 @flow(name="quantize")
 def quantize(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
     """Exports alone; what comes before is brought up to date first. Returns the export's record."""
-    return up_to_exported(open_session(project, overrides))[1].record
+    return up_to_exported(open_session(project, overrides, exports=True))[1].record

@@ -71,6 +71,6 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
 @flow(name="register")
 def register(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Registers alone; what comes before is brought up to date first. Returns the version."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, exports=True)
     prepared, exported = up_to_exported(session)
     return register_model(session, prepared, exported).version

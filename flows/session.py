@@ -48,10 +48,10 @@ class Stopwatch:
         return StepTime(self.name, round(self.seconds, 3), self.state)
 
 
-def open_session(folder: str | None = None, overrides: list[str] | None = None) -> Session:
-    """Reads and checks everything that can be checked before work begins."""
+def open_session(folder: str | None = None, overrides: list[str] | None = None, *, exports: bool = False) -> Session:
+    """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
     project = open_project(Path(folder) if folder else None)
-    params = settle_params(project, overrides)
+    params = settle_params(project, overrides, exports=exports)
     return Session(project, params, open_tracking(project, params.register.name))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components.data.preprocessing import PreprocessSettings
-from components.errors import SettingsError
+from components.errors import ServiceError, SettingsError
 from components.training.settings import TrainSettings
 from flows.params import Params, override, read_params
 from flows.preflight import settle_params
@@ -270,3 +270,16 @@ def test_a_scenario_beside_an_architecture_is_refused_and_not_written(params: Pa
     with pytest.raises(SettingsError, match=r"architecture \(plain\) and scenario \(mobile\) are both set"):
         change(params, ["model.scenario=mobile"])
     assert params.read_bytes() == before
+
+
+def test_a_provider_that_is_not_here_is_refused_before_any_work_of_a_run_that_exports(tmp_path: Path) -> None:
+    params = Path(shutil.copy(REPOSITORY / "params.yaml", tmp_path / "params.yaml"))
+    project, before = Project(tmp_path, tmp_path / "home"), params.read_bytes()
+    for provider in ("tensorrt", "openvino"):
+        with pytest.raises(
+            ServiceError, match=f"no {provider} provider on this machine .it has cpu.; install its build"
+        ):
+            settle_params(project, [f"quantize.provider={provider}"], exports=True)
+        assert params.read_bytes() == before
+    # A machine that only trains need not have it.
+    assert settle_params(project, ["quantize.provider=tensorrt"]).quantize.provider == "tensorrt"
