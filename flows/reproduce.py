@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import DarkroomError, SettingsError
-from components.evaluation.reproduction import Finding, compare_onnx, compare_records, compare_weights
+from components.evaluation.reproduction import Finding, compare_exports, compare_records, compare_weights
 from components.files import read_json
 from flows.console import say
 from flows.fingerprint import CODE_ROOT, code_digest
@@ -50,10 +50,14 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
         _train(project, again)
         findings = list(_findings(tracking, version, kept, again))
     if show:
-        rows = [("same" if one.same else "differs", one.what, one.then, one.now) for one in findings]
+        rows = [(_state(one), one.what, one.then, one.now) for one in findings]
         show_table(f"{model} version {version.number}, trained again", ("", "what", "then", "now"), rows)
     same = all(one.same for one in findings)
     return {"version": version.number, "same": same, "findings": [asdict(one) for one in findings]}
+
+
+def _state(finding: Finding) -> str:
+    return "same" if finding.same else "chosen by time" if finding.chosen_by_time else "differs"
 
 
 def _check_out(project: Project, version: registry.Version, kept: Path, again: Project) -> None:
@@ -141,15 +145,7 @@ def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, ag
     weights = runs.fetch(tracking, version.run_id, "model", step=step)
     yield compare_weights(_weights(weights), _weights(made / "model"))
     export = runs.fetch(tracking, version.run_id, "export", step="quantize")
-    for name in ("fp32", "int8"):
-        files = (export / f"model_{name}.onnx", made / "export" / f"model_{name}.onnx")
-        if all(file.exists() for file in files):
-            yield compare_onnx(f"ONNX {name}", *files)
-    scores = [
-        {name: one["test"] for name, one in read_json(folder / "export.json")["formats"].items()}
-        for folder in (export, made / "export")
-    ]
-    yield from compare_records("scores", *scores)
+    yield from compare_exports(export, made / "export")
 
 
 def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:

@@ -415,17 +415,12 @@ def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_
     answered = call(life.folder, "reproduce", "champion", "--json", PREFECT_API_URL=prefect_api)
     assert answered.returncode == 0, answered.stderr
     record = last_line(answered)
-    assert [finding for finding in record["findings"] if not finding["same"]] == []
-    assert [finding["what"] for finding in record["findings"]] == [
-        "data",
-        "settings",
-        "packages",
-        "machine",
-        "weights",
-        "ONNX fp32",
-        "ONNX int8",
-        "scores",
-    ]
+    # Which way to int8 is the quickest may be another one the second time, on a machine that others work on.
+    differing = [finding for finding in record["findings"] if not finding["same"] and not finding["chosen_by_time"]]
+    assert differing == []
+    named = {finding["what"] for finding in record["findings"]}
+    assert named >= {"data", "settings", "packages", "machine", "weights", "ONNX fp32", "scores", "ways to int8"}
+    assert record["same"] is not any(finding["chosen_by_time"] for finding in record["findings"])
     assert life.entries() == before
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from components.files import sha256_of_file
+from components.files import read_json, sha256_of_file
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,8 @@ class Finding:
     then: str
     now: str
     same: bool
+    chosen_by_time: bool = False
+    """Differs because a search judges by the time that it measures, which no second run repeats."""
 
 
 def compare_records(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
@@ -44,6 +46,41 @@ def compare_weights(then: Path, now: Path) -> Finding:
         return Finding("weights", f"{len(one)} tensors", "the same bit for bit", True)
     worst = max(apart, key=lambda name: apart[name])
     return Finding("weights", f"{len(one)} tensors", f"apart by up to {apart[worst]:.3g} (in {worst})", False)
+
+
+def compare_exports(then: Path, now: Path) -> Iterator[Finding]:
+    """Of two folders with export.json: each form of the model, where both made it the same way, and what was chosen.
+
+    The way to int8 and the form to serve are chosen by accuracy and time. Where time chose otherwise, that is one
+    finding, and the ways that both tried are compared by what they say.
+    """
+    records = [read_json(folder / "export.json") for folder in (then, now)]
+    formats = [record["formats"] for record in records]
+    made_alike = []
+    for name in (name for name in formats[0] if name in formats[1]):
+        ways = [str(one[name].get("recipe", name)) for one in formats]
+        files = [folder / f"model_{name}.onnx" for folder in (then, now)]
+        if ways[0] != ways[1]:
+            yield _by_time(f"ONNX {name}", *ways)
+        elif all(file.exists() for file in files):
+            made_alike.append(name)
+            yield compare_onnx(f"ONNX {name}", *files)
+    yield from compare_records("scores", *({name: one[name]["test"] for name in made_alike} for one in formats))
+    tried = [record.get("int8_variants", {}) for record in records]
+    both = [name for name in tried[0] if name in tried[1]]
+    told = ("validation_accuracy", "agreement")
+    yield from compare_records(
+        "ways to int8", *({way: {key: one[way].get(key) for key in told} for way in both} for one in tried)
+    )
+    served = [str(record["served"]) for record in records]
+    if served[0] != served[1]:
+        yield _by_time("form to serve", *served)
+
+
+def _by_time(what: str, then: str, now: str) -> Finding:
+    return Finding(
+        what, then, f"{now}, which was the better choice by the time measured now", False, chosen_by_time=True
+    )
 
 
 def compare_onnx(what: str, then: Path, now: Path) -> Finding:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from colour_models import colour_model
 from safetensors.numpy import save_file
 
-from components.evaluation.reproduction import compare_records, compare_weights
+from components.evaluation.reproduction import compare_exports, compare_records, compare_weights
+from components.files import write_json
 
 
 def test_values_that_differ_are_named_by_their_place() -> None:
@@ -33,3 +35,48 @@ def test_weights_of_another_shape_are_not_the_same(tmp_path: Path) -> None:
     for name, shape in (("then", 3), ("now", 4)):
         save_file({"a": np.zeros(shape, np.float32)}, tmp_path / f"{name}.safetensors")
     assert not compare_weights(tmp_path / "then.safetensors", tmp_path / "now.safetensors").same
+
+
+def exported(folder: Path, *, recipe: str, served: str, accuracy: float = 0.9, bias: float = 0.0) -> Path:
+    """As `quantize` leaves it: two files, how they were made, and every way to int8 that was tried."""
+    folder.mkdir()
+    tried = {"validation_accuracy": accuracy, "agreement": 1.0, "latency": {"p50_ms": len(folder.name)}}
+    formats = {}
+    for name, way in (("fp32", "fp32"), ("int8", recipe)):
+        colour_model(folder / f"model_{name}.onnx", red_bias=bias)
+        formats[name] = tried | {"recipe": way, "test": {"accuracy": accuracy}}
+    variants = {"u8s8": tried, "u8s8_reduced": tried, **({"s8s8": tried} if served == "fp32" else {})}
+    write_json(folder / "export.json", {"formats": formats, "int8_variants": variants, "served": served})
+    return folder
+
+
+def test_files_that_were_made_alike_are_the_same_however_long_they_took(tmp_path: Path) -> None:
+    folders = [exported(tmp_path / name, recipe="u8s8", served="int8") for name in ("then", "later")]
+    found = list(compare_exports(*folders))
+    assert [one.what for one in found] == ["ONNX fp32", "ONNX int8", "scores", "ways to int8"]
+    assert all(one.same for one in found)
+
+
+def test_a_choice_that_time_made_otherwise_is_called_that_and_no_difference_of_the_model(tmp_path: Path) -> None:
+    then = exported(tmp_path / "then", recipe="u8s8", served="int8")
+    now = exported(tmp_path / "now", recipe="u8s8_reduced", served="fp32")
+    found = {one.what: one for one in compare_exports(then, now)}
+    assert [name for name, one in found.items() if one.chosen_by_time] == ["ONNX int8", "form to serve"]
+    assert (found["ONNX int8"].then, found["ONNX int8"].same) == ("u8s8", False)
+    assert found["ONNX int8"].now.startswith("u8s8_reduced, which was the better choice by the time")
+    assert [name for name, one in found.items() if one.same] == ["ONNX fp32", "scores", "ways to int8"]
+
+
+def test_another_graph_and_other_scores_are_differences(tmp_path: Path) -> None:
+    then = exported(tmp_path / "then", recipe="u8s8", served="int8")
+    now = exported(tmp_path / "now", recipe="u8s8", served="int8", accuracy=0.8, bias=5)
+    differing = [one for one in compare_exports(then, now) if not one.same]
+    assert not any(one.chosen_by_time for one in differing)
+    assert {one.what for one in differing} == {
+        "ONNX fp32",
+        "ONNX int8",
+        "scores: fp32.accuracy",
+        "scores: int8.accuracy",
+        "ways to int8: u8s8.validation_accuracy",
+        "ways to int8: u8s8_reduced.validation_accuracy",
+    }
