@@ -148,7 +148,6 @@ def test_the_page_tells_what_the_run_told(trained: tuple[Path, dict[str, Any]], 
     assert "circle/broken.png" in page
     assert "It serves now, as @champion." in page
     assert "The file to serve, in every score" in page
-    assert "Where that file is weakest" in page
     assert 'alt="Bars of each form' in page
     assert "What could not be read" not in page
 

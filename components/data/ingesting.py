@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from components.data.raw import DATASET, MANIFEST, SCHEMA, RawDataset, RawFile, RawImages, read_manifest
+from components.data.raw import DATASET, FURTHER, MANIFEST, SCHEMA, RawDataset, RawFile, RawImages, read_manifest
 from components.data.sources import Source, SourceImage
 from components.data.tables import write_table
 from components.errors import DarkroomError, DataError
@@ -106,7 +106,8 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
     rows = [_moved(row, moved) for row in sorted(rows, key=lambda row: row.path)]
     if not any(row.sha256 in known.places for row in rows):
         rows, generation = _anew(rows, folder, _shards_ever(known)), 0
-    write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=SCHEMA))
+    schema = SCHEMA.append(FURTHER) if any(row.further for row in rows) else SCHEMA
+    write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=schema))
     write_json(folder / DATASET, asdict(RawDataset(source.kind, list(source.levels))))
     return RawVersion(
         rows,
@@ -138,6 +139,7 @@ def _row(
         offset=place.offset if place else 0,
         problem=problem,
         generation=place.generation if place else generation,
+        further=image.further,
     )
 
 

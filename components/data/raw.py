@@ -1,6 +1,6 @@
 """A version of the raw data: a manifest and a few large shards instead of a million small files.
 
-    raw/manifest.parquet    a row a file, in order of path
+    raw/manifest.parquet    a row a file, in order of path; in `further` what else a table says of it
     raw/dataset.json        kind of labels: single, multi or hierarchy, and the names of a hierarchy's levels
     raw/images-00000.tar    the files' bytes as they came, an ordinary tar whose members are named by their SHA-256
 
@@ -41,6 +41,10 @@ SCHEMA = pa.schema(
 )
 
 
+FURTHER = pa.field("further", pa.string())
+"""A column that a version has where its source says more of an image than the columns above."""
+
+
 @dataclass(frozen=True)
 class RawFile:
     path: str
@@ -61,6 +65,8 @@ class RawFile:
     """Why the source could not give the file; such a row has no bytes."""
     generation: int
     """The ingest in which these bytes were first seen; 0 is the first."""
+    further: str | None = None
+    """A JSON object by column of what else the source says of the image."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ def read_manifest(folder: Path) -> list[RawFile]:
         raise DataError(
             f"{folder / MANIFEST}: without {', '.join(sorted(missing))}, by an older release; ingest the data again"
         )
+    if FURTHER.name not in table.column_names:
+        table = table.append_column(FURTHER, pa.nulls(len(table), FURTHER.type))
     columns = [table[name].to_pylist() for name in RawFile.__annotations__]
     return [RawFile(*row) for row in zip(*columns, strict=True)]
 

@@ -1,5 +1,5 @@
 """Scores of parts of the test images: of each class, of small and large, dark and bright, sharp and blurred ones, and
-of each value of any other column, the worst first.
+of each value of any other column of the manifest, the worst first.
 
 Many slices are looked at, so some are low by chance: the p value of a slice is corrected by Holm (1979, "A simple
 sequentially rejective multiple test procedure") for all slices of the list.
@@ -7,6 +7,7 @@ sequentially rejective multiple test procedure") for all slices of the list.
 Letters: N images, S slices, K classes.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -24,7 +25,9 @@ from components.evaluation.predictions import Predictions
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
 _NAMES_ITSELF = ("path", "sha256", "label", "labels", "shard", "offset", "problem", "part", "fold", "cluster")
-_NO_SLICE = frozenset((*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px"))
+_NO_SLICE = frozenset(
+    (*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px", "further")
+)
 """Columns that tell images apart rather than in kinds, or that another one says better."""
 _BINS, _FEW_VALUES = 4, 8
 _BLOCK_BYTES = 64e6
@@ -124,7 +127,25 @@ def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
         columns[SIZE] = [
             None if width is None or height is None else (width * height) ** 0.5 for width, height in sides
         ]
-    return columns
+    further = _further(taken["further"].to_pylist()) if "further" in table.column_names else {}
+    # What was measured keeps its name beside what the user's table says under the same one.
+    return columns | {f"given {name}" if name in columns else name: values for name, values in further.items()}
+
+
+def _further(texts: Sequence[str | None]) -> dict[str, list[Any]]:
+    """The user's own columns; of numbers where all values are, also where a table of text holds them."""
+    said = [json.loads(text) if text else {} for text in texts]
+    columns = {name: [one.get(name) for one in said] for one in said for name in one}
+    return {name: _numbers(values) or values for name, values in columns.items()}
+
+
+def _numbers(values: Sequence[Any]) -> list[float | None] | None:
+    """None where one of them is no number."""
+    try:
+        found = [None if value is None else float(value) for value in values]
+    except ValueError:
+        return None
+    return [int(number) if number is not None and number.is_integer() else number for number in found]
 
 
 def _of_columns(columns: Mapping[str, list[Any]]) -> Iterator[_Slice]:

@@ -6,11 +6,12 @@ import os
 import tarfile
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from components.data import ingesting
 from components.data.ingesting import RawVersion, write_raw
-from components.data.raw import RawImages, read_manifest, read_raw_dataset
+from components.data.raw import MANIFEST, RawImages, read_manifest, read_raw_dataset
 from components.data.sources.source import Source, SourceImage
 from components.errors import DarkroomError, DataError
 from components.files import sha256_of_file
@@ -77,6 +78,13 @@ def test_a_row_carries_all_that_the_source_said(tmp_path: Path) -> None:
     )
     assert (second.problem, second.sha256, second.shard) == ("a link that leads nowhere", None, None)
     assert read_raw_dataset(tmp_path / "raw").levels == ["super", "fine"]
+    assert "further" not in pq.read_schema(tmp_path / "raw" / MANIFEST).names
+
+
+def test_further_columns_of_a_source_are_kept_in_the_manifest(tmp_path: Path) -> None:
+    image = SourceImage("x.png", ("a",), lambda: b"bytes", further='{"camera": "phone"}')
+    ingest(Source([image, SourceImage("y.png", ("a",), lambda: b"others")]), tmp_path / "raw")
+    assert [row.further for row in read_manifest(tmp_path / "raw")] == ['{"camera": "phone"}', None]
 
 
 def test_the_same_source_again_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -129,6 +129,18 @@ def test_csv_columns(root: Path) -> None:
     assert first.timestamp == "2026-01-02T00:00:00+00:00"
     assert (second.labels, second.group, second.given_split, second.weight) == (("007",), "g1", "val", 0.5)
     assert second.timestamp == "2026-01-02T01:04:05+00:00"
+    assert (first.further, second.further) == ('{"note": "y"}', '{"note": "x"}')
+
+
+def test_further_columns_are_kept_where_they_tell_images_in_kinds(root: Path) -> None:
+    rows = [
+        {"path": "a.png", "kind": "x", "camera": "phone", "iso": 100, "wet": True, "tags": ["p"], "caption": "w" * 101},
+        {"path": "b.png", "kind": "y", "camera": None},
+    ]
+    (root / "table.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = find(str(root / "table.jsonl"), IngestSettings(label_columns=["kind"])).images
+    assert json.loads(str(first.further)) == {"camera": "phone", "iso": 100, "wet": "true"}
+    assert second.further is None
 
 
 def test_numbers_are_names_in_every_kind_of_table(root: Path) -> None:

@@ -1,5 +1,7 @@
 """Scores of parts of the test images, the worst first."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -64,6 +66,31 @@ def test_every_kind_of_column_is_sliced_and_small_slices_are_left_out(
     assert {one.value for one in found if one.column == "size_px"} == {"16.0", "32.0"}
     assert {one.value for one in found if one.column == "rare"} == {"no"}
     assert {one.value for one in slice_scores(*dark_is_hard, min_images=5) if one.column == "rare"} == {"no", "yes"}
+
+
+def test_further_columns_of_the_users_table_are_sliced_by_kind_and_by_number(
+    dark_is_hard: tuple[Predictions, pa.Table],
+) -> None:
+    judged, _ = dark_is_hard
+    said = [
+        None
+        if number == 0
+        else json.dumps({"camera": "phone" if number % 2 else "lab", "year": str(2000 + number % 3)})
+        for number in range(200)
+    ]
+    exposure = [json.dumps({"exposure": str(number / 10), "brightness": "dull"}) for number in range(200)]
+    columns = {"path": judged.path_N, "brightness": [0.5] * 200}
+    found = slice_scores(judged, pa.table(columns | {"further": said}))
+    assert {(one.column, one.value): one.images for one in found if one.column != "class"} == {
+        ("camera", "phone"): 100,
+        ("camera", "lab"): 99,
+        ("year", "2000"): 66,
+        ("year", "2001"): 67,
+        ("year", "2002"): 66,
+    }
+    found = slice_scores(judged, pa.table(columns | {"further": exposure}))
+    assert {one.value for one in found if one.column == "exposure"} >= {"0 to 4.975"}
+    assert len([one for one in found if one.column == "exposure"]) == 4
 
 
 def test_chance_alone_is_not_called_worse() -> None:

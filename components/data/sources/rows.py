@@ -3,6 +3,7 @@
 Numbers are names here: the label 7 is the class `7`, in every kind of table. Fractions such as 0.25 name no class.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from components.data.sources.source import LEVEL_JOINT, PARTS_BY_NAME, SET_JOINT
 from components.errors import DataError, nearest
 
 OPTIONAL = ("group", "timestamp", "split", "weight")
+_OWN = ("path", "label", "labels", *OPTIONAL)
+_LONGEST = 100
+"""A further column with a longer text tells images apart rather than in kinds."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,8 @@ class Description:
     timestamp: str | None
     weight: float | None
     given_split: str | None
+    further: str | None
+    """A JSON object of the other columns; None where there are none."""
 
 
 def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str) -> LabelColumns:
@@ -59,8 +65,7 @@ def require_column(name: str, names: Sequence[str], *, source: str) -> None:
         return
     if name in names:
         raise DataError(f"{source}: column {name} stands there {names.count(name)} times; keep one")
-    own = {"path", "label", "labels", *OPTIONAL}
-    others = [other for other in names if other not in own]
+    others = [other for other in names if other not in _OWN]
     similar = {other.strip().lower(): other for other in others}
     found = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
     remedy = f"rename {found!r}" if found else "add it"
@@ -77,7 +82,18 @@ def describe(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSett
         timestamp=_timestamp(row.get("timestamp"), place),
         weight=_weight(row.get("weight"), place),
         given_split=_part(row.get("split"), place),
+        further=_further(row, columns),
     )
+
+
+def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
+    others = {name: value for name, value in row.items() if name not in (*_OWN, *columns.names)}
+    said = {
+        name: value if isinstance(value, int | float) and not isinstance(value, bool) else text
+        for name, value in others.items()
+        if not isinstance(value, list | tuple | dict | bytes) and (text := _text(value)) and len(text) <= _LONGEST
+    }
+    return json.dumps(said, sort_keys=True, ensure_ascii=False) if said else None
 
 
 def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, place: str) -> tuple[str, ...]:

@@ -36,6 +36,8 @@ class SourceImage:
     """At least 0; null where the source says nothing."""
     given_split: str | None = None
     """train, val or test where the author of the data has chosen."""
+    further: str | None = None
+    """What else the source says, as a JSON object by column, such as {"camera": "phone"}; scores are sliced by it."""
     problem: str | None = None
     """Why the file can't be taken; it is quarantined unread."""
 
