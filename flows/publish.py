@@ -119,4 +119,5 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
             "ledger": f"entry {entry.number}, seal {entry.seal}",
         },
         pictures=pictures,
+        aware_epochs=int(version.tags.get("aware_epochs", "0")),
     )

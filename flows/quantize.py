@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from prefect import flow
 
+from components.export.settings import after_epochs
 from components.files import read_json, write_json
+from flows.aware import learn_rounding
 from flows.console import say
 from flows.evaluate import metrics_of, up_to_evaluated
 from flows.fingerprint import fingerprint
@@ -17,7 +19,7 @@ from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import runs
-from flows.train import Trained
+from flows.train import AWARE, Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
@@ -28,6 +30,7 @@ _CODE = (
     "components.evaluation.slices",
     "components.export.exporting",
     "components.serving.trial",
+    "components.training.process",
 )
 
 
@@ -50,7 +53,7 @@ def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Ex
             inputs={"augmented": prepared.augmented_digest, "data": prepared.data_version, "model": run_id},
             settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
             code=_CODE,
-            packages=("torch", "onnx", "onnxruntime"),
+            packages=("torch", "lightning", "onnx", "onnxruntime"),
         )
         with alone(session, mark):
             if runs.find_done(session.tracking, "quantize", mark) == run_id:
@@ -75,9 +78,11 @@ def export_folder(session: Session, run_id: str) -> Path:
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.loading import open_part
     from components.export.exporting import export_model
+    from components.models.classifier import ImageClassifier
     from components.models.ensemble import open_model
     from components.reporting.figures import draw_formats
     from components.serving.classifier import ModelCard
+    from components.training.settings import Rounding
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
     run_id = trained.run_id
@@ -92,6 +97,10 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         run_id=run_id,
         code_version=git_state(session.project),
     )
+
+    def learn(rounding: Rounding) -> ImageClassifier:
+        return learn_rounding(session, prepared, trained, rounding, folder / AWARE)
+
     exported = export_model(
         model,
         folder,
@@ -101,6 +110,8 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         raw_images=_raw_test_files(session, settings.parity_images),
         settings=settings,
         say=say,
+        # The members of an ensemble were trained each for itself.
+        learn=None if trained.step == "ensemble" else learn,
     )
     record = exported.as_record()
     test = open_part(augmented, "test")
@@ -177,8 +188,9 @@ def _summary(record: dict[str, Any]) -> str:
     served = record["formats"][record["served"]]
     ratio = record["formats"]["int8"]["bytes"] / record["formats"]["fp32"]["bytes"]
     return (
-        f"would serve {record['served']}: accuracy {served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, "
-        f"{served['latency']['p50_ms']:.2f} ms an image; int8 has {ratio:.2f} of fp32's bytes"
+        f"would serve {record['served']}{after_epochs(served['aware_epochs'])}: accuracy "
+        f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {served['latency']['p50_ms']:.2f} ms an image; "
+        f"int8 has {ratio:.2f} of fp32's bytes"
     )
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from prefect import flow
 
+from components.export.settings import after_epochs
 from components.files import read_json, sha256_of_file, write_json
 from flows.prepare import Prepared
 from flows.quantize import Exported, served_file, up_to_exported
@@ -42,7 +43,8 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
     name, served = session.params.register.name, exported.record["served"]
     file, measured = served_file(session, exported), exported.record["formats"][served]
     lineage = read_json(runs.fetch(session.tracking, exported.run_id, "lineage", step=exported.step) / "lineage.json")
-    record = lineage | {"run_id": exported.run_id, "served": served, "sha256": sha256}
+    made = {"recipe": measured["recipe"], "aware_epochs": measured["aware_epochs"]}
+    record = lineage | {"run_id": exported.run_id, "served": served, "sha256": sha256} | made
     target = runs.folder_of(session.tracking, exported.run_id) / "registered.json"
     write_json(target, record)
     runs.store(session.tracking, exported.run_id, target, "lineage")
@@ -53,6 +55,7 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
         model_file=file,
         tags={
             "served": served,
+            "aware_epochs": str(measured["aware_epochs"]),
             "step": exported.step,
             "sha256": sha256,
             "accuracy": f"{measured['test']['accuracy']:.6f}",
@@ -64,7 +67,7 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
             "processor": str(lineage["machine"]["processor"]),
             _FINGERPRINT: mark,
         },
-        description=f"{served} ONNX of run {exported.run_id}; not judged yet",
+        description=f"{served}{after_epochs(measured['aware_epochs'])}, ONNX of run {exported.run_id}; not judged yet",
     )
 
 

@@ -34,6 +34,8 @@ _KEPT = (
     ("rate.png", "figures"),
 )
 """What a training leaves and where its run keeps it; members and the range test of a rate are there where asked for."""
+AWARE = "aware"
+"""The step that fine-tunes for int8; it belongs to the run of the model that it starts from."""
 _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 
 
@@ -136,7 +138,7 @@ def learn(
     if not num_gpus():
         say("training on the CPU, for this machine has no GPU")
     try:
-        _run_job(session, run_id, output, kind, on_epoch)
+        run_job(session, run_id, output, kind, on_epoch)
     except TrainingStopped as stopped:
         runs.stop(tracking, run_id, str(stopped))
         raise
@@ -160,7 +162,8 @@ def run_tags(session: Session, prepared: Prepared, parent: str | None) -> dict[s
     return tags | ({"darkroom.trained_from": parent} if parent else {})
 
 
-def _run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: OnEpoch | None) -> None:
+def run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: OnEpoch | None = None) -> None:
+    """Works the job in the folder to its end, in a child process; what it tells goes to the log and to the run."""
     result = output / "result.json"
     if result.exists():
         return
@@ -196,7 +199,10 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
             f"macro F1 {event['val_macro_f1']:.4f}; {event['images_per_second']:.0f} images/s, "
             f"{event['seconds_left']:.0f} s left"
         )
-        runs.log_metrics(session.tracking, run_id, _metrics(event), step=event["epoch"])
+        # The curves of a run are those of the training that made its model.
+        before = f"{AWARE}/" if kind == AWARE else ""
+        metrics = {f"{before}{name}": value for name, value in _metrics(event).items()}
+        runs.log_metrics(session.tracking, run_id, metrics, step=event["epoch"])
 
 
 def _metrics(event: Event) -> dict[str, float]:

@@ -13,15 +13,17 @@ from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.loading import open_part
 from components.labels import LabelKind
+from components.models.classifier import load_classifier
 from components.serving.classifier import OnnxClassifier
 from flows.evaluate import Evaluated, evaluate_model
 from flows.params import override
 from flows.promote import Promoted, promote_version
-from flows.quantize import Exported, quantize_model, served_file
+from flows.quantize import Exported, export_folder, quantize_model, served_file
 from flows.register import register_model
 from flows.report import write_report
 from flows.repro import data_paths
 from flows.session import Session, open_session
+from flows.tracking import runs
 from flows.train import train_model
 
 SIDE = 16
@@ -37,6 +39,7 @@ SETTINGS = [
     "augment.policy=none",
     "augment.balance=0.5",
     "validate.images_per_class={at_least: 2, level: stop}",
+    "quantize.aware={epochs: 1, learning_rate: 0.0001}",
     "register.name=kinds",
     "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
 ]
@@ -81,6 +84,8 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch)
         patch.setenv("PYTHONPATH", str(REPOSITORY))
+        # Whether or not static int8 is good enough for these, what is done where it isn't has to work.
+        patch.setattr("components.export.exporting._lacks", lambda *_: True)
         yield lived(request.param, tmp_path_factory.mktemp(request.param))
 
 
@@ -124,6 +129,16 @@ def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
         assert card.answers.thresholds is None
         assert [level.name for level in card.labels.levels] == ["shade", "colour"]
     assert life.exported.record["parity"]["agreement"] == 1
+
+
+def test_it_learns_to_bear_int8(life: Life) -> None:
+    found = life.exported.record["int8_variants"]
+    assert sorted(one["aware_epochs"] for one in found.values())[-2:] == [0, 1]
+    tracking, run_id = life.session.tracking, life.exported.run_id
+    assert len(runs.metric_history(tracking, run_id, "aware/val_accuracy")) == 1
+    assert len(runs.metric_history(tracking, run_id, "val_accuracy")) == 2
+    kept = export_folder(life.session, run_id) / "aware"
+    assert load_classifier(kept / "model").spec.labels.kind == life.kind
 
 
 def test_the_gate_judges_it(life: Life) -> None:

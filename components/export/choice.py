@@ -1,13 +1,13 @@
 """Which file would be served: of those that keep what they must keep the quickest; of equals the smallest."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
 from components.export.parity import agreement
-from components.export.settings import QuantizeSettings
+from components.export.settings import QuantizeSettings, after_epochs
 
 Format = Literal["fp32", "fp16", "int8"]
 _NOISE = 0.15
@@ -20,10 +20,16 @@ class Measured:
 
     recipe: str
     """fp32, fp16, or how the int8 file was made."""
+    aware_epochs: int = field(default=0, kw_only=True)
+    """Of quantization-aware fine-tuning before it."""
     size_bytes: int
     accuracy: float
     answers: NDArray[Any]
     p50_ms: float
+
+    @property
+    def told(self) -> str:
+        return self.recipe + after_epochs(self.aware_epochs)
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,13 @@ class Choice:
 def best_int8(fp32: Measured, int8: Sequence[Measured], settings: QuantizeSettings) -> Measured:
     """The quickest that keeps what it must keep; where none does, the most accurate, to be shown."""
     kept = [one for one in int8 if not broken(fp32, one, settings)]
-    if not kept:
-        return max(int8, key=lambda one: one.accuracy)
-    quickest = min(one.p50_ms for one in kept)
-    return max((one for one in kept if _as_quick(one.p50_ms, quickest)), key=lambda one: one.accuracy)
+    return most_promising(kept) if kept else max(int8, key=lambda one: one.accuracy)
+
+
+def most_promising(int8: Sequence[Measured]) -> Measured:
+    """Of the quickest the most accurate."""
+    quickest = min(one.p50_ms for one in int8)
+    return max((one for one in int8 if _as_quick(one.p50_ms, quickest)), key=lambda one: one.accuracy)
 
 
 def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Choice:
@@ -46,19 +55,23 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     fp32 = formats["fp32"]
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
     kept = {name: one for name, one in formats.items() if not refused[name]}
-    reasons = [f"{name} {reason}" for name, found in refused.items() for reason in found if name != "fp16"]
+    reasons = [
+        f"{name}{after_epochs(formats[name].aware_epochs)} {reason}"
+        for name, found in refused.items()
+        for reason in found
+        if name != "fp16"
+    ]
     if settings.serve != "auto":
         served = settings.serve if settings.serve in kept else "fp32"
-        return Choice(
-            served, [f"{served} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]]
-        )
+        told = served + after_epochs(formats[served].aware_epochs)
+        return Choice(served, [f"{told} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]])
     quickest = min(one.p50_ms for one in kept.values())
     served = min((name for name, one in kept.items() if _as_quick(one.p50_ms, quickest)), key=_bytes_in(kept))
     if served != "int8" and "int8" in kept:
         reasons.append(f"int8 takes {kept['int8'].p50_ms:.2f} ms an image here, {served} {kept[served].p50_ms:.2f}")
     if served == "int8":
         reasons = [f"{fp32.accuracy - kept['int8'].accuracy:+.4f} accuracy lost, {_gain(fp32, kept['int8'])}"]
-        return Choice(served, [f"int8 would be served ({kept['int8'].recipe}): {reasons[0]}"])
+        return Choice(served, [f"int8 would be served ({kept['int8'].told}): {reasons[0]}"])
     return Choice(served, [f"{served} would be served: {reason}" for reason in reasons])
 
 

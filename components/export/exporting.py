@@ -1,32 +1,38 @@
 """From a trained model to the files that could be served: each written, tried, judged; one chosen."""
 
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from components.data.calibration import CalibrationImages, calibration_images
 from components.data.loading import PackedPart
+from components.errors import TrainingDiverged
 from components.evaluation.answers import fit_answers
 from components.evaluation.predictions import Predictions
 from components.evaluation.served import predict_packed
-from components.export.choice import Choice, Format, Measured, best_int8, broken, choose
+from components.export.choice import Choice, Format, Measured, best_int8, broken, choose, most_promising
 from components.export.onnx_export import export_onnx, write_answers
 from components.export.parity import Parity, agreement, torch_parity
-from components.export.quantization import Quantizer, Recipe, calibration_sample
+from components.export.quantization import Quantizer, Recipe
 from components.export.search import first_recipes, refined
-from components.export.settings import QuantizeSettings
+from components.export.settings import QuantizeSettings, after_epochs
 from components.export.trials import FileDoesNotServe, Recorded, check_serving, time_file
-from components.files import sha256_of_record, write_json
+from components.files import write_json
 from components.models.classifier import ImageClassifier
 from components.serving.classifier import ModelCard, OnnxClassifier
 from components.serving.trial import Check, Speed
+from components.training.settings import Rounding
 
 CALIBRATION = "calibration.json"
 SERVING_CHECK = "serving_check.json"
+
+Learn = Callable[[Rounding], ImageClassifier]
+"""Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.aware` says."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +87,13 @@ def export_model(
     raw_images: list[bytes],
     settings: QuantizeSettings,
     say: Callable[[str], None],
+    learn: Learn | None = None,
 ) -> Exported:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
 
     `raw_images` are image files as they came, for parity and the serving check; `val` judges, and fits the rule for
-    the answers of each file. Calibration takes images of the training part alone.
+    the answers of each file. Calibration takes images of the training part alone. Where no int8 file keeps what it
+    must, `learn` may make one that does; all are measured against the fp32 file of the model that was given.
     """
     fp32_file = folder / "model_fp32.onnx"
     export_onnx(model, fp32_file, card=card)
@@ -93,8 +101,9 @@ def export_model(
     fp32 = _tried(fp32_file, "fp32", val, settings)
     formats: dict[Format, Tried] = {"fp32": fp32}
     skipped: dict[str, str] = {}
-    calibration_NHWC, digest = _calibration(train, settings.calibration_images, folder / CALIBRATION)
-    with Quantizer(fp32_file, calibration_NHWC=calibration_NHWC, calibration_digest=digest, card=card) as quantizer:
+    calibration = calibration_images(train, settings.calibration_images)
+    write_json(folder / CALIBRATION, {"part": "train", "digest": calibration.digest, "images": calibration.names})
+    with _quantizer(fp32_file, calibration, card) as quantizer:
         fp16_file = folder / "model_fp16.onnx"
         quantizer.write_half(fp16_file)
         try:
@@ -104,11 +113,25 @@ def export_model(
             skipped["fp16"] = str(problem)
             say(f"no fp16 here: {problem}")
         int8 = _search(quantizer, folder, fp32.measured, val, settings, say)
+        recipes = first_recipes(is_transformer=quantizer.is_transformer)
+    if learn is not None and _lacks(fp32.measured, int8, settings):
+        promising = most_promising([int8[recipe.name].measured for recipe in recipes])
+        recipe = next(recipe for recipe in recipes if recipe.name == promising.recipe)
+        say(f"every int8 loses too much; trying {recipe.name}{after_epochs(settings.aware.epochs)}")
+        name = f"{recipe.name}_aware"
+        file = folder / f"model_{name}.onnx"
+        aware_card = replace(card, aware_epochs=settings.aware.epochs)
+        try:
+            learnt = learn(rounding_of(recipe, settings))
+            _write_int8(learnt, file, recipe=recipe, card=aware_card, calibration=calibration)
+            int8[name] = _tried(file, name, val, settings, aware_epochs=settings.aware.epochs)
+        except TrainingDiverged as problem:
+            say(f"int8 stays as it is: {problem}")
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
     checks = _serving_check(formats[choice.served].file, raw_images, settings, folder / SERVING_CHECK)
-    return Exported(parity, formats, int8, skipped, choice, digest, checks)
+    return Exported(parity, formats, int8, skipped, choice, calibration.digest, checks)
 
 
 def _search(
@@ -141,7 +164,38 @@ def _search(
     return found
 
 
-def _tried(file: Path, recipe: str, val: PackedPart, settings: QuantizeSettings) -> Tried:
+def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:
+    """Whether an int8 file is wanted, and none keeps what it must."""
+    wanted = settings.aware.epochs > 0 and settings.serve in ("auto", "int8")
+    return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
+
+
+def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> Rounding:
+    """What a file of this recipe rounds, to be simulated in training."""
+    return Rounding(
+        activations=recipe.activations,
+        weight_bits=7 if recipe.reduce_range else 8,
+        calibration_images=settings.calibration_images,
+    )
+
+
+def _quantizer(fp32_file: Path, calibration: CalibrationImages, card: ModelCard) -> Quantizer:
+    return Quantizer(
+        fp32_file, calibration_NHWC=calibration.pixels_NHWC, calibration_digest=calibration.digest, card=card
+    )
+
+
+def _write_int8(
+    model: ImageClassifier, target: Path, *, recipe: Recipe, card: ModelCard, calibration: CalibrationImages
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        fp32_file = Path(scratch) / "model_fp32.onnx"
+        export_onnx(model, fp32_file, card=card)
+        with _quantizer(fp32_file, calibration, card) as quantizer:
+            quantizer.write(recipe, target)
+
+
+def _tried(file: Path, recipe: str, val: PackedPart, settings: QuantizeSettings, *, aware_epochs: int = 0) -> Tried:
     """Raises FileDoesNotServe where a clean process can't run the file; only then it is loaded here."""
     report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
     assert report.speed is not None
@@ -154,6 +208,7 @@ def _tried(file: Path, recipe: str, val: PackedPart, settings: QuantizeSettings)
         accuracy=float(judged.correct_N.mean()),
         answers=judged.predicted,
         p50_ms=report.speed.latency.p50_ms,
+        aware_epochs=aware_epochs,
     )
     return Tried(file, measured, report.speed, report.peak_mib)
 
@@ -166,16 +221,6 @@ def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
         else:
             one.file.unlink()
     return replace(int8[best], file=target)
-
-
-def _calibration(train: PackedPart, count: int, record: Path) -> tuple[NDArray[np.uint8], str]:
-    """Originals of the training part spread evenly over it, named and hashed in a file beside the models."""
-    originals = np.flatnonzero(train.copy_N == 0)
-    places = originals[calibration_sample(originals, count)]
-    images = [{"path": train.path_N[place], "sha256": train.sha256_N[place]} for place in places]
-    digest = sha256_of_record({"images": images})
-    write_json(record, {"part": "train", "digest": digest, "images": images})
-    return train.pixels_NHWC[places], digest
 
 
 def _serving_check(file: Path, raw_images: list[bytes], settings: QuantizeSettings, record: Path) -> list[Check]:
@@ -198,6 +243,7 @@ def _serving_check(file: Path, raw_images: list[bytes], settings: QuantizeSettin
 def _record(one: Tried, fp32: Measured) -> dict[str, Any]:
     return {
         "recipe": one.measured.recipe,
+        "aware_epochs": one.measured.aware_epochs,
         "bytes": one.measured.size_bytes,
         "validation_accuracy": one.measured.accuracy,
         "agreement": agreement(one.measured.answers, fp32.answers),

@@ -6,7 +6,7 @@ preparing and calibrating it once, and components/export/search.py tries recipes
 
 import logging
 import tempfile
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
@@ -175,11 +175,6 @@ class Quantizer:
 
     def _place(self, name: str) -> Path:
         return Path(self._scratch.name) / name
-
-
-def calibration_sample(images: Sized, count: int) -> NDArray[np.int64]:
-    """Places of `count` images spread evenly over the array, so that equal data gives equal ranges."""
-    return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))
 
 
 class _Calibration(CalibrationDataReader):

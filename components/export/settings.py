@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from components.settings import Settings
+from components.training.settings import AwareSettings
 
 
 class QuantizeSettings(Settings):
@@ -14,6 +15,8 @@ class QuantizeSettings(Settings):
     """auto: the quickest form here that keeps what it must keep; a name: that form if it does, else fp32."""
     search_trials: int = Field(ge=0)
     """Further ways to int8 that are tried where the first lose too much; more takes longer."""
+    aware: AwareSettings
+    """Fine-tuning with the rounding simulated, where all of them lose too much."""
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
     """ONNX Runtime's execution provider that measures and would serve."""
     calibration_images: int = Field(ge=8)
@@ -28,3 +31,9 @@ class QuantizeSettings(Settings):
     """Real image files on which parity is measured."""
     latency_runs: int = Field(ge=10)
     """Timed single images; more is steadier."""
+
+
+def after_epochs(aware_epochs: int) -> str:
+    """A clause on quantization-aware fine-tuning; empty where there was none."""
+    epochs = "epoch" if aware_epochs == 1 else "epochs"
+    return f" after {aware_epochs} {epochs} of quantization-aware fine-tuning" if aware_epochs else ""

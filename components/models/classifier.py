@@ -70,12 +70,16 @@ class ImageClassifier(nn.Module):
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """uint8 RGB to logits [B, T]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
-        images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        images_BCHW = self.normalized(images_BHWC)
         if torch.compiler.is_exporting():
             # Else each pooling is exported as a mean and a copy that restores its layout, which ONNX knows nothing of.
             images_BCHW = images_BCHW.contiguous()
         logits_BT: Tensor = self.net(images_BCHW)
         return logits_BT
+
+    def normalized(self, images_BHWC: Tensor) -> Tensor:
+        """uint8 RGB to what the network itself takes, [B, C, H, W]."""
+        return (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def attention_map(self, images_BHWC: Tensor) -> Tensor:
         """Where the pooling looks, [B, h, w] of the last map; an image's weights sum to 1.

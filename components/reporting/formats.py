@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from components.export.settings import after_epochs
 from components.reporting.analysis import slice_lines
 from components.reporting.fields import Record, number_of, text_of, whole_of
 from components.reporting.page import FormatLine, FormatSection, Picture
@@ -35,7 +36,7 @@ def _parity(parity: Record) -> str:
 def _format_line(name: str, measured: Mapping[str, Record], chosen: bool) -> FormatLine:
     latency, test = measured.get("latency") or {}, measured.get("test") or {}
     return FormatLine(
-        name=name,
+        name=name + after_epochs(whole_of(measured, "aware_epochs") or 0),
         chosen=chosen,
         size_bytes=whole_of(measured, "bytes"),
         accuracy=number_of(test, "accuracy"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.evaluation.names import title
+from components.export.settings import after_epochs
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ class CardContents:
     lineage: Mapping[str, str]
     """What leads from the data to the file, by name."""
     pictures: Sequence[CardPicture]
+    aware_epochs: int = 0
+    """Of quantization-aware fine-tuning, by which the file differs from the model of its run."""
 
 
 def model_card(card: CardContents, *, most_letters: int | None = None) -> str:
@@ -87,9 +90,9 @@ def _head(card: CardContents) -> str:
         f"# {_plain(card.name)} version {card.version}\n\n"
         f"**{card.verdict.capitalize()}** ({_plain(card.decided)}): {reasons}\n\n"
         f"An image classifier: {_plain(card.architecture)}, one {card.format} ONNX file"
-        f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}. It takes an RGB image, sees it at "
-        f"{card.image_size_px} × {card.image_size_px} pixels and answers with {card.num_classes} classes: "
-        f"{shown}{more}.\n"
+        f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}{after_epochs(card.aware_epochs)}. "
+        f"It takes an RGB image, sees it at {card.image_size_px} × {card.image_size_px} pixels and answers with "
+        f"{card.num_classes} classes: {shown}{more}.\n"
     )
 
 

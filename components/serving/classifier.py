@@ -46,6 +46,8 @@ class ModelCard:
     """Git revision of the project that trained it; empty where it was in no repository."""
     calibration_digest: str | None = None
     """Of the training images that fixed int8's ranges; None for other formats."""
+    aware_epochs: int = 0
+    """Of quantization-aware fine-tuning after the training of the run; 0: the weights are the run's own."""
 
     @property
     def classes(self) -> list[str]:

@@ -13,15 +13,18 @@ _GAIN = 0.02
 """Of the validation loss an epoch: above it another epoch pays."""
 
 
-def diagnose(history: Sequence[EpochReport], *, chance: float, step: str) -> Diagnosis:
-    """Rules of thumb on the losses; `chance` is the loss of a guess, ln K nats among K classes."""
+def diagnose(history: Sequence[EpochReport], *, chance: float, section: str) -> Diagnosis:
+    """Rules of thumb on the losses.
+
+    `chance` is the loss of a guess, ln K nats among K classes; `section` of params.yaml holds the rate and the epochs.
+    """
     first, last = history[0], history[-1]
     best = min(history, key=lambda report: report.val_loss)
     if not math.isfinite(last.train_loss) or last.train_loss > 1.5 * max(first.train_loss, chance):
         return Diagnosis(
             "diverged",
             f"diverged: the training loss rose from {first.train_loss:.3g} to {last.train_loss:.3g}; "
-            f"try a lower {step}.learning_rate",
+            f"try a lower {section}.learning_rate",
         )
     if last.val_loss > (1 + _WORSE) * best.val_loss and last.train_loss < last.val_loss:
         return Diagnosis(
@@ -34,13 +37,13 @@ def diagnose(history: Sequence[EpochReport], *, chance: float, step: str) -> Dia
         return Diagnosis(
             "still improving",
             f"still improving: the last epochs lowered the validation loss from {history[-3].val_loss:.3g} to "
-            f"{last.val_loss:.3g}; try more {step}.epochs",
+            f"{last.val_loss:.3g}; try more {section}.epochs",
         )
     if last.train_loss > _POOR * chance and last.val_accuracy < 0.9:
         return Diagnosis(
             "underfits",
             f"underfits: the training loss stays at {last.train_loss:.3g} where a guess has {chance:.3g}; try a larger "
-            f"model.architecture, another {step}.learning_rate, or a milder augment.policy",
+            f"model.architecture, another {section}.learning_rate, or a milder augment.policy",
         )
     return Diagnosis("fine", f"fine: the validation loss settled at {last.val_loss:.3g}, close to its best")
 

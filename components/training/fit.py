@@ -30,7 +30,7 @@ from components.models.classifier import ImageClassifier, save_classifier
 from components.models.parts import main_head, parts
 from components.training.averaging import greedy_soup
 from components.training.balance import class_weights, image_shares
-from components.training.cached_features import use_cached
+from components.training.cached_features import HeadOnFeatures, use_cached
 from components.training.callbacks import (
     BestStates,
     KeepLast,
@@ -50,6 +50,7 @@ from components.training.measuring import Numerics, apply_numerics, choose_numer
 from components.training.objective import Objective
 from components.training.optimizers import peak_rate
 from components.training.plan import Plan, digest_of, read_plan, write_plan
+from components.training.quantization_aware import RoundedClassifier
 from components.training.rate_finding import find_rate
 from components.training.recomputing import recompute_activations
 from components.training.reports import EpochReport, FitResult
@@ -114,6 +115,8 @@ class _Training:
         self._model = self._whole = starting_model(job, say)
         if group.world == 1:
             self._train_on_features()
+        if job.rounding is not None:
+            self._model = RoundedClassifier(self._whole, job.rounding, self._part)
         space = self._model.spec.labels
         weights = class_weights(job.train.class_weights, self._part.target, space)
         self._objective = Objective(
@@ -147,7 +150,7 @@ class _Training:
             self._make_soup(learner, trainer, soup.best_first(), validation)
         if self._group.leads:
             save_classifier(self._finished(learner.judged), self._output / MODEL)
-        diagnosis = diagnose(reporter.history, chance=_chance(self._model.spec.labels), step=job.step)
+        diagnosis = diagnose(reporter.history, chance=_chance(self._model.spec.labels), section=job.section)
         self._say(diagnosis.sentence)
         best_epoch = _best_epoch(reporter.history, job.train.monitor)
         return FitResult(self._output / MODEL, reporter.history, best_epoch, diagnosis)
@@ -174,7 +177,7 @@ class _Training:
 
     def _finished(self, judged: ImageClassifier) -> ImageClassifier:
         """The whole network, with the head that was trained on its features put back."""
-        if self._model is not self._whole:
+        if isinstance(self._model, HeadOnFeatures):
             main_head(self._whole.net).load_state_dict(main_head(judged.net).state_dict())
             return self._whole
         return judged

@@ -129,5 +129,5 @@ class Learner(pl.LightningModule):
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"{name} is {loss.item()} in epoch {self.current_epoch + 1}; "
-                f"lower {self.job.step}.learning_rate (now {self.plan.learning_rate:g})"
+                f"lower {self.job.section}.learning_rate (now {self.plan.learning_rate:g})"
             )

@@ -156,10 +156,29 @@ class FinetuneSettings(Settings):
     """true: batch norms keep the statistics of `train`, which suits small batches and few images."""
 
 
+class AwareSettings(Settings):
+    """params.yaml: quantize.aware. All else is as in `train`."""
+
+    epochs: int = Field(ge=0)
+    """0 leaves quantization-aware fine-tuning out."""
+    learning_rate: float = Field(gt=0)
+    """Falls to zero; lower than in `finetune`."""
+
+
+class Rounding(Settings):
+    """The rounding of an int8 file."""
+
+    activations: Literal["unsigned", "signed", "dynamic"]
+    """dynamic: matrix products alone, in ranges that are taken anew from each input."""
+    weight_bits: Literal[7, 8]
+    calibration_images: int
+    """Of the training part, which fix the ranges of the activations."""
+
+
 class TrainingJob(Settings):
     """Everything that training depends on, as one file; folders are the job's own."""
 
-    step: Literal["train", "finetune"]
+    step: Literal["train", "finetune", "aware"]
     data: str
     """Folder of the packed parts."""
     output: str
@@ -173,14 +192,30 @@ class TrainingJob(Settings):
     model: ModelSettings
     train: TrainSettings
     finetune: FinetuneSettings
+    aware: AwareSettings | None = None
+    rounding: Rounding | None = None
+    """What the step `aware` learns to bear."""
+
+    @property
+    def own(self) -> TrainSettings | FinetuneSettings | AwareSettings:
+        """The settings of the step itself."""
+        if self.step == "aware":
+            assert self.aware is not None
+            return self.aware
+        return self.train if self.step == "train" else self.finetune
+
+    @property
+    def section(self) -> str:
+        """Where they stand in params.yaml."""
+        return "quantize.aware" if self.step == "aware" else self.step
 
     @property
     def epochs(self) -> int:
-        return self.train.epochs if self.step == "train" else self.finetune.epochs
+        return self.own.epochs
 
     @property
     def learning_rate(self) -> Rate:
-        return self.train.learning_rate if self.step == "train" else self.finetune.learning_rate
+        return self.own.learning_rate
 
     @property
     def side_px(self) -> int:
@@ -194,4 +229,4 @@ class TrainingJob(Settings):
 
     @property
     def part_decay(self) -> float:
-        return 1.0 if self.step == "train" else self.finetune.part_decay
+        return self.finetune.part_decay if self.step == "finetune" else 1.0

@@ -1,5 +1,6 @@
 """Which file would be served, as a table of measurements."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from components.export.choice import Choice, Measured, best_int8, choose
 from components.export.settings import QuantizeSettings
+from components.training.settings import AwareSettings
 
 IMAGES = 100
 
@@ -16,6 +18,7 @@ def settings(**changed: Any) -> QuantizeSettings:
         **{
             "serve": "auto",
             "search_trials": 2,
+            "aware": AwareSettings(epochs=0, learning_rate=0.1),
             "provider": "cpu",
             "calibration_images": 64,
             "max_accuracy_loss": 0.01,
@@ -100,6 +103,15 @@ def test_a_form_that_is_asked_for_is_served_however_slow_if_it_keeps_enough() ->
 def test_fp16_is_served_where_it_is_the_quickest() -> None:
     half = measured(p50_ms=0.3, size_bytes=200, recipe="fp16")
     assert choose({"fp32": FP32, "fp16": half, "int8": measured()}, settings()).served == "fp16"
+
+
+def test_the_reason_tells_of_quantization_aware_fine_tuning() -> None:
+    aware = replace(measured(0.975), aware_epochs=3)
+    told = "after 3 epochs of quantization-aware fine-tuning"
+    assert choice_of(aware).reasons[0].startswith(f"int8 would be served (u8s8 {told}): +0.0050 accuracy lost")
+    assert choice_of(replace(aware, accuracy=0.9)).reasons == [
+        f"fp32 would be served: int8 {told} loses 0.0800 accuracy, at most 0.01 is allowed"
+    ]
 
 
 def test_every_reason_for_fp32_is_named_with_its_numbers() -> None:

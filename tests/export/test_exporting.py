@@ -1,24 +1,32 @@
 """From a trained model to files, tried and judged; one is chosen, and it is checked as it would serve."""
 
+import copy
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from exported_model import Exported
 
 from components.data.loading import PackedPart
+from components.errors import TrainingDiverged
 from components.evaluation.served import predict_packed
-from components.export.exporting import CALIBRATION, SERVING_CHECK, export_model
+from components.export.exporting import CALIBRATION, SERVING_CHECK, Learn, export_model
 from components.export.exporting import Exported as Result
 from components.export.search import first_recipes, refined
 from components.export.settings import QuantizeSettings
+from components.models.classifier import ImageClassifier
 from components.serving.classifier import OnnxClassifier
+from components.training.settings import AwareSettings, Rounding
 
 pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
 SETTINGS = QuantizeSettings(
     serve="int8",
     search_trials=2,
+    aware=AwareSettings(epochs=2, learning_rate=0.001),
     provider="cpu",
     calibration_images=16,
     max_accuracy_loss=1.0,
@@ -60,6 +68,7 @@ def exported_into(
     settings: QuantizeSettings,
     *,
     said: list[str],
+    learn: Learn | None = None,
 ) -> Result:
     return export_model(
         exported.model,
@@ -70,6 +79,7 @@ def exported_into(
         raw_images=image_files,
         settings=settings,
         say=said.append,
+        learn=learn,
     )
 
 
@@ -112,6 +122,79 @@ def test_more_ways_are_tried_where_the_first_lose_too_much(
         assert len(result.int8) == 5
     else:
         assert (result.formats["int8"].measured.answers == result.formats["fp32"].measured.answers).all()
+
+
+STRICT = SETTINGS.model_copy(update={"search_trials": 0, "max_accuracy_loss": 0.25})
+
+
+def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
+    """The same function in float: the huge weights are for a channel that never has a value."""
+    changed = copy.deepcopy(model)
+    norm, convolution = (changed.net.get_submodule(f"features.block1.{place}") for place in (1, 3))
+    with torch.no_grad():
+        norm.weight[0], norm.bias[0] = 0.0, -1.0
+        convolution.weight[:, 0] = size
+    return changed
+
+
+@pytest.fixture(scope="module")
+def spoiled(exported: Exported, part: PackedPart) -> tuple[Exported, PackedPart]:
+    """A model of which int8 keeps nothing, and images whose classes are what it says of them in float."""
+    model = with_outliers(exported.model, 1000.0)
+    images = torch.from_numpy(part.pixels_NHWC)
+    with torch.no_grad():
+        # Untrained, it would say the same of all.
+        model.net.get_submodule("classifier").bias -= model(images).mean(dim=0)
+        said = model(images).argmax(dim=1).numpy()
+    return replace(exported, model=model), replace(part, target=said)
+
+
+def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path
+) -> None:
+    asked: list[Rounding] = []
+
+    def learn(rounding: Rounding) -> ImageClassifier:
+        asked.append(rounding)
+        return with_outliers(spoiled[0].model, 0.0)
+
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    assert len(asked) == 1
+    assert asked[0].weight_bits == (7 if "reduced" in result.formats["int8"].measured.recipe else 8)
+    record = result.as_record()
+    assert record["served"] == "int8"
+    assert "after 2 epochs of quantization-aware fine-tuning" in record["reasons"][0]
+    assert record["formats"]["int8"]["aware_epochs"] == 2
+    assert [one["aware_epochs"] for one in record["int8_variants"].values()] == [0, 0, 0, 2]
+    assert OnnxClassifier(result.served.file).card.aware_epochs == 2
+    fp32 = OnnxClassifier(tmp_path / "model_fp32.onnx")
+    assert fp32.card.aware_epochs == 0
+
+
+def diverge(_: Rounding) -> ImageClassifier:
+    raise TrainingDiverged("loss is nan")
+
+
+@pytest.mark.parametrize("fails", ["learns nothing", "diverges"])
+def test_fp32_is_served_where_fine_tuning_fails_too(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, fails: str
+) -> None:
+    learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    assert result.choice.served == "fp32"
+    assert not list(tmp_path.glob("*aware*"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"max_accuracy_loss": 1.0}, {"serve": "fp32"}, {"aware": AwareSettings(epochs=0, learning_rate=0.1)}],
+    ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
+)
+def test_nothing_is_fine_tuned_where_it_gains_nothing(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), said=[], learn=diverge)
+    assert len(result.int8) == 3
 
 
 def test_transformers_are_quantized_dynamically_first(exported: Exported) -> None:

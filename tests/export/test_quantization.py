@@ -9,9 +9,10 @@ import onnx
 import pytest
 from exported_model import Exported
 
+from components.data.calibration import calibration_sample
 from components.export.normalization import as_one_operator
 from components.export.parity import agreement
-from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe, calibration_sample
+from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.serving.classifier import OnnxClassifier
 
 RANDOM = np.random.default_rng(0)

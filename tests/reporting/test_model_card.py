@@ -52,6 +52,12 @@ def test_the_card_tells_what_is_known() -> None:
     assert "<b>" not in text
 
 
+def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
+    told = "after 3 epochs of quantization-aware fine-tuning. It takes an RGB image"
+    assert told in model_card(replace(CARD, aware_epochs=3))
+    assert "fine-tuning" not in model_card(CARD)
+
+
 def test_what_is_not_known_is_left_out() -> None:
     text = model_card(replace(CARD, size_bytes=None, latency_p95_ms=None, pictures=[], weakest=[], intervals={}))
     assert "None" not in text

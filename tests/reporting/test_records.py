@@ -40,6 +40,11 @@ def test_empty_records_give_sections_full_of_unknowns() -> None:
     assert data.leak is None
 
 
+def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
+    section = format_section({"formats": {"fp32": {"aware_epochs": 0}, "int8": {"aware_epochs": 1}}, "served": "fp32"})
+    assert [line.name for line in section.lines] == ["fp32", "int8 after 1 epoch of quantization-aware fine-tuning"]
+
+
 def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
     counts = class_counts([("dog", "train"), ("cat", "test"), ("dog", "train"), ("dog", "val")])
     assert [(one.label, list(one.parts)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]

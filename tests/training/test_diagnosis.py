@@ -41,6 +41,6 @@ def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> li
 def test_curves_are_told_apart_and_the_setting_to_try_is_named(
     train: list[float], val: list[float], accuracy: float, verdict: str, setting: str
 ) -> None:
-    found = diagnose(history(train, val, accuracy), chance=math.log(10), step="train")
+    found = diagnose(history(train, val, accuracy), chance=math.log(10), section="train")
     assert found.verdict == verdict
     assert setting in found.sentence
