@@ -47,7 +47,8 @@ class Tried:
 
 @dataclass(frozen=True)
 class Exported:
-    parity: Parity
+    parities: dict[Format, Parity]
+    """Of each file to the network in torch, from the raw image files on."""
     formats: dict[Format, Tried]
     """fp32, the best int8, and fp16 where it runs."""
     int8: dict[str, Tried]
@@ -66,8 +67,10 @@ class Exported:
     def as_record(self) -> dict[str, Any]:
         fp32 = self.formats["fp32"].measured
         return {
-            "parity": asdict(self.parity),
-            "formats": {name: _record(one, fp32) for name, one in self.formats.items()},
+            "parity": asdict(self.parities["fp32"]),
+            "formats": {
+                name: _record(one, fp32) | {"parity": asdict(self.parities[name])} for name, one in self.formats.items()
+            },
             "int8_variants": {name: _record(one, fp32) for name, one in self.int8.items()},
             "skipped": self.skipped,
             "served": self.choice.served,
@@ -97,7 +100,6 @@ def export_model(
     """
     fp32_file = folder / "model_fp32.onnx"
     export_onnx(model, fp32_file, card=card)
-    parity = torch_parity(model, OnnxClassifier(fp32_file, provider=settings.provider), raw_images)
     fp32 = _tried(fp32_file, "fp32", val, settings)
     formats: dict[Format, Tried] = {"fp32": fp32}
     skipped: dict[str, str] = {}
@@ -118,20 +120,25 @@ def export_model(
         promising = most_promising([int8[recipe.name].measured for recipe in recipes])
         recipe = next(recipe for recipe in recipes if recipe.name == promising.recipe)
         say(f"every int8 loses too much; trying {recipe.name}{after_epochs(settings.aware.epochs)}")
-        name = f"{recipe.name}_aware"
-        file = folder / f"model_{name}.onnx"
-        aware_card = replace(card, aware_epochs=settings.aware.epochs)
         try:
             learnt = learn(rounding_of(recipe, settings))
-            _write_int8(learnt, file, recipe=recipe, card=aware_card, calibration=calibration)
-            int8[name] = _tried(file, name, val, settings, aware_epochs=settings.aware.epochs)
         except TrainingDiverged as problem:
             say(f"int8 stays as it is: {problem}")
+        else:
+            name = f"{recipe.name}_aware"
+            file = folder / f"model_{name}.onnx"
+            aware_card = replace(card, aware_epochs=settings.aware.epochs)
+            _write_int8(learnt, file, recipe=recipe, card=aware_card, calibration=calibration)
+            int8[name] = _tried(file, name, val, settings, aware_epochs=settings.aware.epochs)
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
     checks = _serving_check(formats[choice.served].file, raw_images, settings, folder / SERVING_CHECK)
-    return Exported(parity, formats, int8, skipped, choice, calibration.digest, checks)
+    parities = {
+        name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), raw_images)
+        for name, one in formats.items()
+    }
+    return Exported(parities, formats, int8, skipped, choice, calibration.digest, checks)
 
 
 def _search(

@@ -39,7 +39,12 @@ def export_onnx(model: ImageClassifier, target: Path, *, card: ModelCard) -> Non
 
 
 def write_model(proto: onnx.ModelProto, target: Path, *, card: ModelCard) -> None:
-    """The one place where a model file is written: single file, checked, with its card."""
+    """The one place where a model file is written: single file, checked, with its card.
+
+    Of what torch's exporter notes at each node, stack traces with paths of this machine, nothing is kept.
+    """
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
     onnx.helper.set_model_props(proto, card.to_metadata())
     onnx.checker.check_model(proto, full_check=True)
     with whole_file(target) as draft:

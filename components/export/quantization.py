@@ -150,7 +150,8 @@ class Quantizer:
             reduce_range=recipe.reduce_range,
             nodes_to_exclude=[*self._normalization, *recipe.excluded],
             calibrate_method=CalibrationMethod.Percentile if percentile else CalibrationMethod.MinMax,
-            extra_options={"CalibPercentile": 99.99} if percentile else None,
+            # ONNX Runtime rounds the biases as it loads the file: a scale and a zero point a channel needn't be in it.
+            extra_options={"QuantizeBias": False} | ({"CalibPercentile": 99.99} if percentile else {}),
             # Ranges depend on the images alone: the first recipe finds them, the others read them.
             calibration_cache_path=self._place(f"ranges_{recipe.calibration}.json"),
         )

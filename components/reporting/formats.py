@@ -15,20 +15,28 @@ def format_section(export: Record, *, served: Record | None = None, picture: Pic
     return FormatSection(
         lines=[_format_line(name, formats[name], name == chosen) for name in sorted(formats)],
         reasons=[str(reason) for reason in export.get("reasons", [])],
-        parity=_parity(export.get("parity") or {}),
+        parity=_parity(export),
         picture=picture,
         served=score_facts(served) if served else (),
         slices=slice_lines(served) if served else (),
     )
 
 
-def _parity(parity: Record) -> str:
+def _parity(export: Record) -> str:
+    """Of each file to torch. Of an older release's files that of fp32 alone is known."""
+    formats = export.get("formats", {})
+    each = {name: formats[name]["parity"] for name in sorted(formats) if formats[name].get("parity")}
+    told = [_parity_of(name, one) for name, one in (each or {"fp32": export.get("parity") or {}}).items()]
+    return " ".join(sentence for sentence in told if sentence)
+
+
+def _parity_of(name: str, parity: Record) -> str:
     difference, share = number_of(parity, "max_logit_difference"), number_of(parity, "agreement")
     if difference is None:
         return ""
     agreeing = "an unknown share" if share is None else f"{100 * share:.1f}%"
     return (
-        f"Parity: between torch and the fp32 file the largest difference of a logit is {difference:.2g}, "
+        f"Parity: between torch and the {name} file the largest difference of a logit is {difference:.2g}, "
         f"over {whole_of(parity, 'images')} real image files, of which {agreeing} get the same label."
     )
 

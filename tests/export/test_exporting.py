@@ -95,6 +95,8 @@ def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart)
     assert set(record["int8_variants"]) == {"u8s8", "u8s8_reduced", "s8s8"}
     assert record["formats"]["int8"]["bytes"] < 0.35 * record["formats"]["fp32"]["bytes"]
     assert record["formats"]["fp32"]["agreement"] == 1
+    differences = [record["formats"][name]["parity"]["max_logit_difference"] for name in ("fp32", "fp16", "int8")]
+    assert 0 < differences[0] < differences[1] < differences[2]
 
 
 def test_the_served_file_was_checked_as_it_would_serve(result: Result) -> None:

@@ -19,6 +19,12 @@ def test_torch_and_onnx_agree_on_raw_image_files(exported: Exported, image_files
     assert parity.agreement == 1
 
 
+def test_no_path_of_the_machine_that_exported_is_in_the_file(exported: Exported) -> None:
+    content = exported.file.read_bytes()
+    assert b"site-packages" not in content
+    assert b"components/" not in content
+
+
 def test_parity_notices_another_model(exported: Exported, image_files: list[bytes]) -> None:
     with torch.no_grad():
         bias = next(value for name, value in exported.model.named_parameters() if name.endswith("bias"))
