@@ -1,6 +1,7 @@
 """How many of the first 100 suspected label errors are errors: planted ones, and what is suspected without planting.
 
-    python benchmarks/label_errors.py --images FOLDER [--also FOLDER] [--rate 0.02] [--model FILE.onnx]
+    python benchmarks/label_errors.py --images FOLDER [--also FOLDER] [--rate 0.02]
+        [--model FILE.onnx | --learn FOLDER --work WORK [--epochs 20]]
 
 FOLDER has a folder a class. A stated share of the labels is changed to another class, drawn evenly; the search runs
 with and without it. Precision counts only planted changes, so real errors among the first 100 count against it.
@@ -11,16 +12,22 @@ at most two of five people confirmed (Northcutt et al. 2021, github.com/cleanlab
 by index of the original order), for a folder in which each class is numbered in that order.
 With --also, a further folder of the same classes: the probes learn from its images too, and only those of --images are
 listed, as when a part of a data set is looked at beside the whole.
+With --model the features are a file's first output, as with `labels.features`. With --learn, of a plain net that learns
+from that FOLDER (a folder a class, none of the images that are searched) by Darkroom's own training process; what is in
+WORK goes on where it was cut off.
 Without --images, the 1,797 digits that scikit-learn carries are used.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from threadpoolctl import threadpool_limits
+from trained_models import finished
+from training_data import File, augment_settings, new_job, packed
 
 from components.data.decoding import decode
 from components.data.embeddings import embed
@@ -31,7 +38,13 @@ from components.data.label_errors import (
     out_of_fold_probabilities,
     patch_features,
 )
+from components.data.packing import DATASET
+from components.export.onnx_export import export_onnx
+from components.models.classifier import load_classifier
 from components.progress import PlainLines
+from components.serving.classifier import ModelCard
+
+_SIDE_PX = 32
 
 
 def main() -> None:
@@ -40,9 +53,14 @@ def main() -> None:
     parser.add_argument("--also", type=Path)
     parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--model", type=Path)
+    parser.add_argument("--learn", type=Path)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--known", type=Path)
     parser.add_argument("--sheet", type=Path, help="a picture of the first 40 suspects, nothing planted")
     flags = parser.parse_args()
+    if flags.learn:
+        flags.model = _network(flags.learn, flags.work, flags.epochs)
     threadpool_limits(1)
     pictures, labels, paths = _images(flags.images)
     listed = len(paths)
@@ -69,6 +87,42 @@ def main() -> None:
         print(f"{number:3d} {one.path} {one.label} -> {one.suggested} {one.score:.3f}")
     if flags.sheet:
         _sheet(suspects[:40], dict(zip(paths, pictures, strict=True))).save(flags.sheet)
+
+
+def _network(folder: Path, work: Path, epochs: int) -> Path:
+    """The exported file of a network that learned the folder's classes."""
+    target = work / "model.onnx"
+    if target.is_file():
+        return target
+    augment = augment_settings("basic", flips="horizontal")
+    data = work / "augmented"
+    if not (data / DATASET).is_file():
+        packed(_learned_files(folder), work, side_px=_SIDE_PX, augment=augment)
+    job = new_job(
+        data,
+        work / "train",
+        side_px=_SIDE_PX,
+        architecture="plain",
+        augment=augment,
+        epochs=epochs,
+        batch_size=128,
+        learning_rate=0.004,
+        schedule="one_cycle",
+        progressive_resizing=0.5,
+        patience=0,
+        checkpoint_minutes=1.0,
+    )
+    model = load_classifier(finished(job))
+    spec = model.spec
+    card = ModelCard(spec.architecture, spec.labels, spec.preprocess, "fp32", "benchmark", "benchmark")
+    export_onnx(model, target, card=card)
+    return target
+
+
+def _learned_files(folder: Path) -> Iterator[File]:
+    """All of the folder's images; every fiftieth says how far the training is."""
+    for number, file in enumerate(sorted(path for path in folder.rglob("*") if path.is_file())):
+        yield "train" if number % 50 else "val", file.parent.name, file.read_bytes()
 
 
 def _report_planted(features: np.ndarray, labels: np.ndarray, rate: float, settings: LabelSettings) -> None:

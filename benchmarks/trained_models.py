@@ -21,7 +21,7 @@ from components.data.loading import open_part
 from components.data.packing import DATASET, read_dataset
 from components.data.raw import RawImages
 from components.data.sources import IngestSettings, find
-from components.export.exporting import export_model
+from components.export.exporting import Images, export_model
 from components.files import read_json, write_json
 from components.models.classifier import ImageClassifier, load_classifier
 from components.progress import silent
@@ -91,9 +91,9 @@ def trained(name: str, data: Path, work: Path, *, epochs: int) -> ImageClassifie
         checkpoint_minutes=1.0,
     )
     finetune = job.finetune.model_copy(update={"epochs": 1, "learning_rate": 0.0003, "unfreeze_parts": 2})
-    start = _finished(job)
+    start = finished(job)
     tuning = {"step": "finetune", "start_from": str(start), "output": str(work / name / "finetune")}
-    return load_classifier(_finished(job.model_copy(update={**tuning, "finetune": finetune})))
+    return load_classifier(finished(job.model_copy(update={**tuning, "finetune": finetune})))
 
 
 def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]:
@@ -108,9 +108,11 @@ def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]
             model,
             folder,
             card=ModelCard(spec.architecture, spec.labels, spec.preprocess, "fp32", "benchmark", "benchmark"),
-            train=open_part(data, "train"),
-            val=open_part(data, "val"),
-            raw_images=_test_files(data.parent, settings.parity_images),
+            images=Images(
+                train=open_part(data, "train"),
+                val=open_part(data, "val"),
+                raw=_test_files(data.parent, settings.parity_images),
+            ),
             settings=settings,
             say=_say,
         )
@@ -119,7 +121,7 @@ def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]
     return known
 
 
-def _finished(job: TrainingJob) -> Path:
+def finished(job: TrainingJob) -> Path:
     """The folder of the job's model, trained in a process of its own, from where it was cut off."""
     output, name = Path(job.output), job.model.architecture
     if not (output / RESULT).is_file():

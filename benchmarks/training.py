@@ -8,7 +8,8 @@ shuffled DataLoader with workers, SGD with momentum, as in
 https://github.com/pytorch/vision/blob/main/references/classification/train.py. Ours: `components.training.fit` on
 packed data with `augment.policy: basic` and flips, the same network from scratch, batch, side and optimizer; layout and
 precision are measured once before, as a training of hours would. Timed are the epochs of training alone: validation and
-start-up are left out on both sides, and packing, which is paid once, is timed apart.
+start-up are left out on both sides, and packing, which is paid once, is timed apart. Each side has a process of its
+own; ours treats its memory as `components.training.process` does.
 
 With --until both train until validation reaches that accuracy, validation included on both sides; ours also with
 packing, with a one-cycle rate, an average of its weights and images that start at half their side.
@@ -17,6 +18,10 @@ packing, with a one-cycle rate, an average of its weights and images that start 
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -29,6 +34,7 @@ from training_data import augment_settings, folder_files, new_job, packed
 
 from components.models.architectures import build
 from components.training.fit import fit
+from components.training.memory import keep_freed_memory
 from components.training.reports import EpochReport
 from components.training.settings import TrainingJob
 
@@ -75,33 +81,36 @@ class Comparison:
         self._train, self._val = (
             ImageFolder(str(self._files / part), self._transform(part)) for part in ("train", "val")
         )
-        self._numbers = iter(range(10_000))
 
     def throughput(self) -> None:
         started = time.perf_counter()
         data = self._packed()
         print(f"packing {len(self._train) + len(self._val)} images took {time.perf_counter() - started:.1f} s, once")
-        chosen = self._chosen_numerics(data)
         timings = {"ours": Timing(), "reference": Timing()}
-        for number in range(self._flags.rounds + 1):
-            ours, peer = self._our_epoch(data, chosen), self._peer_epoch()
-            if number:  # the first round warms both up
-                for name, (wall, cpu) in (("ours", ours), ("reference", peer)):
-                    timings[name].wall_s.append(wall)
-                    timings[name].cpu_s.append(cpu)
+        with own_process(keep_freed_memory) as ours, own_process() as peer:
+            chosen = ours.submit(self._chosen_numerics, data).result()
+            for number in range(self._flags.rounds + 1):
+                taken = (
+                    ("ours", ours.submit(self._our_epoch, data, chosen).result()),
+                    ("reference", peer.submit(self._peer_epoch).result()),
+                )
+                if number:  # the first round warms both up
+                    for name, (wall, cpu) in taken:
+                        timings[name].wall_s.append(wall)
+                        timings[name].cpu_s.append(cpu)
         flags = self._flags
         print(f"{flags.architecture}, {flags.side} px, batch {flags.batch}, {len(self._train)} images, ours {chosen}")
         print(table(timings, per_round=len(self._train), unit="images/s", peer="reference"))
 
     def time_to_accuracy(self) -> None:
         timings = {"ours": Timing(), "reference": Timing()}
-        for _ in range(self._flags.rounds):
-            for name, run in (("ours", self._ours_until), ("reference", self._peer_until)):
-                wall, cpu = time.perf_counter(), cpu_seconds()
-                epochs = run()
-                timings[name].wall_s.append(time.perf_counter() - wall)
-                timings[name].cpu_s.append(cpu_seconds() - cpu)
-                print(f"{name}: {timings[name].wall_s[-1]:.1f} s, {epochs}", flush=True)
+        with own_process(keep_freed_memory) as ours, own_process() as peer:
+            for _ in range(self._flags.rounds):
+                for name, side, run in (("ours", ours, self._ours_until), ("reference", peer, self._peer_until)):
+                    wall, cpu, epochs = side.submit(timed, run).result()
+                    timings[name].wall_s.append(wall)
+                    timings[name].cpu_s.append(cpu)
+                    print(f"{name}: {wall:.1f} s, {epochs}", flush=True)
         print(table(timings, per_round=1, unit="trainings/s", peer="reference"))
 
     def _our_epoch(self, data: Path, chosen: dict[str, str]) -> tuple[float, float]:
@@ -193,7 +202,7 @@ class Comparison:
         flags = self._flags
         return new_job(
             data,
-            self._scratch / f"job{next(self._numbers)}",
+            Path(tempfile.mkdtemp(prefix="job", dir=self._scratch)),
             side_px=flags.side,
             architecture=flags.architecture,
             augment=self._augment,
@@ -226,7 +235,7 @@ class Comparison:
         }
 
     def _packed(self) -> Path:
-        place = self._scratch / f"packed{next(self._numbers)}"
+        place = Path(tempfile.mkdtemp(prefix="packed", dir=self._scratch))
         return packed(folder_files(self._folders, self._most), place, side_px=self._flags.side, augment=self._augment)
 
     def _links(self) -> Path:
@@ -243,6 +252,21 @@ class Comparison:
         val = [v2.Resize(side, antialias=True), v2.CenterCrop(side)]
         to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
         return v2.Compose([*(train if part == "train" else val), *to_tensor])
+
+
+@contextmanager
+def own_process(start: Callable[[], object] = int) -> Iterator[ProcessPoolExecutor]:
+    """One process, which stays; `start` is called in it first."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start) as process:
+        process.submit(int).result()
+        yield process
+
+
+def timed(run: Callable[[], str]) -> tuple[float, float, str]:
+    """Wall and CPU seconds of the call, and what it returns."""
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    told = run()
+    return time.perf_counter() - wall, cpu_seconds() - cpu, told
 
 
 def scaled(moments: list[tuple[float, float]]) -> tuple[float, float]:

@@ -77,7 +77,7 @@ def export_folder(session: Session, run_id: str) -> Path:
 
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.loading import open_part
-    from components.export.exporting import export_model
+    from components.export.exporting import Images, export_model
     from components.models.classifier import ImageClassifier
     from components.models.ensemble import open_model
     from components.reporting.figures import draw_formats
@@ -105,9 +105,11 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         model,
         folder,
         card=card,
-        train=open_part(augmented, "train"),
-        val=open_part(augmented, "val"),
-        raw_images=_raw_test_files(session, settings.parity_images),
+        images=Images(
+            train=open_part(augmented, "train"),
+            val=open_part(augmented, "val"),
+            raw=_raw_test_files(session, settings.parity_images),
+        ),
         settings=settings,
         say=say,
         # The members of an ensemble were trained each for itself.

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -80,95 +80,155 @@ class Exported:
         }
 
 
+@dataclass(frozen=True)
+class Images:
+    """What an export looks at."""
+
+    train: PackedPart
+    """Alone calibrates int8."""
+    val: PackedPart
+    """Judges each file, and fits the rule for its answers."""
+    raw: list[bytes]
+    """Image files as they came, for parity and the serving check."""
+
+
 def export_model(
     model: ImageClassifier,
     folder: Path,
     *,
     card: ModelCard,
-    train: PackedPart,
-    val: PackedPart,
-    raw_images: list[bytes],
+    images: Images,
     settings: QuantizeSettings,
     say: Callable[[str], None],
     learn: Learn | None = None,
 ) -> Exported:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
 
-    `raw_images` are image files as they came, for parity and the serving check; `val` judges, and fits the rule for
-    the answers of each file. Calibration takes images of the training part alone. Where no int8 file keeps what it
-    must, `learn` may make one that does; all are measured against the fp32 file of the model that was given.
+    Where no int8 file keeps what it must, `learn` may make one that does; all are measured against the fp32 file of the
+    model that was given.
     """
-    fp32_file = folder / "model_fp32.onnx"
-    export_onnx(model, fp32_file, card=card)
-    fp32 = _tried(fp32_file, "fp32", val, settings)
+    calibration = calibration_images(images.train, settings.calibration_images)
+    write_json(folder / CALIBRATION, {"part": "train", "digest": calibration.digest, "images": calibration.names})
+    bench = _Bench(folder, card, calibration, images.val, settings, say)
+    fp32 = bench.exported(model)
     formats: dict[Format, Tried] = {"fp32": fp32}
     skipped: dict[str, str] = {}
-    calibration = calibration_images(train, settings.calibration_images)
-    write_json(folder / CALIBRATION, {"part": "train", "digest": calibration.digest, "images": calibration.names})
-    with _quantizer(fp32_file, calibration, card) as quantizer:
-        fp16_file = folder / "model_fp16.onnx"
-        quantizer.write_half(fp16_file)
+    with bench.quantizer(fp32.file) as quantizer:
         try:
-            formats["fp16"] = _tried(fp16_file, "fp16", val, settings)
+            formats["fp16"] = bench.half(quantizer)
         except FileDoesNotServe as problem:
-            fp16_file.unlink()
             skipped["fp16"] = str(problem)
             say(f"no fp16 here: {problem}")
-        int8 = _search(quantizer, folder, fp32.measured, val, settings, say)
         recipes = first_recipes(is_transformer=quantizer.is_transformer)
+        int8 = bench.search(quantizer, recipes, fp32.measured)
     if learn is not None and _lacks(fp32.measured, int8, settings):
         promising = most_promising([int8[recipe.name].measured for recipe in recipes])
-        recipe = next(recipe for recipe in recipes if recipe.name == promising.recipe)
-        say(f"every int8 loses too much; trying {recipe.name}{after_epochs(settings.aware.epochs)}")
-        try:
-            learnt = learn(rounding_of(recipe, settings))
-        except TrainingDiverged as problem:
-            say(f"int8 stays as it is: {problem}")
-        else:
-            name = f"{recipe.name}_aware"
-            file = folder / f"model_{name}.onnx"
-            aware_card = replace(card, aware_epochs=settings.aware.epochs)
-            _write_int8(learnt, file, recipe=recipe, card=aware_card, calibration=calibration)
-            int8[name] = _tried(file, name, val, settings, aware_epochs=settings.aware.epochs)
+        int8 |= bench.learnt(next(recipe for recipe in recipes if recipe.name == promising.recipe), learn)
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
-    checks = _serving_check(formats[choice.served].file, raw_images, settings, folder / SERVING_CHECK)
+    checks = _serving_check(formats[choice.served].file, images.raw, settings, folder / SERVING_CHECK)
     parities = {
-        name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), raw_images)
+        name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
         for name, one in formats.items()
     }
     return Exported(parities, formats, int8, skipped, choice, calibration.digest, checks)
 
 
-def _search(
-    quantizer: Quantizer,
-    folder: Path,
-    fp32: Measured,
-    val: PackedPart,
-    settings: QuantizeSettings,
-    say: Callable[[str], None],
-) -> dict[str, Tried]:
-    """Every int8 file that was tried: the first recipes, and further ones until one keeps what it must keep."""
-    found: dict[str, Tried] = {}
+@dataclass(frozen=True)
+class _Bench:
+    """Writes the files of one model and measures each as it will serve; raises FileDoesNotServe where one can't."""
 
-    def attempt(recipe: Recipe) -> bool:
-        file = folder / f"model_{recipe.name}.onnx"
-        quantizer.write(recipe, file)
-        found[recipe.name] = _tried(file, recipe.name, val, settings)
-        return not broken(fp32, found[recipe.name].measured, settings)
+    folder: Path
+    card: ModelCard
+    calibration: CalibrationImages
+    val: PackedPart
+    settings: QuantizeSettings
+    say: Callable[[str], None]
 
-    recipes = first_recipes(is_transformer=quantizer.is_transformer)
-    kept = [attempt(recipe) for recipe in recipes]
-    if any(kept):
+    def exported(self, model: ImageClassifier) -> Tried:
+        file = self.folder / "model_fp32.onnx"
+        export_onnx(model, file, card=self.card)
+        return self._tried(file, "fp32")
+
+    def half(self, quantizer: Quantizer) -> Tried:
+        file = self.folder / "model_fp16.onnx"
+        quantizer.write_half(file)
+        try:
+            return self._tried(file, "fp16")
+        except FileDoesNotServe:
+            file.unlink()
+            raise
+
+    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measured) -> dict[str, Tried]:
+        """Every int8 file that was tried: the first recipes, and further ones until one keeps what it must keep."""
+        found: dict[str, Tried] = {}
+
+        def attempt(recipe: Recipe) -> bool:
+            file = self._file(recipe.name)
+            quantizer.write(recipe, file)
+            found[recipe.name] = self._tried(file, recipe.name)
+            return not broken(fp32, found[recipe.name].measured, self.settings)
+
+        kept = [attempt(recipe) for recipe in recipes]
+        if any(kept):
+            return found
+        best = max(recipes, key=lambda recipe: found[recipe.name].measured.accuracy)
+        more = refined(best, lambda: quantizer.most_distorted(found[best.name].file))
+        for _, recipe in zip(range(self.settings.search_trials), more, strict=False):
+            self.say(f"int8 loses too much; trying {recipe.name}")
+            if attempt(recipe):
+                break
         return found
-    best = max(recipes, key=lambda recipe: found[recipe.name].measured.accuracy)
-    more = refined(best, lambda: quantizer.most_distorted(found[best.name].file))
-    for _, recipe in zip(range(settings.search_trials), more, strict=False):
-        say(f"int8 loses too much; trying {recipe.name}")
-        if attempt(recipe):
-            break
-    return found
+
+    def learnt(self, recipe: Recipe, learn: Learn) -> dict[str, Tried]:
+        """The file of this recipe after quantization-aware fine-tuning; none where that diverged."""
+        epochs = self.settings.aware.epochs
+        self.say(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
+        try:
+            model = learn(rounding_of(recipe, self.settings))
+        except TrainingDiverged as problem:
+            self.say(f"int8 stays as it is: {problem}")
+            return {}
+        name = f"{recipe.name}_aware"
+        card = replace(self.card, aware_epochs=epochs)
+        with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+            fp32_file = Path(scratch) / "model_fp32.onnx"
+            export_onnx(model, fp32_file, card=card)
+            with replace(self, card=card).quantizer(fp32_file) as quantizer:
+                quantizer.write(recipe, self._file(name))
+        return {name: self._tried(self._file(name), name, aware_epochs=epochs)}
+
+    def quantizer(self, fp32_file: Path) -> Quantizer:
+        calibration = self.calibration
+        return Quantizer(
+            fp32_file,
+            calibration_NHWC=calibration.pixels_NHWC,
+            calibration_digest=calibration.digest,
+            card=self.card,
+        )
+
+    def _file(self, recipe: str) -> Path:
+        return self.folder / f"model_{recipe}.onnx"
+
+    def _tried(self, file: Path, recipe: str, *, aware_epochs: int = 0) -> Tried:
+        """Only what a clean process could run is loaded here."""
+        settings = self.settings
+        report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
+        assert report.speed is not None
+        on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
+        answers = fit_answers(on_val)
+        write_answers(file, answers)
+        judged: Predictions = replace(on_val, answers=answers)
+        measured = Measured(
+            recipe=recipe,
+            size_bytes=file.stat().st_size,
+            accuracy=float(judged.correct_N.mean()),
+            answers=judged.predicted,
+            p50_ms=report.speed.latency.p50_ms,
+            aware_epochs=aware_epochs,
+        )
+        return Tried(file, measured, report.speed, report.peak_mib)
 
 
 def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:
@@ -184,40 +244,6 @@ def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> Rounding:
         weight_bits=7 if recipe.reduce_range else 8,
         calibration_images=settings.calibration_images,
     )
-
-
-def _quantizer(fp32_file: Path, calibration: CalibrationImages, card: ModelCard) -> Quantizer:
-    return Quantizer(
-        fp32_file, calibration_NHWC=calibration.pixels_NHWC, calibration_digest=calibration.digest, card=card
-    )
-
-
-def _write_int8(
-    model: ImageClassifier, target: Path, *, recipe: Recipe, card: ModelCard, calibration: CalibrationImages
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
-        fp32_file = Path(scratch) / "model_fp32.onnx"
-        export_onnx(model, fp32_file, card=card)
-        with _quantizer(fp32_file, calibration, card) as quantizer:
-            quantizer.write(recipe, target)
-
-
-def _tried(file: Path, recipe: str, val: PackedPart, settings: QuantizeSettings, *, aware_epochs: int = 0) -> Tried:
-    """Raises FileDoesNotServe where a clean process can't run the file; only then it is loaded here."""
-    report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
-    assert report.speed is not None
-    on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), val)
-    write_answers(file, fit_answers(on_val))
-    judged: Predictions = replace(on_val, answers=fit_answers(on_val))
-    measured = Measured(
-        recipe=recipe,
-        size_bytes=file.stat().st_size,
-        accuracy=float(judged.correct_N.mean()),
-        answers=judged.predicted,
-        p50_ms=report.speed.latency.p50_ms,
-        aware_epochs=aware_epochs,
-    )
-    return Tried(file, measured, report.speed, report.peak_mib)
 
 
 def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:

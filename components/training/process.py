@@ -15,6 +15,7 @@ from components.errors import DarkroomError, record_of
 from components.files import read_json, write_json
 from components.progress import EVENTS_VARIABLE, EventFile
 from components.training.fit import fit
+from components.training.memory import keep_freed_memory
 from components.training.settings import TrainingJob
 
 RESULT = "result.json"
@@ -61,4 +62,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -14,7 +14,7 @@ from exported_model import Exported
 from components.data.loading import PackedPart
 from components.errors import TrainingDiverged
 from components.evaluation.served import predict_packed
-from components.export.exporting import CALIBRATION, SERVING_CHECK, Learn, export_model
+from components.export.exporting import CALIBRATION, SERVING_CHECK, Images, Learn, export_model
 from components.export.exporting import Exported as Result
 from components.export.search import first_recipes, refined
 from components.export.settings import QuantizeSettings
@@ -74,9 +74,7 @@ def exported_into(
         exported.model,
         folder,
         card=exported.card,
-        train=part,
-        val=part,
-        raw_images=image_files,
+        images=Images(train=part, val=part, raw=image_files),
         settings=settings,
         say=said.append,
         learn=learn,
