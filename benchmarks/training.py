@@ -137,6 +137,7 @@ class Comparison:
 
     def _ours_until(self) -> str:
         data = self._packed()
+        chosen = self._chosen_numerics(data)
         job = self._job(
             data,
             epochs=self._flags.epochs,
@@ -145,9 +146,7 @@ class Comparison:
             ema_decay=0.99,
             progressive_resizing=0.5,
             monitor="accuracy",
-            channels_last="on",
-            precision="fp32" if self._flags.precision == "auto" else self._flags.precision,
-            compile="off",
+            **chosen,
         )
         seen: list[float] = []
 

@@ -57,13 +57,18 @@ class TrainingStopped(DarkroomError):
 
 
 @step("train")
-def train_model(
-    session: Session, prepared: Prepared, *, under: str | None = None, on_epoch: OnEpoch | None = None
-) -> Trained:
+def train_model(session: Session, prepared: Prepared, *, under: str | None = None) -> Trained:
     """The run of a model trained with these settings on this data: found, taken up again, or new.
 
     A new one is a child of the run `under`.
     """
+    return train_watched(session, prepared, under=under)
+
+
+def train_watched(
+    session: Session, prepared: Prepared, *, under: str | None = None, on_epoch: OnEpoch | None = None
+) -> Trained:
+    """`train_model` for a training that may be told to stop: no task, for Prefect takes each exception for a fault."""
     with timed("train") as watch:
         mark = train_fingerprint(session, prepared)
         with alone(session, mark):
@@ -258,8 +263,10 @@ def train(
         if reason is not None:
             raise TrainingStopped(reason)
 
+    if under is None:
+        return train_model(session, prepared).run_id
     try:
-        return train_model(session, prepared, under=under, on_epoch=look if under else None).run_id
+        return train_watched(session, prepared, under=under, on_epoch=look).run_id
     except TrainingStopped as stopped:
         say(f"stopped: {stopped}")
         return runs.find_started(session.tracking, "train", train_fingerprint(session, prepared)) or ""

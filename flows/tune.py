@@ -23,7 +23,7 @@ from flows.prepare import Prepared, prepare_data
 from flows.project import Project
 from flows.session import Session, alone, open_session, timed
 from flows.tracking import runs
-from flows.train import TrainingStopped, train_fingerprint, train_model
+from flows.train import TrainingStopped, train_fingerprint, train_watched
 from flows.workers import require_deployment, train_on
 
 _SECTIONS = ("model", "train")
@@ -202,7 +202,7 @@ def _train_here(task: _Task, session: Session, trial: Trial, mark: str) -> None:
         if reason is not None and event["epoch"] < event["epochs"]:
             raise TrainingStopped(reason)
 
-    train_model(session, task.prepared, under=task.run_id, on_epoch=on_epoch)
+    train_watched(session, task.prepared, under=task.run_id, on_epoch=on_epoch)
 
 
 def _train_there(task: _Task, session: Session, trial: Trial, mark: str) -> None:

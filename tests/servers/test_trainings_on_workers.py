@@ -1,4 +1,4 @@
-"""A search whose trials a worker trains: a real Prefect server, a real worker, told to stop through MLflow."""
+"""A search and a comparison whose models a worker trains: a real Prefect server, a real worker."""
 
 import subprocess
 import sys
@@ -90,6 +90,26 @@ def test_a_worker_trains_the_trials_and_ends_one_that_lags_behind(
     assert len(read_json(jobs[0.004] / "history.json")) == EPOCHS
     assert len(read_json(jobs[1e-12] / "history.json")) < EPOCHS, "the worker was told to stop, and did"
     assert (folder / "params.yaml").read_bytes() == before
+    assert "Traceback" not in (folder / "worker.txt").read_text(), "told to stop is no fault"
+
+
+def test_a_worker_trains_the_models_of_a_comparison(
+    folder: Path, prefect_api: str, worker: "subprocess.Popen[bytes]"
+) -> None:
+    names = ("lenet5", "plain")
+    settings = ("train.epochs=2", "finetune.epochs=0", "evaluate.bootstrap_draws=20", "quantize.latency_runs=3")
+    options = [word for setting in settings for word in ("--set", setting)]
+    done = run_darkroom(folder, prefect_api, "compare", *names, "--deployment", "train/cpu", "--json", *options)
+    assert worker.poll() is None, (folder / "worker.txt").read_text()
+    result: dict[str, Any] = result_of(done)
+    assert {model["name"] for model in result["models"]} == set(names)
+    assert all(model["reason"] == "" and model["latency_ms"] > 0 for model in result["models"])
+    assert done.stderr.count("training goes to train/cpu") == len(names)
+    assert "train 1/2" not in done.stderr, "trained here, not by the worker"
+    trained = [
+        read_json(file)["model"]["architecture"] for file in (folder / ".darkroom/work/train").glob("*/job.json")
+    ]
+    assert set(names) <= set(trained)
 
 
 @pytest.mark.parametrize("name", ["train/gup", "gpu"])
