@@ -64,16 +64,20 @@ def find_duplicates(
     thumbnail_NSS: NDArray[np.uint8],
     colour_NGG3: NDArray[np.uint8],
     embedding_NF: Embeddings | None = None,
+    generation_N: NDArray[np.int64] | None = None,
     settings: DuplicateSettings,
     progress: Progress = silent,
 ) -> DuplicatePairs:
     """All pairs among N images; other than exact ones are reported between the first images of each exact kind.
 
-    Embeddings are asked for where the settings name a model.
+    Embeddings are asked for where the settings name a model. The generations say which images came first: where so
+    many are alike that not all are compared, later ones take no pair of earlier ones away.
     """
     _, first_U, kind_N = np.unique(sha256_N.astype(str), return_index=True, return_inverse=True)
     exact = np.stack([first_U[kind_N], np.arange(len(sha256_N))], axis=1)
     exact = exact[exact[:, 0] != exact[:, 1]]
+    if generation_N is not None:
+        first_U = first_U[_by_age(kind_N, generation_N)]
     thumbnail_USS = thumbnail_NSS[first_U]
     pictures = Pictures.of(thumbnail_USS, colour_NGG3[first_U])
     cut = Cut()
@@ -92,6 +96,13 @@ def find_duplicates(
             first_U[similar_pairs(embedding_NF[first_U], min_similarity=similarity, progress=progress)]
         )
     return DuplicatePairs(_in_order(exact), near, embedding, len(pairs), cut.pairs)
+
+
+def _by_age(kind_N: NDArray[np.int64], generation_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The kinds in the order in which they came, those of one generation in order of their content."""
+    oldest_U = np.full(int(kind_N.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(oldest_U, kind_N, generation_N)
+    return np.argsort(oldest_U, kind="stable")
 
 
 def _candidates(

@@ -23,7 +23,7 @@ MAX_BITS = 7
 MAX_BUCKET = 20_000
 """Different hashes of one bucket that each hash is compared with; a larger bucket is cut, and said to be."""
 _MANY_ALIKE = 64
-"""Equal hashes that are all compared with each other; of more, each is compared with the next so many."""
+"""Equal hashes that are all compared with each other; of more, each is compared with about so many."""
 _WIDER_KEYS_FROM = 1 << 23
 """Different hashes from which on the longer comparisons of narrow keys cost more than the sorting of wider ones."""
 _CHUNK = 1 << 15
@@ -49,6 +49,8 @@ def candidate_pairs(
 
     Equal hashes collapse first, so a thousand equal pictures cost as much as one. Where left and right are one array,
     each pair of different positions comes as (i, j) or as (j, i). `wide` chooses the keys; None: by the set's size.
+    However many share a hash, the pairs among the first of both arrays are found whatever comes behind them: with
+    images in order of age none of them is lost when data grow, unless MAX_BUCKET cuts.
     """
     cut = cut or Cut()
     same = left_N is right_N
@@ -77,27 +79,46 @@ class _Members:
         return cls(np.cumsum(count_H) - count_H, count_H, np.argsort(kind_N, kind="stable"))
 
     def spread(self, i: Pairs, j: Pairs, other: "_Members", cut: Cut, *, within: bool = False) -> Pairs:
-        """The image pairs behind pairs of hashes; of many images with one hash only neighbours are paired.
+        """The image pairs behind pairs of hashes; of many images with one hash not all pairs are taken.
 
         `within` says that i and j are the same hashes of the same images, which make no pair with themselves.
         """
         used = (self.count_H[i] > within) & (other.count_H[j] > 0)
         i, j = i[used], j[used]
         count_i, count_j = self.count_H[i], other.count_H[j]
-        width = np.minimum(count_j, _MANY_ALIKE)
-        cut.pairs += int((count_i * (count_j - width)).sum())
-        times = count_i * width
-        pair = np.repeat(np.arange(len(i)), times)
-        row, column = np.divmod(np.arange(len(pair)) - np.repeat(np.cumsum(times) - times, times), width[pair])
-        # Neighbours in a ring: row r meets columns r + 1, r + 2, …, so that all of one hash stay linked.
-        ring = (width < count_j)[pair]
-        if within:
-            once = ring | (column > row)
-            pair, row, column, ring = pair[once], row[once], column[once], ring[once]
-        column = np.where(ring, (row + column + 1) % count_j[pair], column)
+        pair, row = _counted(count_i)
+        first, begin, end = _columns(row, count_j[pair], within=within)
+        times = first + end - begin
+        every = count_i * (count_i - 1) // 2 if within else count_i * count_j
+        cut.pairs += int(every.sum() - times.sum())
+        at, column = _counted(times)
+        column = np.where(column < first[at], column, column - first[at] + begin[at])
+        pair, row = pair[at], row[at]
         left = self.order_N[self.start_H[i][pair] + row]
         right = other.order_N[other.start_H[j][pair] + column]
         return np.stack([left, right], axis=1)
+
+
+def _counted(times: Pairs) -> tuple[Pairs, Pairs]:
+    """Each position as often as is said, and the count within it."""
+    at = np.repeat(np.arange(len(times)), times)
+    return at, np.arange(len(at)) - np.repeat(np.cumsum(times) - times, times)
+
+
+def _columns(row: Pairs, num_columns: Pairs, *, within: bool) -> tuple[Pairs, Pairs, Pairs]:
+    """The columns that each row meets: the first so many, and those from `begin` to before `end`.
+
+    Row and column are places among the images of a hash, in order. Among the first _MANY_ALIKE all meet. A later row
+    meets the first half as many columns, which link all of one picture, and its neighbours, which came when it came.
+    Its own number alone decides, so that more images behind it take no pair away.
+    """
+    half = _MANY_ALIKE // 2
+    most = np.minimum(num_columns, row) if within else num_columns
+    first = np.minimum(most, np.where(row < _MANY_ALIKE, _MANY_ALIKE, half))
+    # Within one hash a row meets those before it alone, for each pair comes once.
+    below, above = (half, 0) if within else (half // 2, half // 2)
+    begin, end = (np.clip(row + reach, first, np.maximum(most, first)) for reach in (-below, above))
+    return first, begin, end
 
 
 @dataclass(frozen=True)

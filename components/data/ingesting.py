@@ -1,7 +1,8 @@
 """Packing a source into a new version of the raw data, which keeps what the version before already holds.
 
-Growing costs about reading the source once. An image that is known (by its SHA-256) keeps its place and generation;
-the shard that holds it is hard-linked, not copied. New bytes go to new shards. A shard that no row uses any more is
+Growing costs about reading the source once. Known bytes (by their SHA-256) keep their place; the shard that holds them
+is hard-linked, not copied. New bytes go to new shards. A row keeps its generation, under a new path too; a further
+copy of known bytes is a new row, and has the new generation: else earlier images would be dealt out otherwise. A shard that no row uses any more is
 left out. A shard is repacked when more than half of it is unused, and small shards are joined once many have gathered.
 A source that shares no image with the version before starts anew, as if there had been none.
 """
@@ -40,7 +41,7 @@ _READERS, _AHEAD = 8, 32
 class RawVersion:
     rows: list[RawFile]
     num_new: int
-    """Rows whose bytes the version before did not have; all of them in a first version."""
+    """Rows beyond those of the version before, further copies of its images too; all of them in a first version."""
     num_repacked: int
     """Shards of the version before whose images moved into new ones."""
 
@@ -50,7 +51,6 @@ class _Place:
     shard: str
     offset: int
     size_bytes: int
-    generation: int
 
     @property
     def shard_bytes(self) -> int:
@@ -64,13 +64,19 @@ class _Known:
     folder: Path | None
     places: dict[str, _Place]
     """By SHA-256."""
-    problems: dict[str, int]
-    """Generation of each file that could not be taken, by path."""
+    generations: dict[str | None, dict[str, int]]
+    """Of each row, by SHA-256 and path; under None the files that could not be taken."""
 
     @property
     def next_generation(self) -> int:
-        seen = [place.generation for place in self.places.values()] + list(self.problems.values())
-        return max(seen, default=-1) + 1
+        return max((each for rows in self.generations.values() for each in rows.values()), default=-1) + 1
+
+
+@dataclass(frozen=True)
+class _Taken:
+    image: SourceImage
+    sha256: str | None
+    problem: str | None
 
 
 def write_raw(source: Source, folder: Path, *, before: Path | None = None, progress: Progress) -> RawVersion:
@@ -90,21 +96,25 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
     folder.mkdir(parents=True, exist_ok=True)
     generation = known.next_generation
     places = dict(known.places)
-    rows = []
+    taken = []
     with _ShardWriter(folder, first=_shards_ever(known)) as shards:
-        taken = track(_take_ahead(source.images), task="ingest", total=len(source.images), progress=progress)
-        for image, found in taken:
+        ahead = track(_take_ahead(source.images), task="ingest", total=len(source.images), progress=progress)
+        for image, found in ahead:
             if isinstance(found, str):
-                first_seen = known.problems.get(image.path, generation)
-                rows.append(_row(source, image, problem=found, generation=first_seen))
+                taken.append(_Taken(image, None, found))
                 continue
             if found.sha256 not in places:
-                places[found.sha256] = shards.add(found.sha256, image.path, found.content, generation)
-            rows.append(_row(source, image, sha256=found.sha256, place=places[found.sha256]))
-        _refuse_unreadable(rows)
-        moved = _carry_over(known, {row.sha256: row.path for row in rows if row.sha256}, shards, folder)
-    rows = [_moved(row, moved) for row in sorted(rows, key=lambda row: row.path)]
-    if not any(row.sha256 in known.places for row in rows):
+                places[found.sha256] = shards.add(found.sha256, image.path, found.content)
+            taken.append(_Taken(image, found.sha256, None))
+        _refuse_unreadable(taken)
+        moved = _carry_over(known, {one.sha256: one.image.path for one in taken if one.sha256}, shards, folder)
+    taken.sort(key=lambda one: one.image.path)
+    places |= moved
+    rows = [
+        _row(source, one, places.get(one.sha256 or ""), number)
+        for one, number in zip(taken, _generations(taken, known, generation), strict=True)
+    ]
+    if not any(row.sha256 in known.generations for row in rows if row.sha256):
         rows, generation = _anew(rows, folder, _shards_ever(known)), 0
     schema = SCHEMA.append(FURTHER) if any(row.further for row in rows) else SCHEMA
     write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=schema))
@@ -116,15 +126,30 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
     )
 
 
-def _row(
-    source: Source,
-    image: SourceImage,
-    *,
-    sha256: str | None = None,
-    place: _Place | None = None,
-    problem: str | None = None,
-    generation: int = 0,
-) -> RawFile:
+def _generations(taken: list[_Taken], known: _Known, newest: int) -> list[int]:
+    """As many rows of one content as there were keep their generations; a row under its old path comes first.
+
+    Of fewer rows the earliest generations stay: where an original goes and its copy stays, the copy takes its place.
+    """
+    found = [newest] * len(taken)
+    rows_of: defaultdict[str, list[int]] = defaultdict(list)
+    for row, one in enumerate(taken):
+        before = known.generations.get(one.sha256, {})
+        if one.sha256 is None:
+            found[row] = before.get(one.image.path, newest)
+        elif before:
+            rows_of[one.sha256].append(row)
+    for sha256, rows in rows_of.items():
+        before = known.generations[sha256]
+        # In order of path already, and the sort is stable.
+        rows.sort(key=lambda row: before.get(taken[row].image.path, newest))
+        for row, generation in zip(rows, sorted(before.values()), strict=False):
+            found[row] = generation
+    return found
+
+
+def _row(source: Source, one: _Taken, place: _Place | None, generation: int) -> RawFile:
+    image = one.image
     return RawFile(
         path=image.path,
         label=source.label_of(image),
@@ -133,20 +158,20 @@ def _row(
         timestamp=image.timestamp,
         weight=image.weight,
         given_split=image.given_split,
-        sha256=sha256,
+        sha256=one.sha256,
         size_bytes=place.size_bytes if place else 0,
         shard=place.shard if place else None,
         offset=place.offset if place else 0,
-        problem=problem,
-        generation=place.generation if place else generation,
+        problem=one.problem,
+        generation=generation,
         further=image.further,
     )
 
 
-def _refuse_unreadable(rows: list[RawFile]) -> None:
-    if all(row.problem is not None for row in rows):
-        first = rows[0]
-        raise DataError(f"none of the {len(rows)} files can be read, for one {first.path}: {first.problem}")
+def _refuse_unreadable(taken: list[_Taken]) -> None:
+    if all(one.problem is not None for one in taken):
+        first = taken[0]
+        raise DataError(f"none of the {len(taken)} files can be read, for one {first.image.path}: {first.problem}")
 
 
 def _anew(rows: list[RawFile], folder: Path, first: int) -> list[RawFile]:
@@ -155,11 +180,6 @@ def _anew(rows: list[RawFile], folder: Path, first: int) -> list[RawFile]:
     for name in sorted(names):
         (folder / name).rename(folder / names[name])
     return [replace(row, shard=names[row.shard] if row.shard else None, generation=0) for row in rows]
-
-
-def _moved(row: RawFile, moved: dict[str, _Place]) -> RawFile:
-    place = moved.get(row.sha256 or "")
-    return replace(row, shard=place.shard, offset=place.offset) if place else row
 
 
 @dataclass(frozen=True)
@@ -205,15 +225,13 @@ def _known(before: Path | None) -> _Known:
     except DataError:  # of an older release: everything is new
         return _Known(before, {}, {})
     whole = _whole_shards(before, rows)
-    return _Known(
-        before,
-        places={
-            row.sha256: _Place(row.shard, row.offset, row.size_bytes, row.generation)
-            for row in rows
-            if row.sha256 and row.shard in whole
-        },
-        problems={row.path: row.generation for row in rows if row.problem is not None},
-    )
+    places = {
+        row.sha256: _Place(row.shard, row.offset, row.size_bytes) for row in rows if row.sha256 and row.shard in whole
+    }
+    generations: defaultdict[str | None, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        generations[row.sha256][row.path] = row.generation
+    return _Known(before, places, dict(generations))
 
 
 def _whole_shards(folder: Path, rows: list[RawFile]) -> set[str]:
@@ -249,7 +267,7 @@ def _carry_over(known: _Known, wanted: dict[str, str], shards: "_ShardWriter", f
                 content = store.read(place.shard, place.offset, place.size_bytes)
                 if hashlib.sha256(content).hexdigest() != sha256:
                     raise DataError(f"{known.folder / name}: is damaged; restore the raw data with `dvc checkout`")
-                moved[sha256] = shards.add(sha256, wanted[sha256], content, place.generation)
+                moved[sha256] = shards.add(sha256, wanted[sha256], content)
     return moved
 
 
@@ -302,7 +320,7 @@ class _ShardWriter:
         self._tar: tarfile.TarFile | None = None
         self.started = False
 
-    def add(self, sha256: str, path: str, content: bytes, generation: int) -> _Place:
+    def add(self, sha256: str, path: str, content: bytes) -> _Place:
         """Where the first byte of the content lies."""
         if self._tar is None or self._tar.offset > SHARD_BYTES:
             self._start()
@@ -312,7 +330,7 @@ class _ShardWriter:
         entry.size = len(content)
         offset = self._tar.offset + tarfile.BLOCKSIZE
         self._tar.addfile(entry, io.BytesIO(content))
-        return _Place(self._name, offset, len(content), generation)
+        return _Place(self._name, offset, len(content))
 
     def _start(self) -> None:
         self.close()

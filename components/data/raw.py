@@ -64,7 +64,7 @@ class RawFile:
     problem: str | None
     """Why the source could not give the file; such a row has no bytes."""
     generation: int
-    """The ingest in which these bytes were first seen; 0 is the first."""
+    """The ingest that brought this row, counted from 0; a renamed file keeps it, a further copy has its own."""
     further: str | None = None
     """A JSON object by column of what else the source says of the image."""
 

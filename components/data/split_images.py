@@ -56,7 +56,7 @@ class SplitImages:
     timestamp: Any
     """pyarrow array of text, ISO 8601."""
     generation_N: NDArray[np.int64]
-    """In which ingest the image was first seen; 0 for the first."""
+    """The ingest that brought the image; 0 is the first."""
 
     @classmethod
     def from_table(cls, table: Any) -> Self:

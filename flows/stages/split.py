@@ -52,6 +52,7 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
         thumbnail_NSS=thumbnail_NSS,
         colour_NGG3=_pictures(table["colours"], (COLOUR_SIDE, COLOUR_SIDE, 3)),
         embedding_NF=_embeddings(validated / EMBEDDINGS, settings.duplicates, len(table)),
+        generation_N=images.generation_N,
         settings=settings.duplicates,
         progress=progress,
     )

@@ -65,6 +65,29 @@ def test_equal_bytes_are_exact_and_not_near() -> None:
     assert found.near.tolist() == []
 
 
+def test_later_images_take_no_pair_of_earlier_ones_away_where_many_are_alike() -> None:
+    """Their names come between those of earlier ones, and a hundred of one hash are more than are all compared."""
+    random = np.random.default_rng(2)
+    grey = np.repeat(grey_square(np.asarray(scene(1)))[None], 400, axis=0)
+    grey[np.arange(400), 16, 16] += random.integers(0, 3, 400, np.uint8)
+    names = np.array([str(number) for number in random.permutation(400)], dtype=object)
+    colours = np.repeat(colour_grid(np.asarray(scene(1)))[None], 400, axis=0)
+
+    def near(num: int) -> set[tuple[int, ...]]:
+        found = find_duplicates(
+            sha256_N=names[:num],
+            thumbnail_NSS=grey[:num],
+            colour_NGG3=colours[:num],
+            generation_N=np.where(np.arange(num) < 100, 0, 1),
+            settings=SETTINGS,
+        )
+        assert found.num_cut > 0
+        assert clusters(num, found.near).max() == 0
+        return set(map(tuple, found.near.tolist()))
+
+    assert near(100) <= near(400)
+
+
 def test_scenes_of_one_layout_with_other_details_do_not_join() -> None:
     random = np.random.default_rng(5)
     ground = np.asarray(scene(0)).astype(float)

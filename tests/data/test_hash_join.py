@@ -65,6 +65,40 @@ def test_a_cut_of_a_hot_bucket_is_counted_and_keeps_equal_hashes_linked(monkeypa
     assert cut.pairs > 0
 
 
+def test_images_that_come_later_take_no_pair_of_earlier_ones_away() -> None:
+    """Of one hash, and of hashes near to each other, more than are all compared."""
+    random = np.random.default_rng(4)
+    left, right = (random.choice(np.array([5, 7, 1 << 60], np.uint64), 400, p=[0.6, 0.3, 0.1]) for _ in range(2))
+    cut = Cut()
+    for first, second in ((left, left), (left, right)):
+        before: set[tuple[int, ...]] = set()
+        for num in (100, 101, 200, 400):
+            ends = first[:num], (second[:num] if second is not first else first[:num])
+            within = first is second
+            now = pairs_of(ends[0], ends[0] if within else ends[1], cut)
+            assert before <= now
+            before = now
+    assert cut.pairs > 0
+
+
+def pairs_of(left: NDArray[np.uint64], right: NDArray[np.uint64], cut: Cut) -> set[tuple[int, ...]]:
+    found = np.concatenate(list(candidate_pairs(left, right, max_bits=7, cut=cut)))
+    ordered = np.sort(found, axis=1) if left is right else found
+    assert len(np.unique(ordered, axis=0)) == len(found)
+    return set(map(tuple, ordered.tolist()))
+
+
+def test_what_is_cut_is_all_that_lacks() -> None:
+    cut = Cut()
+    equal = np.full(200, 5, np.uint64)
+    assert len(pairs_of(equal, equal, cut)) + cut.pairs == 200 * 199 // 2
+    cut = Cut()
+    assert len(pairs_of(equal, np.full(90, 5, np.uint64), cut)) + cut.pairs == 200 * 90
+    cut = Cut()
+    pairs_of(equal[:64], equal[:64], cut)
+    assert cut.pairs == 0
+
+
 def test_no_hashes_make_no_pairs() -> None:
     nothing = np.empty(0, np.uint64)
     assert sum(map(len, candidate_pairs(nothing, nothing, max_bits=7))) == 0

@@ -6,6 +6,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,6 +14,8 @@ from components.data import ingesting
 from components.data.ingesting import RawVersion, write_raw
 from components.data.raw import MANIFEST, RawImages, read_manifest, read_raw_dataset
 from components.data.sources.source import Source, SourceImage
+from components.data.split_images import SplitImages
+from components.data.splitting import SplitSettings, split_images
 from components.errors import DarkroomError, DataError
 from components.files import sha256_of_file
 from components.progress import silent
@@ -122,6 +125,50 @@ def test_a_renamed_or_relabelled_image_keeps_its_bytes_and_generation(tmp_path: 
         ("z/new.png", "z", 0),
     ]
     assert digests(tmp_path / "2")["images-00000.tar"] == digests(tmp_path / "1")["images-00000.tar"]
+
+
+def copies(numbers: range) -> list[SourceImage]:
+    return [SourceImage(f"a/again{number}.png", ("a",), lambda n=number: content(n)) for number in numbers]
+
+
+def split_of(folder: Path) -> dict[str, str]:
+    table = pq.read_table(folder / MANIFEST)
+    section = {
+        "method": "random",
+        "fractions": {"train": 0.7, "val": 0.15, "test": 0.15},
+        "folds": 0,
+        "seed": 7,
+        "given": "repair",
+        "duplicates": {"max_bits": 7, "min_correlation": 0.985},
+    }
+    settings = SplitSettings.from_section("split", section)
+    dealt = split_images(SplitImages.from_table(table), np.empty((0, 2), np.int64), settings)
+    return dict(zip(table["path"].to_pylist(), [dealt.parts[part] for part in dealt.part_N], strict=True))
+
+
+@pytest.mark.parametrize("num", [1, 20, 100])
+def test_exact_copies_under_new_paths_move_no_image(tmp_path: Path, num: int) -> None:
+    ingest(source(list(range(400))), tmp_path / "1")
+    before = split_of(tmp_path / "1")
+    grown = Source([*source(list(range(400))).images, *copies(range(num))])
+    version = ingest(grown, tmp_path / "2", tmp_path / "1")
+    after = split_of(tmp_path / "2")
+    assert {path: after[path] for path in before} == before
+    originals = {f"a/again{number}.png": f"{'ab'[number % 2]}/{number:04d}.png" for number in range(num)}
+    assert all(after[copy] == before[original] for copy, original in originals.items())
+    assert version.num_new == num
+    ingest(grown, tmp_path / "3", tmp_path / "2")
+    assert digests(tmp_path / "3") == digests(tmp_path / "2")
+
+
+def test_a_copy_takes_the_place_of_its_original_that_goes(tmp_path: Path) -> None:
+    ingest(source(list(range(400))), tmp_path / "1")
+    before = split_of(tmp_path / "1")
+    ingest(Source([*source(list(range(400))).images, *copies(range(0, 80, 2))]), tmp_path / "2", tmp_path / "1")
+    ingest(Source([*source([*range(1, 80, 2), *range(80, 400)]).images, *copies(range(0, 80, 2))]), tmp_path / "3", tmp_path / "2")
+    after = split_of(tmp_path / "3")
+    assert all(after[path] == before[path] for path in after.keys() & before.keys())
+    assert {row.generation for row in read_manifest(tmp_path / "3")} == {0}
 
 
 def test_equal_bytes_are_stored_once(tmp_path: Path) -> None:
