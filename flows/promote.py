@@ -224,6 +224,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         measured=_measured(session, version),
         max_parity_difference=session.params.quantize.max_logit_difference,
         pairs_across_parts=proof["pairs_across_parts"],
+        comparisons_left_out=proof["comparisons_left_out"],
         split_digest=version.tags["split_digest"],
         proof_digest=proof["digest"],
         test_images_trained_on=sum(sha256 in own for sha256 in files.sha256_N),

@@ -17,6 +17,7 @@ from components.data.duplicates import DuplicatePairs, Pairs
 from components.data.parts import EXCLUDED
 
 _NAMED_PAIRS = 1000
+"""Of each kind so many are named; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,27 @@ def find_leaks(table: Any, near: Pairs, embedding: Pairs | None = None) -> Leaks
     return Leaks(found)
 
 
+def as_given(table: Any) -> Any | None:
+    """The same table with the author's parts; an image that has none is excluded. None where no image has one."""
+    if "given_split" not in table.column_names or table["given_split"].null_count == len(table):
+        return None
+    part = table["given_split"].cast(pa.string()).fill_null(EXCLUDED)
+    return table.set_column(table.column_names.index("part"), "part", part)
+
+
 def audit(
-    table: Any, pairs: DuplicatePairs, leaks: Leaks, *, excluded: Mapping[int, str], settings: Mapping[str, Any]
+    table: Any,
+    pairs: DuplicatePairs,
+    leaks: Leaks,
+    *,
+    given: Leaks | None = None,
+    excluded: Mapping[int, str],
+    settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The leak proof as a JSON-like record: pairs across parts by kind, the digest and the settings.
 
-    `table` has a row an image: path, label, sha256, part, cluster, and perhaps group and given_split.
+    `table` has a row an image: path, label, sha256, part, cluster, and perhaps group and given_split. `given` are the
+    leaks of the author's own parts, where the split departs from them.
     """
     path, part = table["path"].combine_chunks(), table["part"].combine_chunks()
     counts = {count["values"]: count["counts"] for count in pc.value_counts(part).to_pylist()}
@@ -72,8 +88,9 @@ def audit(
         "images": dict(sorted(counts.items())),
         "clusters": pc.count_distinct(table["cluster"]).as_py(),
         "pairs": found,
-        "pairs_across_parts": leaks.count,
-        "leaking": {kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
+        "comparisons_left_out": pairs.num_cut,
+        **_listed(leaks, path),
+        "as_given": None if given is None else _listed(given, path),
         "moved_from_given_part": _moved(table, path, part),
         "excluded": [{"path": path[image].as_py(), "reason": reason} for image, reason in sorted(excluded.items())],
         "largest_deviation": _largest_deviation(table["label"], part, settings["fractions"]),
@@ -145,6 +162,14 @@ def _num_group_links(table: Any) -> int:
         return 0
     groups = table["group"].drop_null()
     return len(groups) - int(pc.count_distinct(groups).as_py())
+
+
+def _listed(leaks: Leaks, path: Any) -> dict[str, Any]:
+    return {
+        "pairs_across_parts": leaks.count,
+        "leaking": {kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
+        "leaking_unnamed": {kind: max(0, count - _NAMED_PAIRS) for kind, count in leaks.count.items()},
+    }
 
 
 def _named(pairs: Pairs, path: Any) -> list[list[str]]:

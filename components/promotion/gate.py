@@ -66,6 +66,8 @@ class Candidate:
     max_parity_difference: float
     pairs_across_parts: Mapping[str, int]
     """From the leak proof."""
+    comparisons_left_out: int
+    """By the search that the proof rests on, because too many pictures share a hash; 0: it was complete."""
     split_digest: str
     proof_digest: str
     """Digest that the leak proof was made for."""
@@ -192,6 +194,8 @@ def _data(candidate: Candidate) -> Iterator[RuleVerdict]:
     yield RuleVerdict("data validation", said, "passed", candidate.validation_passed is True)
     counts = candidate.pairs_across_parts.values()
     found = str(sum(counts)) if counts else "not audited"
+    if candidate.comparisons_left_out:
+        found += f" ({candidate.comparisons_left_out} comparisons of crowded hashes left out)"
     yield RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts))
     same = candidate.split_digest == candidate.proof_digest
     yield RuleVerdict("leak proof is for this split", "yes" if same else "no", "yes", same)

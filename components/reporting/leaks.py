@@ -42,11 +42,20 @@ class LeakSection:
     """As many as are worth showing."""
 
 
-def render_leaks(sections: Sequence[LeakSection], *, excluded: Sequence[tuple[str, str]], num_excluded: int) -> str:
-    """The page's text; `excluded` are paths and reasons, as many as are worth showing."""
-    total = sum(section.count for section in sections)
-    verdict = "No pair stands in two parts." if total == 0 else f"{total:,} pairs stand in two parts."
-    body = [f"<h1>{verdict}</h1>", *(_section(section) for section in sections)]
+def render_leaks(
+    sections: Sequence[LeakSection],
+    *,
+    given: Sequence[LeakSection] | None = None,
+    excluded: Sequence[tuple[str, str]],
+    num_excluded: int,
+) -> str:
+    """The page's text; `given` are the leaks of the author's own parts, where the split departs from them.
+
+    `excluded` are paths and reasons, as many as are worth showing.
+    """
+    body = [f"<h1>{_verdict(sections)}</h1>", *(_section(section) for section in sections)]
+    if given is not None:
+        body += [f"<h1>As given: {_verdict(given)}</h1>", *(_section(section) for section in given)]
     if num_excluded:
         rows = "".join(f"<tr><td>{escape(path)}</td><td>{escape(reason)}</td></tr>" for path, reason in excluded)
         body.append(
@@ -59,6 +68,11 @@ def render_leaks(sections: Sequence[LeakSection], *, excluded: Sequence[tuple[st
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<title>Leaking pairs</title><style>{_STYLE}</style></head><body>\n" + "\n".join(body) + "\n</body></html>\n"
     )
+
+
+def _verdict(sections: Sequence[LeakSection]) -> str:
+    total = sum(section.count for section in sections)
+    return "No pair stands in two parts." if total == 0 else f"{total:,} pairs stand in two parts."
 
 
 def _section(section: LeakSection) -> str:

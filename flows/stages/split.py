@@ -14,7 +14,7 @@ from components.data.duplicates import DuplicatePairs, DuplicateSettings, find_d
 from components.data.embeddings import FILE as EMBEDDINGS
 from components.data.embeddings import Embeddings
 from components.data.hashing import COLOUR_SIDE, SIDE
-from components.data.leakage import Leaks, audit, find_leaks
+from components.data.leakage import Leaks, as_given, audit, find_leaks
 from components.data.parts import EXCLUDED, PARTS
 from components.data.split_images import SplitImages
 from components.data.splitting import Split, SplitSettings, split_images
@@ -59,11 +59,20 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     dealt = split_images(images, pairs.alike, settings, progress=progress)
     table = _with_parts(table, dealt, folds=settings.folds)
     leaks = find_leaks(table, pairs.near, pairs.embedding)
-    proof = audit(table, pairs, leaks, excluded=dealt.excluded, settings=settings.model_dump())
+    # Under `keep` the split is the author's own.
+    given = None if settings.given == "keep" else as_given(table)
+    given_leaks = None if given is None else find_leaks(given, pairs.near, pairs.embedding)
+    proof = audit(table, pairs, leaks, given=given_leaks, excluded=dealt.excluded, settings=settings.model_dump())
     kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
     write_table(folder / "split.parquet", table.select(kept))
     write_json(folder / "leakage.json", proof)
-    write_text(folder / "leaks.html", _page(table, leaks, proof, thumbnail_NSS))
+    page = render_leaks(
+        _sections(table, leaks, thumbnail_NSS),
+        given=None if given_leaks is None else _sections(given, given_leaks, thumbnail_NSS),
+        excluded=[(image["path"], image["reason"]) for image in proof["excluded"][:_SHOWN]],
+        num_excluded=len(proof["excluded"]),
+    )
+    write_text(folder / "leaks.html", page)
     return _summary(proof, pairs)
 
 
@@ -93,17 +102,15 @@ def _with_parts(table: Any, dealt: Split, *, folds: int) -> Any:
     return table
 
 
-def _page(table: Any, leaks: Leaks, proof: dict[str, Any], thumbnail_NSS: NDArray[np.uint8]) -> str:
+def _sections(table: Any, leaks: Leaks, thumbnail_NSS: NDArray[np.uint8]) -> list[LeakSection]:
     def one(row: int) -> LeakingImage:
         path, label, part = (table[name][row].as_py() for name in ("path", "label", "part"))
         return LeakingImage(path, label, part, thumbnail_NSS[row])
 
-    sections = [
+    return [
         LeakSection(kind, len(pairs), [(one(int(left)), one(int(right))) for left, right in pairs[:_SHOWN]])
         for kind, pairs in leaks.across.items()
     ]
-    excluded = [(image["path"], image["reason"]) for image in proof["excluded"][:_SHOWN]]
-    return render_leaks(sections, excluded=excluded, num_excluded=len(proof["excluded"]))
 
 
 def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
@@ -115,6 +122,8 @@ def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
     ]
     if across := sum(proof["pairs_across_parts"].values()):
         sentences[1] = f"{across} pairs stand in two parts (see leaks.html); the gate will refuse"
+    if proof["as_given"] and (torn := sum(proof["as_given"]["pairs_across_parts"].values())):
+        sentences.append(f"the given split has {torn} pairs in two parts (see leaks.html)")
     further = [part for part in proof["images"] if part not in PARTS and part != EXCLUDED]
     if further:
         sentences.append(f"no model step reads {', '.join(further)}")

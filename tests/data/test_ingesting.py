@@ -165,7 +165,11 @@ def test_a_copy_takes_the_place_of_its_original_that_goes(tmp_path: Path) -> Non
     ingest(source(list(range(400))), tmp_path / "1")
     before = split_of(tmp_path / "1")
     ingest(Source([*source(list(range(400))).images, *copies(range(0, 80, 2))]), tmp_path / "2", tmp_path / "1")
-    ingest(Source([*source([*range(1, 80, 2), *range(80, 400)]).images, *copies(range(0, 80, 2))]), tmp_path / "3", tmp_path / "2")
+    ingest(
+        Source([*source([*range(1, 80, 2), *range(80, 400)]).images, *copies(range(0, 80, 2))]),
+        tmp_path / "3",
+        tmp_path / "2",
+    )
     after = split_of(tmp_path / "3")
     assert all(after[path] == before[path] for path in after.keys() & before.keys())
     assert {row.generation for row in read_manifest(tmp_path / "3")} == {0}

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from components.data.duplicates import DuplicatePairs
-from components.data.leakage import audit, find_leaks, split_digest
+from components.data.leakage import Leaks, as_given, audit, find_leaks, split_digest
 from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
 
 NO_PAIRS = np.empty((0, 2), np.int64)
@@ -51,16 +51,38 @@ def test_what_is_excluded_hides_no_leak_and_makes_none() -> None:
 
 def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     table = table_of("xxy", ["train", "test", "excluded"], given_split=["train", "train", None])
-    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, embedding=NO_PAIRS, num_candidates=0, num_cut=0)
+    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, embedding=NO_PAIRS, num_candidates=0, num_cut=5)
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
     leaks = find_leaks(table, NO_PAIRS)
-    proof = audit(table, pairs, leaks, excluded={2: "joins two"}, settings={"fractions": fractions})
+    given = as_given(table)
+    given_leaks = find_leaks(given, NO_PAIRS)
+    settings = {"fractions": fractions}
+    proof = audit(table, pairs, leaks, given=given_leaks, excluded={2: "joins two"}, settings=settings)
     assert proof["pairs_across_parts"] == {"exact": 1, "near": 0, "group": 0}
+    assert proof["comparisons_left_out"] == 5
+    assert proof["as_given"]["pairs_across_parts"] == {"exact": 0, "near": 0, "group": 0}
     assert proof["leaking"]["exact"] == [["0.png", "1.png"]]
     assert proof["moved_from_given_part"] == ["1.png"]
     assert proof["excluded"] == [{"path": "2.png", "reason": "joins two"}]
     assert proof["images"] == {"excluded": 1, "test": 1, "train": 1}
     assert proof["largest_deviation"] == {"class": "a", "part": "test", "share": 0.5, "fraction": 0.15}
+
+
+def test_pairs_beyond_those_that_are_named_are_counted() -> None:
+    table = table_of("x" * 1200, ["train"] * 1200, given_split=["train"] * 1200)
+    every = np.stack([np.zeros(1199, np.int64), np.arange(1, 1200)], axis=1)
+    pairs = DuplicatePairs(exact=every, near=NO_PAIRS, embedding=None, num_candidates=0, num_cut=0)
+    leaks = Leaks({"exact": every, "near": every[:3]})
+    proof = audit(table, pairs, leaks, excluded={}, settings={"fractions": {"train": 1.0}})
+    assert (len(proof["leaking"]["exact"]), proof["leaking_unnamed"]) == (1000, {"exact": 199, "near": 0})
+    assert proof["as_given"] is None
+
+
+def test_parts_as_given_hold_what_the_author_gave_alone() -> None:
+    table = table_of("xxx", ["train", "train", "train"], given_split=["train", "test", None])
+    assert find_leaks(as_given(table), NO_PAIRS).count["exact"] == 1
+    assert as_given(table.drop_columns(["given_split"])) is None
+    assert as_given(table_of("xx", ["train", "train"], given_split=pa.nulls(2, pa.string()))) is None
 
 
 def test_the_digest_knows_content_label_and_part_but_no_order() -> None:

@@ -84,9 +84,14 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     summary = split(params(tmp_path, given=given), tmp_path, tmp_path / "split", silent)
     proof = read_json(tmp_path / "split" / "leakage.json")
     assert sum(proof["pairs_across_parts"].values()) == leaking
+    # What was healed is shown as the author gave it.
+    healed = proof["as_given"]
+    assert (sum(healed["pairs_across_parts"].values()) if healed else 0) == 3 - leaking
     page = (tmp_path / "split" / "leaks.html").read_text()
-    assert page.count("data:image/png") == 2 * leaking
+    assert page.count("data:image/png") == 2 * 3
+    assert ("As given: 3 pairs stand in two parts." in page) == (not leaking)
     assert ("3 pairs stand in two parts" in summary) == bool(leaking)
+    assert ("the given split has 3 pairs in two parts" in summary) == (not leaking)
 
 
 def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
