@@ -2,8 +2,9 @@
 
 Growing costs about reading the source once. Known bytes (by their SHA-256) keep their place; the shard that holds them
 is hard-linked, not copied. New bytes go to new shards. A row keeps its generation, under a new path too; a further
-copy of known bytes is a new row, and has the new generation: else earlier images would be dealt out otherwise. A shard that no row uses any more is
-left out. A shard is repacked when more than half of it is unused, and small shards are joined once many have gathered.
+copy of known bytes is a new row, and has the new generation: else earlier images would be dealt out otherwise.
+A shard that no row uses any more is left out. A shard is repacked when more than half of it is unused, and small shards
+are joined once many have gathered.
 A source that shares no image with the version before starts anew, as if there had been none.
 """
 
