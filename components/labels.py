@@ -19,6 +19,7 @@ from components.settings import Settings
 LabelKind = Literal["single", "multi", "hierarchy"]
 PATH_SEPARATOR = "/"
 SET_SEPARATOR = "|"
+_SHOWN_NAMES = 4
 
 
 class Level(Settings):
@@ -151,6 +152,16 @@ class LabelSpace(Settings):
             return [self.classes[number] for number in chosen]
         sets = [[self.classes[number] for number in np.flatnonzero(row)] for row in chosen]
         return [SET_SEPARATOR.join(names) for names in sets] if joined else sets
+
+
+def told_apart(answered: LabelSpace, wanted: LabelSpace) -> str:
+    """For a sentence: what a model answers with, what the images have, and some of the names that differ."""
+    only = sorted(set(answered.classes) ^ set(wanted.classes))
+    names = f" (not in both: {', '.join(only[:_SHOWN_NAMES])})" if only else ""
+    return (
+        f"answers with {len(answered.classes)} {answered.kind} labels, and the images have {len(wanted.classes)} "
+        f"{wanted.kind} ones{names}"
+    )
 
 
 def counted_names(label: str, labels: Sequence[str]) -> list[str]:

@@ -53,12 +53,20 @@ def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool
 
 
 def _show(record: dict[str, Any]) -> None:
-    columns = ("architecture", "parameters", "MFLOP an image", "activations, MB an image", "latency, ms")
+    columns = (
+        "architecture",
+        "parameters",
+        "MFLOP an image",
+        "weights, MB",
+        "activations, MB an image",
+        "latency, ms",
+    )
     rows = [
         (
             row["architecture"],
             f"{row['parameters']:,}",
             f"{row['flops'] / 1e6:,.1f}",
+            f"{row['weight_bytes'] / 1e6:,.1f}",
             f"{row['activation_bytes'] / 1e6:,.1f}",
             f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "not measured",
         )

@@ -81,7 +81,11 @@ def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
 Deployment = Annotated[
     str | None,
-    typer.Option("--deployment", metavar="NAME", help="Its workers train, such as train/gpu; default: this machine."),
+    typer.Option(
+        "--deployment",
+        metavar="NAME",
+        help="Its workers train, such as train/gpu, and this machine does the rest; default: this machine does all.",
+    ),
 ]
 
 

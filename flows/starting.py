@@ -20,7 +20,7 @@ class RegisteredModel:
     name: str
     """models:/NAME/VERSION, whatever alias it was asked for by."""
     folder: Path
-    """model.safetensors and model.json."""
+    """model.safetensors and model.json; of an ensemble folders of such, one a member."""
 
     @property
     def weights(self) -> Path:
@@ -28,23 +28,24 @@ class RegisteredModel:
 
     @property
     def digest(self) -> str:
-        return f"{sha256_of_file(self.weights)} {sha256_of_file(self.folder / _SPEC)}"
+        members = sorted(file.parent for file in self.folder.rglob(_WEIGHTS))
+        return " ".join(sha256_of_file(member / name) for member in members for name in (_WEIGHTS, _SPEC))
 
 
-def registered_model(session: Session, address: str, *, setting: str) -> RegisteredModel:
+def registered_model(session: Session, address: str, *, setting: str, ensembles: bool = False) -> RegisteredModel:
     """Fetches the torch model behind a registered version; raises SettingsError naming the setting that asks for it."""
     name, wanted = parse_address(address, setting=setting)
     try:
-        return fetch_version(session, name, wanted)
+        return fetch_version(session, name, wanted, ensembles=ensembles)
     except SettingsError as problem:
         raise SettingsError(f"params.yaml: {setting}: {problem}") from None
 
 
-def fetch_version(session: Session, name: str, wanted: str) -> RegisteredModel:
-    """By number or alias; raises SettingsError where there is none, or where it is an ensemble."""
+def fetch_version(session: Session, name: str, wanted: str, *, ensembles: bool = False) -> RegisteredModel:
+    """By number or alias; raises SettingsError where there is none, or an ensemble where none is wanted."""
     version = registry.get_version(session.tracking, name, wanted)
-    step = version.tags.get("step")
-    if step not in ("train", "finetune"):
+    step = version.tags.get("step", "")
+    if step not in (("train", "finetune", "ensemble") if ensembles else ("train", "finetune")):
         raise SettingsError(
             f"version {version.number} of {name} holds no single network to start from; "
             "name the version of one of its members"
@@ -69,7 +70,7 @@ def starting_weights(session: Session) -> tuple[str | None, str | None]:
 def teacher_model(session: Session) -> RegisteredModel | None:
     """The model that train.teacher names, fetched."""
     address = session.params.train.teacher
-    return registered_model(session, address, setting="train.teacher") if address is not None else None
+    return registered_model(session, address, setting="train.teacher", ensembles=True) if address is not None else None
 
 
 def teacher_mark(session: Session) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Train a model on the packed data, in a process of its own, with its life told to MLflow as it happens."""
 
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -186,6 +187,11 @@ def run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: On
         log=log,
         on_event=tell,
     )
+    if finished.exit_code == -signal.SIGKILL:
+        raise DarkroomError(
+            f"{kind} was killed from outside; a system that runs out of memory does so: lower train.batch_size "
+            f"(now {session.params.train.batch_size}) or set train.recompute to true, if it was that (log in {log})"
+        )
     if finished.exit_code != 0 or not result.exists():
         raise DarkroomError(
             f"{kind} stopped with exit code {finished.exit_code}: {last_lines(log)} (all of it in {log})"
@@ -201,13 +207,19 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
         say(
             f"{kind} {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, "
             f"validation loss {event['val_loss']:.4f}, accuracy {event['val_accuracy']:.4f}, "
-            f"macro F1 {event['val_macro_f1']:.4f}; {event['images_per_second']:.0f} images/s, "
-            f"{event['seconds_left']:.0f} s left"
+            f"macro F1 {event['val_macro_f1']:.4f}; rate {event['learning_rate']:.2g}, "
+            f"{event['images_per_second']:.0f} images/s, {_used(event)}, {event['seconds_left']:.0f} s left"
         )
         # The curves of a run are those of the training that made its model.
         before = f"{AWARE}/" if kind == AWARE else ""
         metrics = {f"{before}{name}": value for name, value in _metrics(event).items()}
         runs.log_metrics(session.tracking, run_id, metrics, step=event["epoch"])
+
+
+def _used(event: Event) -> str:
+    """Of the machine, by the training's process."""
+    gpu = f", GPU {event['gpu_memory_gib']:.1f} GiB" if event["gpu_memory_gib"] else ""
+    return f"CPU {event['cpu_percent']:.0f}% and {event['memory_gib']:.1f} GiB{gpu}"
 
 
 def _metrics(event: Event) -> dict[str, float]:

@@ -9,9 +9,10 @@ from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
-from components.errors import DarkroomError, ServiceError
+from components.errors import DarkroomError, ServiceError, nearest
 from flows.console import say
 from flows.prepare import Prepared
+from flows.servers.deployments import registered_deployments
 from flows.session import Session
 from flows.tracking import runs
 from flows.train import train_fingerprint
@@ -65,7 +66,8 @@ def require_deployment(name: str) -> None:
         try:
             client.read_deployment_by_name(name)
         except (ObjectNotFound, ValueError):
-            raise ServiceError(f"there is no deployment {name}; register it with `darkroom deploy`") from None
+            hint = nearest(name, registered_deployments()) or "; register it with `darkroom deploy`"
+            raise ServiceError(f"there is no deployment {name}{hint}") from None
 
 
 def _wait(flow_run: Any, while_waiting: Callable[[], None]) -> State[Any]:

@@ -1,5 +1,6 @@
 """Starting from a registered model, through a real registry."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.models.classifier import new_classifier, save_classifier
 from components.models.settings import ModelSettings
+from components.training.distillation import open_teacher
 from flows.params import read_params
 from flows.project import Project, open_project
 from flows.session import Session
-from flows.starting import registered_model, starting_weights
+from flows.starting import registered_model, starting_weights, teacher_model
 from flows.tracking import runs
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=10)
@@ -40,8 +42,6 @@ def session(project: Project, weights: str | None) -> Session:
     """Of the target's project: its name isn't the source's."""
     params = read_params(project.params)
     model = params.model.model_copy(update={"architecture": "lenet5", "weights": weights})
-    from dataclasses import replace
-
     return Session(project, replace(params, model=model), runs.open_tracking(project, "target"))
 
 
@@ -74,7 +74,7 @@ def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source:
     target, said = new_classifier(
         model_settings(weights), labels=labels("x", "y"), preprocess=PREPROCESS, mean=[0.9] * 3, std=[0.9] * 3
     )
-    assert said[-1].endswith("model.safetensors, with a new head")
+    assert "model.safetensors, with a new head, for theirs answers with 3 single labels, and the images" in said[-1]
     assert target.spec.mean == [0.2] * 3, "normalization follows the weights"
     own, theirs = target.net.state_dict(), source.net.state_dict()  # type: ignore[union-attr, operator]
     assert all(torch.equal(own[name], value) for name, value in theirs.items() if not name.startswith("classifier"))
@@ -84,7 +84,11 @@ def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source:
 @pytest.mark.parametrize(
     ("address", "sentence"),
     [
-        ("models:/source@nobody", r"model\.weights: source has no alias @nobody in the registry"),
+        ("models:/source@nobody", r"model\.weights: source has no alias @nobody in the registry; `darkroom models`"),
+        ("models:/source@champoin", r"source has no alias @champoin in the registry; did you mean champion\?"),
+        ("models:/sorce@champion", r"model\.weights: the registry has no model sorce; did you mean source\?"),
+        ("models:/zebra/1", r"model\.weights: the registry has no model zebra; `darkroom models` lists what"),
+        ("models:/source/7", r"model\.weights: source has no version 7 in the registry; `darkroom models` lists"),
         ("models:/source/2", r"model\.weights: version 2 of source holds no single network to start from"),
         ("models:/source", r"model\.weights: is 'models:/source', should read models:/NAME@ALIAS"),
     ],
@@ -92,6 +96,22 @@ def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source:
 def test_what_the_registry_does_not_hold_is_refused(project: Project, address: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         registered_model(session(project, address), address, setting="model.weights")
+
+
+def test_an_ensemble_may_teach(project: Project, source: torch.nn.Module, tmp_path: Path) -> None:
+    tracking = runs.open_tracking(project, "source")
+    for member in ("01", "02"):
+        save_classifier(source, tmp_path / "joined" / "model" / member)  # type: ignore[arg-type]
+    run_id = runs.begin(tracking, "ensemble", "e" * 64, name="ensemble", tags={})
+    runs.store(tracking, run_id, tmp_path / "joined" / "model", "model")
+    runs.finish(tracking, run_id, "ensemble", "e" * 64)
+    tracking.client.create_model_version("source", source="x", run_id=run_id, tags={"step": "ensemble"})
+    target = session(project, None)
+    train = target.params.train.model_copy(update={"teacher": "models:/source/3"})
+    teacher = teacher_model(replace(target, params=replace(target.params, train=train)))
+    assert teacher is not None
+    assert len(teacher.digest.split()) == 4
+    assert open_teacher(teacher.folder, labels("a", "b", "c"))(torch.zeros(2, 32, 32, 3)).shape == (2, 3)
 
 
 def test_a_files_digest_stands_for_it(project: Project, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from components.data.preprocessing import PreprocessSettings
 from components.errors import SettingsError
 from components.files import read_json, whole_folder, write_json
-from components.labels import LabelSpace
+from components.labels import LabelSpace, told_apart
 from components.models.architectures import blueprint, build, check_image_size
 from components.models.catalogue import COMPOUND, IMAGENET
 from components.models.heads import Pooling, attention_pool, fit_head
@@ -129,7 +129,10 @@ def new_classifier(
     check_image_size(model.net, settings.architecture, side)
     said = [describe_stem(settings.architecture, origin.stem, side), _compound_note(settings, side), origin.note]
     if origin.state is not None and settings.weights is not None:
-        said.append(str(fill(model.net, origin.state, source=settings.weights, architecture=settings.architecture)))
+        # Heads of other labels may have the same shape.
+        other = told_apart(origin.labels, labels) if origin.labels not in (None, labels) else None
+        named = {"source": settings.weights, "architecture": settings.architecture}
+        said.append(str(fill(model.net, origin.state, **named, other_labels=other)))
     return model, [sentence for sentence in said if sentence]
 
 
@@ -142,6 +145,8 @@ class _Origin:
     mean: list[float] | None = None
     """Of the images behind the weights; None: those of the data at hand."""
     std: list[float] | None = None
+    labels: LabelSpace | None = None
+    """Which the weights answer with; None where that isn't known."""
     note: str | None = None
 
 
@@ -151,11 +156,13 @@ def _origin(settings: ModelSettings, side: int) -> _Origin:
         return _Origin(stem_for(name, side))
     if settings.weights == IMAGENET:
         found = published_weights(name)
-        return _Origin(stem_for(name, side, with_weights=True), found.state, found.mean, found.std, found.note)
+        stem = stem_for(name, side, with_weights=True)
+        return _Origin(stem, found.state, found.mean, found.std, note=found.note)
     state = read_weights(Path(settings.weights))
     spec = Path(settings.weights).with_name(SPEC)
     if not spec.is_file():
-        return _Origin(_fitting_stem(settings, state, side), state)
+        note = f"{settings.weights} doesn't tell its normalization: the mean and deviation of these images are taken"
+        return _Origin(_fitting_stem(settings, state, side), state, note=note)
     source = ModelSpec.from_section(SPEC, read_json(spec))
     if (source.architecture, source.compound) != (name, settings.compound):
         raise SettingsError(
@@ -164,7 +171,7 @@ def _origin(settings: ModelSettings, side: int) -> _Origin:
         )
     stem = source.stem or stem_for(name, source.preprocess.image_size_px)
     stem = stem_for(name, side, with_weights=True) if stem == "own" else stem
-    return _Origin(stem, state, source.mean, source.std)
+    return _Origin(stem, state, source.mean, source.std, source.labels)
 
 
 def _fitting_stem(settings: ModelSettings, state: dict[str, Tensor], side: int) -> Stem:

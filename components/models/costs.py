@@ -28,6 +28,8 @@ class Costs:
     parameters: int
     flops: int
     """Of one image's forward pass; a multiplication and its addition are two."""
+    weight_bytes: int
+    """Of parameters and buffers, in float32; training keeps gradients and moments of the same size beside them."""
     activation_bytes: int
     """Kept an image from the forward to the backward pass, in float32."""
     latency_ms: float | None
@@ -45,6 +47,7 @@ def costs(
     return Costs(
         architecture=name,
         parameters=sum(value.numel() for value in model.parameters()),
+        weight_bytes=sum(value.nbytes for value in model.state_dict().values()),
         flops=_flops(model, images_BCHW) // _BATCH,
         activation_bytes=_saved_bytes(model, images_BCHW) // _BATCH,
         latency_ms=_latency_ms(build(name, **shape), image_size_px, latency_runs) if latency_runs else None,
@@ -81,7 +84,8 @@ def _latency_ms(model: nn.Module, image_size_px: int, runs: int) -> float:
     model.eval()
     image_BCHW = torch.rand(1, 3, image_size_px, image_size_px)
     with torch.inference_mode():
-        return 1000 * median(_seconds(lambda: model(image_BCHW)) for _ in range(_WARMUP_RUNS + runs))
+        took = [_seconds(lambda: model(image_BCHW)) for _ in range(_WARMUP_RUNS + runs)]
+    return 1000 * median(took[_WARMUP_RUNS:])
 
 
 def _seconds(work: Callable[[], Any]) -> float:

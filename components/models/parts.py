@@ -10,6 +10,18 @@ from components.models.pooling import AttentionPool
 _CONTAINERS = ("features", "layers", "encoder", "blocks", "stages")
 _HEADS = ("fc", "classifier", "heads", "head")
 _AUXILIARY = ("AuxLogits", "aux1", "aux2")
+_UNDECAYED = (
+    "class_token",
+    "cls_token",
+    "dist_token",
+    "reg_token",
+    "pos_embedding",
+    "pos_embed",
+    "relative_position_bias_table",
+    "layer_scale",
+    "logit_scale",
+)
+"""Weights of several dimensions that are no matrices."""
 
 
 def parts(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -91,13 +103,15 @@ def keep_frozen_statistics(model: nn.Module, *, every: bool = False) -> None:
 def parameter_groups(
     model: nn.Module, *, learning_rate: float, weight_decay: float, part_decay: float
 ) -> list[dict[str, object]]:
-    """Groups for an optimizer: each part's rate is part_decay times the next one's; no decay of norms and biases."""
+    """Groups for an optimizer: each part's rate is part_decay times the next one's; no decay of norms and biases, nor
+    of the tables, tokens and scales that timm and torchvision's references leave out by name."""
     ordered = parts(model)
     owner = {id(value): position for position, (_, part) in enumerate(ordered) for value in part.parameters()}
     groups: dict[tuple[int, bool], list[Parameter]] = {}
-    for value in model.parameters():
+    for name, value in model.named_parameters():
         if value.requires_grad:
-            groups.setdefault((owner.get(id(value), 0), value.ndim > 1), []).append(value)
+            decays = value.ndim > 1 and name.rpartition(".")[2] not in _UNDECAYED
+            groups.setdefault((owner.get(id(value), 0), decays), []).append(value)
     return [
         {
             "params": values,

@@ -24,7 +24,8 @@ _REDUCTION = 4
 _PROBE_PX = 256
 _PATCH_SIDES_PX = (4, 3, 2)
 # They see the full resolution in their first layers, or are bound to the size that they were made for.
-_KEPT = ("plain", "lenet5", "vgg", "maxvit", TIMM_PREFIX)
+_MADE_FOR_SMALL = ("plain", "lenet5")
+_KEPT = (*_MADE_FOR_SMALL, "vgg", "maxvit", TIMM_PREFIX)
 _Strided = nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d
 
 
@@ -49,7 +50,7 @@ def fit_stem(model: nn.Module, name: str, stem: Stem, image_size_px: int) -> Non
 
 
 def describe_stem(name: str, stem: Stem, image_size_px: int) -> str | None:
-    """For the log; None where the network is as published and large enough images come in."""
+    """For the log; None where the network is as published, and meant for images of this size."""
     found = f"small-image stem for {image_size_px} px"
     match stem:
         case "small" if name.startswith("vit_"):
@@ -58,7 +59,7 @@ def describe_stem(name: str, stem: Stem, image_size_px: int) -> str | None:
             return f"{found}: a 3×3 convolution of stride 1, and the first two halvings left out"
         case "dense":
             return f"{found}: the first two halvings left out, the weights' own first kernel kept"
-    if image_size_px < SMALL_IMAGE_PX and name.startswith(TIMM_PREFIX):
+    if image_size_px < SMALL_IMAGE_PX and not name.startswith(_MADE_FOR_SMALL):
         return f"{name} keeps its own stem, also for {image_size_px} px"
     return None
 

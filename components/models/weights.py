@@ -39,14 +39,17 @@ class PublishedWeights:
 class LoadedWeights:
     source: str
     new_head: bool
-    """The head had another number of classes and starts afresh."""
+    """The head was of other labels and starts afresh."""
     skipped: list[str] = field(default_factory=list)
+    other_labels: str | None = None
+    """What the model that they are of answers with, where that is known and not what is wanted here."""
     moved_places: bool = False
     """The position embeddings were interpolated to another number of patches."""
 
     def __str__(self) -> str:
         """For the log."""
-        head = ", with a new head" if self.new_head else ""
+        why = f", for theirs {self.other_labels}" if self.other_labels else ""
+        head = f", with a new head{why}" if self.new_head else ""
         places = ", with interpolated position embeddings" if self.moved_places else ""
         return f"weights from {self.source}{head}{places}"
 
@@ -57,16 +60,21 @@ def load_weights(model: nn.Module, weights: str, *, architecture: str) -> Loaded
     return fill(model, state, source=weights, architecture=architecture)
 
 
-def fill(model: nn.Module, state: Mapping[str, Tensor], *, source: str, architecture: str) -> LoadedWeights:
-    """Puts the weights into the model. Raises SettingsError naming the keys that don't fit or hold NaN."""
+def fill(
+    model: nn.Module, state: Mapping[str, Tensor], *, source: str, architecture: str, other_labels: str | None = None
+) -> LoadedWeights:
+    """Puts the weights into the model, but for a head of other labels or another shape.
+
+    Raises SettingsError naming the keys that don't fit or hold NaN.
+    """
     own = model.state_dict()
     moved, state = _moved_places(state, own)
-    skipped = sorted(_misfit_head(model, own, state))
+    skipped = sorted(_head_keys(model, own, state) if other_labels else _misfit_head(model, own, state))
     kept = {key: tensor for key, tensor in state.items() if key not in skipped}
     _refuse_misfits(own, kept, set(skipped), source, architecture)
     _refuse_not_finite(kept, source)
     model.load_state_dict(kept, strict=False)
-    return LoadedWeights(source=source, new_head=bool(skipped), skipped=skipped, moved_places=moved)
+    return LoadedWeights(source, bool(skipped), skipped, other_labels, moved)
 
 
 def backbone_fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
@@ -76,9 +84,13 @@ def backbone_fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
     return all(key in state and state[key].shape == value.shape for key, value in own.items() if key not in skipped)
 
 
+def _head_keys(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
+    return {key for key in {*own, *state} if key.startswith(head_prefixes(model))}
+
+
 def _misfit_head(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
     """The keys of the head's last layer where the weights have another one."""
-    in_head = {key for key in {*own, *state} if key.startswith(head_prefixes(model))}
+    in_head = _head_keys(model, own, state)
     misfits = (key not in own or key not in state or own[key].shape != state[key].shape for key in in_head)
     return in_head if any(misfits) else set()
 
@@ -187,7 +199,8 @@ def _refuse_not_finite(state: Mapping[str, Tensor], weights: str) -> None:
 
 
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:_SHOWN_KEYS]) + (" …" if len(keys) > _SHOWN_KEYS else "")
+    more = len(keys) - _SHOWN_KEYS
+    return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _first_line(problem: BaseException) -> str:

@@ -26,6 +26,7 @@ from components.errors import SettingsError
 from components.files import sha256_of_file, sha256_of_record, whole_file
 from components.models.classifier import ImageClassifier
 from components.models.features import input_of
+from components.models.heads import attention_pool
 from components.models.parts import main_head
 from components.training.settings import TrainingJob
 
@@ -73,9 +74,12 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
         for name, value in classifier.net.named_parameters()
         if value.requires_grad and id(value) not in in_head and not name.startswith(("aux", "AuxLogits"))
     ]
+    pool = attention_pool(classifier.net)
+    if pool is not None and outside and all(classifier.net.get_parameter(name) is pool.query for name in outside):
+        return "the attention that pools the backbone's maps learns too; set model.pooling to average"
     if outside or not learning:
         return "the backbone learns; set model.freeze_backbone to true"
-    if settings.augment and job.augment.policy != "none":
+    if job.draws:
         return "images are augmented anew each epoch; set train.augment to false"
     drawn = [name for name in ("mixup", "cutmix", "erase") if getattr(settings, name)]
     if drawn:

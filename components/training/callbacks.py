@@ -21,6 +21,8 @@ from components.training.resuming import Identity, refuse_other_identity
 
 LAST = "last.safetensors"
 _BEST = "best"
+_AGREE_EVERY = 10
+"""Batches between the questions of several processes to one another, each of which makes a GPU wait."""
 _IDENTITY = "darkroom"
 
 
@@ -74,11 +76,18 @@ class KeepLast(Checkpoint):
         loop = trainer.fit_loop.epoch_loop
         if not self._seconds or loop._should_accumulate() or loop.batch_progress.is_last_batch:
             return
-        if time.monotonic() - self._saved >= self._seconds:
+        if self._is_due(trainer, loop.batch_progress.current.ready):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
+
+    def _is_due(self, trainer: pl.Trainer, batches: int) -> bool:
+        """All processes take part in a checkpoint, so they agree on it: no two clocks are alike."""
+        if trainer.world_size > 1 and batches % _AGREE_EVERY:
+            return False
+        due = time.monotonic() - self._saved >= self._seconds
+        return bool(trainer.strategy.reduce_boolean_decision(due, all=False))
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -172,12 +181,13 @@ class Reporter(Callback):
         self._file, self._epochs = file, epochs
         self._on_epoch, self._on_step = on_epoch, on_step
         self._seconds, self._images, self._since, self._steps = 0.0, 0, 0.0, 0
+        self._learning_seconds = 0.0
         self._process = psutil.Process()
         # Read here, for Lightning calls no hook where all epochs are done.
         self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self._seconds + time.perf_counter() - self._since, "images": self._images}
+        return {"seconds": self._spent(), "images": self._images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds, self._images = state_dict["seconds"], state_dict["images"]
@@ -198,8 +208,11 @@ class Reporter(Callback):
         self._images += len(batch.target)
         self._on_step(trainer.global_step, self._steps)
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._learning_seconds = self._spent()
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = self._seconds + time.perf_counter() - self._since
+        seconds = self._spent()
         done = trainer.current_epoch + 1
         rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
         report = EpochReport(
@@ -210,7 +223,7 @@ class Reporter(Callback):
             learning_rate=rates[-1],
             learning_rates=rates,
             seconds=seconds,
-            images_per_second=self._images * trainer.world_size / seconds,
+            images_per_second=self._images * trainer.world_size / self._learning_seconds,
             seconds_left=seconds * (self._epochs - done),
             cpu_percent=self._process.cpu_percent(),
             memory_gib=self._process.memory_info().rss / 2**30,
@@ -220,3 +233,7 @@ class Reporter(Callback):
         if trainer.is_global_zero:
             write_json(self._file, [asdict(entry) for entry in self.history])
             self._on_epoch(report)
+
+    def _spent(self) -> float:
+        """Seconds of this epoch, over all its parts."""
+        return self._seconds + time.perf_counter() - self._since

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.errors import SettingsError
-from components.labels import LabelSpace
-from components.models.classifier import ImageClassifier, load_classifier
+from components.labels import LabelSpace, told_apart
+from components.models.classifier import ImageClassifier
+from components.models.ensemble import open_model
 from components.training.resizing import shrink
 
 
 class Teacher:
-    """A trained classifier that only answers."""
+    """A trained classifier, or an ensemble of them, that only answers."""
 
     def __init__(self, model: ImageClassifier) -> None:
         self._model = model.eval().requires_grad_(False)
@@ -33,13 +34,10 @@ class Teacher:
 
 def open_teacher(folder: Path, space: LabelSpace) -> Teacher:
     """Raises SettingsError where the teacher answers with other labels than the data have."""
-    teacher = Teacher(load_classifier(folder))
+    teacher = Teacher(open_model(folder))
     if teacher.space != space:
-        only = sorted(set(teacher.space.classes) ^ set(space.classes))
-        told = f" (not in both: {', '.join(only[:4])})" if only else ""
         raise SettingsError(
-            f"params.yaml: train.teacher: answers with {len(teacher.space.classes)} {teacher.space.kind} labels, and "
-            f"the images have {len(space.classes)} {space.kind} ones{told}; name a teacher of the same labels"
+            f"params.yaml: train.teacher: {told_apart(teacher.space, space)}; name a teacher of the same labels"
         )
     return teacher
 

@@ -59,8 +59,11 @@ def check_batch(settings: TrainSettings, group: Group, batch_size: int) -> None:
         )
 
 
-def trainer_options(group: Group) -> dict[str, Any]:
-    """Of Lightning's Trainer: DDP by NCCL on GPUs and by gloo on CPUs; batch norms see the whole batch on GPUs."""
+def trainer_options(group: Group, *, unfreezes: bool) -> dict[str, Any]:
+    """Of Lightning's Trainer: DDP by NCCL on GPUs and by gloo on CPUs; batch norms see the whole batch on GPUs.
+
+    `unfreezes`: parts learn later than others, so that DDP must look each step for those without a gradient.
+    """
     if group.world == 1:
         return {"accelerator": "auto", "devices": 1}
     from lightning.pytorch.strategies import DDPStrategy
@@ -70,7 +73,7 @@ def trainer_options(group: Group) -> dict[str, Any]:
         "accelerator": "gpu" if on_gpu else "cpu",
         "devices": group.on_this_host,
         "num_nodes": group.world // group.on_this_host,
-        "strategy": DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo"),
+        "strategy": DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo", find_unused_parameters=unfreezes),
         "sync_batchnorm": on_gpu,
         "use_distributed_sampler": False,
     }

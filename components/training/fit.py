@@ -54,7 +54,7 @@ from components.training.quantization_aware import RoundedClassifier
 from components.training.rate_finding import find_rate
 from components.training.recomputing import recompute_activations
 from components.training.reports import EpochReport, FitResult
-from components.training.resident import ResidentBatches, fits
+from components.training.resident import ResidentBatches, stays_resident
 from components.training.resuming import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
 from components.training.starting import starting_model
@@ -65,6 +65,7 @@ HISTORY = "history.json"
 RATE_TEST = "rate.json"
 MEMBERS = "members"
 _CHECKPOINTS = "checkpoints"
+_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
 
 Say = Callable[[str], None]
 
@@ -90,18 +91,19 @@ def fit(
     # Processes that train together see other images: each keeps what it has decoded.
     scratch = Path(job.output) / f"decoded-{group.rank}.scratch"
     with decoded_once(open_part(Path(job.data), "train"), scratch, say=tell) as part:
+        halvings = 0
         while True:
-            training = _Training(job, part, group, tell)
+            training = _Training(job, part, group, tell, halvings=halvings)
             try:
                 return training.run(on_epoch, on_step)
             except OutOfMemory:
-                training.halve()
+                halvings = training.halve()
 
 
 class _Training:
     """One attempt at a job: with a batch that may turn out too large."""
 
-    def __init__(self, job: TrainingJob, part: PackedPart, group: Group, say: Say) -> None:
+    def __init__(self, job: TrainingJob, part: PackedPart, group: Group, say: Say, *, halvings: int) -> None:
         pl.seed_everything(job.train.seed, verbose=False)
         self._job, self._group, self._say = job, group, say
         self._output = Path(job.output)
@@ -110,24 +112,42 @@ class _Training:
             self._output / _CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity
         )
         self._start = self._last.where_to_go_on()
+        self._plan = read_plan(self._output, self._identity)
+        self._halvings = self._plan.halvings if self._plan is not None else halvings
         self._part = part
         self._val = open_part(Path(job.data), "val")
         self._model = self._whole = starting_model(job, say)
         if group.world == 1:
             self._train_on_features()
+        elif job.train.cache_features == "on":
+            raise SettingsError(
+                "params.yaml: train.cache_features: is on, but features are cached by one process alone; set it to "
+                "auto, or train on one device"
+            )
         if job.rounding is not None:
             self._model = RoundedClassifier(self._whole, job.rounding, self._part)
+        if job.train.recompute and self._model is self._whole:
+            recompute_activations(self._model.net)
         space = self._model.spec.labels
         weights = class_weights(job.train.class_weights, self._part.target, space)
         self._objective = Objective(
             job, space, weights, open_teacher(Path(job.teacher), space) if job.teacher else None
         )
-        self._plan = self._made_plan()
 
     def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
-        job, plan = self._job, self._plan
-        if job.train.recompute and self._model is self._whole:
-            recompute_activations(self._model.net)
+        """Raises OutOfMemory where a batch doesn't fit, be it in the steps that only find something out."""
+        try:
+            self._plan = self._plan or self._made_plan()
+            return self._trained(self._plan, on_epoch, on_step)
+        except RuntimeError as problem:
+            if _is_out_of_memory(problem):
+                raise OutOfMemory from problem
+            raise
+
+    def _trained(
+        self, plan: Plan, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]
+    ) -> FitResult:
+        job = self._job
         apply_numerics(self._model.net, Numerics(plan.precision, plan.channels_last, plan.compile))
         learner = Learner(self._model, job, plan, self._objective)
         reporter = Reporter(self._output / HISTORY, job.epochs, on_epoch, on_step)
@@ -135,16 +155,11 @@ class _Training:
         soup = BestStates(self._output / _CHECKPOINTS, job.train.monitor, job.train.soup) if job.train.soup else None
         # The last one saves last, for it keeps what the others know.
         around = [reporter, *self._around(), best, *([soup] if soup else []), self._last]
-        trainer = self._trainer(around)
+        trainer = self._trainer(plan, around)
         if self._start is not None:
             self._say(f"going on from the last checkpoint in {job.step}")
         validation = self._validation_batches()
-        try:
-            trainer.fit(learner, self._training_batches(trainer), validation, ckpt_path=self._start)
-        except RuntimeError as problem:
-            if _is_out_of_memory(problem):
-                raise OutOfMemory from problem
-            raise
+        trainer.fit(learner, self._training_batches(plan, trainer), validation, ckpt_path=self._start)
         learner.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
         if soup is not None:
             self._make_soup(learner, trainer, soup.best_first(), validation)
@@ -155,8 +170,11 @@ class _Training:
         best_epoch = _best_epoch(reporter.history, job.train.monitor)
         return FitResult(self._output / MODEL, reporter.history, best_epoch, diagnosis)
 
-    def halve(self) -> None:
-        """Makes the next attempt begin anew with half the batch. Raises SettingsError where that isn't wanted."""
+    def halve(self) -> int:
+        """Makes the next attempt begin anew with half the batch; how often that was done by now.
+
+        Raises SettingsError where it isn't wanted.
+        """
         size = self._batch_size
         if not self._job.train.halve_batch_on_oom or size // 2 < 2 * self._group.world:
             raise SettingsError(
@@ -168,7 +186,10 @@ class _Training:
         )
         shutil.rmtree(self._output / _CHECKPOINTS, ignore_errors=True)
         (self._output / HISTORY).unlink(missing_ok=True)
-        write_plan(self._plan.model_copy(update={"halvings": self._plan.halvings + 1}), self._output)
+        halvings = self._halvings + 1
+        if self._plan is not None:
+            write_plan(self._plan.model_copy(update={"halvings": halvings}), self._output)
+        return halvings
 
     def _train_on_features(self) -> None:
         cached = use_cached(self._job, self._whole, self._part, self._val, device=device_here(), say=self._say)
@@ -184,33 +205,29 @@ class _Training:
 
     @property
     def _batch_size(self) -> int:
-        return self._job.train.batch_size >> self._plan.halvings
+        return self._job.train.batch_size >> self._halvings
 
     def _made_plan(self) -> Plan:
-        """The job's own, if it had begun; else what this machine does best."""
+        """What this machine does best."""
         job = self._job
-        kept = read_plan(self._output, self._identity)
-        if kept is not None:
-            return kept
         check_batch(job.train, self._group, job.train.batch_size)
         order = self._order(job.train.batch_size)
         if not len(order):
             raise DataError(f"the train part holds {len(self._part)} image; training needs two at least")
-        trial = training_loader(
-            self._part, batch_size=job.train.batch_size, seed=job.train.seed, augment=None, workers=0
-        )
+        trial = training_loader(self._part, batch_size=self._batch_size, seed=job.train.seed, augment=None, workers=0)
         if self._group.world == 1:
-            steps = job.epochs * len(order)
+            steps = job.epochs * len(order) << self._halvings
             numerics = choose_numerics(job, self._model, self._objective, next(iter(trial)), steps=steps, say=self._say)
         else:
-            numerics = _named_numerics(job)
+            numerics = _named_numerics(job, self._say)
         plan = Plan(
             identity=digest_of(self._identity),
             learning_rate=peak_rate(job, self._found_rate(trial)),
             precision=numerics.precision,
             channels_last=numerics.channels_last,
             compile=numerics.compile,
-            resident=self._is_resident(),
+            resident=stays_resident(job, self._part, device_here()),
+            halvings=self._halvings,
         )
         if self._group.leads:
             write_plan(plan, self._output)
@@ -231,13 +248,6 @@ class _Training:
         )
         return test.found
 
-    def _is_resident(self) -> bool:
-        settings, augment = self._job.train, self._job.augment
-        if settings.resident != "auto":
-            return settings.resident == "on"
-        draws_nothing = not settings.augment or augment.policy == "none"
-        return draws_nothing and fits(self._part, device_here())
-
     def _order(self, batch_size: int) -> ShuffledBatches:
         return ShuffledBatches(len(self._part), batch_size, self._job.train.seed, **self._dealing())
 
@@ -249,14 +259,14 @@ class _Training:
             "world": self._group.world,
         }
 
-    def _training_batches(self, trainer: pl.Trainer) -> ResumableBatches | ResidentBatches:
+    def _training_batches(self, plan: Plan, trainer: pl.Trainer) -> ResumableBatches | ResidentBatches:
         settings, progress = self._job.train, trainer.fit_loop.epoch_loop.batch_progress.current
-        augment = self._job.augment if settings.augment else None
+        augment = self._job.augment if self._job.draws else None
 
         def place() -> tuple[int, int]:
             return trainer.current_epoch, progress.ready
 
-        if self._plan.resident:
+        if plan.resident:
             order = self._order(self._batch_size)
             return ResidentBatches(self._part, order, place, device=device_here(), augment=augment)
         loader = training_loader(
@@ -270,9 +280,7 @@ class _Training:
         return ResumableBatches(loader, place)
 
     def _validation_batches(self) -> DataLoader[Batch]:
-        return evaluation_loader(
-            self._val, batch_size=self._job.train.batch_size, rank=self._group.rank, world=self._group.world
-        )
+        return evaluation_loader(self._val, batch_size=self._batch_size, rank=self._group.rank, world=self._group.world)
 
     def _around(self) -> list[Callback]:
         settings = self._job.train
@@ -282,11 +290,15 @@ class _Training:
             found.append(Patience(monitor=monitor, mode=mode_of(settings.monitor), patience=settings.patience))
         if settings.time_limit_minutes:
             found.append(TimeLimit(settings.time_limit_minutes, self._say))
-        if self._job.step == "finetune" and self._job.finetune.unfreeze_every:
+        if self._unfreezes:
             found.append(self._unfreezing())
         if settings.schedule == "cyclic":
             found.append(Snapshots(self._output / MEMBERS, settings.cycles))
         return found
+
+    @property
+    def _unfreezes(self) -> bool:
+        return self._job.step == "finetune" and self._job.finetune.unfreeze_every > 0
 
     def _unfreezing(self) -> Unfreezing:
         settings = self._job.finetune
@@ -296,13 +308,13 @@ class _Training:
             freeze_statistics=settings.freeze_statistics,
         )
 
-    def _trainer(self, callbacks: list[Callback]) -> pl.Trainer:
+    def _trainer(self, plan: Plan, callbacks: list[Callback]) -> pl.Trainer:
         settings = self._job.train
         return pl.Trainer(
-            **trainer_options(self._group),
+            **trainer_options(self._group, unfreezes=self._unfreezes),
             max_epochs=self._job.epochs,
-            precision=self._plan.arithmetic,
-            accumulate_grad_batches=settings.accumulate << self._plan.halvings,
+            precision=plan.arithmetic,
+            accumulate_grad_batches=settings.accumulate << plan.halvings,
             gradient_clip_val=settings.clip_norm or None,
             deterministic="warn",
             callbacks=callbacks,
@@ -330,9 +342,15 @@ class _Training:
         self._say(f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {sign * score(soup):.4f}")
 
 
-def _named_numerics(job: TrainingJob) -> Numerics:
+def _named_numerics(job: TrainingJob, say: Say) -> Numerics:
     """Without measuring, which processes that train together would not agree on."""
     settings = job.train
+    names = ("precision", "channels_last", "compile")
+    if left := [f"train.{name}" for name in names if getattr(settings, name) == "auto"]:
+        say(
+            f"several processes don't measure what is faster: {' and '.join(left)}, which auto leaves to that, stay at "
+            "fp32 and off; name them to have it otherwise"
+        )
     precision = "fp32" if settings.precision == "auto" else settings.precision
     return Numerics(precision, settings.channels_last == "on", settings.compile == "on")
 
@@ -350,8 +368,8 @@ def _chance(space: LabelSpace) -> float:
 
 
 def _is_out_of_memory(problem: RuntimeError) -> bool:
-    """torch has a kind of error for GPUs, and a sentence for the processor's memory."""
-    return isinstance(problem, torch.OutOfMemoryError) or "not enough memory" in str(problem)
+    """torch has a kind of error for GPUs, and two sentences for the processor's memory, by system."""
+    return isinstance(problem, torch.OutOfMemoryError) or any(told in str(problem) for told in _OUT_OF_MEMORY)
 
 
 def _quieten() -> None:

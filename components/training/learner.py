@@ -25,6 +25,8 @@ from components.training.settings import TrainingJob
 
 _LOOK_EVERY = 50
 """Steps between looks at the loss on a GPU, where each makes the processor wait for it."""
+_LONGEST_WARMUP = 0.5
+"""Of all steps: a training that only climbs would end at its highest rate."""
 
 
 class Learner(pl.LightningModule):
@@ -56,8 +58,8 @@ class Learner(pl.LightningModule):
         self._loss_and_images = self._loss_and_images.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # An epoch that is cut off goes on with it.
-        checkpoint["loss_and_images"] = self._loss_and_images
+        # An epoch that is cut off goes on with it: each process with an equal share of the sum.
+        checkpoint["loss_and_images"] = self.all_gather(self._loss_and_images).view(-1, 2).mean(dim=0)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loss_and_images = checkpoint["loss_and_images"].to(self.device)
@@ -118,7 +120,7 @@ class Learner(pl.LightningModule):
         self._shape = new_shape(
             settings.schedule,
             steps=steps,
-            warmup=round(steps * min(1.0, settings.warmup_epochs / self.job.epochs)),
+            warmup=round(steps * min(_LONGEST_WARMUP, settings.warmup_epochs / self.job.epochs)),
             cycles=settings.cycles,
             patience=settings.plateau_epochs,
         )

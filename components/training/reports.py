@@ -20,7 +20,9 @@ class EpochReport:
     learning_rates: list[float]
     """Of each group of parts that learns, from the image to the head."""
     seconds: float
+    """Validation included."""
     images_per_second: float
+    """In training alone."""
     seconds_left: float
     """Until the last epoch is done, if the others take as long."""
     cpu_percent: float

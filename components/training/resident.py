@@ -12,9 +12,13 @@ from torch.nn import functional as F
 
 from components.data.augmentation import AugmentSettings
 from components.data.loading import Batch, PackedPart, ShuffledBatches
+from components.errors import SettingsError
+from components.training.settings import TrainingJob
 
 _MEMORY_SHARE = 0.4
 """Of the device's free memory that images may fill; the network and its activations need the rest."""
+_REPLACED = "basic"
+"""The policy that moves and flips of the device stand in for."""
 _SHIFT = 1 / 8
 """Of the side, which an image moves at most: 4 of CIFAR's 32 pixels (He et al. 2016)."""
 
@@ -27,8 +31,23 @@ def fits(part: PackedPart, device: torch.device) -> bool:
     return int(np.prod(part.pixels_NHWC.shape)) <= _MEMORY_SHARE * free
 
 
+def stays_resident(job: TrainingJob, part: PackedPart, device: torch.device) -> bool:
+    """What the settings say; for `auto` whether it can be done without another result.
+
+    Raises SettingsError where images would be drawn in another way than the settings name.
+    """
+    if job.train.resident == "on" and job.draws and job.augment.policy != _REPLACED:
+        raise SettingsError(
+            f"params.yaml: train.resident: is on, which draws shifts and flips alone, but augment.policy is "
+            f"{job.augment.policy}; set that to {_REPLACED} or none, or train.resident to auto"
+        )
+    if job.train.resident == "auto":
+        return not job.draws and fits(part, device)
+    return job.train.resident == "on"
+
+
 class ResidentBatches:
-    """A training loader that begins anywhere in an epoch; its draws are a function of seed, epoch and batch."""
+    """A training loader that begins anywhere in an epoch; its draws are a function of seed, epoch and image."""
 
     def __init__(
         self,
@@ -43,7 +62,7 @@ class ResidentBatches:
         self._images_NHWC = torch.from_numpy(np.array(part.pixels_NHWC[:])).to(device)
         self._target = torch.from_numpy(part.target).to(device)
         self._weight_N = torch.from_numpy(part.weight_N).to(device)
-        self._random = torch.Generator(device)
+        self._copy_N = part.copy_N
 
     def __len__(self) -> int:
         return len(self._order)
@@ -51,31 +70,39 @@ class ResidentBatches:
     def __iter__(self) -> Iterator[Batch]:
         epoch, first = self._place()
         self._order.begin_at(epoch, first)
-        for number, (_, places) in enumerate(self._order, start=first):
-            places_B = torch.from_numpy(places).to(self._images_NHWC.device)
+        device = self._images_NHWC.device
+        draws_N4 = None if self._augment is None else self._draws(self._augment, epoch).to(device)
+        for _, places in self._order:
+            places_B = torch.from_numpy(places).to(device)
             images_BHWC = self._images_NHWC[places_B]
-            if self._augment is not None:
-                self._random.manual_seed((self._augment.seed << 40) + (epoch << 20) + number)
-                images_BHWC = draw(images_BHWC, self._augment, self._random)
+            if draws_N4 is not None:
+                images_BHWC = moved(images_BHWC, draws_N4[places_B])
             yield Batch(images_BHWC, self._target[places_B], self._weight_N[places_B])
 
+    def _draws(self, augment: AugmentSettings, epoch: int) -> Tensor:
+        """Of each image of the part in an epoch: rows and columns to move by, and whether to mirror and to upend it,
+        [N, 4]. What the stage has augmented stays as it is."""
+        count, random = len(self._copy_N), np.random.default_rng([augment.seed, epoch])
+        margin = _margin(self._images_NHWC.shape[1])
+        shift_N2 = random.integers(-margin, margin, (count, 2), endpoint=True)
+        flip_N2 = random.integers(2, size=(count, 2)) * [augment.flips != "none", augment.flips == "both"]
+        return torch.from_numpy(np.hstack([shift_N2, flip_N2]) * (self._copy_N == 0)[:, None])
 
-def draw(images_BHWC: Tensor, augment: AugmentSettings, random: torch.Generator) -> Tensor:
-    """Each image moved by up to an eighth of its side, its border mirrored, and flipped as `augment.flips` says."""
+
+def moved(images_BHWC: Tensor, draws_B4: Tensor) -> Tensor:
+    """Each image moved by its rows and columns, its border mirrored, then mirrored and upended where so drawn."""
     count, height, width, _ = images_BHWC.shape
-    device = images_BHWC.device
-
-    def drawn(high: int) -> Tensor:
-        return torch.randint(high, (count,), generator=random, device=device)
-
-    margin = max(1, round(_SHIFT * height))
+    device, margin = images_BHWC.device, _margin(height)
     padded_BCHW = F.pad(images_BHWC.permute(0, 3, 1, 2).float(), [margin] * 4, mode="reflect")
-    rows_BH = drawn(2 * margin + 1)[:, None] + torch.arange(height, device=device)
-    columns_BW = drawn(2 * margin + 1)[:, None] + torch.arange(width, device=device)
-    if augment.flips != "none":
-        columns_BW = torch.where(drawn(2)[:, None].bool(), columns_BW.flip(1), columns_BW)
-    if augment.flips == "both":
-        rows_BH = torch.where(drawn(2)[:, None].bool(), rows_BH.flip(1), rows_BH)
+    down_B1, right_B1, mirrored_B1, upended_B1 = (draws_B4[:, place, None] for place in range(4))
+    rows_BH = margin + down_B1 + torch.arange(height, device=device)
+    columns_BW = margin + right_B1 + torch.arange(width, device=device)
+    columns_BW = torch.where(mirrored_B1.bool(), columns_BW.flip(1), columns_BW)
+    rows_BH = torch.where(upended_B1.bool(), rows_BH.flip(1), rows_BH)
     padded_BHWC = padded_BCHW.permute(0, 2, 3, 1)
     place_B = torch.arange(count, device=device)[:, None, None]
     return padded_BHWC[place_B, rows_BH[:, :, None], columns_BW[:, None, :]].to(torch.uint8)
+
+
+def _margin(side_px: int) -> int:
+    return max(1, round(_SHIFT * side_px))

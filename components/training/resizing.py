@@ -3,13 +3,14 @@
 Letters: B images, H height, W width, C channels.
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _GROWTH = 2 / 3
 """Of the epochs, in which the side grows; the rest see the full size."""
 _MULTIPLE_PX = 8
+_IMAGES = 4
+"""Dimensions of a batch of images."""
 
 
 def side_at(epoch: int, *, epochs: int, full_px: int, start: float) -> int:
@@ -20,8 +21,8 @@ def side_at(epoch: int, *, epochs: int, full_px: int, start: float) -> int:
 
 
 def shrink(images_BHWC: Tensor, side_px: int) -> Tensor:
-    """uint8 images of that side; the same tensor where they have it, or hold cached features, which have no side."""
-    if images_BHWC.dtype != torch.uint8 or images_BHWC.shape[1] == side_px:
+    """The images at that side, uint8 or mixed; the same tensor where they have it, or hold cached features [B, F]."""
+    if images_BHWC.ndim != _IMAGES or images_BHWC.shape[1] == side_px:
         return images_BHWC
     images_BCHW = images_BHWC.permute(0, 3, 1, 2)
     small_BCHW = F.interpolate(images_BCHW, size=(side_px, side_px), mode="bilinear", antialias=True)

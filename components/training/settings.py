@@ -22,11 +22,14 @@ def _rate(value: Any) -> Any:
 
 
 def _class_weights(value: Any) -> Any:
-    named = isinstance(value, dict) and all(
-        isinstance(name, str) and _is_number(weight) and 0 <= weight < float("inf") for name, weight in value.items()
-    )
-    if value in ("none", "auto") or named:
+    if value in ("none", "auto"):
         return value
+    if isinstance(value, dict) and all(
+        isinstance(name, str | int) and _is_number(weight) and 0 <= weight < float("inf")
+        for name, weight in value.items()
+    ):
+        # YAML reads a class such as 3 as a number.
+        return {str(name): weight for name, weight in value.items()}
     raise ValueError("none, auto or weights by class, such as {cat: 2.0, dog: 1.0}")
 
 
@@ -60,7 +63,7 @@ class TrainSettings(Settings):
     """What the rate does after its climb: cosine (to zero), step (a tenth after each third), plateau (a tenth when
     validation stalls), one_cycle (up and down), cyclic (cosines begun anew, a snapshot after each), constant."""
     warmup_epochs: float = Field(ge=0)
-    """Epochs in which the rate climbs to its peak."""
+    """Epochs in which the rate climbs to its peak; half of a training at most."""
     plateau_epochs: int = Field(ge=1)
     """With `schedule: plateau`: epochs without a lower validation loss before the rate falls."""
     cycles: int = Field(ge=2)
@@ -123,8 +126,8 @@ class TrainSettings(Settings):
     compile: Choice
     """torch.compile; auto: measured likewise, on a GPU."""
     resident: Choice
-    """The training images stay in the device's memory and flips and crops are drawn there; auto: on a GPU that they
-    fit into, where `augment` asks for no more than that."""
+    """on: the training images stay in the device's memory, and moves by an eighth and flips are drawn there in place of
+    what `augment.policy: basic` draws; auto: on a GPU that they fit into, where nothing is drawn anew."""
     devices: Devices
     """GPUs or processes of this machine; auto: one, or what torchrun started."""
     halve_batch_on_oom: bool
@@ -222,6 +225,11 @@ class TrainingJob(Settings):
         """Of the training images."""
         full = self.preprocess.image_size_px
         return self.train.image_size_px or full if self.step == "train" else full
+
+    @property
+    def draws(self) -> bool:
+        """Whether images are augmented anew each epoch."""
+        return self.train.augment and self.augment.policy != "none"
 
     @property
     def freezes_statistics(self) -> bool:

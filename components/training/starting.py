@@ -7,6 +7,7 @@ import torch
 
 from components.data.packing import read_dataset
 from components.errors import SettingsError
+from components.labels import LabelSpace, told_apart
 from components.models.architectures import check_image_size
 from components.models.classifier import ImageClassifier, load_classifier, new_classifier
 from components.models.parts import freeze_backbone, parts, unfreeze_last
@@ -22,6 +23,7 @@ def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassif
     dataset = read_dataset(Path(job.data))
     if job.start_from is not None:
         model = load_classifier(Path(job.start_from))
+        _refuse_other_labels(model, dataset.labels, job.section)
     else:
         model, said = new_classifier(
             job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
@@ -37,6 +39,13 @@ def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassif
     if job.step == "finetune":
         _unfreeze(model, job)
     return model
+
+
+def _refuse_other_labels(model: ImageClassifier, labels: LabelSpace, section: str) -> None:
+    if model.spec.labels != labels:
+        raise SettingsError(
+            f"{section} goes on with a model that {told_apart(model.spec.labels, labels)}; train on these images first"
+        )
 
 
 def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:

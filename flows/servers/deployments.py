@@ -31,7 +31,7 @@ def deploy_all() -> None:
     say(f"registering {len(wanted)} deployments with {api}, which takes some seconds")
     _make_pools(sorted({deployment["work_pool"]["name"] for deployment in wanted}))
     _prefect_deploy(project, file)
-    for name, told in _registered().items():
+    for name, told in registered_deployments().items():
         print(f"{name}: {told}", flush=True)
 
 
@@ -107,8 +107,8 @@ def _prefect_deploy(project: Project, file: Path) -> None:
         raise DarkroomError(f"`prefect deploy` stopped with exit code {code}: {last_lines(log)} (all of it in {log})")
 
 
-def _registered() -> dict[str, str]:
-    """Every deployment that the server has, and what it does by itself."""
+def registered_deployments() -> dict[str, str]:
+    """Every deployment that the server has, as FLOW/NAME, and what it does by itself."""
     from prefect.client.orchestration import get_client
 
     told = {}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import DarkroomError, ServiceError, SettingsError
+from components.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.files import sha256_of_file
 from flows.tracking.ledger import CHAMPION, aliases
 from flows.tracking.packaging import packed
@@ -65,8 +65,7 @@ def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
             else tracking.client.get_model_version_by_alias(name, wanted)
         )
     except MlflowException:
-        what = f"version {wanted}" if wanted.isdigit() else f"alias @{wanted}"
-        raise SettingsError(f"{name} has no {what} in the registry; `darkroom models` lists what there is") from None
+        raise SettingsError(_not_there(tracking, name, wanted)) from None
     return _version(found, aliases(tracking, name))
 
 
@@ -117,6 +116,17 @@ def annotate(
         tracking.client.set_model_version_tag(name, number, key, value[:TAG_LETTERS])
     if description is not None:
         tracking.client.update_model_version(name, number, description)
+
+
+def _not_there(tracking: Tracking, name: str, wanted: str) -> str:
+    """The sentence, with what comes nearest to it."""
+    if not _exists(tracking, name):
+        known = [model.name for model in tracking.client.search_registered_models()]
+        return f"the registry has no model {name}{nearest(name, known) or '; `darkroom models` lists what there is'}"
+    if wanted.isdigit():
+        return f"{name} has no version {wanted} in the registry; `darkroom models` lists what there is"
+    hint = nearest(wanted, aliases(tracking, name)) or "; `darkroom models` lists what there is"
+    return f"{name} has no alias @{wanted} in the registry{hint}"
 
 
 def _exists(tracking: Tracking, name: str) -> bool:

@@ -1,6 +1,7 @@
 """The model as it is trained, exported and stored: plain uint8 RGB in, logits out."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from components.models.classifier import (
     save_classifier,
 )
 from components.models.settings import ModelSettings
+from components.models.stems import describe_stem, stem_for
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=100)
 
@@ -128,6 +130,22 @@ def test_published_weights_keep_their_first_kernel_on_small_images(publish: Publ
         assert torch.equal(again(squares), model.eval()(squares))
 
 
+@pytest.mark.parametrize(
+    ("name", "with_weights", "keeps"),
+    [
+        ("vgg11", False, True),
+        ("maxvit_t", False, True),
+        ("timm/resnet18", True, True),
+        ("vit_b_16", True, True),
+        ("vit_b_16", False, False),
+        ("plain", False, False),
+    ],
+)
+def test_a_stem_that_stays_as_it_is_for_small_images_is_said(name: str, with_weights: bool, keeps: bool) -> None:
+    told = describe_stem(name, stem_for(name, 32, with_weights=with_weights), 32)
+    assert (told == f"{name} keeps its own stem, also for 32 px") == keeps
+
+
 def from_file(file: Path, name: str, side: int, compound: float | None = None) -> tuple[ImageClassifier, list[str]]:
     settings = ModelSettings(architecture=name, compound=compound, weights=str(file), freeze_backbone=False)
     preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
@@ -141,6 +159,37 @@ def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path)
     assert (model.spec.mean, model.spec.stem) == (source.spec.mean, "small")
     assert torch.equal(model.net.conv1.weight, source.net.conv1.weight)  # type: ignore[arg-type, union-attr]
     assert any("with a new head" in sentence for sentence in said)
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (
+            LabelSpace.of("single", [["bus"], ["car"]]),
+            r"2 single labels, .* 2 single ones \(not in both: a, b, bus, car",
+        ),
+        (LabelSpace.of("multi", [["a"], ["b"]]), "2 single labels, and the images have 2 multi ones$"),
+        (LabelSpace.of("single", [["a"], ["b"]]), None),
+    ],
+    ids=["other names", "another kind", "the same"],
+)
+def test_a_head_of_other_labels_starts_afresh_though_its_shape_fits(
+    labels: LabelSpace, told: str | None, tmp_path: Path
+) -> None:
+    source = classifier("lenet5", ("a", "b"))
+    save_classifier(source, tmp_path / "model")
+    weights = str(tmp_path / "model" / "model.safetensors")
+    settings = ModelSettings(architecture="lenet5", weights=weights, freeze_backbone=False)
+    model, said = new_classifier(settings, labels=labels, preprocess=PREPROCESS, mean=[0.1] * 3, std=[0.1] * 3)
+    kept = torch.equal(model.net.classifier.weight, source.net.classifier.weight)  # type: ignore[arg-type, union-attr]
+    assert kept == (told is None)
+    assert re.search(told or r"weights from \S+$", said[-1])
+
+
+def test_weights_that_do_not_tell_their_normalization_are_said_to_take_that_of_the_data(tmp_path: Path) -> None:
+    save_file(build("lenet5", num_classes=2, image_size_px=16).state_dict(), tmp_path / "w.safetensors")
+    _, said = from_file(tmp_path / "w.safetensors", "lenet5", 16)
+    assert any("doesn't tell its normalization: the mean and deviation of these images" in one for one in said)
 
 
 @pytest.mark.parametrize(("trained_at", "used_at", "stem"), [(32, 64, "small"), (64, 32, "dense"), (32, 32, "small")])

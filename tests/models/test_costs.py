@@ -17,6 +17,8 @@ from components.models.costs import costs
 def test_counts_are_the_published_ones(name: str, parameters: int, gflops: float) -> None:
     found = costs(name, image_size_px=224)
     assert found.parameters == parameters
+    # Buffers of batch norms beside the parameters.
+    assert 4 * parameters < found.weight_bytes < 4.1 * parameters
     assert found.flops / 1e9 == pytest.approx(gflops, rel=0.02)
     assert found.latency_ms is None
 
@@ -37,6 +39,12 @@ def test_the_latency_is_measured_where_it_is_asked_for() -> None:
     latency = costs("lenet5", image_size_px=32, latency_runs=5).latency_ms
     assert latency is not None
     assert 0 < latency < 1000
+
+
+def test_the_first_runs_are_left_out_of_the_latency(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([9.0, 9.0, 9.0, 0.25, 0.5, 0.75])
+    monkeypatch.setattr("components.models.costs._seconds", lambda _: next(took))
+    assert costs("lenet5", image_size_px=32, latency_runs=3).latency_ms == 500
 
 
 def test_a_size_that_the_network_can_not_take_is_refused() -> None:

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from components.models.architectures import build
+from components.models.architectures import blueprint, build
 from components.models.parts import (
     freeze_backbone,
     head_names,
     head_prefixes,
     keep_frozen_statistics,
+    main_head,
     parameter_groups,
     parts,
     unfreeze_last,
@@ -100,6 +101,28 @@ def test_norms_and_biases_do_not_decay() -> None:
     for group in groups:
         for value in group["params"]:  # type: ignore[attr-defined]
             assert group["weight_decay"] == (0.01 if value.ndim > 1 else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "spared"),
+    [
+        ("swin_t", "features.1.0.attn.relative_position_bias_table"),
+        ("convnext_tiny", "features.1.0.layer_scale"),
+        ("vit_b_32", "class_token"),
+        ("vit_b_32", "encoder.pos_embedding"),
+    ],
+)
+def test_tables_tokens_and_scales_do_not_decay_but_matrices_do(name: str, spared: str) -> None:
+    model = blueprint(name, num_classes=3, image_size_px=64)
+    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, part_decay=1)
+    decay = {id(value): group["weight_decay"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]
+    assert len(decay) == len(list(model.parameters()))
+    assert decay[id(model.get_parameter(spared))] == 0
+    assert decay[id(main_head(model).get_parameter(last_weight(model)))] == 0.01
+
+
+def last_weight(model: nn.Module) -> str:
+    return [name for name, _ in main_head(model).named_parameters() if name.endswith("weight")][-1]
 
 
 def test_frozen_parameters_are_in_no_group() -> None:

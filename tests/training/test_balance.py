@@ -1,11 +1,15 @@
 """Classes that weigh alike in the loss and come equally often."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.training.balance import class_weights, image_shares
+from components.training.settings import TrainingJob
 
 SINGLE = LabelSpace(kind="single", classes=["cat", "dog", "fox"])
 MULTI = LabelSpace(kind="multi", classes=["red", "blue"])
@@ -27,6 +31,13 @@ def test_automatic_weights_of_sets_are_images_without_over_images_with() -> None
 def test_named_weights_leave_the_others_at_one() -> None:
     assert class_weights({"dog": 2.5}, TARGET, SINGLE) == pytest.approx([1, 2.5, 1])
     assert class_weights("none", TARGET, SINGLE) is None
+
+
+def test_a_class_that_yaml_reads_as_a_number_may_be_weighed(
+    make_job: Callable[..., TrainingJob], tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, train={"class_weights": {3: 2.0, "dog": 1}})
+    assert job.train.class_weights == {"3": 2.0, "dog": 1}
 
 
 def test_a_weight_for_an_unknown_class_is_refused_with_the_nearest() -> None:

@@ -88,6 +88,13 @@ def test_features_are_not_cached_where_each_epoch_sees_other_images(
         trained(frozen(make_job, tmp_path, architecture="plain", cache_features="on", **train))
 
 
+def test_features_that_a_learned_attention_pools_are_not_cached(make_job: MakeJob, tmp_path: Path) -> None:
+    job = frozen(make_job, tmp_path, architecture="plain", cache_features="on")
+    job = job.model_copy(update={"model": job.model.model_copy(update={"pooling": "attention"})})
+    with pytest.raises(SettingsError, match=r"the attention that pools .* learns too; set model\.pooling to average"):
+        trained(job)
+
+
 def test_a_backbone_that_learns_has_no_features_to_cache(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, train={"augment": False, "cache_features": "on"})
     with pytest.raises(SettingsError, match=r"is on, but the backbone learns; set model\.freeze_backbone to true"):

@@ -1,11 +1,15 @@
 """Two processes that train together learn what one would; the core runs where no orchestrator is installed."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,6 +18,7 @@ from components.data.loading import open_part
 from components.errors import SettingsError
 from components.files import read_json, write_json
 from components.training.distribution import Group, check_batch, group_of
+from components.training.fit import fit
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
@@ -27,10 +32,14 @@ def environment() -> dict[str, str]:
 def trained(job: TrainingJob, *launcher: str) -> Path:
     file = Path(job.output) / "job.json"
     write_json(file, job.model_dump())
-    command = [sys.executable, *launcher, "-m", "components.training.process", str(file)]
+    run(sys.executable, *launcher, "-m", "components.training.process", str(file))
+    return Path(job.output)
+
+
+def run(*command: str) -> str:
     answer = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=280)
     assert answer.returncode == 0, answer.stderr
-    return Path(job.output)
+    return answer.stderr
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
@@ -51,6 +60,50 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(
         assert torch.allclose(value, weights[name], atol=2e-4), name
 
 
+CLOCKS_APART = """
+import os, sys
+from components.training import process
+from components.training.callbacks import KeepLast
+begun = KeepLast.__init__
+def other_clock(self, *arguments, **named):
+    begun(self, *arguments, **named)
+    self._seconds = 1e-9 if os.environ["RANK"] == "0" else 1e9
+KeepLast.__init__ = other_clock
+sys.exit(process.main())
+"""
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_two_processes_unfreeze_and_write_checkpoints_within_an_epoch_together(
+    make_job: MakeJob, packed: Path, tmp_path: Path
+) -> None:
+    start = fit(make_job(tmp_path / "start", train={"epochs": 1}), on_epoch=lambda _: None).model
+    # As many images as whole batches hold: a rest would be dealt otherwise.
+    shutil.copytree(packed, tmp_path / "data")
+    index = pq.read_table(packed / "index.parquet")
+    wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], 60))
+    pq.write_table(index.filter(wanted), tmp_path / "data" / "index.parquet")
+    np.save(tmp_path / "data" / "train-00000.npy", np.load(packed / "train-00000.npy")[:60])
+    job = make_job(
+        tmp_path / "both",
+        step="finetune",
+        start_from=start,
+        train={"batch_size": 4, "checkpoint_minutes": 1},
+        finetune={"epochs": 2, "unfreeze_every": 1},
+    ).model_copy(update={"data": str(tmp_path / "data")})
+    assert job.train.precision == "auto"
+    (tmp_path / "apart.py").write_text(CLOCKS_APART)
+    write_json(tmp_path / "both" / "job.json", job.model_dump())
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "apart.py"))
+    told = run(sys.executable, *launcher, str(tmp_path / "both" / "job.json"))
+    assert "several processes don't measure what is faster: train.precision and train.channels_last and" in told
+    alone = fit(job.model_copy(update={"output": str(tmp_path / "alone")}), on_epoch=lambda _: None)
+    (first, second) = read_json(tmp_path / "both" / "result.json")["history"]
+    for one, two in zip(alone.history, (first, second), strict=True):
+        assert two["train_loss"] == pytest.approx(one.train_loss, rel=2e-3)
+        assert two["val_loss"] == pytest.approx(one.val_loss, rel=2e-3)
+
+
 BARE = """
 import sys
 class Blocked:
@@ -67,9 +120,7 @@ def test_the_core_trains_where_neither_prefect_nor_dvc_nor_mlflow_is_installed(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     write_json(tmp_path / "job.json", make_job(tmp_path, train={"epochs": 1}).model_dump())
-    command = [sys.executable, "-c", BARE, str(tmp_path / "job.json")]
-    answer = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=200)
-    assert answer.returncode == 0, answer.stderr
+    run(sys.executable, "-c", BARE, str(tmp_path / "job.json"))
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
@@ -79,6 +130,15 @@ def test_what_torchrun_started_is_taken_up(make_job: MakeJob, tmp_path: Path, mo
     assert group_of(make_job(tmp_path).train) == Group(world=8, rank=5, on_this_host=4)
     with pytest.raises(SettingsError, match=r"train\.devices: is 2, but 4 processes were started on this host; set it"):
         group_of(make_job(tmp_path, train={"devices": 2}).train)
+
+
+def test_several_processes_have_no_cached_features(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "cache_features": "on"})
+    with pytest.raises(SettingsError, match=r"train\.cache_features: is on, but features are cached by one process"):
+        fit(job, on_epoch=lambda _: None)
 
 
 def test_a_batch_that_can_not_be_dealt_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from components.files import read_json, write_json
 from components.models.classifier import load_classifier
 from components.progress import silent
 from components.training.fit import EpochReport, FitResult, fit
+from components.training.learner import Learner
 from components.training.settings import TrainingJob
 from flows.params import override
 from flows.stages.augment import augment
@@ -62,6 +64,15 @@ def test_fit_reports_each_epoch_once(unbroken: FitResult) -> None:
     assert [report.epoch for report in unbroken.history] == [1, 2, 3]
     assert read_json(unbroken.model.parent / "history.json") == [vars(report) for report in unbroken.history]
     assert unbroken.history[-1].learning_rate < unbroken.history[0].learning_rate
+
+
+def test_the_speed_is_that_of_training_without_validation(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "on_validation_epoch_start", lambda self: time.sleep(1.0))
+    (report,) = fit(make_job(tmp_path, train={"epochs": 1}), on_epoch=tell_nobody).history
+    assert report.seconds > 1.0
+    assert 63 / report.images_per_second < report.seconds - 0.9
 
 
 def test_fit_keeps_the_model_of_the_best_epoch(unbroken: FitResult) -> None:
@@ -334,6 +345,11 @@ def test_each_way_to_train_learns_and_goes_on_to_the_same_weights(make_job: Make
         assert [member.name for member in members] == ["01", "02"]
         assert not same(*members)
         assert same(members[1], tmp_path / "whole" / "members" / "02")
+
+
+def test_a_training_of_one_epoch_does_not_end_while_its_rate_climbs(make_job: MakeJob, tmp_path: Path) -> None:
+    result = fit(make_job(tmp_path, train={"epochs": 1, "warmup_epochs": 1}), on_epoch=tell_nobody)
+    assert result.history[0].learning_rate < 0.5 * 0.005
 
 
 def test_progress_counts_steps_up_to_the_whole(make_job: MakeJob, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -29,14 +30,21 @@ def fitted(job: TrainingJob) -> tuple[FitResult, list[str]]:
     return fit(job, on_epoch=tell_nobody, say=said.append), said
 
 
-@pytest.fixture
-def memory_for_eight(monkeypatch: pytest.MonkeyPatch) -> None:
+OUT_OF_MEMORY = {
+    "gpu": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    "windows": RuntimeError("[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to"),
+    "linux": RuntimeError("[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.fixture(params=["gpu"])
+def memory_for_eight(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that holds the activations of eight images in training."""
     forward = ImageClassifier.forward
 
     def limited(self: ImageClassifier, images_BHWC: torch.Tensor) -> torch.Tensor:
         if self.training and len(images_BHWC) > 8:
-            raise torch.OutOfMemoryError("out of memory")
+            raise OUT_OF_MEMORY[request.param]
         return forward(self, images_BHWC)
 
     monkeypatch.setattr(ImageClassifier, "forward", limited)
@@ -45,11 +53,40 @@ def memory_for_eight(monkeypatch: pytest.MonkeyPatch) -> None:
 FIXED = {"precision": "fp32", "channels_last": "off", "compile": "off"}
 
 
+@pytest.mark.parametrize("memory_for_eight", list(OUT_OF_MEMORY), indirect=True)
+@pytest.mark.parametrize("settings", [FIXED, {}, FIXED | {"learning_rate": "auto"}], ids=["step", "measured", "rate"])
 def test_too_little_memory_names_the_settings_to_change(
-    memory_for_eight: None, make_job: MakeJob, tmp_path: Path
+    memory_for_eight: None, settings: dict[str, Any], make_job: MakeJob, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match=r"lower train\.batch_size \(now 16\), or set train\.halve_batch_on_oom"):
-        fitted(make_job(tmp_path, train=FIXED))
+        fitted(make_job(tmp_path, train=settings))
+
+
+def test_a_batch_is_halved_before_the_first_epoch_where_measuring_shows_that_it_does_not_fit(
+    memory_for_eight: None, make_job: MakeJob, tmp_path: Path
+) -> None:
+    job = make_job(tmp_path, train={"halve_batch_on_oom": True, "learning_rate": "auto", "epochs": 1})
+    _, said = fitted(job)
+    assert [sentence for sentence in said if "don't fit" in sentence] == [
+        "16 images don't fit the memory: going on with 8 at a time, twice as many times a step"
+    ]
+    assert read_json(tmp_path / "plan.json")["halvings"] == 1
+
+
+def test_validation_sees_no_more_images_at_a_time_than_training(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, most = ImageClassifier.forward, {True: 0, False: 0}
+
+    def limited(self: ImageClassifier, images_BHWC: torch.Tensor) -> torch.Tensor:
+        if len(images_BHWC) > 4:
+            raise OUT_OF_MEMORY["gpu"]
+        most[self.training] = max(most[self.training], len(images_BHWC))
+        return forward(self, images_BHWC)
+
+    monkeypatch.setattr(ImageClassifier, "forward", limited)
+    fitted(make_job(tmp_path, train=FIXED | {"batch_size": 8, "halve_batch_on_oom": True, "epochs": 1}))
+    assert most == {True: 4, False: 4}
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_gathered_to_the_same_step(
@@ -119,6 +156,14 @@ def test_a_first_side_that_the_model_does_not_take_is_refused(make_job: MakeJob,
         SettingsError, match=r"train\.progressive_resizing: 0\.5 begins with 8 px, which vit_b_16 doesn't"
     ):
         fitted(job)
+
+
+def test_an_empty_validation_part_is_refused(make_job: MakeJob, packed: Path, tmp_path: Path) -> None:
+    shutil.copytree(packed, tmp_path / "data")
+    index = pq.read_table(packed / "index.parquet")
+    pq.write_table(index.filter(pc.not_equal(index["part"], "val")), tmp_path / "data" / "index.parquet")
+    with pytest.raises(DataError, match=r"the val part holds no images; change split\.fractions or add images"):
+        fitted(make_job(tmp_path / "job").model_copy(update={"data": str(tmp_path / "data")}))
 
 
 @pytest.mark.parametrize(("kept", "sentence"), [(1, "the train part holds 1 image"), (0, "the train part holds no im")])

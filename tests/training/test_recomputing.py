@@ -1,9 +1,21 @@
 """Recomputed activations change the memory, not what is learned."""
 
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
+from components.models.classifier import ImageClassifier
 from components.models.convnets import PlainNet
+from components.models.parts import parts
+from components.training.fit import fit
 from components.training.recomputing import recompute_activations
+from components.training.settings import TrainingJob
+
+MakeJob = Callable[..., TrainingJob]
 
 
 def trained(recompute: bool) -> PlainNet:
@@ -42,3 +54,19 @@ def test_a_part_keeps_fewer_activations() -> None:
             net(torch.rand(4, 3, 16, 16))
         saved[recompute] = total
     assert saved[True] < 0.5 * saved[False]
+
+
+def test_copies_that_are_measured_recompute_too(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(job: TrainingJob, model: ImageClassifier, *_: Any, **__: Any) -> None:
+        for _, part in parts(copy.deepcopy(model).net)[:-1]:
+            assert part.forward.args[0].__self__ is part
+        raise Measured
+
+    class Measured(Exception):
+        pass
+
+    monkeypatch.setattr("components.training.fit.choose_numerics", stop)
+    with pytest.raises(Measured):
+        fit(make_job(tmp_path, train={"recompute": True}), on_epoch=lambda _: None)

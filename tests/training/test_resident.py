@@ -1,14 +1,22 @@
-"""Images that stay on the device: the same order as any loader, draws by seed, epoch and batch."""
+"""Images that stay on the device: the same order as any loader, draws by seed, epoch and image."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from components.data.augmentation import AugmentSettings
-from components.data.loading import ShuffledBatches, open_part, training_loader
-from components.training.resident import ResidentBatches, draw
+from components.data.loading import PackedPart, ShuffledBatches, open_part, training_loader
+from components.errors import SettingsError
+from components.training.fit import fit
+from components.training.resident import ResidentBatches
+from components.training.settings import TrainingJob
 
+MakeJob = Callable[..., TrainingJob]
 CPU = torch.device("cpu")
 
 
@@ -40,13 +48,72 @@ def test_an_epoch_begun_in_its_middle_draws_as_if_it_had_been_begun_at_its_start
     assert not torch.equal(whole[0], batches(packed, augment, epoch=0)[0])
 
 
-def test_images_are_shifted_by_an_eighth_at_most_and_half_of_them_flipped(augment: AugmentSettings) -> None:
-    # The column's number in the red channel, the row's in the green one.
-    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
-    image = torch.stack([columns, rows, rows], dim=-1).to(torch.uint8)
-    drawn = draw(image.expand(400, 32, 32, 3), augment, torch.Generator().manual_seed(0)).int()
+def gradient(packed: Path, count: int = 400) -> PackedPart:
+    """Images with the column's number in the red channel and the row's in the others; the last one is a copy."""
+    rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
+    image = np.stack([columns, rows, rows], axis=-1).astype(np.uint8)
+    return replace(
+        open_part(packed, "train"),
+        pixels_NHWC=np.broadcast_to(image, (count, *image.shape)),
+        target=np.zeros(count, np.int64),
+        weight_N=np.ones(count, np.float32),
+        copy_N=np.arange(count) // (count - 1),
+    )
+
+
+def drawn_of(part: PackedPart, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
+    """Each image of the part as it is in the first epoch, in the part's order."""
+    order = ShuffledBatches(len(part), batch_size, 5)
+    loader = ResidentBatches(part, order, lambda: (0, 0), device=CPU, augment=augment)
+    images = torch.cat([batch.images_BHWC for batch in loader])
+    places = np.concatenate([places for _, places in ShuffledBatches(len(part), batch_size, 5)])
+    return images[np.argsort(places)]
+
+
+def test_images_are_shifted_by_an_eighth_at_most_and_half_of_them_flipped(
+    packed: Path, augment: AugmentSettings
+) -> None:
+    drawn = drawn_of(gradient(packed), augment).int()
     flipped = drawn[:, 16, 10, 0] > drawn[:, 16, 20, 0]
     assert 0.4 < flipped.float().mean() < 0.6
     upright = drawn[~flipped][:, 16, 16]
     assert (upright - 16).abs().max() == 4
     assert len(upright.unique(dim=0)) > 40
+
+
+def test_draws_belong_to_the_image_whatever_its_batch_and_copies_have_none(
+    packed: Path, augment: AugmentSettings
+) -> None:
+    # Seeds may be of any size.
+    seeded = augment.model_copy(update={"seed": 2**63})
+    part = gradient(packed, 64)
+    drawn = drawn_of(part, seeded, 64)
+    assert torch.equal(drawn, drawn_of(part, seeded, 8))
+    assert not torch.equal(drawn, drawn_of(part, augment, 64))
+    assert torch.equal(drawn[-1], torch.tensor(part.pixels_NHWC[63]))
+    assert not torch.equal(drawn[0], drawn[-1])
+
+
+@pytest.mark.parametrize(
+    ("policy", "train", "model"),
+    [("none", {"augment": True}, {}), ("basic", {"augment": False}, {"freeze_backbone": True})],
+    ids=["no policy", "cached features"],
+)
+def test_where_nothing_is_to_be_drawn_resident_images_stay_as_they_are(
+    make_job: MakeJob, tmp_path: Path, policy: str, train: dict[str, Any], model: dict[str, Any]
+) -> None:
+    settings = {"augment": {"policy": policy}, "model": model}
+    one, other = (
+        fit(
+            make_job(tmp_path / resident, train=train | {"epochs": 1, "resident": resident}, **settings),
+            on_epoch=lambda _: None,
+        )
+        for resident in ("on", "off")
+    )
+    assert one.history[0].train_loss == other.history[0].train_loss
+
+
+def test_a_policy_that_the_device_does_not_draw_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+    job = make_job(tmp_path, augment={"policy": "medical"}, train={"resident": "on"})
+    with pytest.raises(SettingsError, match=r"resident: is on, which .*policy is medical; set that to basic or none"):
+        fit(job, on_epoch=lambda _: None)

@@ -1,5 +1,6 @@
 """Images that grow with the epochs."""
 
+import pytest
 import torch
 
 from components.training.resizing import shrink, side_at
@@ -25,3 +26,12 @@ def test_shrunk_images_are_bytes_with_the_same_mean() -> None:
     assert small.dtype == torch.uint8
     assert abs(small.float().mean() - images.float().mean()) < 2
     assert shrink(images, 32) is images
+
+
+def test_mixed_images_are_resized_and_cached_features_are_not() -> None:
+    mixed = 255 * torch.rand(3, 32, 32, 3)
+    small = shrink(mixed, 16)
+    assert small.shape == (3, 16, 16, 3)
+    assert small.mean() == pytest.approx(mixed.mean(), abs=2)
+    features = torch.rand(3, 32)
+    assert shrink(features, 16) is features

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from components.errors import SettingsError
+from components.labels import LabelSpace
 from components.models.architectures import blueprint
+from components.models.classifier import load_classifier, save_classifier
 from components.models.parts import learn_last, parts
 from components.training.fit import fit
 from components.training.settings import TrainingJob
@@ -59,6 +61,16 @@ def test_batch_norms_can_keep_their_statistics(make_job: MakeJob, trained: Path,
     moved = changed(trained, tuned(make_job, tmp_path, trained, epochs=1, freeze_statistics=True))
     assert "features.block1.0.weight" in moved
     assert not [name for name in moved if "running" in name or "num_batches" in name]
+
+
+def test_a_model_of_other_labels_is_not_tuned_on(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+    model = load_classifier(trained)
+    model.spec = model.spec.model_copy(update={"labels": LabelSpace.of("multi", [["left"], ["right"], ["top"]])})
+    save_classifier(model, tmp_path / "other")
+    with pytest.raises(
+        SettingsError, match=r"^finetune goes on with a model that answers with 3 multi labels, and the"
+    ):
+        tuned(make_job, tmp_path / "job", tmp_path / "other", epochs=1)
 
 
 def test_training_sees_smaller_images_than_finetuning(make_job: MakeJob, tmp_path: Path) -> None:
