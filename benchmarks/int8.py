@@ -1,13 +1,14 @@
 """Bytes, speed and accuracy of Darkroom's int8 files, of networks trained on a folder of real images.
 
-    python benchmarks/int8.py FOLDER --work WORK [--networks resnet18 …] [--side 128] [--epochs 4] [--batch 16]
-        [--images 64] [--rounds 5] [--threads 2] [--until train|export|judge|time]
+    python benchmarks/int8.py FOLDER --work WORK [--networks resnet18 …] [--side 128] [--epochs 4] [--learn-side 64]
+        [--batch 16] [--images 64] [--rounds 5] [--threads 2] [--until train|export|judge|time]
 
 FOLDER holds a folder a class. Everything that can be kept lies in WORK: what is cut off goes on, and a later call only
 times. `--until` ends earlier. Training and judging may share the machine; exporting, which chooses by latency, and
 timing refuse to.
 
-All sides have the weights that were tuned at --side, see the same squares of test images, and take turns:
+All sides have weights that were learnt at --learn-side and tuned at --side, see the same squares of test images, and
+take turns:
 
 int8                    what `components.export` makes and chooses on this machine
 torch eager             the model in inference mode
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=list(AIMS))
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--learn-side", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -72,7 +74,8 @@ def main() -> None:
     steps = STEPS[: STEPS.index(flags.until) + 1]
     data = prepared(flags.folder, flags.work, side_px=flags.side)
     for name in flags.networks:
-        network = Network(name, trained(name, data, flags.work, epochs=flags.epochs), data, flags.work / name)
+        model = trained(name, data, flags.work, epochs=flags.epochs, learn_side_px=flags.learn_side)
+        network = Network(name, model, data, flags.work / name)
         if "export" in steps:
             network.export()
         if "judge" in steps:

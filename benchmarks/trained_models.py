@@ -1,13 +1,14 @@
 """Networks trained and exported from a folder of real images as `darkroom run` does it, without its servers.
 
 work/data/      raw, validated, split and packed images, with the params.yaml that they were made with
-work/NAME/      train and finetune (each goes on from its last checkpoint), then export
+work/NAME/      train and finetune (each goes on from its last checkpoint), then export, with aware where int8 needs it
 
 What is there is taken as it is: give other settings another folder.
 """
 
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,15 @@ from components.data.packing import DATASET, read_dataset
 from components.data.raw import RawImages
 from components.data.sources import IngestSettings, find
 from components.export.exporting import Images, export_model
-from components.files import read_json, write_json
+from components.export.settings import QuantizeSettings
+from components.files import read_json, sha256_of_record, write_json
 from components.models.classifier import ImageClassifier, load_classifier
 from components.progress import silent
 from components.serving.classifier import ModelCard
 from components.training.fit import MODEL
 from components.training.process import RESULT
-from components.training.settings import TrainingJob
+from components.training.quantization_aware import aware_settings
+from components.training.settings import Rounding, TrainingJob
 from flows.child import Event, last_lines, run_child
 from flows.params import override, read_params
 from flows.sections import read_section
@@ -72,8 +75,8 @@ def prepared(source: Path, work: Path, *, side_px: int) -> Path:
     return packed
 
 
-def trained(name: str, data: Path, work: Path, *, epochs: int) -> ImageClassifier:
-    """The network trained on images of half the side and tuned for one epoch on whole ones."""
+def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: int) -> ImageClassifier:
+    """The network trained on images of that side and tuned for one epoch on whole ones."""
     side_px = read_dataset(data).image_size_px
     job = new_job(
         data,
@@ -84,7 +87,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int) -> ImageClassifie
         epochs=epochs,
         batch_size=16,
         learning_rate=0.001,
-        image_size_px=side_px // 2,
+        image_size_px=min(learn_side_px, side_px),
         precision="fp32",
         channels_last="on",
         compile="off",
@@ -97,13 +100,16 @@ def trained(name: str, data: Path, work: Path, *, epochs: int) -> ImageClassifie
 
 
 def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]:
-    """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured."""
+    """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured.
+
+    Accuracy chooses: a network that was trained for minutes has so many close calls that agreement says little.
+    """
     record = folder / EXPORT
     if not record.is_file():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         spec = model.spec
-        settings = read_params(REPOSITORY / "params.yaml").quantize
+        settings = read_params(REPOSITORY / "params.yaml").quantize.model_copy(update={"min_agreement": 0.9})
         found = export_model(
             model,
             folder,
@@ -115,10 +121,27 @@ def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]
             ),
             settings=settings,
             say=_say,
+            learn=partial(_aware, settings, data, folder.parent),
         )
         write_json(record, found.as_record())
     known: dict[str, Any] = read_json(record)
     return known
+
+
+def _aware(settings: QuantizeSettings, data: Path, work: Path, rounding: Rounding) -> ImageClassifier:
+    """The tuned model after quantization-aware fine-tuning, as `darkroom quantize` does it."""
+    tuned = TrainingJob.from_section("job", read_json(work / "finetune" / "job.json"))
+    start = str(work / "finetune" / MODEL)
+    changes: dict[str, Any] = {
+        "step": "aware",
+        "start_from": start,
+        "teacher": start,
+        "output": str(work / "aware" / sha256_of_record(rounding.model_dump())[:12]),
+        "train": aware_settings(tuned.train).model_copy(update={"image_size_px": None}),
+        "aware": settings.aware,
+        "rounding": rounding,
+    }
+    return load_classifier(finished(tuned.model_copy(update=changes)))
 
 
 def finished(job: TrainingJob) -> Path:

@@ -55,6 +55,9 @@ def check_names(params: Params, project: Project) -> None:
         check_architecture(params.model.architecture)
     if params.train.teacher is not None:
         parse_address(params.train.teacher, setting="train.teacher")
+    unlike = params.evaluate.unlike
+    if unlike is not None and not (project.root / unlike).is_dir():
+        raise SettingsError(f"params.yaml: evaluate.unlike: {unlike} isn't there; give a folder of images, or null")
     weights = params.model.weights
     if weights is not None and weights.startswith(REGISTERED):
         parse_address(weights, setting="model.weights")

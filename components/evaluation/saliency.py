@@ -66,28 +66,47 @@ def attention_map(model: ImageClassifier, images_BHWC: Tensor) -> NDArray[np.flo
     if attention_pool(model.net) is not None:
         with _as_evaluated(model), torch.no_grad():
             return _scaled(model.attention_map(images_BHWC))
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.MultiheadAttention)]
-    if not layers:
+    weights_BLL = _last_attention(model, images_BHWC)
+    # Attention within windows has more rows than images.
+    if weights_BLL is None or weights_BLL.ndim != _TOKEN_DIMENSIONS or len(weights_BLL) != len(images_BHWC):
         return None
-    kept: list[Tensor] = []
-    before = layers[-1].register_forward_pre_hook(
-        lambda _, inputs, named: (inputs, named | {"need_weights": True, "average_attn_weights": True}),
-        with_kwargs=True,
-    )
-    after = layers[-1].register_forward_hook(lambda *seen: kept.append(seen[2][1]))
-    try:
-        with _as_evaluated(model), torch.no_grad():
-            model(images_BHWC)
-    finally:
-        before.remove()
-        after.remove()
-    if not kept or kept[-1] is None or kept[-1].ndim != _TOKEN_DIMENSIONS:
-        return None
-    from_class_BL = kept[-1][:, 0, 1:]
+    from_class_BL = weights_BLL[:, 0, 1:]
     side = isqrt(from_class_BL.shape[1])
     if side < 2 or side * side != from_class_BL.shape[1]:
         return None
     return _scaled(from_class_BL.reshape(-1, side, side))
+
+
+def _last_attention(model: ImageClassifier, images_BHWC: Tensor) -> Tensor | None:
+    """Mean weights over the heads of the last attention layer, torch's or timm's; None where there is none."""
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.MultiheadAttention) or _is_timms(layer)]
+    if not layers:
+        return None
+    last: Any = layers[-1]
+    kept: list[Tensor] = []
+    if isinstance(last, nn.MultiheadAttention):
+        asked = {"need_weights": True, "average_attn_weights": True}
+        hooks = [
+            last.register_forward_pre_hook(lambda _, inputs, named: (inputs, named | asked), with_kwargs=True),
+            last.register_forward_hook(lambda *seen: kept.append(seen[2][1])),
+        ]
+    else:
+        # The fused form never has the weights; the other one hands them to its dropout.
+        fused, last.fused_attn = last.fused_attn, False
+        hooks = [last.attn_drop.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].mean(dim=1)))]
+    try:
+        with _as_evaluated(model), torch.no_grad():
+            model(images_BHWC)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        if not isinstance(last, nn.MultiheadAttention):
+            last.fused_attn = fused
+    return kept[-1] if kept else None
+
+
+def _is_timms(layer: nn.Module) -> bool:
+    return hasattr(layer, "fused_attn") and isinstance(getattr(layer, "attn_drop", None), nn.Module)
 
 
 def overlay(image_HWC: NDArray[np.uint8], map_HW: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -109,7 +128,13 @@ def _note(outputs: list[Tensor], output: Any) -> None:
 
 
 def _as_maps(output: Tensor) -> Tensor | None:
-    """[B, C, H, W] of a feature map or of tokens with or without a class token; None for anything else."""
+    """[B, C, H, W] of a feature map or of tokens with or without a class token; None for anything else.
+
+    Images are squares, so a map whose first two lengths are equal and whose last is another one has its channels last,
+    as in timm's Swin.
+    """
+    if output.ndim == _MAP_DIMENSIONS and output.shape[1] == output.shape[2] != output.shape[3]:
+        output = output.permute(0, 3, 1, 2)
     if output.ndim == _MAP_DIMENSIONS and output.shape[2] > 1 and output.shape[3] > 1:
         return output
     if output.ndim == _TOKEN_DIMENSIONS:

@@ -135,7 +135,8 @@ def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
 def _further(texts: Sequence[str | None]) -> dict[str, list[Any]]:
     """The user's own columns; of numbers where all values are, also where a table of text holds them."""
     said = [json.loads(text) if text else {} for text in texts]
-    columns = {name: [one.get(name) for one in said] for one in said for name in one}
+    names = dict.fromkeys(name for one in said for name in one)
+    columns = {name: [one.get(name) for one in said] for name in names}
     return {name: _numbers(values) or values for name, values in columns.items()}
 
 

@@ -55,16 +55,16 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     fp32 = formats["fp32"]
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
     kept = {name: one for name, one in formats.items() if not refused[name]}
-    reasons = [
-        f"{name}{after_epochs(formats[name].aware_epochs)} {reason}"
+    against = {
+        name: [f"{name}{after_epochs(formats[name].aware_epochs)} {reason}" for reason in found]
         for name, found in refused.items()
-        for reason in found
-        if name != "fp16"
-    ]
+    }
     if settings.serve != "auto":
         served = settings.serve if settings.serve in kept else "fp32"
         told = served + after_epochs(formats[served].aware_epochs)
+        reasons = against.get(settings.serve, [f"{settings.serve} doesn't run on this machine"])
         return Choice(served, [f"{told} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]])
+    reasons = [reason for name, found in against.items() if name != "fp16" for reason in found]
     quickest = min(one.p50_ms for one in kept.values())
     served = min((name for name, one in kept.items() if _as_quick(one.p50_ms, quickest)), key=_bytes_in(kept))
     if served != "int8" and "int8" in kept:

@@ -173,7 +173,8 @@ class _Bench:
         kept = [attempt(recipe) for recipe in recipes]
         if any(kept):
             return found
-        best = max(recipes, key=lambda recipe: found[recipe.name].measured.accuracy)
+        static = [recipe for recipe in recipes if recipe.activations != "dynamic"]
+        best = max(static, key=lambda recipe: found[recipe.name].measured.accuracy)
         more = refined(best, lambda: quantizer.most_distorted(found[best.name].file))
         for _, recipe in zip(range(self.settings.search_trials), more, strict=False):
             self.say(f"int8 loses too much; trying {recipe.name}")

@@ -85,14 +85,19 @@ class Quantizer:
 
     @property
     def is_transformer(self) -> bool:
-        """Whether more weights are in matrix products than in convolutions."""
+        """Whether it multiplies activations with each other, and more weights are in products than in convolutions.
+
+        The first alone holds for a convolutional net with an attention pooling, the second for LeNet and VGG.
+        """
         graph = onnx.load(self._prepared).graph
         sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+        constants = {name for node in graph.node if node.op_type == "Constant" for name in node.output} | sizes.keys()
 
         def weights(*kinds: str) -> int:
             return sum(sizes.get(name, 0) for node in graph.node if node.op_type in kinds for name in node.input)
 
-        return weights(*_WEIGHTED) > weights("Conv")
+        attends = any(node.op_type == "MatMul" and not constants & set(node.input) for node in graph.node)
+        return attends and weights(*_WEIGHTED) > weights("Conv")
 
     def write(self, recipe: Recipe, target: Path) -> None:
         """The int8 file of one recipe. Equal images give equal bytes."""

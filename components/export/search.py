@@ -16,10 +16,12 @@ def first_recipes(*, is_transformer: bool) -> list[Recipe]:
 
 
 def refined(best: Recipe, most_distorted: Callable[[], list[tuple[str, ...]]]) -> Iterator[Recipe]:
-    """What is tried where the first recipes lose too much: ranges without outliers, then nodes left in float."""
-    if best.activations != "dynamic":
-        yield replace(best, name=f"{best.name}_percentile", calibration="percentile")
-    groups = most_distorted() if best.activations != "dynamic" else []
+    """What is tried where the first recipes lose too much: ranges without outliers, then nodes left in float.
+
+    `best` is the best static one: a dynamic one has no ranges to choose.
+    """
+    yield replace(best, name=f"{best.name}_percentile", calibration="percentile")
+    groups = most_distorted()
     for count in (count for count in _EXCLUDED if count < len(groups)):
         nodes = dict.fromkeys(node for group in groups[:count] for node in group)
         yield replace(best, name=f"{best.name}_without_{count}", excluded=tuple(nodes))

@@ -57,7 +57,8 @@ class PromoteSettings(Settings):
     class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, at_most=1))]
     """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}."""
     slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, at_most=1))]
-    """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column: {accuracy: {blur: 0.8}}."""
+    """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column, such as
+    {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)
     """Smaller slices aren't judged; larger asks for more evidence."""
     max_loss_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]

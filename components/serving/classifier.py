@@ -89,6 +89,12 @@ class OnnxClassifier:
         # onnxruntime raises kinds of its own that share no base but Exception.
         except Exception as problem:
             raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
+        # Where a provider's own libraries are missing ONNX Runtime says so in its log alone, and goes on without it.
+        if self._session.get_providers()[0] != PROVIDERS[provider]:
+            raise ServiceError(
+                f"ONNX Runtime could not start its {provider} provider, though it was built with it; install the "
+                f"libraries of {provider} or set quantize.provider to cpu"
+            )
         self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(file))
         self._check_shapes(file)
 

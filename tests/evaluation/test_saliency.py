@@ -95,6 +95,38 @@ def test_only_a_class_token_has_an_attention_map() -> None:
     assert found.max() == 1
 
 
+def test_timms_transformers_have_maps_of_their_own_form() -> None:
+    timm = pytest.importorskip("timm")
+    model = untrained()
+    model.net = timm.create_model(
+        "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, embed_dim=12, num_heads=3, num_classes=3
+    )
+    expected: list[torch.Tensor] = []
+    attention = model.net.blocks[-1].attn
+    attention.q_norm.register_forward_hook(lambda *seen: expected.append(seen[2]))
+    attention.k_norm.register_forward_hook(lambda *seen: expected.append(seen[2]))
+    found = attention_map(model, IMAGES)
+    assert found is not None
+    query_BHLE, key_BHLE = expected
+    weights_BHLL = (query_BHLE * query_BHLE.shape[-1] ** -0.5 @ key_BHLE.transpose(-2, -1)).softmax(dim=-1)
+    class_BHW = weights_BHLL.mean(dim=1)[:, 0, 1:].reshape(2, 4, 4).detach().numpy()
+    assert np.allclose(found, class_BHW / class_BHW.max(axis=(1, 2), keepdims=True), atol=1e-5)
+    assert attention.fused_attn, "the model stays as it was"
+
+
+def test_maps_with_their_channels_last_are_told_by_their_shape() -> None:
+    timm = pytest.importorskip("timm")
+    model = untrained()
+    model.net = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=32, window_size=4, depths=(1, 1), embed_dim=12, num_heads=(1, 2),
+        num_classes=3,
+    )  # fmt: skip
+    found = grad_cam(model, IMAGES, torch.tensor([0, 2]))
+    assert found is not None
+    assert found.shape == (2, 4, 4)
+    assert attention_map(model, IMAGES) is None, "its attention is of windows"
+
+
 def test_pooling_by_attention_shows_its_own_weights() -> None:
     model = untrained(pooling="attention").eval()
     found = attention_map(model, IMAGES)

@@ -8,11 +8,15 @@ import numpy as np
 import onnx
 import pytest
 from exported_model import Exported
+from torchvision.models import VisionTransformer
 
 from components.data.calibration import calibration_sample
 from components.export.normalization import as_one_operator
+from components.export.onnx_export import export_onnx
 from components.export.parity import agreement
 from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
+from components.models.architectures import build
+from components.models.classifier import ImageClassifier
 from components.serving.classifier import OnnxClassifier
 
 RANDOM = np.random.default_rng(0)
@@ -95,6 +99,24 @@ def test_fp16_is_half_and_nearly_the_same(exported: Exported, quantizer: Quantiz
     assert half.card == replace(exported.card, format="fp16")
     expected = whole.logits(IMAGES)
     assert half.logits(IMAGES) == pytest.approx(expected, abs=0.02 * float(np.ptp(expected)))
+
+
+@pytest.mark.parametrize("exported", ["plain"], indirect=True)
+@pytest.mark.parametrize(("network", "expected"), [("transformer", True), ("lenet5", False)])
+def test_a_transformer_is_told_by_its_attention(
+    exported: Exported, tmp_path: Path, network: str, expected: bool
+) -> None:
+    model = ImageClassifier(exported.model.spec)
+    sizes = {"hidden_dim": 16, "mlp_dim": 32, "num_classes": 3}
+    model.net = (
+        VisionTransformer(image_size=16, patch_size=4, num_layers=1, num_heads=2, **sizes)
+        if network == "transformer"
+        else build("lenet5", num_classes=3, image_size_px=16)
+    )
+    export_onnx(model, tmp_path / "model.onnx", card=exported.card)
+    source = replace(exported, file=tmp_path / "model.onnx")
+    with quantizer_of(source) as quantizer:
+        assert quantizer.is_transformer is expected
 
 
 def test_a_reduced_range_uses_seven_bits(quantizer: Quantizer, tmp_path: Path) -> None:

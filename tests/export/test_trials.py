@@ -5,12 +5,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from exported_model import Exported
 
 from components.errors import DataError, ServiceError
 from components.export.trials import FileDoesNotServe, Recorded, check_serving, time_file
-from components.serving.classifier import OnnxClassifier
+from components.serving.classifier import PROVIDERS, OnnxClassifier
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -74,4 +75,14 @@ def test_arrays_of_another_shape_or_kind_are_refused(exported: Exported, images:
 
 def test_a_provider_that_is_not_here_is_refused_with_those_that_are(exported: Exported) -> None:
     with pytest.raises(ServiceError, match="has no tensorrt provider on this machine"):
+        OnnxClassifier(exported.file, provider="tensorrt")
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_whose_libraries_are_missing_is_no_silent_processor(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As a build for GPUs says it on a machine without TensorRT's own libraries.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    with pytest.raises(ServiceError, match="could not start its tensorrt provider, though it was built with it"):
         OnnxClassifier(exported.file, provider="tensorrt")
