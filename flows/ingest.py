@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from prefect import flow
 
 from components.data.ingesting import write_raw
+from components.data.parts import PARTS
 from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
+from components.data.splitting import SplitSettings
 from components.errors import DataError
 from components.files import draft_folder
 from flows.console import progress, say
@@ -31,7 +33,7 @@ def ingest_data(project: Project, data: str | None) -> Ingested:
         if data is None and before is not None:
             watch.reused(f"data version {before[:12]} at hand")
             return Ingested(before, watch.time())
-        source = find(data or EMBEDDED_DIGITS, read_section(project.params, "ingest", IngestSettings))
+        source = _listed(project, data or EMBEDDED_DIGITS)
         with data_kept_on_failure(project):
             version, told = _bring_in(project, source)
         if version == before:
@@ -39,6 +41,16 @@ def ingest_data(project: Project, data: str | None) -> Ingested:
         else:
             watch.note = f"{told}, data version {version[:12]}"
     return Ingested(version, watch.time())
+
+
+def _listed(project: Project, location: str) -> Source:
+    dealing = read_section(project.params, "split", SplitSettings)
+    return find(
+        location,
+        read_section(project.params, "ingest", IngestSettings),
+        further_parts=[part for part in dealing.parts if part not in PARTS],
+        given_counts=dealing.given != "ignore",
+    )
 
 
 def _bring_in(project: Project, source: Source) -> tuple[str, str]:
@@ -51,8 +63,10 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
         say(f"{untaken} files can't be taken and go to quarantine")
-    if source.left_aside:
-        say(f"left aside, for they hold no image of a class: {', '.join(source.left_aside[:5])}")
+    if aside := source.left_aside:
+        say(f"{len(aside)} files are left aside, for they hold no image of a class, such as {', '.join(aside[:5])}")
+    if source.num_hidden:
+        say(f"{source.num_hidden} hidden files or folders are left out")
     repacked = f", {packed.num_repacked} shards repacked" if packed.num_repacked else ""
     return version, f"{len(packed.rows)} files, {packed.num_new} of them new{repacked}"
 

@@ -347,12 +347,12 @@ def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
                 f"split.method {method} needs {what} for each image; {images.path_of(lost[0])} has none "
                 f"({len(lost)} of {len(images)} images); fill the column or choose another method"
             )
-    if settings.given == "keep":
+    if settings.given != "ignore":
         _refuse_torn_groups(images)
 
 
 def _refuse_torn_groups(images: SplitImages) -> None:
-    """The user's own two columns contradict each other; duplicates across the given parts are listed instead."""
+    """The user's own two columns contradict each other; duplicates across the given parts are no contradiction."""
     known = np.flatnonzero((images.group.code_N != NONE) & (images.given.code_N != NONE))
     given = np.full(len(images.group.names), NONE)
     given[images.group.code_N[known]] = images.given.code_N[known]
@@ -366,7 +366,7 @@ def _refuse_torn_groups(images: SplitImages) -> None:
         raise DataError(
             f"group {images.group.names[group]} stands in {' and '.join(parts)} of the given split "
             f"({num_torn} such group{'s' if num_torn > 1 else ''}); "
-            "make the two columns agree, or set split.given: repair, which brings each group to one part"
+            "make the two columns agree, or set split.given: ignore, which deals all images anew"
         )
 
 

@@ -1,5 +1,6 @@
 """What is listed of a folder, a table or the embedded digits, before anything is read."""
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -7,8 +8,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from components.data.ingesting import write_raw
+from components.data.raw import read_manifest
 from components.data.sources import EMBEDDED_DIGITS, Source, find
 from components.errors import DataError
+from components.progress import silent
 
 
 def picture(path: Path) -> Path:
@@ -50,6 +54,47 @@ def test_folders_called_train_and_test_are_the_authors_own_split(tmp_path: Path)
         "valid/dog/2.png": "dog",
     }
     assert [image.given_split for image in source.images] == ["test", "train", "train", "val"]
+
+
+@pytest.mark.parametrize("further", ["annotations/boxes.xml", "__MACOSX/cat/._1.png", "README.md"])
+def test_a_folder_without_images_beside_the_parts_changes_nothing(tmp_path: Path, further: str) -> None:
+    for name in ("train/dog/1.png", "train/cat/1.png", "test/cat/3.png"):
+        picture(tmp_path / name)
+    (tmp_path / further).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / further).write_text("not a picture")
+    source = find(str(tmp_path))
+    assert listed(source) == {"test/cat/3.png": "cat", "train/cat/1.png": "cat", "train/dog/1.png": "dog"}
+    assert [image.given_split for image in source.images] == ["test", "train", "train"]
+    assert len(source.left_aside) + source.num_hidden == 1
+
+
+def test_parts_beside_other_folders_with_images_are_refused(tmp_path: Path) -> None:
+    for name in ("train/dog/1.png", "test/cat/3.png", "extra/cat/3.png"):
+        picture(tmp_path / name)
+    with pytest.raises(DataError, match=r"has the parts test and train beside other folders with images \(extra\); mo"):
+        find(str(tmp_path))
+    assert {image.given_split for image in find(str(tmp_path), further_parts=["extra"]).images} == {
+        *("train", "test", "extra")
+    }
+
+
+def test_an_image_outside_the_class_folders_is_listed_with_its_problem(folder: Path, tmp_path: Path) -> None:
+    picture(folder / "loose.png")
+    (folder / ".git" / "hooks").mkdir(parents=True)
+    (folder / "dog" / ".DS_Store").write_bytes(b"\0")
+    source = find(str(folder))
+    loose = next(image for image in source.images if image.path == "loose.png")
+    assert (loose.problem, loose.labels, source.num_hidden) == ("in no class folder", (), 2)
+    raw = tmp_path / "raw"
+    row = next(row for row in write_raw(source, raw, progress=silent).rows if row.path == "loose.png")
+    assert (row.problem, row.label, row.shard) == ("in no class folder", "", None)
+    assert len(read_manifest(raw)) == 4
+
+
+def test_a_file_name_that_is_no_utf8_is_one_sentence(folder: Path) -> None:
+    os.rename(picture(folder / "dog" / "x.png"), os.fsencode(folder / "dog") + b"/caf\xe9.png")
+    with pytest.raises(DataError, match=r"dog/caf.*\.png: the name or the label isn't UTF-8 text; rename it"):
+        find(str(folder))
 
 
 def test_a_file_that_is_no_image_is_listed_with_its_problem(folder: Path) -> None:

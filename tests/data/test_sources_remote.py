@@ -11,7 +11,7 @@ import pytest
 
 from components.data.ingesting import write_raw
 from components.data.sources import find
-from components.data.sources.places import RemoteFolder
+from components.data.sources.places import Listing, RemoteFolder
 from components.errors import DataError, ServiceError
 from components.progress import silent
 
@@ -36,6 +36,16 @@ def test_a_folder_a_class(store: Any) -> None:
     }
     assert source.left_aside == ["LICENSE"]
     assert source.images[1].read() == b"cat/deep/2.png"
+
+
+def test_objects_that_stand_for_folders_are_no_files_and_hidden_ones_are_counted(store: Any) -> None:
+    class Marked(type(store)):  # type: ignore[misc]
+        cachable = False
+
+        def find(self, *_: Any, **__: Any) -> list[str]:
+            return ["bucket/set/", "bucket/set/cat/", "bucket/set/cat/1.png", "bucket/set/.git/a", "bucket/set/.git/b"]
+
+    assert RemoteFolder(Marked(), "bucket/set", "s3://bucket/set").files() == Listing(["cat/1.png"], 1)
 
 
 def test_a_table_and_a_file_that_it_names_in_vain(store: Any, tmp_path: Path) -> None:

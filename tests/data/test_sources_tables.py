@@ -176,6 +176,12 @@ def test_parquet_keeps_dates_and_lists(root: Path) -> None:
 
 
 MISTAKES = {
+    "a number among names": (
+        "path,label\na.png,cat\nb.png,3\n",
+        "the label 3 is a number among names such as cat; mend",
+    ),
+    "a number in a set": ("path,labels\na.png,3|x\nb.png,y\n", "the label 3 is a number among names such as x"),
+    "fractions in sets": ("path,labels\na.png,0.5|7\nb.png,7\n", "the labels are numbers such as 0.5"),
     "no label": ("path,lable\na.png,x\n", "column label is missing; rename 'lable'"),
     "other case": ("path,Label\na.png,x\n", "column label is missing; rename 'Label'"),
     "no path": ("file,label\na.png,x\n", "column path is missing"),
@@ -235,6 +241,48 @@ def test_a_mistake_in_json_lines_is_one_sentence(root: Path, line: str, sentence
     with pytest.raises(DataError) as caught:
         find(str(root / "table.jsonl"))
     assert sentence in str(caught.value)
+
+
+def test_numbers_among_names_are_classes_where_they_are_listed(root: Path) -> None:
+    table = csv(root, "path,label\na.png,cat\nb.png,3\n")
+    assert len(find(table, IngestSettings(classes=["cat", "3"])).images) == 2
+
+
+def test_leaves_of_one_name_under_two_branches_are_two_classes(root: Path) -> None:
+    settings = IngestSettings(label_columns=["super", "fine"])
+    source = find(csv(root, "path,super,fine\na.png,S1,other\nb.png,S2,other\n"), settings)
+    assert labels(source) == {"a.png": ("S1", "other"), "b.png": ("S2", "other")}
+    with pytest.raises(DataError, match=r"only one class \(S1/other\)"):
+        find(csv(root, "path,super,fine\na.png,S1,other\nb.png,S1,other\n"), settings)
+
+
+def test_what_is_no_utf8_or_no_date_is_one_sentence(root: Path) -> None:
+    (root / "header.csv").write_bytes("path,label,größe\na.png,x,1\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"header\.csv: is not UTF-8 text; save it as such"):
+        find(str(root / "header.csv"))
+    seconds = pa.array([10**12, 0], pa.timestamp("s"))
+    with pytest.raises(DataError, match=r"table\.parquet: holds a time outside the years 1 to 9999"):
+        find(parquet(root, path=["a.png", "b.png"], label=["x", "y"], timestamp=seconds))
+    with pytest.raises(DataError, match=r"a\.png: the name or the label isn't UTF-8 text; rename it"):
+        find(jsonl(root, {"path": "a.png", "label": "\ud800"}, {"path": "b.png", "label": "y"}))
+
+
+def test_a_separator_of_lines_inside_a_text_of_json_lines(root: Path) -> None:
+    rows = '{"path": "a.png", "label": "x\u2028y"}\r\n{"path": "b.png", "label": "z\u0085"}\n'
+    (root / "table.jsonl").write_text(rows, newline="")
+    assert labels(find(str(root / "table.jsonl"))) == {"a.png": ("x\u2028y",), "b.png": ("z",)}
+
+
+def test_a_group_in_two_given_parts_is_no_matter_where_these_are_ignored(root: Path) -> None:
+    table = csv(root, "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n")
+    assert len(find(table, given_counts=False).images) == 2
+
+
+def test_further_parts_may_be_given(root: Path) -> None:
+    table = csv(root, "path,label,split\na.png,x,train\nb.png,y,Holdout\n")
+    assert [image.given_split for image in find(table, further_parts=["holdout"]).images] == ["train", "holdout"]
+    with pytest.raises(DataError, match=r"split 'Holdout' is none of .* add a further part to split\.fractions"):
+        find(table)
 
 
 def test_parquet_that_is_none_and_repeated_columns(root: Path) -> None:

@@ -4,6 +4,7 @@ A source is listed before anything is read, so that mistakes are named before an
 stands where an image belongs is listed; one that can't be taken carries the reason and goes to quarantine.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from components.data.sources.checks import refuse_useless
@@ -12,7 +13,7 @@ from components.data.sources.folder import from_folder
 from components.data.sources.places import LocalFolder, Place, is_remote, remote_folder, split_remote
 from components.data.sources.settings import IngestSettings
 from components.data.sources.shards import are_shards, expand_braces, from_shards, shards_among
-from components.data.sources.source import Source, SourceImage
+from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
 from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
 from components.data.sources.torchvision import SCHEME, from_torchvision
 from components.errors import DataError
@@ -20,40 +21,51 @@ from components.errors import DataError
 __all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "find"]
 
 
-def find(location: str, settings: IngestSettings | None = None) -> Source:
-    """Lists what lies at the location; raises DataError where it makes no data set."""
+def find(
+    location: str,
+    settings: IngestSettings | None = None,
+    *,
+    further_parts: Sequence[str] = (),
+    given_counts: bool = True,
+) -> Source:
+    """Lists what lies at the location; raises DataError where it makes no data set.
+
+    `further_parts` are those of split.fractions beside train, val and test. `given_counts`: the author's parts will be
+    heeded, so that groups must not contradict them.
+    """
     settings = settings or IngestSettings()
-    source = _list(location, settings)
-    refuse_useless(source, settings, location)
+    source = _list(location, settings, PARTS_BY_NAME | {part: part for part in further_parts})
+    refuse_useless(source, settings, location, given_counts=given_counts)
     return source
 
 
-def _list(location: str, settings: IngestSettings) -> Source:
+def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
         return from_torchvision(location)
     if is_remote(location):
         above, name = split_remote(location)
-        return _list_file(above, name, settings) or _list_folder(remote_folder(location), settings)
+        listed = _list_file(above, name, settings, part_of)
+        return listed or _list_folder(remote_folder(location), settings, part_of)
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
     if path.is_dir():
-        return _list_folder(LocalFolder(path), settings)
+        return _list_folder(LocalFolder(path), settings, part_of)
     if not path.exists() and "{" not in path.name:
         raise DataError(f"{location}: no such folder or table; give --data an existing one")
-    if (found := _list_file(LocalFolder(path.parent), path.name, settings)) is not None:
+    if (found := _list_file(LocalFolder(path.parent), path.name, settings, part_of)) is not None:
         return found
     raise DataError(f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard")
 
 
-def _list_file(place: Place, name: str, settings: IngestSettings) -> Source | None:
+def _list_file(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source | None:
     """None for a name that is neither of a table nor of shards."""
     if is_table(name):
-        return from_table(place, name, settings)
-    return from_shards(place, expand_braces(name), settings) if are_shards(name) else None
+        return from_table(place, name, settings, part_of)
+    return from_shards(place, expand_braces(name), settings, part_of) if are_shards(name) else None
 
 
-def _list_folder(place: Place, settings: IngestSettings) -> Source:
-    files = place.files()
-    shards = shards_among(files)
-    return from_shards(place, shards, settings) if shards else from_folder(place, files)
+def _list_folder(place: Place, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+    listing = place.files()
+    shards = shards_among(listing.paths)
+    return from_shards(place, shards, settings, part_of) if shards else from_folder(place, listing, part_of)

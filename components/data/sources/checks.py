@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterator
 
 from components.data.decoding import IMAGE_ENDINGS
 from components.data.sources.settings import IngestSettings
@@ -9,13 +10,25 @@ from components.data.sources.source import Source
 from components.errors import DataError, nearest
 
 
-def refuse_useless(source: Source, settings: IngestSettings, location: str) -> None:
-    """Raises DataError unless a classifier can be made of the source."""
+def refuse_useless(source: Source, settings: IngestSettings, location: str, *, given_counts: bool) -> None:
+    """Raises DataError unless a classifier can be made of the source; `given_counts`: the author's parts are heeded."""
+    _refuse_broken_text(source, location)
     _refuse_alike_paths(source, location)
     _refuse_empty(source, location)
-    _refuse_fractions(source, location)
+    _refuse_numbers(source, settings, location)
     _refuse_unknown_classes(source, settings, location)
-    _refuse_divided_groups(source, location)
+    if given_counts:
+        _refuse_divided_groups(source, location)
+
+
+def _refuse_broken_text(source: Source, location: str) -> None:
+    """Names of files may be any bytes, and JSON may hold half a sign: neither can be written down."""
+    for image in source.images:
+        try:
+            "".join((image.path, *image.labels, image.group or "", image.further or "")).encode()
+        except UnicodeEncodeError:
+            shown = image.path.encode("utf-8", "backslashreplace").decode()
+            raise DataError(f"{location}: {shown}: the name or the label isn't UTF-8 text; rename it") from None
 
 
 def _refuse_empty(source: Source, location: str) -> None:
@@ -29,9 +42,10 @@ def _refuse_empty(source: Source, location: str) -> None:
         raise DataError(
             f"{location}: none of the {len(source.images)} files can be taken, for one {first.path}: {first.problem}"
         )
-    labels = {label for image in usable for label in (image.labels if source.kind == "multi" else image.labels[-1:])}
-    if len(labels) < 2:
-        raise DataError(f"{location}: only one class ({labels.pop()}); a classifier needs at least two")
+    sets = {image.labels for image in usable}
+    classes = {label for labels in sets for label in labels} if source.kind == "multi" else set(map("/".join, sets))
+    if len(classes) < 2:
+        raise DataError(f"{location}: only one class ({classes.pop()}); a classifier needs at least two")
 
 
 def _refuse_alike_paths(source: Source, location: str) -> None:
@@ -46,15 +60,34 @@ def _refuse_alike_paths(source: Source, location: str) -> None:
         seen[key] = image.path
 
 
-def _refuse_fractions(source: Source, location: str) -> None:
-    labels = {image.labels[-1] for image in source.images}
-    values = {label: _number(label) for label in labels}
-    fractions = sorted(label for label, value in values.items() if value is not None and value != round(value))
-    if fractions and None not in values.values():
-        raise DataError(
-            f"{location}: the labels are numbers such as {fractions[0]}, which name no classes; "
-            "give each image the name of its class"
-        )
+def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> None:
+    """Whole numbers are names where all labels are; among names one is a slip, unless the settings list it."""
+    for labels in _columns_of_labels(source):
+        values = {label: _number(label) for label in sorted(labels)}
+        numbers = [
+            label for label, value in values.items() if value is not None and label not in (settings.classes or ())
+        ]
+        fractions = [label for label in numbers if values[label] != round(values[label] or 0)]
+        names = [label for label, value in values.items() if value is None]
+        if fractions and not names:
+            raise DataError(
+                f"{location}: the labels are numbers such as {fractions[0]}, which name no classes; "
+                "give each image the name of its class"
+            )
+        if numbers and names:
+            raise DataError(
+                f"{location}: the label {numbers[0]} is a number among names such as {names[0]}; mend it, or list all "
+                "classes in ingest.classes"
+            )
+
+
+def _columns_of_labels(source: Source) -> Iterator[set[str]]:
+    """The labels that must be of one kind: of a hierarchy each level's, else all."""
+    sets = {image.labels for image in source.images if image.problem is None}
+    if source.kind == "hierarchy":
+        yield from map(set, zip(*sets, strict=True))
+    else:
+        yield {label for labels in sets for label in labels}
 
 
 def _number(text: str) -> float | None:
@@ -87,5 +120,5 @@ def _refuse_divided_groups(source: Source, location: str) -> None:
             where = " and ".join(f"{path} in {part}" for part, path in example.items())
             raise DataError(
                 f"{location}: group {group} is given to {len(example)} parts ({where}); "
-                "give a group one part, or leave the column split out"
+                "give a group one part, leave the column split out, or set split.given: ignore"
             )

@@ -1,27 +1,42 @@
-"""A folder a class, below the author's own train, val and test folders where all the top folders are called so."""
+"""A folder a class, below the author's own train, val and test folders where all that hold images are called so."""
 
-from components.data.sources.places import Place
-from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
+from collections.abc import Mapping
+
+from components.data.sources.places import Listing, Place, wrong_ending
+from components.data.sources.source import Source, SourceImage
+from components.errors import DataError
 
 
-def from_folder(place: Place, files: list[str]) -> Source:
-    """`files` are those of the place."""
-    paths = [(path, path.split("/")) for path in files]
-    top = {parts[0].lower() for _, parts in paths if len(parts) > 1}
-    with_parts = bool(top) and top <= set(PARTS_BY_NAME)
+def from_folder(place: Place, listing: Listing, part_of: Mapping[str, str]) -> Source:
+    """`listing` is that of the place; `part_of` says which part a folder's name means.
+
+    Raises DataError where parts and other folders with images stand side by side.
+    """
+    with_parts = _are_parts(place.name, listing.paths, part_of)
     class_depth = 2 if with_parts else 1
     images, left_aside = [], []
-    for path, parts in paths:
-        if len(parts) <= class_depth:
+    for path in listing.paths:
+        steps = path.split("/")
+        given = part_of.get(steps[0].lower()) if with_parts else None
+        if len(steps) > class_depth and (given or not with_parts):
+            label, problem = (steps[class_depth - 1],), place.problem_of(path)
+        elif wrong_ending(path) is None:
+            label, problem = (), "in no class folder"
+        else:
             left_aside.append(path)
             continue
-        images.append(
-            SourceImage(
-                path=path,
-                labels=(parts[class_depth - 1],),
-                given_split=PARTS_BY_NAME[parts[0].lower()] if with_parts else None,
-                read=place.reader(path),
-                problem=place.problem_of(path),
-            )
+        images.append(SourceImage(path, label, place.reader(path), given_split=given, problem=problem))
+    return Source(images, left_aside=left_aside, num_hidden=listing.num_hidden)
+
+
+def _are_parts(place: str, paths: list[str], part_of: Mapping[str, str]) -> bool:
+    """Whether the top folders that hold images are the author's parts; what holds none, such as notes, says nothing."""
+    holding = {path.partition("/")[0] for path in paths if "/" in path and wrong_ending(path) is None}
+    named = sorted(top for top in holding if top.lower() in part_of)
+    others = sorted(holding.difference(named))
+    if others and len({part_of[top.lower()] for top in named}) > 1:
+        raise DataError(
+            f"{place}: has the parts {' and '.join(named)} beside other folders with images ({', '.join(others[:3])}); "
+            "move those into the parts or out of the folder, or list the images in a table"
         )
-    return Source(images, left_aside=left_aside)
+    return bool(named) and not others

@@ -4,6 +4,7 @@ import os
 import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
@@ -15,13 +16,21 @@ _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs":
 """The extra of our own package that brings a scheme's driver."""
 
 
+@dataclass(frozen=True)
+class Listing:
+    paths: list[str]
+    """In order, without hidden ones."""
+    num_hidden: int
+    """Hidden files, and hidden folders with all that they hold."""
+
+
 class Place(Protocol):
     """A folder, whose files are named by their path in it, with forward slashes."""
 
     name: str
 
-    def files(self) -> list[str]:
-        """Paths of the files below, in order; hidden ones are left out."""
+    def files(self) -> Listing:
+        """The files below."""
         ...
 
     def problem_of(self, path: str) -> str | None:
@@ -42,16 +51,17 @@ class LocalFolder:
         self._real_root = os.path.realpath(root)
         self._inside: dict[str, bool] = {}
 
-    def files(self) -> list[str]:
+    def files(self) -> Listing:
         """A link to a folder counts as a file, for it isn't followed."""
-        found = []
+        found, num_hidden = [], 0
         start = len(str(self._root)) + 1
         for folder, folders, files in os.walk(str(self._root), onerror=_raise):
+            num_hidden += sum(name.startswith(".") for name in folders + files)
             links = [name for name in folders if os.path.islink(f"{folder}/{name}")]  # noqa: PTH114 - a million times
             folders[:] = [name for name in folders if name not in links and not name.startswith(".")]
             within = folder[start:].replace(os.sep, "/")
             found += [f"{within}/{name}" if within else name for name in files + links if not name.startswith(".")]
-        return sorted(found)
+        return Listing(sorted(found), num_hidden)
 
     def problem_of(self, path: str) -> str | None:
         # Called for each of maybe millions of files: one lstat, and more only for links.
@@ -99,14 +109,16 @@ class RemoteFolder:
         self._filesystem = filesystem
         self._root = root.rstrip("/")
 
-    def files(self) -> list[str]:
+    def files(self) -> Listing:
         try:
             found = self._ask(self._filesystem.find, self._root)
         except FileNotFoundError as problem:
             # A folder that isn't there is empty to most stores; a bucket that isn't there is an error.
             raise DataError(f"{self.name}: {' '.join(str(problem).split())}; check the address") from None
-        below = [str(path)[len(self._root) :].lstrip("/") for path in found]
-        return sorted(path for path in below if path and not any(part.startswith(".") for part in path.split("/")))
+        # Some stores hold an empty object in place of the folder itself; its name ends with a slash.
+        below = [str(path)[len(self._root) :].lstrip("/") for path in found if not str(path).endswith("/")]
+        hidden = {path: _hidden_start(path) for path in below}
+        return Listing(sorted(path for path in below if path and not hidden[path]), len(set(hidden.values()) - {""}))
 
     def kind(self, path: str) -> str | None:
         """file, folder, or None where there is nothing."""
@@ -184,6 +196,12 @@ def _filesystem_of(location: str) -> tuple[Any, str]:
         said = " ".join(str(problem).split()) or type(problem).__name__
         raise ServiceError(f"{location}: {said}; check the address and the credentials") from None
     return filesystem, path
+
+
+def _hidden_start(path: str) -> str:
+    """The path up to its first hidden step; empty where none is hidden."""
+    steps = path.split("/")
+    return next(("/".join(steps[: at + 1]) for at, step in enumerate(steps) if step.startswith(".")), "")
 
 
 def wrong_ending(path: str) -> str | None:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from components.data.sources.settings import IngestSettings
-from components.data.sources.source import LEVEL_JOINT, PARTS_BY_NAME, SET_JOINT, Kind
+from components.data.sources.source import LEVEL_JOINT, SET_JOINT, Kind
 from components.errors import DataError, nearest
 
 OPTIONAL = ("group", "timestamp", "split", "weight")
@@ -74,14 +74,16 @@ def require_column(name: str, names: Sequence[str], *, source: str) -> None:
     raise DataError(f"{source}: column {name} is missing; {remedy} (the columns are {', '.join(names)})")
 
 
-def describe(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, *, place: str) -> Description:
-    """`place` names the row in a sentence, such as `labels.csv: row 3`."""
+def describe(
+    row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, part_of: Mapping[str, str], *, place: str
+) -> Description:
+    """`part_of` says which part a name means; `place` names the row in a sentence, such as `labels.csv: row 3`."""
     return Description(
         labels=_labels(row, columns, settings, place),
         group=_text(row.get("group")),
         timestamp=_timestamp(row.get("timestamp"), place),
         weight=_weight(row.get("weight"), place),
-        given_split=_part(row.get("split"), place),
+        given_split=_part(row.get("split"), part_of, place),
         further=_further(row, columns),
     )
 
@@ -138,12 +140,14 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _part(value: Any, place: str) -> str | None:
+def _part(value: Any, part_of: Mapping[str, str], place: str) -> str | None:
     if (text := _text(value)) is None:
         return None
-    if text.lower() not in PARTS_BY_NAME:
-        raise DataError(f"{place}: split {text!r} is none of {', '.join(PARTS_BY_NAME)}")
-    return PARTS_BY_NAME[text.lower()]
+    if text.lower() not in part_of:
+        raise DataError(
+            f"{place}: split {text!r} is none of {', '.join(part_of)}; mend it, or add a further part to split.fractions"
+        )
+    return part_of[text.lower()]
 
 
 def _weight(value: Any, place: str) -> float | None:

@@ -9,7 +9,7 @@ Shards are read where they are, without unpacking. Source: the WebDataset projec
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -20,7 +20,7 @@ from components.data.decoding import IMAGE_ENDINGS
 from components.data.sources.places import Place, wrong_ending
 from components.data.sources.rows import describe, label_columns
 from components.data.sources.settings import IngestSettings
-from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
+from components.data.sources.source import Source, SourceImage
 from components.data.sources.table import json_object, path_inside
 from components.errors import DataError
 
@@ -55,14 +55,15 @@ def expand_braces(pattern: str) -> list[str]:
     return ["".join(parts) for parts in product(*map(_choices, pieces, range(len(pieces))))]
 
 
-def from_shards(place: Place, names: list[str], settings: IngestSettings) -> Source:
+def from_shards(place: Place, names: list[str], settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+    """`part_of` says which part a name in a record's field `split`, or in the shard's own name, means."""
     samples = [(name, sample) for name in names for sample in _samples_of(place, name)]
     labelled = [(name, sample) for name, sample in samples if sample.row]
     known = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
     if not known:
         raise DataError(f"{place.name}: no sample has a .cls or .json file beside its image; add them to the shards")
     columns = label_columns(known, settings, source=place.name)
-    parts = _parts_of(names)
+    parts = _parts_of(names, part_of)
     images, left_aside = [], []
     for name, sample in samples:
         where = f"{name}: {sample.key}"
@@ -71,7 +72,7 @@ def from_shards(place: Place, names: list[str], settings: IngestSettings) -> Sou
                 raise DataError(f"{where}: has no .cls or .json file with its label; add one or remove the image")
             left_aside += [f"{name}/{other}" for other in sample.others]
             continue
-        said = vars(describe(sample.row, columns, settings, place=where))
+        said = vars(describe(sample.row, columns, settings, part_of, place=where))
         said["given_split"] = said["given_split"] or parts.get(name)
         images.append(_image(place, name, sample, said))
     return Source(images, columns.kind, columns.levels, left_aside)
@@ -104,6 +105,7 @@ def _samples_of(place: Place, shard: str) -> Iterator[_Sample]:
                 folder, _, file = name.rpartition("/")
                 stem, _, ending = file.partition(".")
                 if not stem:  # hidden, such as the resource forks of macOS
+                    samples[name] = _Sample(name, others=[name])
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 _put(samples.setdefault(key, _Sample(key)), name, ending.lower(), member, tar, f"{shard}: {name}")
@@ -140,12 +142,12 @@ def _fields(ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: s
     return {"label": text.strip()} if ending == "cls" else json_object(text, where)
 
 
-def _parts_of(names: list[str]) -> dict[str, str]:
+def _parts_of(names: list[str], part_of: Mapping[str, str]) -> dict[str, str]:
     """The author's part of each shard, where all their names say one, such as flowers-train-000.tar."""
     found = {}
     for name in names:
         words = re.split(r"[-_.]", PurePosixPath(name).name.lower())
-        parts = {PARTS_BY_NAME[word] for word in words if word in PARTS_BY_NAME}
+        parts = {part_of[word] for word in words if word in part_of}
         if len(parts) != 1:
             return {}
         found[name] = parts.pop()

@@ -26,7 +26,8 @@ class SourceImage:
     path: str
     """Relative to the source, with forward slashes; unique in it."""
     labels: tuple[str, ...]
-    """One label; or a sorted set of labels; or a hierarchy's labels, from the coarsest to the finest."""
+    """One label; or a sorted set of labels; or a hierarchy's labels, from the coarsest to the finest; none where the
+    file stands in no class folder."""
     read: Callable[[], bytes]
     group: str | None = None
     """Images of one group never stand in two parts."""
@@ -35,7 +36,7 @@ class SourceImage:
     weight: float | None = None
     """At least 0; null where the source says nothing."""
     given_split: str | None = None
-    """train, val or test where the author of the data has chosen."""
+    """train, val, test or a further part of split.fractions, where the author of the data has chosen."""
     further: str | None = None
     """What else the source says, as a JSON object by column, such as {"camera": "phone"}; scores are sliced by it."""
     problem: str | None = None
@@ -49,7 +50,9 @@ class Source:
     levels: tuple[str, ...] = ()
     """Names of a hierarchy's levels, from the coarsest to the finest."""
     left_aside: list[str] = field(default_factory=list)
-    """Files outside the class folders, such as a licence."""
+    """Files outside the class folders that are no images, such as a licence."""
+    num_hidden: int = 0
+    """Hidden files and folders, which are left out."""
 
     def label_of(self, image: SourceImage) -> str:
         """The text key of all the image's labels: `cat`, `cat|dog` for a set, `Fruit/Apple/Gala` for a hierarchy."""

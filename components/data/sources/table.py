@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -19,8 +20,11 @@ def is_table(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in TABLE_ENDINGS
 
 
-def from_table(place: Place, name: str, settings: IngestSettings) -> Source:
-    """Reads the table `name` of the folder `place`, in which the images lie too."""
+def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+    """Reads the table `name` of the folder `place`, in which the images lie too.
+
+    `part_of` says which part a name in the column `split` means.
+    """
     try:
         content = place.reader(name)()
     except OSError as problem:
@@ -40,7 +44,7 @@ def from_table(place: Place, name: str, settings: IngestSettings) -> Source:
         if path in seen:
             raise DataError(f"{where}: {path} stands in row {seen[path]} already; keep one of them")
         seen[path] = number
-        said = describe(row, columns, settings, place=where)
+        said = describe(row, columns, settings, part_of, place=where)
         images.append(SourceImage(path=path, read=place.reader(path), problem=place.problem_of(path), **vars(said)))
     return Source(sorted(images, key=lambda image: image.path), columns.kind, columns.levels)
 
@@ -75,6 +79,8 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
         names = pyarrow.csv.open_csv(io.BytesIO(content), parse_options=layout).schema.names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=layout, convert_options=as_text)
+    except UnicodeDecodeError:  # in the names of the columns; in the rows Arrow says so itself
+        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
     except pa.ArrowInvalid as problem:
         raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
     return names, _unrepeated(table).to_pylist()
@@ -89,7 +95,11 @@ def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, 
         table = _unrepeated(pq.ParquetFile(io.BytesIO(content)).read())
     except (pa.ArrowInvalid, OSError) as problem:
         raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
-    return names, table.to_pylist()
+    try:
+        return names, table.to_pylist()
+    except (OverflowError, ValueError) as problem:
+        said = " ".join(str(problem).split())
+        raise DataError(f"{name}: holds a time outside the years 1 to 9999 ({said}); mend or leave it out") from None
 
 
 def _unrepeated(table: Any) -> Any:
@@ -101,7 +111,8 @@ def _unrepeated(table: Any) -> Any:
 def _json_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
     rows, names = [], dict[str, None]()
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        # At line feeds alone: other separators of lines may stand inside of a text.
+        lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
     for number, line in enumerate(lines, start=1):
