@@ -8,9 +8,9 @@ import logging
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from components.data.profile import Profile, drift, profile_of
 from components.labels import counted_names
@@ -25,7 +25,7 @@ _IMAGE_RULES = ("side_px", "aspect", "brightness", "contrast", "sharpness", "ent
 
 
 class Rule(Settings):
-    """A range for one measured value; an open side is not checked."""
+    """A range for one measured value; one of its sides may be open."""
 
     at_least: float | None = None
     at_most: float | None = None
@@ -33,6 +33,14 @@ class Rule(Settings):
     """Share of the rows that must lie in the range."""
     level: Literal["warn", "stop"]
     """stop: the stage fails and no model is trained on this data; warn: the report says so."""
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a range with at_least, at_most or both")
+        if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
+            raise ValueError(f"a range; at_least {self.at_least:g} lies above at_most {self.at_most:g}")
+        return self
 
 
 class KnownClasses(Settings):

@@ -87,6 +87,18 @@ def test_the_images_of_a_set_count_for_each_of_its_labels() -> None:
     assert not checked(single, images_per_class={"at_least": 5, "level": "stop"})["images_per_class"].passed
 
 
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ({"level": "warn"}, "validate.brightness: should be a range with at_least, at_most or both"),
+        ({"at_least": 2.0, "at_most": 1.0, "level": "stop"}, "should be a range; at_least 2 lies above at_most 1"),
+    ],
+)
+def test_a_rule_that_asks_for_nothing_or_the_impossible_is_a_wrong_setting(rule: Any, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        checked(images(), brightness=rule)
+
+
 def test_an_empty_table_does_not_pass() -> None:
     assert not checked(images().iloc[:0])["images"].passed
 

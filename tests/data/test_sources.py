@@ -92,7 +92,7 @@ def test_an_image_outside_the_class_folders_is_listed_with_its_problem(folder: P
 
 
 def test_a_file_name_that_is_no_utf8_is_one_sentence(folder: Path) -> None:
-    os.rename(picture(folder / "dog" / "x.png"), os.fsencode(folder / "dog") + b"/caf\xe9.png")
+    picture(folder / "dog" / "x.png").rename(folder / "dog" / os.fsdecode(b"caf\xe9.png"))
     with pytest.raises(DataError, match=r"dog/caf.*\.png: the name or the label isn't UTF-8 text; rename it"):
         find(str(folder))
 

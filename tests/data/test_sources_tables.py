@@ -281,7 +281,7 @@ def test_a_group_in_two_given_parts_is_no_matter_where_these_are_ignored(root: P
 def test_further_parts_may_be_given(root: Path) -> None:
     table = csv(root, "path,label,split\na.png,x,train\nb.png,y,Holdout\n")
     assert [image.given_split for image in find(table, further_parts=["holdout"]).images] == ["train", "holdout"]
-    with pytest.raises(DataError, match=r"split 'Holdout' is none of .* add a further part to split\.fractions"):
+    with pytest.raises(DataError, match=r"split 'Holdout' is none of .* add it to split\.fractions"):
         find(table)
 
 

@@ -145,7 +145,7 @@ def _part(value: Any, part_of: Mapping[str, str], place: str) -> str | None:
         return None
     if text.lower() not in part_of:
         raise DataError(
-            f"{place}: split {text!r} is none of {', '.join(part_of)}; mend it, or add a further part to split.fractions"
+            f"{place}: split {text!r} is none of {', '.join(part_of)}; mend it, or add it to split.fractions"
         )
     return part_of[text.lower()]
 
