@@ -6,6 +6,7 @@ import pytest
 
 from components.data.profile import drift, profile_of
 from components.data.quality import QualityReport, QualitySettings, RuleResult, check_quality
+from components.errors import SettingsError
 from components.reporting.validation_page import picture_uri, validation_page
 
 RULES: dict[str, Any] = {
