@@ -32,13 +32,13 @@ def shard(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
     return path
 
 
-TWO = {"0001.png": png(1), "0001.cls": b"3", "0002.png": png(2), "0002.cls": b"cat\n"}
+TWO = {"0001.png": png(1), "0001.cls": b"ant", "0002.png": png(2), "0002.cls": b"cat\n"}
 
 
 def test_samples_with_a_label_beside_the_image(tmp_path: Path) -> None:
     source = find(str(shard(tmp_path / "s.tar", TWO)))
     assert [(image.path, image.labels) for image in source.images] == [
-        ("s/0001.png", ("3",)),
+        ("s/0001.png", ("ant",)),
         ("s/0002.png", ("cat",)),
     ]
     assert [image.read() for image in source.images] == [png(1), png(2)]
@@ -138,7 +138,7 @@ def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
         ({"1.png": png(1)}, "no sample has a .cls or .json"),
         (TWO | {"3.png": png(3)}, "s.tar: 3: has no .cls or .json file with its label"),
         (TWO | {"0001.jpg": png(3)}, r"the sample has another image, 0001\.png"),
-        (TWO | {"0001.json": b'{"label": "4"}'}, "says label '4', the sample's other file '3'; keep one"),
+        (TWO | {"0001.json": b'{"label": "4"}'}, "says label '4', the sample's other file 'ant'; keep one"),
         (TWO | {"3.png": png(3), "3.cls": b" "}, "s.tar: 3: the label in column label is empty"),
         (TWO | {"3.png": png(3), "3.json": b"{"}, "s.tar: 3.json: is no JSON"),
         (TWO | {"3.png": png(3), "3.cls": b"\xff"}, "s.tar: 3.cls: is not UTF-8 text"),

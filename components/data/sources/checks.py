@@ -91,6 +91,9 @@ def _columns_of_labels(source: Source) -> Iterator[set[str]]:
 
 
 def _number(text: str) -> float | None:
+    """None for a name; one such as 007 is a name too."""
+    if text[:1] == "0" and text[1:2].isdigit():
+        return None
     try:
         value = float(text)
     except ValueError:

@@ -18,14 +18,14 @@ def from_folder(place: Place, listing: Listing, part_of: Mapping[str, str]) -> S
     for path in listing.paths:
         steps = path.split("/")
         given = part_of.get(steps[0].lower()) if with_parts else None
+        read = place.reader(path)
         if len(steps) > class_depth and (given or not with_parts):
-            label, problem = (steps[class_depth - 1],), place.problem_of(path)
+            label, problem = steps[class_depth - 1], place.problem_of(path)
+            images.append(SourceImage(path, (label,), read, given_split=given, problem=problem))
         elif wrong_ending(path) is None:
-            label, problem = (), "in no class folder"
+            images.append(SourceImage(path, (), read, given_split=given, problem="in no class folder"))
         else:
             left_aside.append(path)
-            continue
-        images.append(SourceImage(path, label, place.reader(path), given_split=given, problem=problem))
     return Source(images, left_aside=left_aside, num_hidden=listing.num_hidden)
 
 
