@@ -1,5 +1,5 @@
-"""Scores of parts of the test images: of each class, of small and large, dark and bright, sharp and blurred ones, and
-of each value of any other column of the manifest, the worst first.
+"""Scores of parts of the test images: of each class at every level, of small and large, dark and bright, sharp and
+blurred ones, of stretches of time, and of each value of any other column of the manifest, the worst first.
 
 Many slices are looked at, so some are low by chance: the p value of a slice is corrected by Holm (1979, "A simple
 sequentially rejective multiple test procedure") for all slices of the list.
@@ -8,7 +8,7 @@ Letters: N images, S slices, K classes.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,9 +21,11 @@ from components.evaluation.comparison import holm
 from components.evaluation.judged import judge
 from components.evaluation.metrics import macro_f1_of
 from components.evaluation.predictions import Predictions
+from components.labels import PATH_SEPARATOR
 
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
+_TIME = "timestamp"
 _NAMES_ITSELF = ("path", "sha256", "label", "labels", "shard", "offset", "problem", "part", "fold", "cluster")
 _NO_SLICE = frozenset(
     (*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px", "further")
@@ -66,7 +68,11 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
     """
     found = [
         one
-        for one in (*_of_classes(predictions), *_of_columns(_aligned(predictions, table)))
+        for one in (
+            *_of_classes(predictions),
+            *_of_coarser_levels(predictions),
+            *_of_columns(_aligned(predictions, table)),
+        )
         if min_images <= len(one.rows) < len(predictions.path_N)
     ]
     if not found:
@@ -114,6 +120,13 @@ def _of_classes(predictions: Predictions) -> Iterator[_Slice]:
         yield _Slice(CLASS, label, rows)
 
 
+def _of_coarser_levels(predictions: Predictions) -> Iterator[_Slice]:
+    """The finest level is that of the classes."""
+    for depth, level in enumerate(predictions.space.levels[:-1], start=1):
+        above = [PATH_SEPARATOR.join(leaf.split(PATH_SEPARATOR)[:depth]) for leaf in predictions.classes]
+        yield from _by_value(level.name, [above[leaf] for leaf in predictions.target])
+
+
 def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
     """Columns in the order of the predictions; None for an image that the table lacks."""
     place_of = {path: place for place, path in enumerate(table["path"].to_pylist())}
@@ -153,6 +166,9 @@ def _of_columns(columns: Mapping[str, list[Any]]) -> Iterator[_Slice]:
     for name, values in sorted(columns.items()):
         if any(isinstance(value, list | dict | bytes) for value in values):
             continue
+        if name == _TIME:
+            yield from _by_time(name, values)
+            continue
         known = {value for value in values if value is not None}
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
         yield from _by_quantile(name, values) if numbers and len(known) > _FEW_VALUES else _by_value(name, values)
@@ -167,11 +183,27 @@ def _by_value(column: str, values: list[Any]) -> Iterator[_Slice]:
         yield _Slice(column, value, np.array(rows))
 
 
+def _by_time(column: str, values: list[Any]) -> Iterator[_Slice]:
+    """Stretches of about as many images each, named by the days of their ends."""
+    import pandas as pd
+
+    moment_N = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True, errors="coerce")
+    second_N = np.asarray((moment_N - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(seconds=1), np.float64)
+    yield from _in_bins(column, second_N, lambda second: f"{pd.Timestamp(second, unit='s'):%Y-%m-%d}")
+
+
 def _by_quantile(column: str, values: list[Any]) -> Iterator[_Slice]:
     """Bins of about as many images each."""
     number_N = np.array([np.nan if value is None else value for value in values], np.float64)
+    yield from _in_bins(column, number_N, lambda edge: f"{edge:.4g}")
+
+
+def _in_bins(column: str, number_N: NDArray[np.float64], told: Callable[[float], str]) -> Iterator[_Slice]:
+    """A number that isn't known is in none."""
+    if np.isnan(number_N).all():
+        return
     edges = np.unique(np.nanquantile(number_N, np.linspace(0, 1, _BINS + 1)))
     bin_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
     for place, (low, high) in enumerate(pairwise(edges)):
         rows = np.flatnonzero((bin_N == place) & np.isfinite(number_N))
-        yield _Slice(column, f"{low:.4g} to {high:.4g}", rows)
+        yield _Slice(column, f"{told(low)} to {told(high)}", rows)

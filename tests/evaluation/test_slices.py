@@ -10,6 +10,7 @@ from judged import judged_singles
 
 from components.evaluation.predictions import Predictions
 from components.evaluation.slices import slice_scores
+from components.labels import LabelSpace
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +109,31 @@ def test_images_that_the_table_lacks_are_in_no_slice_of_a_column() -> None:
     judged = judged_singles(np.zeros(60, int), np.tile([1.0, 0.0], (60, 1)))
     table = pa.table({"path": judged.path_N[:50], "group": ["a"] * 25 + ["b"] * 25})
     assert [(one.value, one.images) for one in slice_scores(judged, table)] == [("a", 25), ("b", 25)]
+
+
+def test_times_are_sliced_in_stretches_named_by_their_days() -> None:
+    judged = judged_singles(np.zeros(80, int), np.tile([1.0, 0.0], (80, 1)))
+    days = [f"2026-01-{1 + number // 4:02d}T12:00:00+02:00" for number in range(80)]
+    table = pa.table({"path": judged.path_N, "timestamp": [*days[:-1], None]})
+    found = {one.value: one.images for one in slice_scores(judged, table, min_images=10)}
+    assert len(found) == 4
+    assert "2026-01-01 to 2026-01-05" in found
+    assert sum(found.values()) == 79, "an unknown time is in no stretch"
+    no_times = pa.table({"path": judged.path_N, "timestamp": pa.nulls(80, pa.string())})
+    assert slice_scores(judged, no_times) == []
+
+
+def test_a_hierarchy_is_sliced_at_its_coarser_levels_too() -> None:
+    leaves = [("plant", "tree"), ("plant", "moss"), ("beast", "cat")]
+    space = LabelSpace.of("hierarchy", leaves, ["kingdom", "kind"])
+    target_N = np.arange(90) % 3
+    judged = Predictions(
+        path_N=[f"{number}.png" for number in range(90)],
+        sha256_N=[f"{number:064x}" for number in range(90)],
+        target=target_N,
+        logits_NT=np.zeros((90, space.num_logits), np.float32),
+        space=space,
+    )
+    found = {(one.column, one.value): one.images for one in slice_scores(judged, pa.table({"path": judged.path_N}))}
+    assert found[("kingdom", "plant")] == 60
+    assert found[("kingdom", "beast")] == found[("class", "plant/tree")] == 30
