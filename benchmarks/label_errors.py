@@ -39,10 +39,9 @@ from components.data.label_errors import (
     patch_features,
 )
 from components.data.packing import DATASET
-from components.export.onnx_export import export_onnx
+from components.export.onnx_export import export_features
 from components.models.classifier import load_classifier
 from components.progress import PlainLines
-from components.serving.classifier import ModelCard
 
 _SIDE_PX = 32
 
@@ -90,8 +89,8 @@ def main() -> None:
 
 
 def _network(folder: Path, work: Path, epochs: int) -> Path:
-    """The exported file of a network that learned the folder's classes."""
-    target = work / "model.onnx"
+    """The features of a network that learned the folder's classes, as `darkroom features` writes them."""
+    target = work / "features.onnx"
     if target.is_file():
         return target
     augment = augment_settings("basic", flips="horizontal")
@@ -112,10 +111,7 @@ def _network(folder: Path, work: Path, epochs: int) -> Path:
         patience=0,
         checkpoint_minutes=1.0,
     )
-    model = load_classifier(finished(job))
-    spec = model.spec
-    card = ModelCard(spec.architecture, spec.labels, spec.preprocess, "fp32", "benchmark", "benchmark")
-    export_onnx(model, target, card=card)
+    export_features(load_classifier(finished(job)), target)
     return target
 
 

@@ -343,6 +343,28 @@ def architectures(
 
 
 @app.command()
+def features(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An architecture, or models:/NAME@ALIAS.")],
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of an architecture: imagenet, or a .pth or .safetensors file.")
+    ] = None,
+    image_size_px: Annotated[
+        int | None, typer.Option("--size", help="Side of the images, in pixels. Default: that of params.yaml.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("data/judged/features.onnx"),
+    as_json: AsJson = False,
+) -> None:
+    """Write a network without its last layer: for labels.features and split.duplicates.embeddings."""
+
+    def work() -> dict[str, Any]:
+        from flows.features import write_features
+
+        return write_features(model, weights=weights, image_size_px=image_size_px, out=out)
+
+    _finish(_guarded(work), as_json)
+
+
+@app.command()
 def report(
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,

@@ -8,8 +8,10 @@ import torch
 from PIL import Image, ImageOps
 from projects import REPOSITORY, isolate, prepared_from, write_shapes
 
+from components.errors import SettingsError
 from components.files import read_json
 from components.models.classifier import load_classifier
+from flows.features import write_features
 from flows.params import override
 from flows.prepare import Prepared
 from flows.session import Session, open_session
@@ -68,6 +70,12 @@ def test_two_lines_carry_a_model_to_another_domain(
         client.create_model_version("source", source=f"runs:/{run_id}/model", run_id=run_id, tags={"step": "train"})
     client.set_registered_model_alias("source", "champion", "1")
     start = load_classifier(runs.fetch(source.tracking, run_id, "model", step="train"))
+
+    monkeypatch.chdir(source.project.root)
+    written = write_features("models:/source@champion", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
+    assert written["features"] == 84
+    with pytest.raises(SettingsError, match="MODEL: is 'models:/source'"):
+        write_features("models:/source", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
 
     target, prepared = opened(tmp_path / "target", negatives(shapes, tmp_path / "negatives"), FROM_SOURCE)
     capsys.readouterr()
