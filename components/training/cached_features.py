@@ -33,6 +33,7 @@ from components.training.settings import TrainingJob
 FOLDER = "features"
 _FEATURES = "features"
 _BATCH = 128
+"""At most so many images at a time, and no more than train.batch_size."""
 _MOST_BYTES = 4 * 2**30
 """Of cached features of a part: they stay in memory, and some heads take tens of thousands an image."""
 _MOST_KEPT_BYTES = 2 * _MOST_BYTES
@@ -97,20 +98,13 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
     return None
 
 
-def cached_training(
-    job: TrainingJob, classifier: ImageClassifier, train: PackedPart, val: PackedPart, *, device: torch.device
-) -> CachedTraining:
-    """Works the features out, or reads them where the same data and weights had them lately."""
-    found = [_with_features(part, job, classifier, name, device) for name, part in (("train", train), ("val", val))]
-    return CachedTraining(HeadOnFeatures(classifier), *found)
-
-
 def use_cached(
     job: TrainingJob,
     classifier: ImageClassifier,
     train: PackedPart,
     val: PackedPart,
     *,
+    batch_size: int,
     device: torch.device,
     say: Callable[[str], None],
 ) -> CachedTraining | None:
@@ -127,9 +121,12 @@ def use_cached(
             raise SettingsError(f"params.yaml: train.cache_features: is on, but {reason}")
         say(f"the frozen backbone works on every image in every epoch, for {reason}")
         return None
-    cached = cached_training(job, classifier, train, val, device=device)
+    found = [
+        _with_features(part, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
+        for name, part in (("train", train), ("val", val))
+    ]
     say(f"the head trains on features that the frozen backbone made once of {len(train) + len(val)} images")
-    return cached
+    return CachedTraining(HeadOnFeatures(classifier), *found)
 
 
 def _answers_alone(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
@@ -149,13 +146,20 @@ def _evaluated(classifier: ImageClassifier, images_BHWC: Tensor) -> Tensor:
 
 
 def _with_features(
-    part: PackedPart, job: TrainingJob, classifier: ImageClassifier, name: str, device: torch.device
+    part: PackedPart,
+    job: TrainingJob,
+    classifier: ImageClassifier,
+    name: str,
+    *,
+    device: torch.device,
+    batch_size: int,
 ) -> PackedPart:
+    """Works the features out, or reads them where the same data and weights had them lately."""
     file = Path(job.output).parent / FOLDER / f"{_key(job, classifier, name)}.safetensors"
     # They stand where a part has its squares, in float32.
     features_NF: Any = _kept(file)
     if features_NF is None:
-        features_NF = _worked_out(part, classifier, device)
+        features_NF = _worked_out(part, classifier, device, batch_size)
         with whole_file(file) as draft:
             save_file({_FEATURES: features_NF}, draft)
         _forget_oldest(file.parent)
@@ -182,11 +186,13 @@ def _forget_oldest(folder: Path) -> None:
                 file.unlink()
 
 
-def _worked_out(part: PackedPart, classifier: ImageClassifier, device: torch.device) -> NDArray[np.float32]:
+def _worked_out(
+    part: PackedPart, classifier: ImageClassifier, device: torch.device, batch_size: int
+) -> NDArray[np.float32]:
     head = main_head(classifier.net)
     classifier.to(device)
     blocks = []
-    for batch in evaluation_loader(part, batch_size=_BATCH):
+    for batch in evaluation_loader(part, batch_size=batch_size):
         block = input_of(head, classifier, batch.images_BHWC.to(device)).float().cpu().numpy()
         needed = math.prod(block.shape[1:]) * block.itemsize * len(part)
         if needed > _MOST_BYTES:

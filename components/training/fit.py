@@ -1,5 +1,6 @@
 """Training from a job to a model, resumed where it was cut off; reports each epoch to whoever asks."""
 
+import gc
 import logging
 import math
 import shutil
@@ -70,10 +71,6 @@ _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
 Say = Callable[[str], None]
 
 
-class OutOfMemory(Exception):
-    """A step didn't fit the memory."""
-
-
 def fit(
     job: TrainingJob,
     *,
@@ -93,11 +90,36 @@ def fit(
     with decoded_once(open_part(Path(job.data), "train"), scratch, say=tell) as part:
         halvings = 0
         while True:
-            training = _Training(job, part, group, tell, halvings=halvings)
             try:
-                return training.run(on_epoch, on_step)
-            except OutOfMemory:
-                halvings = training.halve()
+                return _Training(job, part, group, tell, halvings=halvings).run(on_epoch, on_step)
+            except RuntimeError as problem:
+                if not _is_out_of_memory(problem):
+                    raise
+                halvings = _halved(job, group, tell, halvings)
+            # Lightning's objects stand in cycles, and images that they hold may fill the device.
+            gc.collect()
+
+
+def _halved(job: TrainingJob, group: Group, say: Say, halvings: int) -> int:
+    """Lets the next attempt begin anew with half the batch; how often it is halved by then.
+
+    Raises SettingsError where that isn't wanted.
+    """
+    output = Path(job.output)
+    plan = read_plan(output, identity_of(job))
+    halvings = plan.halvings if plan is not None else halvings
+    size = job.train.batch_size >> halvings
+    if not job.train.halve_batch_on_oom or size // 2 < 2 * group.world:
+        raise SettingsError(
+            f"the device has too little memory; lower train.batch_size (now {size}), or set "
+            "train.halve_batch_on_oom or train.recompute to true"
+        )
+    say(f"{size} images don't fit the memory: going on with {size // 2} at a time, twice as many times a step")
+    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
+    (output / HISTORY).unlink(missing_ok=True)
+    if plan is not None:
+        write_plan(plan.model_copy(update={"halvings": halvings + 1}), output)
+    return halvings + 1
 
 
 class _Training:
@@ -135,19 +157,7 @@ class _Training:
         )
 
     def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
-        """Raises OutOfMemory where a batch doesn't fit, be it in the steps that only find something out."""
-        try:
-            self._plan = self._plan or self._made_plan()
-            return self._trained(self._plan, on_epoch, on_step)
-        except RuntimeError as problem:
-            if _is_out_of_memory(problem):
-                raise OutOfMemory from problem
-            raise
-
-    def _trained(
-        self, plan: Plan, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]
-    ) -> FitResult:
-        job = self._job
+        job, plan = self._job, self._plan or self._made_plan()
         apply_numerics(self._model.net, Numerics(plan.precision, plan.channels_last, plan.compile))
         learner = Learner(self._model, job, plan, self._objective)
         reporter = Reporter(self._output / HISTORY, job.epochs, on_epoch, on_step)
@@ -170,29 +180,16 @@ class _Training:
         best_epoch = _best_epoch(reporter.history, job.train.monitor)
         return FitResult(self._output / MODEL, reporter.history, best_epoch, diagnosis)
 
-    def halve(self) -> int:
-        """Makes the next attempt begin anew with half the batch; how often that was done by now.
-
-        Raises SettingsError where it isn't wanted.
-        """
-        size = self._batch_size
-        if not self._job.train.halve_batch_on_oom or size // 2 < 2 * self._group.world:
-            raise SettingsError(
-                f"the device has too little memory; lower train.batch_size (now {size}), or set "
-                "train.halve_batch_on_oom or train.recompute to true"
-            )
-        self._say(
-            f"{size} images don't fit the memory: going on with {size // 2} at a time, twice as many times a step"
-        )
-        shutil.rmtree(self._output / _CHECKPOINTS, ignore_errors=True)
-        (self._output / HISTORY).unlink(missing_ok=True)
-        halvings = self._halvings + 1
-        if self._plan is not None:
-            write_plan(self._plan.model_copy(update={"halvings": halvings}), self._output)
-        return halvings
-
     def _train_on_features(self) -> None:
-        cached = use_cached(self._job, self._whole, self._part, self._val, device=device_here(), say=self._say)
+        cached = use_cached(
+            self._job,
+            self._whole,
+            self._part,
+            self._val,
+            batch_size=self._batch_size,
+            device=device_here(),
+            say=self._say,
+        )
         if cached is not None:
             self._model, self._part, self._val = cached.head, cached.train, cached.val
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from components.errors import DataError, SettingsError
 from components.files import read_json
 from components.models.classifier import ImageClassifier
+from components.models.convnets import LeNet5
 from components.training.fit import EpochReport, FitResult, fit
 from components.training.settings import TrainingJob
 
@@ -71,6 +72,23 @@ def test_a_batch_is_halved_before_the_first_epoch_where_measuring_shows_that_it_
         "16 images don't fit the memory: going on with 8 at a time, twice as many times a step"
     ]
     assert read_json(tmp_path / "plan.json")["halvings"] == 1
+
+
+def test_features_are_worked_out_of_no_more_images_at_a_time_than_fit(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classify = LeNet5.forward
+
+    def limited(self: LeNet5, images_BCHW: torch.Tensor) -> torch.Tensor:
+        if len(images_BCHW) > 8:
+            raise OUT_OF_MEMORY["gpu"]
+        return classify(self, images_BCHW)
+
+    monkeypatch.setattr(LeNet5, "forward", limited)
+    train = FIXED | {"augment": False, "halve_batch_on_oom": True, "epochs": 1}
+    _, said = fitted(make_job(tmp_path / "job", model={"freeze_backbone": True}, train=train))
+    assert said[0] == "16 images don't fit the memory: going on with 8 at a time, twice as many times a step"
+    assert said[1].startswith("the head trains on features")
 
 
 def test_validation_sees_no_more_images_at_a_time_than_training(
