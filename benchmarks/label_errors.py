@@ -78,7 +78,8 @@ def main() -> None:
     print(f"{len(pictures)} images, features {features.shape[1]}: {time.process_time() - began:.1f} CPU s", flush=True)
     _report_planted(features[:listed], labels[:listed], flags.rate, settings)
     own = set(paths[:listed])
-    suspects = [one for one in find_label_errors(features, list(labels), paths, settings=settings) if one.path in own]
+    search = find_label_errors(features, list(labels), paths, settings=settings)
+    suspects = [one for one in search.suspects if one.path in own]
     if flags.known:
         _report_known([one.path for one in suspects], flags.known, listed)
     print(f"nothing planted: {len(suspects)} listed; the first 100:")

@@ -5,11 +5,11 @@ from typing import Any
 from components.errors import DataError
 from components.files import read_json, write_json
 from flows.project import Project
-from flows.repro import data_paths
+from flows.repro import data_paths, data_version
 
 
 def accept(project: Project) -> dict[str, Any]:
-    """Keeps the profile of the validated data among the judgements; raises DataError where it isn't fit for that."""
+    """Keeps the profile of the validated data, and its version, among the judgements; raises DataError where it isn't fit for that."""
     paths = data_paths(project)
     profile = paths.validated / "profile.json"
     if not profile.exists() or not paths.report.exists():
@@ -18,6 +18,6 @@ def accept(project: Project) -> dict[str, Any]:
         raise DataError(
             f"the data at hand breaks validation, and can't be what others are measured by; see {paths.report}"
         )
-    record = read_json(profile)
+    record = read_json(profile) | {"data_version": data_version(project)}
     write_json(paths.judged / "accepted.json", record)
     return {"accepted_images": record["num_images"]}

@@ -17,7 +17,7 @@ from flows.accept import accept
 from flows.ingest import _bring_in
 from flows.params import override
 from flows.project import Project, open_project
-from flows.repro import data_paths
+from flows.repro import data_paths, data_version
 from flows.stages.split import split
 from flows.stages.validate import Places, validate
 
@@ -98,6 +98,7 @@ def test_drift_is_measured_against_what_was_accepted_last(project: Project, tmp_
     ingest(project, write_shapes(tmp_path / "dark", each=30))
     prepare(project, "validate.drift.level=stop")
     assert accept(project) == {"accepted_images": 90}
+    assert read_json(data_paths(project).judged / "accepted.json")["data_version"] == data_version(project)
     prepare(project)
     assert rule(project, "drift")["passed"]
 

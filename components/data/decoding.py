@@ -7,7 +7,9 @@ colour profiles. A picture that is cut short, too large or of an unknown kind is
 
 JPEG is by far the most frequent format, and OpenCV decodes it in two thirds of the time that Pillow and the copy to an
 array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit RGB
-files that end with their end mark; all others go through Pillow, which gives the reasons.
+files that end with their end mark; all others go through Pillow, which gives the reasons. A JPEG that was cut and then
+closed by an end mark is told by the middle grey that libjpeg fills in, unless it is progressive or lacks less than its
+last block: such a one decodes like a whole file.
 """
 
 import contextlib
@@ -48,6 +50,8 @@ _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
 _HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
 """Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
+_MIDDLE_GREY = 128
+"""What libjpeg makes of blocks for which there are no bits."""
 _BITS_TAG, _WHITE_TAG = 258, 262
 
 
@@ -105,7 +109,10 @@ def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None
 def _whole_jpeg(content: bytes) -> DecodedImage | None:
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
+    # Where the last pixel is as if it were missing, the careful way looks closer.
+    if pixels_HWC is None or (pixels_HWC[-1, -1] == _MIDDLE_GREY).all():
+        return None
+    return DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
 
 
 def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
@@ -148,6 +155,8 @@ def has_more_frames(content: bytes) -> bool:
         try:
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 return bool(getattr(image, "is_animated", False))
+        except MemoryError:
+            raise
         except Exception:
             return True
 
@@ -165,6 +174,8 @@ def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None)
                 if needed is not None:
                     image.draft(None, needed(*image.size))
                 image.load()
+                if _may_be_cut(image):
+                    _load_without_end(content)
                 yield image
         except UndecodableImage:
             raise
@@ -172,9 +183,28 @@ def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None)
             raise UndecodableImage("the content is no image that can be read") from None
         except Image.DecompressionBombError:
             raise UndecodableImage(f"more than {max_megapixels:g} megapixels") from None
+        # That is this machine's lack, not the file's.
+        except MemoryError:
+            raise
         # Pillow's decoders raise many kinds on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
         except Exception as problem:
             raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
+
+
+def _may_be_cut(image: Image.Image) -> bool:
+    """Whether it is a JPEG whose last pixel is as if it were missing; the scans of progressive ones can't be told."""
+    if image.format != "JPEG" or image.mode not in ("L", "RGB") or "progressive" in image.info:
+        return False
+    last = image.getpixel((image.width - 1, image.height - 1))
+    return last in (_MIDDLE_GREY, (_MIDDLE_GREY,) * 3)
+
+
+def _load_without_end(content: bytes) -> None:
+    """Raises OSError where bits are missing: with an end mark libjpeg fills them in, without one it asks for more."""
+    # A decoder that has all of the picture still looks a few bytes ahead.
+    unclosed = content[: content.rfind(_JPEG_END)] + bytes(8)
+    with Image.open(io.BytesIO(unclosed), formats=("JPEG",)) as image:
+        image.load()
 
 
 def _refuse_large(image: Image.Image, max_megapixels: float) -> None:

@@ -65,6 +65,14 @@ class Suspect:
 
 
 @dataclass(frozen=True)
+class LabelSearch:
+    suspects: list[Suspect]
+    """Most suspicious first."""
+    unjudged: list[str]
+    """Classes that have too few pictures to be judged, in order."""
+
+
+@dataclass(frozen=True)
 class Correction:
     path: str
     label: str
@@ -82,20 +90,48 @@ def check_searchable(settings: LabelSettings, kind: LabelKind) -> None:
 
 
 def find_label_errors(
-    features_NF: Features, labels: Sequence[str], paths: Sequence[str], *, settings: LabelSettings
-) -> list[Suspect]:
-    """The suspects, most suspicious first; none where a class has fewer images than there are folds to learn it."""
+    features_NF: Features,
+    labels: Sequence[str],
+    paths: Sequence[str],
+    *,
+    sha256: Sequence[str] | None = None,
+    settings: LabelSettings,
+) -> LabelSearch:
+    """The suspects, most suspicious first; a class that has fewer different pictures than there are folds is left out.
+
+    Copies of a picture (by `sha256`) get their probabilities from one probe, which saw none of them: else a copy with
+    the same wrong label would vouch for it.
+    """
     names, given_N = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
-    if len(names) < 2 or np.bincount(given_N).min() < settings.folds:
-        return []
-    probability_NK = out_of_fold_probabilities(features_NF, given_N, folds=settings.folds, seed=settings.seed)
-    suggested_N, score_N = confident_disagreement(probability_NK, given_N)
+    original_N = _originals(range(len(labels)) if sha256 is None else sha256)
+    pictures_K = np.bincount(given_N[np.unique(original_N)], minlength=len(names))
+    unjudged = names[pictures_K < settings.folds].tolist()
+    if len(names) - len(unjudged) < 2:
+        return LabelSearch([], names.tolist())
+    row_M = np.flatnonzero(pictures_K[given_N] >= settings.folds)
+    kept, given_M = np.unique(given_N[row_M], return_inverse=True)
+    probability_MK = out_of_fold_probabilities(
+        features_NF[row_M], given_M, original_N=_originals(original_N[row_M]), folds=settings.folds, seed=settings.seed
+    )
+    suggested_M, score_M = confident_disagreement(probability_MK, given_M)
     suspects = [
-        Suspect(paths[int(row)], str(names[given_N[row]]), str(names[suggested_N[row]]), round(float(score_N[row]), 6))
-        for row in np.flatnonzero(suggested_N != given_N)
+        Suspect(
+            path=paths[int(row_M[at])],
+            label=str(names[kept[given_M[at]]]),
+            suggested=str(names[kept[suggested_M[at]]]),
+            score=round(float(score_M[at]), 6),
+        )
+        for at in np.flatnonzero(suggested_M != given_M)
     ]
     suspects.sort(key=lambda suspect: (-suspect.score, suspect.path))
-    return suspects[: settings.max_suspects]
+    return LabelSearch(suspects[: settings.max_suspects], unjudged)
+
+
+def _originals(kinds: Sequence[str] | range | NDArray[Any]) -> NDArray[np.intp]:
+    """For each image the first of its kind."""
+    _, first, kind_N = np.unique(np.asarray(kinds), return_index=True, return_inverse=True)
+    originals: NDArray[np.intp] = first[kind_N]
+    return originals
 
 
 def confident_disagreement(
@@ -111,9 +147,14 @@ def confident_disagreement(
 
 
 def out_of_fold_probabilities(
-    features_NF: Features, given_N: NDArray[np.intp], *, folds: int, seed: int
+    features_NF: Features,
+    given_N: NDArray[np.intp],
+    *,
+    original_N: NDArray[np.intp] | None = None,
+    folds: int,
+    seed: int,
 ) -> NDArray[np.float64]:
-    """[N, K]: of a logistic regression that never saw the image."""
+    """[N, K]: of a logistic regression that never saw the image, nor another one with the same original."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold
 
@@ -123,9 +164,12 @@ def out_of_fold_probabilities(
     scaled_NF = (features_NF - features_NF.mean(0)) / (features_NF.std(0) + 1e-6)
     # Weaker penalties only fit the wrong labels; the number of features sets the scale of the margin.
     strength = 1.0 / scaled_NF.shape[1]
-    for known, held_out in splitter.split(scaled_NF, given_N):
+    original_N = np.arange(len(given_N)) if original_N is None else original_N
+    originals = np.unique(original_N)
+    for _, dealt in splitter.split(originals, given_N[originals]):
+        held_out = np.isin(original_N, originals[dealt])
         probe = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
-        probe.fit(scaled_NF[known], given_N[known])
+        probe.fit(scaled_NF[~held_out], given_N[~held_out])
         probability_NK[np.ix_(held_out, probe.classes_)] = probe.predict_proba(scaled_NF[held_out])
     return probability_NK
 

@@ -87,7 +87,9 @@ class RuleResult:
     """What was observed."""
     limit: str
     examples: list[str]
-    """Paths or classes that broke the rule."""
+    """Paths or classes that broke the rule, the first of them."""
+    num_broken: int = 0
+    """Of which those are the first."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def _with_conflicts(result: RuleResult, images: "pd.DataFrame") -> RuleResult:
     if result.passed:
         return result
     broken = images[images.groupby("sha256")["label"].transform("nunique") > 1].sort_values(["sha256", "path"])
-    return replace(result, examples=list(broken["path"][:_SHOWN_EXAMPLES]))
+    return replace(result, examples=list(broken["path"][:_SHOWN_EXAMPLES]), num_broken=len(broken))
 
 
 def _check_classes(classes: "pd.DataFrame", known: KnownClasses) -> RuleResult:
@@ -204,7 +206,8 @@ def _check_classes(classes: "pd.DataFrame", known: KnownClasses) -> RuleResult:
     unknown = sorted(map(str, answer.result.get("unexpected_list") or []))
     value = f"{len(unknown)} of {len(classes)} classes unknown"
     limit = f"the {len(known.labels)} listed classes"
-    return RuleResult("known_classes", known.level, bool(answer.success), value, limit, unknown[:_SHOWN_EXAMPLES])
+    examples = unknown[:_SHOWN_EXAMPLES]
+    return RuleResult("known_classes", known.level, bool(answer.success), value, limit, examples, len(unknown))
 
 
 def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySettings) -> list[RuleResult]:
@@ -257,7 +260,7 @@ def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: st
         value = f"{spread}; {len(broken)} of {len(values)} outside"
         examples = [str(table[key].iloc[row]) for row in broken[:_SHOWN_EXAMPLES]]
     passed = bool(answer.success) and (key is None or len(values) > 0)
-    return RuleResult(column, rule.level, passed, value, _limit(rule), examples)
+    return RuleResult(column, rule.level, passed, value, _limit(rule), examples, len(broken))
 
 
 def _unexpected_count(answer: Any) -> int:

@@ -42,9 +42,13 @@ def validation_page(record: Mapping[str, Any], pictures: Mapping[str, str]) -> s
         ),
         _rules(record["results"]),
         *(_broken(result, pictures) for result in record["results"] if not result["passed"] and result["examples"]),
-        _suspects(record.get("suspected_label_errors", []), pictures),
+        _suspects(record, pictures),
         _table("Corrected labels", ("path", "label", "corrected"), record.get("corrected_labels", [])),
-        _table("Quarantined", ("path", "reason"), record["quarantined"][:_SHOWN_QUARANTINED]),
+        _table(
+            "Quarantined" + _cut(_SHOWN_QUARANTINED, len(record["quarantined"])),
+            ("path", "reason"),
+            record["quarantined"][:_SHOWN_QUARANTINED],
+        ),
     ]
     return Markup(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Validation of the data</title>'
@@ -69,20 +73,29 @@ def _rules(results: Sequence[Mapping[str, Any]]) -> Markup:
 def _broken(result: Mapping[str, Any], pictures: Mapping[str, str]) -> Markup:
     figures = [_figure(pictures[path], path) for path in result["examples"] if path in pictures]
     others = [path for path in result["examples"] if path not in pictures]
+    heading = result["rule"] + _cut(len(result["examples"]), result["num_broken"])
     return Markup('<h2>{}</h2><p>{}; should be {}</p><p>{}</p><div class="pictures">{}</div>').format(
-        result["rule"], result["value"], result["limit"], ", ".join(others), Markup("").join(figures)
+        heading, result["value"], result["limit"], ", ".join(others), Markup("").join(figures)
     )
 
 
-def _suspects(suspects: Sequence[Mapping[str, Any]], pictures: Mapping[str, str]) -> Markup:
-    if not suspects:
+def _cut(num_shown: int, total: int) -> str:
+    return f" (the first {num_shown:,} of {total:,})" if num_shown < total else ""
+
+
+def _suspects(record: Mapping[str, Any], pictures: Mapping[str, str]) -> Markup:
+    suspects, unjudged = record.get("suspected_label_errors", []), record.get("classes_not_searched", [])
+    if not suspects and not unjudged:
         return Markup("")
     figures = [
         _figure(pictures[one["path"]], f"{one['label']} → {one['suggested']}? ({one['score']:.2f}) {one['path']}")
         for one in suspects
         if one["path"] in pictures
     ]
-    return Markup('<h2>Suspected label errors</h2><div class="pictures">{}</div>').format(Markup("").join(figures))
+    note = f"Too small to be searched: {', '.join(unjudged)}." if unjudged else ""
+    return Markup('<h2>Suspected label errors{}</h2><p>{}</p><div class="pictures">{}</div>').format(
+        _cut(len(suspects), record.get("num_suspected", 0)), note, Markup("").join(figures)
+    )
 
 
 def _figure(uri: str, caption: str) -> Markup:

@@ -15,8 +15,8 @@ from components.data.embeddings import FILE as EMBEDDINGS
 from components.data.embeddings import EmbeddingSettings, Pixels, embed
 from components.data.label_errors import (
     Correction,
+    LabelSearch,
     LabelSettings,
-    Suspect,
     check_searchable,
     find_label_errors,
     patch_features,
@@ -89,13 +89,14 @@ def validate(places: Places, progress: Progress) -> str:
         )
     table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
     write_json(places.validated / "profile.json", profile_of(table))
-    outcome, suspects = _judge(places, table, quarantine, corrections, progress)
+    outcome, search = _judge(places, table, quarantine, corrections, progress)
     _refuse_bad(outcome, places.page)
     _embed(places, table, preprocess.max_megapixels, progress)
     return (
         f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
         + (f"{len(corrections)} labels corrected, " if corrections else "")
-        + (f"{len(suspects)} labels suspected, " if suspects else "")
+        + (f"{len(search.suspects)} labels suspected, " if search.suspects else "")
+        + (f"{', '.join(search.unjudged)} too small to be searched for label errors, " if search.unjudged else "")
         + _warnings(outcome)
     )
 
@@ -106,7 +107,7 @@ def _judge(
     quarantine: list[tuple[RawFile, str]],
     corrections: list[Correction],
     progress: Progress,
-) -> tuple[QualityReport, list[Suspect]]:
+) -> tuple[QualityReport, LabelSearch]:
     """Writes the report, the page and the suspected label errors."""
     quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
     label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
@@ -120,12 +121,15 @@ def _judge(
     )
     with RawImages(places.raw) as store:
         decoded = _decoder(table, store, preprocess.max_megapixels)
-        suspects = _suspects(table, decoded, label_settings, places.judged, progress)
+        search = _search(table, decoded, label_settings, places.judged, progress)
+        suspects = search.suspects
         write_text(places.validated / "label_errors.csv", suspects_csv(suspects))
         record = outcome.as_record() | {
             "quarantined": [{"path": row.path, "reason": reason} for row, reason in quarantine],
             "corrected_labels": [asdict(correction) for correction in corrections],
             "suspected_label_errors": [asdict(suspect) for suspect in suspects[:SHOWN_SUSPECTS]],
+            "num_suspected": len(suspects),
+            "classes_not_searched": search.unjudged,
         }
         write_json(places.report, record)
         shown = [path for result in outcome.results if not result.passed for path in result.examples]
@@ -133,7 +137,7 @@ def _judge(
         row_of = {path: row for row, path in enumerate(table["path"])}
         pictures = {path: picture_uri(decoded(row_of[path])) for path in dict.fromkeys(shown) if path in row_of}
     write_text(places.page, validation_page(record, pictures))
-    return outcome, suspects
+    return outcome, search
 
 
 def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress: Progress) -> None:
@@ -154,17 +158,18 @@ def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str], 
     return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels, kind)
 
 
-def _suspects(
+def _search(
     table: pd.DataFrame, decoded: Pixels, settings: LabelSettings, judged: Path, progress: Progress
-) -> list[Suspect]:
+) -> LabelSearch:
     if not settings.find_errors:
-        return []
+        return LabelSearch([], [])
     if settings.features is None:
         features = patch_features(len(table), decoded, seed=settings.seed, progress=progress)
     else:
         model = judged / settings.features
         features = embed(len(table), decoded, model=model, setting="labels.features", progress=progress)
-    return find_label_errors(features, list(table["label"]), list(table["path"]), settings=settings)
+    labels, paths, sha256 = (list(table[name]) for name in ("label", "path", "sha256"))
+    return find_label_errors(features, labels, paths, sha256=sha256, settings=settings)
 
 
 def _decoder(table: pd.DataFrame, store: RawImages, max_megapixels: float) -> Pixels:

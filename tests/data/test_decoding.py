@@ -208,6 +208,40 @@ def test_what_is_no_image_is_refused_with_the_reason(content: bytes, reason: str
         read(content)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("kept", [0.2, 0.6, 0.9])
+@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}], ids=str)
+def test_a_jpeg_that_is_cut_and_closed_is_refused(mode: str, kept: float, options: dict[str, int]) -> None:
+    content = stored(noise().convert(mode), "JPEG", **options)
+    cut = content[: int(len(content) * kept)] + b"\xff\xd9"
+    with pytest.raises(UndecodableImage, match="broken image: image file is truncated"):
+        read(cut)
+    with pytest.raises(UndecodableImage, match="broken image"):
+        decode_reduced(cut, max_megapixels=100, needed=lambda *_: (8, 8))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"progressive": True}], ids=str
+)
+def test_a_whole_jpeg_that_ends_in_middle_grey_is_read(options: dict[str, int]) -> None:
+    for side in (9, 33, 64):
+        pixels = np.asarray(noise(side)).copy()
+        pixels[-8:, -8:] = 128
+        assert read(stored(Image.fromarray(pixels), "JPEG", **options)).pixels_HWC.shape == (side, side, 3)
+        assert read(stored(Image.new("L", (side, side), 128), "JPEG", **options)).format == "JPEG"
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = stored(noise(), "PNG")
+
+    def full(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "load", full)
+    with pytest.raises(MemoryError):
+        read(content)
+
+
 def test_an_image_of_another_kind_is_not_opened() -> None:
     with pytest.raises(UndecodableImage, match="no image that can be read"):
         read(stored(Image.new("RGB", (8, 8)), "PPM"))

@@ -5,11 +5,13 @@ import pytest
 
 from components.data.label_errors import (
     Correction,
+    LabelSearch,
     LabelSettings,
     Suspect,
     check_searchable,
     confident_disagreement,
     find_label_errors,
+    out_of_fold_probabilities,
     patch_features,
     read_corrections,
     suspects_csv,
@@ -39,7 +41,7 @@ def test_planted_label_errors_come_first() -> None:
     labels = [wrong.get(number, label) for number, label in enumerate(truth)]
     assert all(label != truth[number] for number, label in wrong.items())
     features = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
-    found = find_label_errors(features, labels, [str(number) for number in range(180)], settings=SETTINGS)
+    found = find_label_errors(features, labels, [str(number) for number in range(180)], settings=SETTINGS).suspects
     assert {int(one.path) for one in found[:4]} == set(wrong)
     assert all(one.suggested == truth[int(one.path)] for one in found[:4])
     again = patch_features(len(pictures), pictures.__getitem__, seed=7, progress=silent)
@@ -53,10 +55,38 @@ def test_each_class_is_judged_by_its_own_threshold() -> None:
     assert suggested.tolist() == [0, 0, 1, 1, 1]
 
 
-def test_a_class_smaller_than_the_folds_is_not_judged() -> None:
-    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
-    labels = ["a"] * 18 + ["b"] * 2
-    assert find_label_errors(features, labels, labels, settings=SETTINGS) == []
+def clouds(labels: list[str]) -> np.ndarray:
+    """Features that tell the classes apart."""
+    codes = np.unique(labels, return_inverse=True)[1]
+    noise = np.random.default_rng(0).normal(size=(len(labels), 4))
+    return (noise + 9 * np.eye(4)[codes % 4]).astype(np.float32)
+
+
+def test_a_class_smaller_than_the_folds_alone_is_left_out() -> None:
+    truth = ["a"] * 40 + ["b"] * 40 + ["rare"] * 2
+    labels = ["b", *truth[1:]]
+    paths = [str(number) for number in range(82)]
+    search = find_label_errors(clouds(truth), labels, paths, settings=SETTINGS)
+    assert search.unjudged == ["rare"]
+    assert [(one.path, one.label, one.suggested) for one in search.suspects] == [("0", "b", "a")]
+    few = find_label_errors(clouds(truth)[38:], labels[38:], paths[38:], settings=SETTINGS)
+    assert few == LabelSearch([], ["a", "b", "rare"])
+
+
+def test_copies_with_the_same_wrong_label_do_not_vouch_for_each_other() -> None:
+    """Of a picture unlike all others the label can only be learnt from its copies."""
+    truth = ["a"] * 40 + ["b"] * 40
+    features = clouds([*truth, *["c"] * 12])
+    features[80:] = features[80]
+    labels = [*truth, *["a"] * 12]
+    paths, sha256 = [str(number) for number in range(92)], [str(min(number, 80)) for number in range(92)]
+    codes = np.unique(labels, return_inverse=True)[1]
+    originals = np.minimum(np.arange(92), 80)
+    alone = out_of_fold_probabilities(features, codes, original_N=originals, folds=5, seed=7)
+    vouched = out_of_fold_probabilities(features, codes, folds=5, seed=7)
+    assert alone[80:, 0].max() < 0.7 < vouched[80:, 0].min()
+    assert np.ptp(alone[80:, 0]) < 1e-6, "one probe judged them all"
+    assert find_label_errors(features, labels, paths, sha256=sha256, settings=SETTINGS).unjudged == []
 
 
 def test_what_is_listed_can_be_corrected_and_read_back(tmp_path: Path) -> None:

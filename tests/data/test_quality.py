@@ -184,15 +184,21 @@ def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
         "num_images": 1,
         "num_quarantined": 1,
         "images_per_class": {evil: 1},
-        "quarantined": [{"path": evil, "reason": evil}],
+        "quarantined": [{"path": evil, "reason": evil}] * 240,
         "results": [
-            {"rule": "aspect", "level": "stop", "passed": False, "value": evil, "limit": "5", "examples": ["a", evil]}
+            {
+                **{"rule": "aspect", "level": "stop", "passed": False, "value": evil, "limit": "5"},
+                **{"examples": ["a", evil], "num_broken": 57},
+            }
         ],
+        "num_suspected": 3,
+        "classes_not_searched": [evil],
         "suspected_label_errors": [{"path": "a", "label": evil, "suggested": evil, "score": 0.5}],
         "corrected_labels": [{"path": evil, "label": evil, "corrected": evil}],
     }
     page = validation_page(record, {"a": picture_uri(np.zeros((20, 900, 3), np.uint8)), evil: "data:image/jpeg;,"})
     assert "<script" not in page
     assert page.count("<img ") == 3
+    assert all(f"(the first {cut})" in page for cut in ("2 of 57", "200 of 240", "1 of 3"))
     assert "http://" not in page
     assert "https://" not in page
