@@ -9,7 +9,7 @@ from flows.repro import data_paths, data_version
 
 
 def accept(project: Project) -> dict[str, Any]:
-    """Keeps the profile of the validated data, and its version, among the judgements; raises DataError where it isn't fit for that."""
+    """Keeps the profile of the validated data and its version; raises DataError where it isn't fit for that."""
     paths = data_paths(project)
     profile = paths.validated / "profile.json"
     if not profile.exists() or not paths.report.exists():

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.data.decoding import DecodedImage, UndecodableImage, decode
+from components.data.decoding import DecodedImage, UndecodableImage, decode, decode_reduced
 
 Pixels = NDArray[np.uint8]
 
