@@ -1,6 +1,8 @@
 """Recall and precision on planted copies, and the time of the search, beside imagededup's pHash.
 
     OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py [FOLDER] [--images 300] [--seed 2027] [--peer]
+        [--embeddings FILE.onnx [--similarity 0.95]]
+    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py FOLDER --between OTHER [--sheet pairs.png]
 
 Without a folder, tiles of scikit-learn's two sample photographs are used.
 
@@ -9,10 +11,14 @@ those are the data set's own near duplicates, so precision is a lower bound). Th
 that the seeds 7 and 101 draw (300 and 150 of a folder); those are left out, so what is measured here set nothing.
 `--peer` needs imagededup and PyWavelets: `pip install --no-deps imagededup PyWavelets`, with whatever else it asks
 for. Its CNN method needs weights that it downloads, and is left out. Both sides run in one process, one after the
-other, on the same images and 7 bits.
+other, on the same images and 7 bits. `--embeddings` measures the second level alone, by a file of `darkroom features`.
+
+With --between nothing is planted: all images of both folders are searched, and the pairs from one to the other are
+counted; --sheet draws 40 of them, evenly taken, one above the other.
 """
 
 import argparse
+import hashlib
 import io
 import random
 import tempfile
@@ -25,6 +31,7 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from components.data.duplicates import DuplicateSettings, find_duplicates
+from components.data.embeddings import embed, similar_pairs
 from components.data.hashing import COLOUR_SIDE, SIDE
 from components.data.probing import probe_without_hashes
 
@@ -72,7 +79,14 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--seed", type=int, default=2027)
     parser.add_argument("--peer", action="store_true")
+    parser.add_argument("--embeddings", type=Path)
+    parser.add_argument("--similarity", type=float, default=0.95)
+    parser.add_argument("--between", type=Path)
+    parser.add_argument("--sheet", type=Path)
     flags = parser.parse_args()
+    if flags.between:
+        natural(flags.folder, flags.between, flags.sheet)
+        return
     draw = random.Random(flags.seed)
     sources = from_folder(flags.folder, flags.images, draw) if flags.folder else tiles()
     family = [plant(image, draw) for image in sources]
@@ -88,6 +102,51 @@ def main() -> None:
     report("ours", found.near, time.process_time() - cpu, time.perf_counter() - wall, len(images))
     if flags.peer:
         peer(images)
+    if flags.embeddings:
+        cpu, wall = time.process_time(), time.perf_counter()
+        vectors = embed(
+            len(images), lambda row: np.asarray(images[row]), model=flags.embeddings, setting="--embeddings"
+        )
+        pairs = similar_pairs(vectors, min_similarity=flags.similarity)
+        report(
+            f"embeddings of {vectors.shape[1]} numbers, cosine from {flags.similarity:g}",
+            pairs, time.process_time() - cpu, time.perf_counter() - wall, len(images),
+        )  # fmt: skip
+
+
+def natural(folder: Path, other: Path, sheet: Path | None) -> None:
+    """The near duplicates that two folders hold already, such as the train and test parts of a published set."""
+    files = [sorted(file for file in one.rglob("*") if file.is_file()) for one in (folder, other)]
+    both = files[0] + files[1]
+    contents = [file.read_bytes() for file in both]
+    probed = [
+        probe_without_hashes(content, file.name, max_megapixels=100)
+        for content, file in zip(contents, both, strict=True)
+    ]
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = find_duplicates(
+        sha256_N=np.array([hashlib.sha256(content).hexdigest() for content in contents], dtype=object),
+        thumbnail_NSS=np.stack([np.frombuffer(one.thumbnail, np.uint8).reshape(SIDE, SIDE) for one in probed]),
+        colour_NGG3=np.stack(
+            [np.frombuffer(one.colours, np.uint8).reshape(COLOUR_SIDE, COLOUR_SIDE, 3) for one in probed]
+        ),
+        settings=SETTINGS,
+    )
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    across = found.near[(found.near[:, 0] < len(files[0])) & (found.near[:, 1] >= len(files[0]))]
+    print(
+        f"{len(both)} images: {len(found.exact)} exact and {len(found.near)} near pairs, {len(across)} near ones "
+        f"between the folders, of {len(np.unique(across[:, 1]))} images of {other.name}; search {cpu:.1f} CPU-s, "
+        f"{wall:.1f} s"
+    )
+    if sheet:
+        shown = across[np.linspace(0, len(across) - 1, 40).astype(int)]
+        page = Image.new("RGB", (10 * 70, 4 * 140), "white")
+        for number, pair in enumerate(shown):
+            for row, place in enumerate(pair):
+                picture = Image.open(both[place]).convert("RGB").resize((64, 64))
+                page.paste(picture, (number % 10 * 70, number // 10 * 140 + row * 66))
+        page.save(sheet)
 
 
 def from_folder(folder: Path, count: int, draw: random.Random) -> list[Image.Image]:

@@ -66,12 +66,14 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
 
 
 def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The image stretched to a square, each value the mean of the area that it stands for."""
+    """The image stretched to a square: shrunk, each value is the mean of the area that it stands for."""
     if pixels_HWC.shape[:2] == (side, side):
         return pixels_HWC
     import cv2
 
-    stretched: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=cv2.INTER_AREA)
+    # Enlarged, means of areas would be blocks.
+    way = cv2.INTER_AREA if min(pixels_HWC.shape[:2]) >= side else cv2.INTER_LINEAR
+    stretched: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=way)
     return stretched
 
 
