@@ -13,7 +13,8 @@ from projects import new_project, write_shapes
 from components.data.raw import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
 from components.errors import DarkroomError, DataError
-from flows.ingest import _bring_in
+from flows.ingest import _bring_in, _listed
+from flows.params import override
 from flows.project import Project, open_project
 from flows.repro import data_paths, data_version, restore_raw
 
@@ -100,6 +101,38 @@ def test_a_bad_table_is_one_sentence_and_the_version_at_hand_stays(
     assert "\n" not in str(refused.value)
     assert state(project) == before
     assert data_version(project) == version
+
+
+def test_a_label_that_the_parameters_do_not_know_is_refused_and_the_version_at_hand_stays(
+    project: Project, tmp_path: Path
+) -> None:
+    before = state(project)
+    override(project.params, ["ingest.classes=[circle, sqare]"], check=lambda _: None)
+    with pytest.raises(
+        DataError, match=r"the label 'square' is none of ingest\.classes; did you mean sqare"
+    ) as refused:
+        _listed(project, str(more_shapes(tmp_path)))
+    assert refused.value.exit_code == 3
+    assert state(project) == before
+
+
+def test_a_table_is_read_by_the_parts_and_rules_of_the_split(project: Project, tmp_path: Path) -> None:
+    write_shapes(tmp_path / "set", each=2, labels=FEW)
+    table = tmp_path / "set" / "table.csv"
+    rows = [
+        f"{label}/{number:03d}.png,{label},g,{part}"
+        for label in FEW
+        for number, part in enumerate(("train", "holdout"))
+    ]
+    table.write_text("\n".join(["path,label,group,split", *rows]))
+    with pytest.raises(DataError, match="split 'holdout' is none of"):
+        _listed(project, str(table))
+    fractions = "split.fractions={train: 0.6, val: 0.1, test: 0.2, holdout: 0.1}"
+    override(project.params, [fractions], check=lambda _: None)
+    with pytest.raises(DataError, match=r"group g is given to 2 parts .* or set split\.given: ignore"):
+        _listed(project, str(table))
+    override(project.params, ["split.given=ignore"], check=lambda _: None)
+    assert {image.given_split for image in _listed(project, str(table)).images} == {"train", "holdout"}
 
 
 def test_a_failed_first_ingest_leaves_nothing(tmp_path: Path) -> None:
