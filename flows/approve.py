@@ -38,7 +38,7 @@ def answer(name: str, number: str, *, said: Answer, by: str | None, reason: str)
 
 
 def _draft(version: registry.Version, now: Ledger, said: Answer, person: _Person) -> Draft:
-    waiting = awaiting(now.entries, version.number)
+    waiting = awaiting(now.standing, version.number)
     if waiting is None:
         raise SettingsError(
             f"{version.name} version {version.number} doesn't wait for approval{_last_word(now, version.number)}; "
@@ -61,7 +61,7 @@ def _draft(version: registry.Version, now: Ledger, said: Answer, person: _Person
 
 
 def _last_word(now: Ledger, number: str) -> str:
-    about: list[Entry] = [entry for entry in now.entries if entry.version == number]
+    about: list[Entry] = [entry for entry in now.standing if entry.version == number]
     return f" (it was {about[-1].action} by {about[-1].who})" if about else " (the gate hasn't judged it)"
 
 

@@ -16,10 +16,10 @@ from components.models.catalogue import COMPOUND
 from flows.console import say
 from flows.finetune import finetune_model
 from flows.image_files import image_files
+from flows.lineage import known_images
 from flows.listing import show_table
 from flows.preflight import check_names
 from flows.prepare import Prepared, prepare_data
-from flows.promote import images_of, lineage_of, require_ours
 from flows.quantize import quantize_model, served_file
 from flows.session import Session, open_session
 from flows.tracking import registry, runs
@@ -137,7 +137,7 @@ def check_models(session: Session, names: Sequence[str]) -> dict[str, Version | 
             match = _REGISTERED.fullmatch(name)
             if match is None:
                 raise SettingsError(f"{name}: should read models:/NAME/VERSION or models:/NAME@ALIAS")
-            found[name] = require_ours(registry.get_version(session.tracking, match["name"], match["version"]))
+            found[name] = registry.require_ours(registry.get_version(session.tracking, match["name"], match["version"]))
             continue
         try:
             check_names(_with(session, name).params, session.project)
@@ -249,7 +249,7 @@ def _predictions(
     for one in entrants:
         if one.version is not None:
             parts = ("train",) if part == "val" else ("train", "val")
-            seen |= images_of(lineage_of(session, one.version), parts)
+            seen |= known_images(session, one.version, parts)
     with image_files(session.project, part) as files:
         kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
         if not kept:

@@ -11,7 +11,7 @@ from prefect import flow
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, sha256_of_file, write_json
 from components.models.catalogue import REGISTERED
-from flows.evaluate import evaluate_model
+from flows.evaluate import evaluate_model, members_of
 from flows.fingerprint import fingerprint
 from flows.lineage import write_lineage
 from flows.prepare import Prepared, prepare_data
@@ -160,7 +160,7 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], mark:
 
 @flow(name="ensemble")
 def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
-    """An ensemble, exported, registered and judged; returns its run and the verdict."""
+    """An ensemble, exported, registered and judged; returns its run, its members' scores beside it and the verdict."""
     session = open_session(project, overrides, exports=True)
     prepared = prepare_data(session.project)
     joined = ensemble_models(session, prepared, members)
@@ -168,4 +168,4 @@ def ensemble(members: list[str], overrides: list[str] | None = None, project: st
     registered = register_model(session, prepared, exported)
     outcome = promote_version(session, prepared, registered.version)
     verdict = {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}
-    return {"run_id": joined.run_id, **verdict}
+    return {"run_id": joined.run_id, "members": members_of(session, joined.run_id), **verdict}

@@ -1,15 +1,17 @@
 """Judge the torch model on the test part."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from components.files import read_json, sha256_of_file, sha256_of_record
+from components.files import read_json, sha256_of_file, sha256_of_record, write_json
 from flows.console import progress, say
 from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
+from flows.lineage import RECORD
 from flows.prepare import Prepared
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
@@ -18,16 +20,23 @@ from flows.tracking import runs
 from flows.train import Trained
 
 if TYPE_CHECKING:
+    from components.evaluation.comparison import MemberScores
     from components.evaluation.metrics import Scores
+    from components.evaluation.predictions import Predictions
+    from components.models.ensemble import Ensemble
 
 _CODE = (
     "components.evaluation.analysis",
     "components.evaluation.answers",
+    "components.evaluation.comparison",
     "components.evaluation.inference",
     "components.evaluation.metrics",
     "components.evaluation.records",
     "components.reporting.figures",
 )
+
+MEMBERS = "members.json"
+"""Of an ensemble: its members beside it."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,7 @@ def _evaluate(session: Session, trained: Trained) -> None:
     from components.evaluation.metrics import score
     from components.evaluation.predictions import write_predictions
     from components.evaluation.records import write_analysis, write_scores
-    from components.models.ensemble import open_model
+    from components.models.ensemble import Ensemble, open_model
     from components.reporting.figures import (
         draw_confusion,
         draw_errors,
@@ -117,8 +126,48 @@ def _evaluate(session: Session, trained: Trained) -> None:
     for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
         draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
     draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
+    if isinstance(model, Ensemble):
+        _tell_members(session, trained, folder, _members(session, trained, model, predictions))
     runs.store(session.tracking, run_id, folder, "evaluate")
     runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | analysis.headline())
+
+
+def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> "list[MemberScores]":
+    """Each member on the test part, by the names that the run's lineage has for them."""
+    from components.data.loading import open_part
+    from components.evaluation.answers import fit_answers
+    from components.evaluation.comparison import beside_members
+    from components.evaluation.inference import predict_part
+
+    settings, augmented = session.params.evaluate, data_paths(session.project).augmented
+    val, test = (open_part(augmented, part) for part in ("val", "test"))
+    lineage = read_json(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / RECORD)
+    found = {}
+    for name, member in zip(lineage["members"], model.members, strict=True):
+        rule = fit_answers(predict_part(member, val, progress=progress()))
+        found[name] = replace(predict_part(member, test, progress=progress()), answers=rule)
+    return beside_members(
+        predictions, found, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
+    )
+
+
+def _tell_members(session: Session, trained: Trained, folder: Path, members: "Sequence[MemberScores]") -> None:
+    """In the record of the evaluation, in a table on the run's page, and a line each."""
+    rows = [asdict(one) for one in members]
+    write_json(folder / MEMBERS, rows)
+    shown = ("name", "accuracy", "macro_f1", "difference", "p_corrected")
+    runs.log_table(session.tracking, trained.run_id, MEMBERS, {name: [row[name] for row in rows] for name in shown})
+    for one in members:
+        say(
+            f"{one.name}: accuracy {one.accuracy:.4f}, {one.difference:+.4f} to the ensemble "
+            f"(p = {one.p_corrected:.3f}), macro F1 {one.macro_f1:.4f}"
+        )
+
+
+def members_of(session: Session, run_id: str) -> list[dict[str, Any]]:
+    """What was written down of the members of an evaluated ensemble."""
+    rows: list[dict[str, Any]] = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / MEMBERS)
+    return rows
 
 
 def metrics_of(place: str, scores: "Scores") -> dict[str, float]:

@@ -6,49 +6,123 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from components.data.raw import MANIFEST
-from components.files import sha256_of_file, write_json
+from components.files import read_json, sha256_of_file, write_json
 from flows.fingerprint import CODE_ROOT, code_digest
-from flows.prepare import Prepared
 from flows.project import Project
 from flows.repro import data_paths, version_files
 from flows.session import Session
+from flows.tracking import runs
+from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
+
+if TYPE_CHECKING:
+    from flows.prepare import Prepared
 
 PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnxruntime", "dvc", "mlflow", "prefect")
 
 
+RECORD = "lineage.json"
+_SPLIT = "split.parquet"
 JUDGED = "judged"
 """Below a run's lineage: what people had judged of the data."""
+LINEAGE_TAG = "lineage"
+"""Of a registered version: where its run keeps the version's own lineage."""
+JUDGED_LEFT_OUT = "judged_left_out"
+"""In the record: the SHA-256 of judgements that are too large to be kept."""
 _KEPT_BYTES = 1 << 20
 
 
-def write_lineage(session: Session, prepared: Prepared, folder: Path) -> None:
+def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
     """The files that pin the data and the settings, the split and its leak proof, judgements, and the record itself."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     paths = data_paths(session.project)
     for source in (
         *version_files(session.project),
-        paths.split / "split.parquet",
+        paths.split / _SPLIT,
         paths.split / "leakage.json",
         paths.report,
     ):
         shutil.copyfile(source, folder / source.name)
-    _keep_judgements(paths.judged, folder / JUDGED)
-    write_json(folder / "lineage.json", lineage_record(session, prepared))
+    left_out = _keep_judgements(paths.judged, folder / JUDGED)
+    write_json(folder / RECORD, lineage_record(session, prepared) | {JUDGED_LEFT_OUT: left_out})
 
 
-def _keep_judgements(judged: Path, target: Path) -> None:
-    """Corrections and accepted profiles are small; a model of features is not, and stays where it is."""
+def write_version_lineage(
+    session: Session, prepared: "Prepared", run_id: str, *, step: str, export: Path, made: dict[str, Any]
+) -> str:
+    """Keeps the lineage of a file that is about to be registered; returns its place with the run.
+
+    Data that changed without changing what training reads leave the trained model as it was, and so may other settings
+    of evaluation and export: the version is of the data and settings at hand. What the training alone knows (the
+    network, where it started, the machine) is taken over from its own record. `export` is the record of the
+    export, which another export of the run would replace, and `made` says which of its files this is.
+    """
+    place = f"registered-{made['sha256'][:12]}"
+    folder = runs.new_folder(session.tracking, run_id, place)
+    write_lineage(session, prepared, folder)
+    trained = read_json(runs.fetch(session.tracking, run_id, "lineage", step=step) / RECORD)
+    now = read_json(folder / RECORD)
+    own = {"machine": trained["machine"], "params": now["params"] | {"model": trained["params"]["model"]}}
+    write_json(folder / RECORD, trained | now | own | made | {"run_id": run_id})
+    shutil.copyfile(export, folder / export.name)
+    runs.store(session.tracking, run_id, folder, place)
+    return place
+
+
+def version_lineage(tracking: Tracking, version: Version) -> Path:
+    """The files that pin a registered version; where an older release registered it, those of its run."""
+    place = version.tags.get(LINEAGE_TAG, "lineage")
+    return runs.fetch(tracking, version.run_id, place, step=version.tags.get("step", "train"))
+
+
+def training_lineage(tracking: Tracking, version: Version) -> Path:
+    """What the run of a version keeps of its training."""
+    return runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"])
+
+
+def images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
+    """SHA-256 of each image that a version had in these parts when it was trained."""
+    split = pq.read_table(lineage / _SPLIT, columns=["sha256", "part"])
+    return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
+
+
+def known_images(session: Session, version: Version, parts: tuple[str, ...]) -> set[str]:
+    """The same, and those of the images at hand that are near duplicates of one, or of its group."""
+    known = images_of(training_lineage(session.tracking, version), parts)
+    split = pq.read_table(data_paths(session.project).split / _SPLIT, columns=["sha256", "cluster"])
+    return known | with_clusters(split, known)
+
+
+def with_clusters(split: pa.Table, known: set[str]) -> set[str]:
+    """SHA-256 of each image in a cluster that holds a known one; the clusters are those that the split was dealt by."""
+    rows = list(zip(split["sha256"].to_pylist(), split["cluster"].to_pylist(), strict=True))
+    clusters = {cluster for sha256, cluster in rows if sha256 in known}
+    return {sha256 for sha256, cluster in rows if cluster in clusters}
+
+
+def _keep_judgements(judged: Path, target: Path) -> dict[str, str]:
+    """Corrections and accepted profiles are small; a model of features is not, and stays where it is.
+
+    Returns the SHA-256 of each file that stays, by name.
+    """
+    left_out = {}
     for file in sorted(judged.glob("*")):
         if file.is_file() and file.stat().st_size <= _KEPT_BYTES:
             target.mkdir(exist_ok=True)
             shutil.copyfile(file, target / file.name)
+        elif file.is_file():
+            left_out[file.name] = sha256_of_file(file)
+    return left_out
 
 
-def lineage_record(session: Session, prepared: Prepared) -> dict[str, Any]:
+def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
     return {
         "git": git_state(session.project),
         "code": code_digest(CODE_ROOT),

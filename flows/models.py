@@ -22,8 +22,6 @@ _LEDGER_ENTRIES = 10
 class Judgement:
     verdict: Verdict
     reasons: list[str]
-    record: dict[str, Any]
-    """The gate's decision, with its rules; empty where there is none."""
 
 
 def list_models(show: bool) -> dict[str, Any]:
@@ -58,13 +56,13 @@ def judgement(version: registry.Version) -> Judgement:
     """The gate's last word on a version."""
     text = version.tags.get("verdict")
     if text is None:
-        return Judgement("not judged", [], {})
+        return Judgement("not judged", [])
     try:
         decision = json.loads(text)
     except ValueError:
         # The tag holds no more than 5000 letters: the decision itself has a tag of its own.
-        return Judgement(_verdict(version), ["the reasons were cut off in the registry"], {})
-    return Judgement(_verdict(version), [str(one) for one in decision["reasons"]], decision)
+        return Judgement(_verdict(version), ["the reasons were cut off in the registry"])
+    return Judgement(_verdict(version), [str(one) for one in decision["reasons"]])
 
 
 def _verdict(version: registry.Version) -> Verdict:

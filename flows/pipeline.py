@@ -8,7 +8,7 @@ from flows.evaluate import Evaluated, evaluate_model
 from flows.finetune import finetune_model
 from flows.ingest import Ingested, ingest_data
 from flows.prepare import Prepared, prepare_data
-from flows.promote import Promoted, promote_version
+from flows.promote import Promoted, check_levels, promote_version
 from flows.quantize import Exported, quantize_model
 from flows.register import register_model
 from flows.repro import data_kept_on_failure
@@ -30,6 +30,7 @@ def pipeline(
         require_deployment(training_deployment)
     with data_kept_on_failure(session.project):
         ingested = ingest_data(session.project, data)
+        check_levels(session)
         prepared = prepare_data(session.project)
     if training_deployment is not None:
         train_on(training_deployment, session, prepared)

@@ -18,7 +18,7 @@ from flows.console import progress, say
 from flows.project import open_project
 from flows.tracking import registry
 from flows.tracking.ledger import CHAMPION
-from flows.tracking.runs import open_tracking
+from flows.tracking.runs import registry_at_hand
 
 _SCHEME = "models:/"
 _DIGEST_SHOWN = 12
@@ -67,7 +67,10 @@ def open_model(model: str | None, *, threads: int = 0) -> tuple[OnnxClassifier, 
 
 
 def open_version(model: str | None) -> tuple[registry.Version, Path]:
-    """The registered version and its ONNX file; by default the project's champion."""
+    """The registered version and its ONNX file; by default the project's champion.
+
+    Looking makes nothing: raises SettingsError where there is no such version, or where it isn't Darkroom's.
+    """
     project = open_project()
     from flows.params import read_params
 
@@ -75,8 +78,10 @@ def open_version(model: str | None) -> tuple[registry.Version, Path]:
     wanted = CHAMPION
     if model is not None:
         name, wanted = _parse(model)
-    tracking = open_tracking(project, name)
-    version = registry.get_version(tracking, name, wanted)
+    tracking = registry_at_hand(project)
+    if tracking is None:
+        raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
+    version = registry.require_ours(registry.get_version(tracking, name, wanted))
     return version, registry.fetch_model(tracking, version)
 
 

@@ -9,15 +9,18 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 from prefect import flow
 
+from components.data.raw import read_raw_dataset
 from components.errors import DataError, SettingsError
 from components.files import read_json, sha256_of_record
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Entry, champions
+from components.promotion.rules import DIGEST, shortened, shortened_reasons
 from flows.fingerprint import fingerprint
 from flows.image_files import image_files
+from flows.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
-from flows.publish import publish
+from flows.publish import keep_rules, publish, rules_of
 from flows.quantize import export_folder
 from flows.repro import data_paths
 from flows.session import Session, StepTime, open_session, timed
@@ -56,8 +59,9 @@ def promote_version(session: Session, prepared: Prepared, number: str, *, again:
     `again` unless that is asked for.
     """
     name = session.params.register.name
+    check_levels(session)
     with timed("promote") as watch, registry_lock(session.project):
-        version = require_ours(registry.get_version(session.tracking, name, number))
+        version = registry.require_ours(registry.get_version(session.tracking, name, number))
         now = ledger.read_ledger(session.tracking, name)
         entry = _judged_before(session, prepared, version, now)
         if entry is not None and not (again and now.champion != version.number):
@@ -69,9 +73,15 @@ def promote_version(session: Session, prepared: Prepared, number: str, *, again:
         ledger.settle_aliases(session.tracking, name)
         serving = ledger.read_ledger(session.tracking, name).champion
         reasons = entry.reasons + _since(entry, serving)
+        rules = rules_of(session.tracking, version, entry)
         watch.note = f"{entry.action}: {'; '.join(reasons)}"
     promoted = serving == version.number and entry.action == "promoted"
-    return Promoted(version.number, promoted, entry.action, reasons, entry.record["rules"], watch.time())
+    return Promoted(version.number, promoted, entry.action, reasons, rules, watch.time())
+
+
+def check_levels(session: Session) -> None:
+    """Raises SettingsError where the gate asks for scores of a level that the labels of the data at hand don't have."""
+    session.params.promote.check_levels(read_raw_dataset(data_paths(session.project).raw).levels)
 
 
 def registry_lock(project: Project) -> FileLock:
@@ -96,19 +106,23 @@ class _Judge:
             comparison = _compare(session, rival, files, predictions) if rival is not None else None
         decision = gate.decide(candidate, comparison, settings)
         action, reasons = _action(decision, version, now, waits=settings.approval)
+        rules = decision.as_record()["rules"]
+        recorded = shortened(rules)
+        if DIGEST in recorded:
+            keep_rules(session.tracking, version, recorded[DIGEST], rules)
         return Draft(
             action=action,
             version=version.number,
             champion=version.number if action == "promoted" else now.champion,
             who=ledger.who_decides(),
-            reasons=reasons,
+            reasons=shortened_reasons(reasons),
             record={
                 "run_id": version.run_id,
                 "sha256": version.sha256,
                 "data_version": self.prepared.data_version,
                 "split_digest": self.prepared.split_digest,
                 "judged": _mark(session, self.prepared, version, rival.number if rival else None),
-                "rules": decision.as_record()["rules"],
+                **recorded,
                 "scores": dict(candidate.scores),
                 "intervals": _intervals(session, version),
                 "classes": [one.label for one in candidate.classes[:_NAMED]],
@@ -145,25 +159,12 @@ def _since(entry: Entry, serving: str | None) -> list[str]:
     return [f"but {f'version {serving}' if serving else 'no version'} serves since then"]
 
 
-def require_ours(version: Version) -> Version:
-    """The version, with the tags that `register` gives; raises SettingsError where somebody else registered it."""
-    missing = [
-        name for name in ("served", "step", "sha256", "data_version", "split_digest") if name not in version.tags
-    ]
-    if missing or not version.run_id:
-        raise SettingsError(
-            f"{version.name} version {version.number} was not registered by Darkroom (it lacks "
-            f"{', '.join(missing) or 'its run'}); `darkroom register` registers a model"
-        )
-    return version
-
-
 def _judged_before(session: Session, prepared: Prepared, version: Version, now: Ledger) -> Entry | None:
     """The last word on the version, where it was judged by the same rules, images and rival."""
-    line = champions(now.entries)
+    line = champions(now.standing)
     other = [number for number in line if number != version.number]
     mark = _mark(session, prepared, version, other[-1] if other else None)
-    about = [entry for entry in now.entries if entry.version == version.number and entry.action != "rolled back"]
+    about = [entry for entry in now.standing if entry.version == version.number and entry.action != "rolled back"]
     return about[-1] if about and about[-1].record.get("judged") == mark else None
 
 
@@ -191,7 +192,7 @@ def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
     if now.champion in (None, version.number):
         return None
     try:
-        return require_ours(registry.get_version(session.tracking, name, str(now.champion)))
+        return registry.require_ours(registry.get_version(session.tracking, name, str(now.champion)))
     except SettingsError:
         raise SettingsError(
             f"the champion, {name} version {now.champion}, was deleted from the registry, so nothing can be compared "
@@ -214,7 +215,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         ) from None
     scores = score(predictions, top_k=session.params.evaluate.top_k)
     proof = read_json(data_paths(session.project).split / "leakage.json")
-    own = images_of(lineage_of(session, version), ("train",))
+    own = images_of(training_lineage(session.tracking, version), ("train",))
     candidate = gate.Candidate(
         format=version.tags["served"],
         sha256=version.sha256,
@@ -279,20 +280,21 @@ def _serving_check(file: Path, version: Version) -> bool | None:
 
 
 def _validation_passed(session: Session, version: Version) -> bool | None:
-    folder = lineage_of(session, version)
+    """Of the data version that the version names; training may have seen the same images in an earlier one."""
+    folder = version_lineage(session.tracking, version)
     report = folder / "validation.json"
-    same = read_json(folder / "lineage.json")["data_version"] == version.tags["data_version"]
+    same = read_json(folder / RECORD)["data_version"] == version.tags["data_version"]
     return bool(read_json(report)["passed"]) if report.exists() and same else None
 
 
 def _compare(
     session: Session, rival: Version, files: "ImageFiles", predictions: "Predictions"
 ) -> gate.ChampionComparison:
-    """On the same images, without those that the champion learned from or was chosen by."""
+    """On the same images, without those that the champion knows: it learned from them or was chosen by them."""
     from components.evaluation.predictions import predictions_at
     from components.evaluation.significance import compare_paired
 
-    seen = images_of(lineage_of(session, rival), ("train", "val"))
+    seen = known_images(session, rival, ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     truth = [sorted(labels) for labels in files.labels_N]
     scores: tuple[dict[str, float], dict[str, float]] = ({}, {})
@@ -335,17 +337,6 @@ def _champion_scores(
         for one in (own.space.names(own.predicted), said)
     ]
     return (by_name[0], by_name[1]), np.array(said, dtype=object) == np.array(truth, dtype=object)
-
-
-def images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
-    """SHA-256 of each image that a version had in these parts when it was trained."""
-    split = pq.read_table(lineage / "split.parquet", columns=["sha256", "part"])
-    return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
-
-
-def lineage_of(session: Session, version: Version) -> Path:
-    """What the run of a version keeps of where it is from."""
-    return runs.fetch(session.tracking, version.run_id, "lineage", step=version.tags["step"])
 
 
 @flow(name="promote")

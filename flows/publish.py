@@ -9,9 +9,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 from components.errors import DarkroomError
-from components.files import read_json, write_json, write_text
+from components.evaluation.names import without_level
+from components.files import read_json, sha256_of_record, write_json, write_text
 from components.promotion.ledger import Entry
+from components.promotion.rules import DIGEST
 from components.reporting.model_card import CardContents, CardPicture, WeakClass, model_card
+from flows.lineage import RECORD, version_lineage
 from flows.tracking import registry, runs
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
@@ -23,6 +26,8 @@ _PICTURES = (
     ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
 )
 """Place in the run, the step that left it there (None: the one that made the model), file, caption."""
+_RULES = "rules.json"
+_OF_LEVELS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 def publish(tracking: Tracking, version: Version, entry: Entry) -> None:
@@ -30,7 +35,11 @@ def publish(tracking: Tracking, version: Version, entry: Entry) -> None:
     if version.tags.get(_SEAL) == entry.seal:
         return
     comparison = entry.record.get("comparison")
-    decided = {"promoted": entry.action == "promoted", "reasons": entry.reasons, "rules": entry.record["rules"]}
+    decided = {
+        "promoted": entry.action == "promoted",
+        "reasons": entry.reasons,
+        "rules": rules_of(tracking, version, entry),
+    }
     record = runs.folder_of(tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
     write_json(record, decided | {"comparison": comparison, "entry": entry.number})
     runs.store(tracking, version.run_id, record, "gate")
@@ -47,6 +56,33 @@ def publish(tracking: Tracking, version: Version, entry: Entry) -> None:
         description=_card(tracking, version, entry),
     )
     registry.annotate(tracking, version.name, version.number, tags={_SEAL: entry.seal})
+
+
+def keep_rules(tracking: Tracking, version: Version, digest: str, rules: list[dict[str, Any]]) -> None:
+    """The whole list of a decision's rules, where they are too many for the ledger; called by their digest."""
+    file = runs.folder_of(tracking, version.run_id) / _rules_place(digest) / _RULES
+    write_json(file, rules)
+    runs.store(tracking, version.run_id, file, _rules_place(digest))
+
+
+def rules_of(tracking: Tracking, version: Version, entry: Entry) -> list[dict[str, Any]]:
+    """Every rule of a decision; raises DarkroomError where the run keeps others than the ledger tells of."""
+    recorded: list[dict[str, Any]] = entry.record["rules"]
+    digest = entry.record.get(DIGEST)
+    if digest is None:
+        return recorded
+    kept = runs.fetch(tracking, version.run_id, _rules_place(digest), step="promote") / _RULES
+    rules: list[dict[str, Any]] = read_json(kept)
+    if sha256_of_record(rules) != digest:
+        raise DarkroomError(
+            f"the rules that run {version.run_id} keeps aren't those of entry {entry.number} of the ledger; restore "
+            "them from a backup"
+        )
+    return rules
+
+
+def _rules_place(digest: str) -> str:
+    return f"rules-{digest[:12]}"
 
 
 def _verdict(decided: Mapping[str, Any]) -> str:
@@ -87,9 +123,14 @@ def _pictures(tracking: Tracking, version: Version, folder: Path) -> list[CardPi
     return found
 
 
+def _on_card(score: str) -> bool:
+    """Of coarser levels a card holds few scores; the record of the run holds all of them."""
+    return without_level(score) in (score, *_OF_LEVELS)
+
+
 def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequence[CardPicture]) -> CardContents:
     record = entry.record
-    lineage = read_json(runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"]) / "lineage.json")
+    lineage = read_json(version_lineage(tracking, version) / RECORD)
     params = lineage["params"]
     return CardContents(
         name=version.name,
@@ -102,8 +143,8 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
         verdict=entry.action,
         decided=f"{entry.who}, {entry.when}",
         reasons=entry.reasons,
-        rules=record["rules"],
-        scores=record["scores"],
+        rules=rules_of(tracking, version, entry),
+        scores={name: value for name, value in record["scores"].items() if _on_card(name)},
         intervals=record["intervals"],
         test_images=record["test_images"],
         weakest=[WeakClass(**one) for one in record["weakest"]],

@@ -13,7 +13,7 @@ from flows.aware import learn_rounding
 from flows.console import say
 from flows.evaluate import metrics_of, up_to_evaluated
 from flows.fingerprint import fingerprint
-from flows.lineage import git_state
+from flows.lineage import RECORD
 from flows.prepare import Prepared
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
@@ -88,6 +88,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     run_id = trained.run_id
     folder = runs.new_folder(session.tracking, run_id, "export")
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    lineage = runs.fetch(session.tracking, run_id, "lineage", step=trained.step)
     card = ModelCard(
         architecture=model.spec.architecture,
         labels=model.spec.labels,
@@ -95,7 +96,9 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         format="fp32",
         data_version=prepared.data_version,
         run_id=run_id,
-        code_version=git_state(session.project),
+        code_version=read_json(lineage / RECORD)["git"],
+        mean=None if trained.step == "ensemble" else model.spec.mean,
+        std=None if trained.step == "ensemble" else model.spec.std,
     )
 
     def learn(rounding: Rounding) -> ImageClassifier:

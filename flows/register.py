@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from prefect import flow
 
 from components.export.settings import after_epochs
-from components.files import read_json, sha256_of_file, write_json
+from components.files import read_json, sha256_of_file
+from flows.lineage import LINEAGE_TAG, RECORD, write_version_lineage
 from flows.prepare import Prepared
 from flows.quantize import Exported, served_file, up_to_exported
 from flows.session import Session, StepTime, alone, open_session, timed
@@ -42,12 +43,10 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
 def _register(session: Session, prepared: Prepared, exported: Exported, sha256: str, mark: str) -> registry.Version:
     name, served = session.params.register.name, exported.record["served"]
     file, measured = served_file(session, exported), exported.record["formats"][served]
-    lineage = read_json(runs.fetch(session.tracking, exported.run_id, "lineage", step=exported.step) / "lineage.json")
-    made = {"recipe": measured["recipe"], "aware_epochs": measured["aware_epochs"]}
-    record = lineage | {"run_id": exported.run_id, "served": served, "sha256": sha256} | made
-    target = runs.folder_of(session.tracking, exported.run_id) / "registered.json"
-    write_json(target, record)
-    runs.store(session.tracking, exported.run_id, target, "lineage")
+    made = {"sha256": sha256, "served": served, "recipe": measured["recipe"], "aware_epochs": measured["aware_epochs"]}
+    export = file.with_name("export.json")
+    place = write_version_lineage(session, prepared, exported.run_id, step=exported.step, export=export, made=made)
+    lineage = read_json(runs.folder_of(session.tracking, exported.run_id) / place / RECORD)
     return registry.register(
         session.tracking,
         name,
@@ -65,6 +64,7 @@ def _register(session: Session, prepared: Prepared, exported: Exported, sha256: 
             "split_digest": prepared.split_digest,
             "git": str(lineage["git"]),
             "processor": str(lineage["machine"]["processor"]),
+            LINEAGE_TAG: place,
             _FINGERPRINT: mark,
         },
         description=f"{served}{after_epochs(measured['aware_epochs'])}, ONNX of run {exported.run_id}; not judged yet",

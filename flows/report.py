@@ -1,6 +1,6 @@
 """One self-contained HTML page on the newest model, from what its run keeps and the registry says."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, write_text
-from components.promotion.ledger import Entry
+from components.promotion.ledger import Entry, standing
 from components.reporting.analysis import analysis_section
 from components.reporting.formats import format_section
 from components.reporting.page import (
@@ -33,8 +33,11 @@ from components.reporting.records import (
     lineage_section,
     training_section,
 )
+from flows.kept import Kept
+from flows.lineage import LINEAGE_TAG, RECORD
 from flows.models import Judgement, decisions, holder, judgement, model_name
 from flows.project import Project, open_project
+from flows.publish import rules_of
 from flows.repro import data_paths
 from flows.tracking import registry, runs
 from flows.tracking.ledger import CHAMPION
@@ -44,7 +47,6 @@ if TYPE_CHECKING:
     from components.reporting.pictures import Place
 
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
-_STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "served": "quantize", "gate": "promote"}
 _VERDICTS: dict[str, Verdict] = {
     "promoted": "promoted",
     "not promoted": "refused",
@@ -52,43 +54,6 @@ _VERDICTS: dict[str, Verdict] = {
     "not judged": "unjudged",
 }
 _WORST_ERRORS, _MAX_MEGAPIXELS = 24, 100.0
-
-
-@dataclass
-class Kept:
-    """What a run keeps; a thing that can't be had is noted, and the page says so instead of failing."""
-
-    tracking: runs.Tracking
-    run_id: str
-    made_by: str
-    """The step that made the model: train, finetune or ensemble."""
-    problems: list[str] = field(default_factory=list)
-
-    def path(self, place: str, name: str = "") -> Path | None:
-        try:
-            step = _STEP_OF_PLACE.get(place.partition("/")[0], self.made_by)
-            found = runs.fetch(self.tracking, self.run_id, place, step=step) / name
-        except DarkroomError as problem:
-            self.problems.append(str(problem))
-            return None
-        if not found.exists():
-            self.problems.append(f"run {self.run_id} keeps no {place}/{name}")
-            return None
-        return found
-
-    def record(self, place: str, name: str = "") -> Any:
-        path = self.path(place, name)
-        try:
-            return read_json(path) if path is not None else None
-        except ValueError as problem:
-            self.problems.append(f"{place}/{name} of run {self.run_id} can't be read: {problem}")
-            return None
-
-    def picture(self, place: str, name: str, *, alt: str, caption: str) -> Picture | None:
-        from components.reporting.pictures import picture_of_file
-
-        path = self.path(place, name)
-        return picture_of_file(path, alt=alt, caption=caption) if path is not None else None
 
 
 @dataclass(frozen=True)
@@ -129,16 +94,17 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
     kept = Kept(tracking, run_id, tags.get("darkroom.step", "train"))
     export = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
     scores = kept.record("evaluate", "scores.json")
-    lineage = kept.record("lineage", "lineage.json") or {}
-    params = lineage.get("params") or {}
     registration = _registration(kept, name, export)
     version = registration.version
+    place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
+    lineage = kept.record(place, RECORD) or {}
+    params = lineage.get("params") or {}
     num_classes = len(scores.get("classes", [])) if scores else None
     return PageContents(
         headline=_headline(name, registration, export, scores),
         written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
         gate=_gate(kept, registration),
-        data=_data(kept, lineage),
+        data=_data(kept, place, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
         evaluation=_evaluation(project, kept, scores, params) if scores else None,
         formats=_formats(kept, export) if export else None,
@@ -167,8 +133,13 @@ def _registration(kept: Kept, name: str, export: dict[str, Any] | None) -> Regis
         earlier=own[0].number if own and version is None else None,
         champion=holder(versions, CHAMPION),
         judgement=judgement(version) if version is not None else None,
-        decisions=[entry for entry in entries if version is not None and entry.version == version.number],
+        decisions=_about(version, entries) if version is not None else [],
     )
+
+
+def _about(version: registry.Version, entries: list[Entry]) -> list[Entry]:
+    found = standing(entries, {version.number: version.sha256})
+    return [entry for entry in found if entry.version == version.number]
 
 
 def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
@@ -228,26 +199,39 @@ def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
 def _gate(kept: Kept, found: Registration) -> GateSection | None:
     if found.version is None or found.judgement is None or found.judgement.verdict == "not judged":
         return None
-    record = kept.record(f"gate/gate_v{found.version.number}.json") or {}
-    # The registry has the last word: numbers of an earlier judgement would contradict it.
-    current = record.get("rules") == found.judgement.record.get("rules")
     decisions = [
         DecisionLine(entry.number, _moment(entry.when), entry.who, entry.action, entry.reasons)
         for entry in found.decisions
     ]
-    return gate_section(found.judgement.record, record.get("comparison") if current else None, decisions)
+    return gate_section(*_last_judged(kept, found.version, found.decisions), decisions)
+
+
+def _last_judged(
+    kept: Kept, version: registry.Version, decisions: list[Entry]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
+    last = next((entry for entry in reversed(decisions) if "rules" in entry.record), None)
+    if last is None:
+        record = kept.record(f"gate/gate_v{version.number}.json") or {}
+        return record, record.get("comparison")
+    try:
+        rules = rules_of(kept.tracking, version, last)
+    except DarkroomError as problem:
+        kept.problems.append(str(problem))
+        rules = last.record["rules"]
+    return {"rules": rules}, last.record.get("comparison")
 
 
 def _moment(when: str) -> str:
     return when.replace("T", " ").replace("+00:00", " UTC")
 
 
-def _data(kept: Kept, lineage: dict[str, Any]) -> DataSection:
-    split = kept.path("lineage", "split.parquet")
+def _data(kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
+    split = kept.path(place, "split.parquet")
     return data_section(
         counts=class_counts(_labels_and_parts(split)) if split is not None else [],
-        validation=kept.record("lineage", "validation.json"),
-        leakage=kept.record("lineage", "leakage.json"),
+        validation=kept.record(place, "validation.json"),
+        leakage=kept.record(place, "leakage.json"),
         split_digest=lineage.get("split_digest"),
         augment=(lineage.get("params") or {}).get("augment") or {},
         preview=kept.picture(
@@ -311,7 +295,17 @@ def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: di
         ),
         analysis=analysis_section(scores, *_analysis(kept)),
         sheets=_sheets(kept),
+        members=_members(kept),
     )
+
+
+def _members(kept: Kept) -> list[dict[str, Any]]:
+    """Of an ensemble; an older release scored none."""
+    folder = kept.path("evaluate")
+    found: list[dict[str, Any]] = (
+        read_json(folder / "members.json") if folder and (folder / "members.json").exists() else []
+    )
+    return found
 
 
 def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:

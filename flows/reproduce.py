@@ -14,17 +14,21 @@ from typing import Any
 
 from components.errors import DarkroomError, SettingsError
 from components.evaluation.reproduction import Finding, compare_exports, compare_records, compare_weights
-from components.files import read_json
+from components.files import read_json, sha256_of_file
+from flows.checkout import bring_files, bring_models
 from flows.console import say
 from flows.fingerprint import CODE_ROOT, code_digest
+from flows.lineage import RECORD, version_lineage
 from flows.listing import show_table
 from flows.models import model_name
 from flows.project import HOME_VARIABLE, Project, open_project
 from flows.repro import lock_digest, restore_raw, take_up_version
 from flows.tracking import registry, runs
+from flows.tracking.connection import database_uri
 
 _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
 _CHANGES = "+changes"
+_EXPORT = "export.json"
 
 
 def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
@@ -37,16 +41,17 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     tracking = runs.tracking_at_hand(project, model)
     if tracking is None:
         raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
-    version = registry.get_version(tracking, model, number)
+    version = registry.require_ours(registry.get_version(tracking, model, number))
     if version.tags.get("step") == "ensemble":
         raise SettingsError(
             f"{model} version {version.number} is an ensemble, which isn't trained; reproduce its members"
         )
-    kept = runs.fetch(tracking, version.run_id, "lineage", step=version.tags.get("step", "train"))
+    kept = version_lineage(tracking, version)
     project.work.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=project.work) as scratch:
         again = Project(Path(scratch) / "project", Path(scratch) / "home")
         _check_out(project, version, kept, again)
+        bring_models(tracking, read_json(kept / RECORD), again, who=_who(version))
         _train(project, again)
         findings = list(_findings(tracking, version, kept, again))
     if show:
@@ -56,19 +61,20 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     return {"version": version.number, "same": same, "findings": [asdict(one) for one in findings]}
 
 
+def _who(version: registry.Version) -> str:
+    return f"{version.name} version {version.number}"
+
+
 def _state(finding: Finding) -> str:
     return "same" if finding.same else "chosen by time" if finding.chosen_by_time else "differs"
 
 
 def _check_out(project: Project, version: registry.Version, kept: Path, again: Project) -> None:
-    lineage = read_json(kept / "lineage.json")
+    lineage = read_json(kept / RECORD)
     again.root.mkdir()
     said = _code(project, version, lineage, again.root)
     take_up_version(again, kept, like=project)
-    weights = lineage["params"]["model"]["weights"]
-    if weights not in (None, "imagenet") and (project.root / weights).is_file():
-        (again.root / weights).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(project.root / weights, again.root / weights)
+    bring_files(project, lineage, again, who=_who(version))
     restore_raw(again)
     say(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
 
@@ -81,7 +87,7 @@ def _code(project: Project, version: registry.Version, lineage: dict[str, Any], 
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(CODE_ROOT / folder, target / folder, ignore=ignored)
         return "the code at hand, which is the same"
-    who = f"{version.name} version {version.number}"
+    who = _who(version)
     if git == "unknown":
         raise SettingsError(
             f"{who} can't be reproduced: it was trained outside of git, by other code than that at hand; commit the "
@@ -123,7 +129,7 @@ def _train(project: Project, again: Project) -> None:
     environment = {
         **os.environ,
         HOME_VARIABLE: str(again.home),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{again.home / 'mlflow' / 'mlflow.db'}",
+        "MLFLOW_TRACKING_URI": database_uri(again),
         # Its database is made already, which takes a while.
         "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(project.home / "prefect")),
     }
@@ -137,15 +143,33 @@ def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, ag
     made = next((again.home / "work" / "runs").glob("*/export/export.json")).parents[1]
     step = version.tags.get("step", "train")
     record = next((again.home / "work" / step).glob("*/lineage/lineage.json"))
-    then, now = read_json(kept / "lineage.json"), read_json(record)
+    then, now = read_json(kept / RECORD), read_json(record)
     yield from compare_records("data", _data(kept, then), _data(again.root, now))
     yield from compare_records("settings", then["params"], now["params"])
     yield from compare_records("packages", then["packages"], now["packages"])
     yield from compare_records("machine", *(one["machine"] | {"python": one["python"]} for one in (then, now)))
     weights = runs.fetch(tracking, version.run_id, "model", step=step)
     yield compare_weights(_weights(weights), _weights(made / "model"))
-    export = runs.fetch(tracking, version.run_id, "export", step="quantize")
-    yield from compare_exports(export, made / "export")
+    yield from compare_exports(_export(tracking, version, kept, again.home / "then"), made / "export")
+
+
+def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, folder: Path) -> Path:
+    """The export that the version is from: its record, and the files of it that are still kept.
+
+    Another export of the same run took the place of those that weren't registered.
+    """
+    latest = runs.fetch(tracking, version.run_id, "export", step="quantize")
+    if not (kept / _EXPORT).exists():
+        return latest
+    folder.mkdir()
+    shutil.copyfile(kept / _EXPORT, folder / _EXPORT)
+    for name, one in read_json(kept / _EXPORT)["formats"].items():
+        file = f"model_{name}.onnx"
+        if one["sha256"] == version.sha256:
+            shutil.copyfile(registry.fetch_model(tracking, version), folder / file)
+        elif (latest / file).exists() and sha256_of_file(latest / file) == one["sha256"]:
+            shutil.copyfile(latest / file, folder / file)
+    return folder
 
 
 def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:

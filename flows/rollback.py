@@ -26,7 +26,7 @@ def rollback(reason: str | None = None, project: str | None = None) -> dict[str,
                     f"{name} has another champion meanwhile ({_version(now.champion)} instead of {_version(seen)}), so "
                     "nothing was rolled back; `darkroom models` shows what happened"
                 )
-            back = _way_back(name, champions(now.entries), there)
+            back = _way_back(name, champions(now.standing), there)
             return Draft(
                 action="rolled back",
                 version=back or str(seen),

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from components.errors import SettingsError
 from components.files import sha256_of_file
@@ -10,7 +11,9 @@ from flows.addresses import parse_address
 from flows.session import Session
 from flows.tracking import registry, runs
 
-_WEIGHTS, _SPEC = "model.safetensors", "model.json"
+_WEIGHTS, SPEC = "model.safetensors", "model.json"
+STARTING = "starting"
+"""In the lineage of a run: what its training started from."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class RegisteredModel:
         return self.folder / _WEIGHTS
 
     @property
-    def digest(self) -> str:
+    def mark(self) -> str:
+        """The version, and the digests of its files."""
         members = sorted(file.parent for file in self.folder.rglob(_WEIGHTS))
-        return " ".join(sha256_of_file(member / name) for member in members for name in (_WEIGHTS, _SPEC))
+        digests = [sha256_of_file(member / name) for member in members for name in (_WEIGHTS, SPEC)]
+        return " ".join([self.name, *digests])
 
 
 def registered_model(session: Session, address: str, *, setting: str, ensembles: bool = False) -> RegisteredModel:
@@ -61,10 +66,29 @@ def starting_weights(session: Session) -> tuple[str | None, str | None]:
         return weights, weights
     if weights.startswith(REGISTERED):
         model = registered_model(session, weights, setting="model.weights")
-        return str(model.weights), f"{model.name} {model.digest}"
-    file = session.project.root / weights
-    beside = file.with_name(_SPEC)
-    return weights, sha256_of_file(file) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
+        return str(model.weights), model.mark
+    return weights, mark_of_file(session.project.root / weights)
+
+
+def mark_of_file(weights: Path) -> str:
+    """The digest of a file of weights, and of the description beside it where there is one."""
+    beside = weights.with_name(SPEC)
+    return sha256_of_file(weights) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
+
+
+def starting_record(session: Session) -> dict[str, Any]:
+    """What the weights and the teacher of a training were, by setting: aliases move on, and files change."""
+    weights, found = session.params.model.weights, {}
+    if weights is not None and weights.startswith(REGISTERED):
+        found["model.weights"] = _pinned(registered_model(session, weights, setting="model.weights"))
+    elif weights is not None and weights != IMAGENET:
+        found["model.weights"] = {"mark": mark_of_file(session.project.root / weights)}
+    teacher = teacher_model(session)
+    return found | ({"train.teacher": _pinned(teacher)} if teacher is not None else {})
+
+
+def _pinned(model: RegisteredModel) -> dict[str, str]:
+    return {"version": model.name, "run_id": model.run_id, "mark": model.mark}
 
 
 def teacher_model(session: Session) -> RegisteredModel | None:
@@ -76,4 +100,4 @@ def teacher_model(session: Session) -> RegisteredModel | None:
 def teacher_mark(session: Session) -> dict[str, str]:
     """For a fingerprint: the version and digest of the teacher; empty where there is none."""
     teacher = teacher_model(session)
-    return {"teacher": f"{teacher.name} {teacher.digest}"} if teacher is not None else {}
+    return {"teacher": teacher.mark} if teacher is not None else {}

@@ -13,7 +13,7 @@ from components.data.raw import MANIFEST
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, sha256_of_file
 from flows.fingerprint import CODE_ROOT, code_digest
-from flows.lineage import git_state
+from flows.lineage import RECORD, git_state, version_lineage
 from flows.listing import show_table
 from flows.models import model_name
 from flows.project import Project, open_project
@@ -41,7 +41,7 @@ def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
     tracking = runs.tracking_at_hand(project, name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
-    version = registry.get_version(tracking, name, number)
+    version = registry.require_ours(registry.get_version(tracking, name, number))
     links = list(_links(project, tracking, version))
     if show:
         rows = [(link.state, link.link, link.value, link.how) for link in links]
@@ -63,13 +63,13 @@ def _parse(project: Project, wanted: str | None) -> tuple[str, str]:
 
 
 def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[Link]:
-    kept = runs.fetch(tracking, version.run_id, "lineage", step=version.tags.get("step", "train"))
-    record = read_json(kept / "lineage.json")
+    kept = version_lineage(tracking, version)
+    record = read_json(kept / RECORD)
     yield from _code(project, record)
     yield from _raw(project, kept, record)
     yield from _split(kept, record)
     yield from _packed(project, kept)
-    yield from _runs(tracking, version, record)
+    yield from _runs(tracking, version, kept)
     yield _file(tracking, version)
     yield _judged(tracking, version)
 
@@ -119,15 +119,20 @@ def _packed(project: Project, kept: Path) -> Iterator[Link]:
     yield Link("packed", packed, "verified" if same else "not checked", _at_hand(same, "the packed data"))
 
 
-def _runs(tracking: Tracking, version: Version, record: dict[str, Any]) -> Iterator[Link]:
+def _runs(tracking: Tracking, version: Version, kept: Path) -> Iterator[Link]:
+    record = read_json(kept / RECORD)
     waiting = [version.run_id]
     while waiting:
         run_id = waiting.pop(0)
         tags = runs.tags_of(tracking, run_id)
         state = tags.get("darkroom.step", "run")
         told = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
-        same = told == (record["data_version"], record["split_digest"])
-        yield Link(f"run ({state})", run_id, _state(same), "its tags name this data and this split")
+        if told == (record["data_version"], record["split_digest"]):
+            yield Link(f"run ({state})", run_id, "verified", "its tags name this data and this split")
+        else:
+            own = runs.fetch(tracking, run_id, "lineage", step=state) / "dvc.lock"
+            same = lock_digest(own, "augment") == lock_digest(kept / "dvc.lock", "augment")
+            yield Link(f"run ({state})", run_id, _state(same), "other data, of which the packed images are the same")
         waiting += tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
 
 

@@ -16,11 +16,11 @@ from flows.child import Event, last_lines, run_child
 from flows.console import progress, say
 from flows.fingerprint import fingerprint
 from flows.gpu import num_gpus
-from flows.lineage import git_state, processor, write_lineage
+from flows.lineage import RECORD, git_state, processor, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
-from flows.starting import starting_weights, teacher_mark, teacher_model
+from flows.starting import STARTING, starting_record, starting_weights, teacher_mark, teacher_model
 from flows.tasks import step
 from flows.tracking import runs
 
@@ -238,6 +238,8 @@ def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> No
     if (output / "rate.json").exists():
         draw_rate_test(read_json(output / "rate.json"), output / "rate.png")
     write_lineage(session, prepared, output / "lineage")
+    record = output / "lineage" / RECORD
+    write_json(record, read_json(record) | {STARTING: starting_record(session)})
     for name, place in _KEPT:
         if (output / name).exists():
             runs.store(tracking, run_id, output / name, place)

@@ -19,7 +19,7 @@ from components.models.ensemble import Ensemble, open_model
 from components.progress import silent
 from components.serving.classifier import OnnxClassifier
 from flows.ensemble import ensemble_models, find_members
-from flows.evaluate import evaluate_model
+from flows.evaluate import evaluate_model, members_of
 from flows.params import override
 from flows.prepare import Prepared
 from flows.promote import Promoted, promote_version
@@ -105,6 +105,22 @@ def test_the_file_that_serves_answers_like_all_members_together(joined: Joined) 
     assert found.space.probabilities(found.logits_NT) == pytest.approx(expected, abs=1e-5)
 
 
+def test_its_members_are_scored_beside_it(joined: Joined) -> None:
+    test = open_part(data_paths(joined.session.project).augmented, "test")
+    own = read_json(
+        runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "scores.json"
+    )
+    members = find_members(joined.session, joined.prepared, ["snapshots"])
+    told = members_of(joined.session, joined.ensemble.run_id)
+    assert [one["name"] for one in told] == [member.name for member in members]
+    for one, member in zip(told, members, strict=True):
+        accuracy = predict_part(load_classifier(member.folder), test, progress=silent).correct_N.mean()
+        assert one["accuracy"] == pytest.approx(accuracy)
+        assert one["difference"] == pytest.approx(accuracy - own["accuracy"])
+    shown = [file.path for file in joined.session.tracking.client.list_artifacts(joined.ensemble.run_id)]
+    assert "members.json" in shown
+
+
 def test_the_gate_judges_it_like_any_candidate(joined: Joined) -> None:
     assert joined.promoted.promoted, joined.promoted.reasons
 
@@ -155,6 +171,7 @@ def test_reports_and_reproduction_know_what_it_is(joined: Joined, monkeypatch: p
     monkeypatch.chdir(root)
     page = write_report(root / "report.html").read_text(encoding="utf-8")
     assert "ensemble of lenet5, lenet5" in page
+    assert f"snapshot 02 of run {joined.member.run_id}" in page
     assert "could not be read" not in page
     with pytest.raises(SettingsError, match="version 1 is an ensemble, which isn't trained; reproduce its members"):
         reproduce_version("1", name=None, show=False)

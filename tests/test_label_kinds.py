@@ -3,27 +3,36 @@
 The steps themselves, called in one process; only training has one of its own, as always.
 """
 
+import base64
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.loading import open_part
+from components.errors import SettingsError
+from components.evaluation.answers import fit_answers
+from components.evaluation.served import predict_packed
+from components.files import read_json
 from components.labels import LabelKind
 from components.models.classifier import load_classifier
 from components.serving.classifier import OnnxClassifier
 from flows.evaluate import Evaluated, evaluate_model
+from flows.lineage import RECORD, version_lineage
 from flows.params import override
+from flows.prepare import Prepared
 from flows.promote import Promoted, promote_version
 from flows.quantize import Exported, export_folder, quantize_model, served_file
 from flows.register import register_model
 from flows.report import write_report
 from flows.repro import data_paths
 from flows.session import Session, open_session
-from flows.tracking import runs
+from flows.tracking import registry, runs
 from flows.train import train_model
 
 SIDE = 16
@@ -54,7 +63,18 @@ class Life:
     evaluated: Evaluated
     exported: Exported
     promoted: Promoted
+    prepared: Prepared
     source: Path
+
+    def asking(self, **rules: Any) -> Session:
+        """The same with other rules of the gate."""
+        promote = self.session.params.promote.model_copy(update=rules)
+        return replace(self.session, params=replace(self.session.params, promote=promote))
+
+    @property
+    def model(self) -> Path:
+        """What was trained."""
+        return runs.fetch(self.session.tracking, self.exported.run_id, "model", step="train")
 
     @property
     def classes(self) -> list[str]:
@@ -104,7 +124,7 @@ def lived(kind: LabelKind, folder: Path) -> Life:
     exported = quantize_model.fn(session, prepared, evaluated.trained)
     version = register_model.fn(session, prepared, exported).version
     promoted = promote_version.fn(session, prepared, version)
-    return Life(kind, session, evaluated, exported, promoted, table.parent)
+    return Life(kind, session, evaluated, exported, promoted, prepared, table.parent)
 
 
 def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
@@ -129,6 +149,41 @@ def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
         assert card.answers.thresholds is None
         assert [level.name for level in card.labels.levels] == ["shade", "colour"]
     assert life.exported.record["parity"]["agreement"] == 1
+    spec = load_classifier(life.model).spec
+    assert (card.mean, card.std) == (spec.mean, spec.std)
+    lineage = runs.fetch(life.session.tracking, life.exported.run_id, "lineage", step="train")
+    assert card.code_version == read_json(lineage / "lineage.json")["git"]
+
+
+def test_the_temperature_of_the_file_that_ships_is_the_one_that_its_own_answers_to_validation_ask_for(
+    life: Life,
+) -> None:
+    model = OnnxClassifier(served_file(life.session, life.exported))
+    val = open_part(data_paths(life.session.project).augmented, "val")
+    fitted = fit_answers(predict_packed(model, val))
+    assert model.card.answers.temperature == pytest.approx(fitted.temperature)
+    assert fitted.temperature != 1
+
+
+def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> None:
+    import mlflow
+
+    loaded = mlflow.pyfunc.load_model(f"models:/kinds/{life.promoted.version}")
+    signature, example = loaded.metadata.signature, loaded.input_example
+    assert signature.inputs.input_names() == ["image"]
+    assert signature.params.to_dict()[0]["name"] == "top_k"
+    assert list(example.columns) == ["image"]
+    image = base64.b64encode((life.source / "000.png").read_bytes()).decode()
+    (answer,) = loaded.predict(pd.DataFrame({"image": [image]}), params={"probabilities": True})
+    assert set(signature.outputs.input_names()) <= set(answer)
+    if life.kind == "multi":
+        said = answer["label"].split("|") if answer["label"] else []
+        assert set(said) <= set(life.classes)
+    else:
+        assert answer["label"] in life.classes
+        assert answer["level_shade"] == answer["label"].partition("/")[0]
+    (grey,) = loaded.predict(example)
+    assert set(signature.outputs.input_names()) <= set(grey)
 
 
 def test_it_learns_to_bear_int8(life: Life) -> None:
@@ -143,6 +198,57 @@ def test_it_learns_to_bear_int8(life: Life) -> None:
 
 def test_the_gate_judges_it(life: Life) -> None:
     assert life.promoted.promoted, life.promoted.reasons
+
+
+def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Life) -> None:
+    if life.kind == "multi":
+        with pytest.raises(SettingsError, match=r"promote\.floors: shade\.accuracy is of no level .* have no levels"):
+            promote_version.fn(life.asking(floors={"shade.accuracy": 0.0}), life.prepared, life.promoted.version)
+        return
+    judged = promote_version.fn(
+        life.asking(ceilings={"shade.log_loss": 50.0}), life.prepared, life.promoted.version, again=True
+    )
+    (rule,) = [rule for rule in judged.rules if "shade.log loss" in rule["rule"]]
+    assert rule["passed"], rule
+    for level in ("shad", "colour"):
+        with pytest.raises(SettingsError, match="is of no level that is scored; the levels above the finest are shade"):
+            promote_version.fn(life.asking(ceilings={f"{level}.log_loss": 1.0}), life.prepared, life.promoted.version)
+
+
+def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(life: Life) -> None:
+    """Such as one more file that can't be read: the model is the one of before, its files name the new version."""
+    prepared = replace(life.prepared, data_version="e" * 32)
+    other = "fp32" if life.exported.record["served"] == "int8" else "int8"
+    quantize = life.session.params.quantize.model_copy(update={"serve": other})
+    session = replace(life.session, params=replace(life.session.params, quantize=quantize))
+    exported = replace(life.exported, record=life.exported.record | {"served": other})
+    number = register_model.fn(session, prepared, exported).version
+    assert number != life.promoted.version
+    judged = promote_version.fn(session, prepared, number)
+    rules = {rule["rule"]: rule["value"] for rule in judged.rules}
+    assert rules["data validation"] == "passed"
+    # What a version is reproduced from are its own settings and data.
+    records = [
+        read_json(version_lineage(session.tracking, registry.get_version(session.tracking, "kinds", one)) / RECORD)
+        for one in (life.promoted.version, number)
+    ]
+    assert [record["data_version"][0] for record in records] == ["d", "e"]
+    assert [record["params"]["quantize"]["serve"] for record in records] == ["auto", other]
+
+
+@pytest.mark.parametrize("num_classes", [60, 1500])
+def test_every_rule_of_many_is_told_wherever_the_decision_is(
+    life: Life, num_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {f"no such class, and a rather long name: {number}": 0.5 for number in range(num_classes)}
+    asking = life.asking(class_floors={"recall": named})
+    judged = promote_version.fn(asking, life.prepared, life.promoted.version, again=True)
+    told = [f"recall of the class {name}" for name in named]
+    assert judged.status == "refused"
+    assert set(told) <= {rule["rule"] for rule in judged.rules}
+    monkeypatch.chdir(life.session.project.root)
+    page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
+    assert all(f">{rule}<" in page for rule in told)
 
 
 def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:

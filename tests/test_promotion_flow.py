@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from colour_models import COLOURS, SIDE, colour_model
@@ -24,7 +25,7 @@ from components.export.trials import Recorded, check_serving
 from components.files import read_json, sha256_of_file, write_json
 from components.progress import silent
 from components.serving.classifier import OnnxClassifier
-from flows.lineage import write_lineage
+from flows.lineage import images_of, known_images, training_lineage, write_lineage
 from flows.params import override
 from flows.prepare import Prepared
 from flows.promote import Promoted, promote_version
@@ -53,6 +54,15 @@ class Life:
         params = self.session.params
         promote = params.promote.model_copy(update=rules)
         return replace(self, session=replace(self.session, params=replace(params, promote=promote)))
+
+    def named(self, name: str) -> "Life":
+        """The same with another model in the registry."""
+        register = self.session.params.register.model_copy(update={"name": name})
+        return replace(self, session=replace(self.session, params=replace(self.session.params, register=register)))
+
+    @property
+    def name(self) -> str:
+        return self.session.params.register.name
 
     def bring_in(self, each: int) -> Prepared:
         """The table of so many images a colour, ingested, validated and split, as DVC's stages do."""
@@ -103,9 +113,9 @@ class Life:
         shutil.copyfile(model, kept)
         tags = {"served": "int8", "step": "train", "sha256": sha256, "file": model.name}
         tags |= {"data_version": prepared.data_version, "split_digest": prepared.split_digest}
-        if not registry.versions(tracking, "colours"):
-            tracking.client.create_registered_model("colours")
-        made = tracking.client.create_model_version("colours", source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
+        if not registry.versions(tracking, self.name):
+            tracking.client.create_registered_model(self.name)
+        made = tracking.client.create_model_version(self.name, source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
         return str(made.version)
 
     def judge(self, prepared: Prepared, number: str) -> Promoted:
@@ -113,10 +123,10 @@ class Life:
         return judged
 
     def last_entry(self) -> dict[str, Any]:
-        return ledger.read_ledger(self.session.tracking, "colours").entries[-1].record
+        return ledger.read_ledger(self.session.tracking, self.name).entries[-1].record
 
     def aliases(self) -> dict[str, str]:
-        return ledger.aliases(self.session.tracking, "colours")
+        return ledger.aliases(self.session.tracking, self.name)
 
 
 def write_table(folder: Path, each: int) -> Path:
@@ -170,6 +180,23 @@ def test_the_slices_of_the_file_that_ships_are_judged(life: Life, small: Prepare
     sound = life.register(small, colour_model(tmp_path / "sound.onnx"))
     assert strict.judge(small, sound).promoted
     assert life.aliases() == {"champion": sound}
+
+
+def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: Prepared, tmp_path: Path) -> None:
+    """The registry counts from 1 again: the new version 1 is a stranger to what was decided of the old one."""
+    again = life.named("deleted and made anew")
+    number = again.register(small, colour_model(tmp_path / "first.onnx", red_bias=0.5))
+    assert again.judge(small, number).promoted
+    again.session.tracking.client.delete_registered_model(again.name)
+    worse = again.register(small, colour_model(tmp_path / "worse.onnx", red_bias=100.5))
+    assert worse == number
+    judged = again.asking(floors={"accuracy": 0.99}).judge(small, worse)
+    assert (judged.status, judged.promoted) == ("refused", False)
+    assert again.aliases() == {"challenger": worse}
+    waits = again.asking(approval=True)
+    sound = waits.register(small, colour_model(tmp_path / "sound.onnx", red_bias=0.25))
+    assert waits.judge(small, sound).status == "awaiting approval"
+    assert again.aliases() == {"challenger": sound}
 
 
 def test_a_serving_check_that_failed_keeps_the_file_out(life: Life, small: Prepared, tmp_path: Path) -> None:
@@ -232,6 +259,32 @@ def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
     assert again["version"] == challenger
     assert again["taken_out"] == sum(row["sha256"] in learned for row in test) > 0
     assert again["images"] == len(test) - again["taken_out"]
+
+
+def test_near_duplicates_of_what_the_champion_learned_from_count_for_neither(life: Life, tmp_path: Path) -> None:
+    """Such as the same picture stored anew with other bytes, which a later split dealt to test."""
+    dealt, file = life.deal(), data_paths(life.session.project).split / "split.parquet"
+    tracking = life.session.tracking
+    none = life.asking(floors={"accuracy": 1.1})
+    none.judge(dealt, life.register(dealt, colour_model(tmp_path / "one.onnx", red_bias=7)))
+    before = life.last_entry()["comparison"]
+    champion = registry.get_version(tracking, life.name, before["version"])
+    learned = images_of(training_lineage(tracking, champion), ("train",))
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    copied = next(row["cluster"] for row in rows if row["sha256"] in learned)
+    unknown = next(
+        row
+        for row in rows
+        if row["part"] == "test" and row["sha256"] not in known_images(life.session, champion, ("train", "val"))
+    )
+    clusters = [copied if row is unknown else row["cluster"] for row in rows]
+    place = table.column_names.index("cluster")
+    pq.write_table(table.set_column(place, table.field(place), pa.array(clusters, table.field(place).type)), file)
+    none.judge(dealt, life.register(dealt, colour_model(tmp_path / "two.onnx", red_bias=8)))
+    after = life.last_entry()["comparison"]
+    assert after["version"] == before["version"]
+    assert (after["taken_out"], after["images"]) == (before["taken_out"] + 1, before["images"] - 1)
 
 
 def accuracy_of(model: Path, life: Life) -> float:

@@ -155,6 +155,7 @@ def _robustness(
         test.pixels_NHWC,
         most=settings.robustness_images,
         top_k=settings.top_k,
+        num_draws=settings.bootstrap_draws,
         seed=settings.seed,
         progress=progress,
     )

@@ -3,7 +3,7 @@
 Letters: N images, K classes, D draws, C candidates.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,8 @@ from components.evaluation.bootstrap import Interval, intervals
 from components.evaluation.metrics import drawn_scores, score
 from components.evaluation.predictions import Predictions
 from components.evaluation.significance import compare_paired
-from components.labels import AnswerRule
 
+_ENSEMBLE = "the ensemble"
 _LOWER_IS_BETTER = ("log_loss", "brier", "hamming_loss", "expected_calibration_error")
 
 
@@ -51,6 +51,21 @@ class Comparison:
     draws: int
     candidates: list[ComparedModel]
     """The best first."""
+
+
+@dataclass(frozen=True)
+class MemberScores:
+    """A member of an ensemble beside it."""
+
+    name: str
+    accuracy: float
+    macro_f1: float
+    difference: float
+    """Of the accuracy: the member's minus the ensemble's."""
+    interval: Interval
+    """95% of the difference."""
+    p_corrected: float
+    """Two-sided McNemar test, by Holm for the number of members."""
 
 
 def compare_models(
@@ -99,23 +114,24 @@ def compare_models(
     return Comparison(metric, reference, scored[reference][metric], len(base.path_N), num_draws, compared)
 
 
-def ensemble(members: Sequence[Predictions]) -> Predictions:
-    """The mean of the members' probabilities, as predictions that are scored beside theirs."""
-    first = members[0]
-    for one in members:
-        if one.sha256_N != first.sha256_N or one.space != first.space:
-            raise DataError("the members of an ensemble were not asked the same images and classes; evaluate them anew")
-    logits_NT = np.log(np.mean([_shares(one) for one in members], axis=0))
-    if first.space.kind == "multi":
-        logits_NT -= np.log(np.mean([_shares(one, absent=True) for one in members], axis=0))
-    return Predictions(
-        path_N=first.path_N,
-        sha256_N=first.sha256_N,
-        target=first.target,
-        logits_NT=logits_NT.astype(np.float32),
-        space=first.space,
-        answers=AnswerRule(),
-    )
+def beside_members(
+    ensemble: Predictions, members: Mapping[str, Predictions], *, top_k: int, num_draws: int, seed: int = 7
+) -> list[MemberScores]:
+    """Each member of an ensemble on the images that the ensemble was asked, in the order given."""
+    models = {_ENSEMBLE: ensemble, **members}
+    found = compare_models(models, reference=_ENSEMBLE, top_k=top_k, num_draws=num_draws, seed=seed)
+    by_name = {one.name: one for one in found.candidates}
+    return [
+        MemberScores(
+            name=name,
+            accuracy=by_name[name].score,
+            macro_f1=score(predictions, top_k=top_k).macro_f1,
+            difference=by_name[name].difference,
+            interval=by_name[name].interval,
+            p_corrected=by_name[name].p_corrected,
+        )
+        for name, predictions in members.items()
+    ]
 
 
 def holm(p_C: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
@@ -137,16 +153,3 @@ def _share_beyond_zero(difference_D: NDArray[np.float64]) -> float:
     """Never zero, for the observed part is a draw too."""
     below, above = (difference_D <= 0).sum() + 1, (difference_D >= 0).sum() + 1
     return float(min(1.0, 2 * min(below, above) / (len(difference_D) + 1)))
-
-
-def _shares(predictions: Predictions, *, absent: bool = False) -> NDArray[np.float64]:
-    """Probability of each logit's class among those of its level; of sets alone, or that it is absent."""
-    logits_NT = predictions.logits_NT.astype(np.float64) / predictions.answers.temperature
-    tiny = np.finfo(np.float64).tiny
-    if predictions.space.kind == "multi":
-        return np.maximum(np.exp(-np.logaddexp(0, logits_NT if absent else -logits_NT)), tiny)
-    levels = predictions.space.level_slices() if predictions.space.kind == "hierarchy" else [slice(None)]
-    for place in levels:
-        shifted = np.exp(logits_NT[:, place] - logits_NT[:, place].max(axis=1, keepdims=True))
-        logits_NT[:, place] = shifted / shifted.sum(axis=1, keepdims=True)
-    return np.maximum(logits_NT, tiny)

@@ -24,7 +24,6 @@ from components.evaluation.ranking import Mean, RankScore, rank_scores
 from components.labels import LabelKind
 
 _NORMAL_95 = 1.959963984540054
-_OF_LEVELS = ("accuracy", "balanced_accuracy", "macro_f1")
 MATRIX_CLASSES = 200
 """Up to so many classes the record holds the whole confusion matrix; above, the confused pairs tell it."""
 
@@ -75,17 +74,17 @@ class Scores:
         return self.values["macro_f1"]
 
     def headline(self) -> dict[str, float]:
-        """The scalars, for a tracking server; those of coarser levels as LEVEL.accuracy and the like."""
+        """The scalars, for a tracking server and the gate; those of coarser levels as LEVEL.accuracy and the like."""
         found = dict(self.values)
         for level, scores in self.levels.items():
-            found |= {f"{level}.{name}": scores.values[name] for name in _OF_LEVELS}
+            found |= {f"{level}.{name}": value for name, value in scores.values.items()}
         return found
 
     def headline_intervals(self) -> dict[str, Interval]:
         """Of the headline, by the same names; empty without draws."""
         found = dict(self.intervals)
         for level, scores in self.levels.items():
-            found |= {f"{level}.{name}": scores.intervals[name] for name in _OF_LEVELS if scores.intervals}
+            found |= {f"{level}.{name}": interval for name, interval in scores.intervals.items()}
         return found
 
     def as_record(self) -> dict[str, Any]:
@@ -202,10 +201,22 @@ def _values(terms: _Terms) -> dict[str, float]:
 def _intervals(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Interval], list[dict[str, Interval]]]:
     """Of the values and of each class."""
     drawn, drawn_of_classes = _drawn(terms, num_draws, seed)
+    for name, gap_NB in terms.of_images.gaps.items():
+        drawn[name] = _without_bias(drawn[name], gap_NB)
     found = dict(zip(drawn, intervals(np.stack(list(drawn.values()), axis=1)), strict=True))
     of_classes = {name: intervals(value_DK) for name, value_DK in drawn_of_classes.items()}
     of_classes |= {name: _normal_intervals(ranks) for name, ranks in terms.ranks.items()}
     return found, [{name: of[place] for name, of in of_classes.items()} for place in range(len(terms.judged.names))]
+
+
+def _without_bias(error_D: Floats, gap_NB: Floats) -> Floats:
+    """Draws of a calibration error around the error itself.
+
+    It is a sum of sizes, to which the noise of a draw adds on average, so that all draws may lie above the value.
+    """
+    value = np.abs(gap_NB.sum(axis=0)).sum() / len(gap_NB)
+    centred_D: Floats = np.clip(error_D + (value - np.median(error_D)), 0, 1)
+    return centred_D
 
 
 def _drawn(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:

@@ -1,6 +1,6 @@
 """How much of its accuracy a model keeps on images that are noisy, blurred, too bright, flat, compressed or coarse.
 
-Letters: N images, T logits.
+Letters: N images, T logits, D draws.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.stores import ImageRows
-from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.bootstrap import Interval, draws, intervals, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
-from components.evaluation.metrics import score
+from components.evaluation.judged import judge
+from components.evaluation.metrics import macro_f1_of, score
 from components.evaluation.predictions import Predictions, predictions_at
 from components.progress import Progress
 
@@ -31,6 +32,8 @@ class CorruptedScores:
     interval: Interval
     """95%, of the accuracy (Wilson 1927)."""
     macro_f1: float
+    macro_f1_interval: Interval | None
+    """95%, by the bootstrap; None without draws."""
     log_loss: float
 
 
@@ -41,20 +44,25 @@ def robustness(
     *,
     most: int,
     top_k: int,
+    num_draws: int,
     seed: int,
     progress: Progress,
 ) -> list[CorruptedScores]:
-    """Scores of the same images clean and under each corruption at each strength; `most` of them at most."""
+    """Scores of the same images clean and under each corruption at each strength; `most` of them at most.
+
+    With `num_draws` the macro F1 has an interval; the same images are drawn for each corruption.
+    """
     rows = sample(len(predictions.path_N), most, seed)
     clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
-    found = [_scored("none", 0, clean, top_k)]
+    weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_draws, seed=seed)])
+    found = [_scored("none", 0, clean, top_k, weight_DN)]
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
             worse = replace(clean, logits_NT=logits_NT)
-            found.append(_scored(name, strength, worse, top_k))
+            found.append(_scored(name, strength, worse, top_k, weight_DN))
             progress("corruptions", len(found) - 1, total)
     return found
 
@@ -66,8 +74,11 @@ def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def _scored(name: str, strength: int, predictions: Predictions, top_k: int) -> CorruptedScores:
+def _scored(
+    name: str, strength: int, predictions: Predictions, top_k: int, weight_DN: NDArray[np.float64]
+) -> CorruptedScores:
     scores = score(predictions, top_k=top_k)
+    macro_f1_D = np.array(macro_f1_of(judge(predictions), weight_DN) if len(weight_DN) else [])
     return CorruptedScores(
         corruption=name,
         strength=strength,
@@ -75,5 +86,6 @@ def _scored(name: str, strength: int, predictions: Predictions, top_k: int) -> C
         accuracy=scores.accuracy,
         interval=share_interval(int(predictions.correct_N.sum()), scores.images),
         macro_f1=scores.macro_f1,
+        macro_f1_interval=intervals(macro_f1_D[:, None])[0] if len(macro_f1_D) else None,
         log_loss=scores.values["log_loss"],
     )

@@ -84,7 +84,7 @@ class ChampionComparison:
     version: str
     images: int
     taken_out: int
-    """Test images that the champion was trained on."""
+    """Test images that the champion was trained on, or that are near duplicates of such."""
     test_digest: str
     """SHA-256 over the images that both were scored on, and their labels."""
     champion: Mapping[str, float]
@@ -205,7 +205,11 @@ def _data(candidate: Candidate) -> Iterator[RuleVerdict]:
 
 def _against(comparison: ChampionComparison, settings: PromoteSettings) -> Iterator[RuleVerdict]:
     against = f"against champion v{comparison.version}"
-    out = f" ({comparison.taken_out} taken out: it was trained on them)" if comparison.taken_out else ""
+    out = (
+        f" ({comparison.taken_out} taken out: it was trained on them or their near duplicates)"
+        if comparison.taken_out
+        else ""
+    )
     enough = comparison.images >= settings.min_images_against_champion
     yield RuleVerdict(
         f"test images {against}",

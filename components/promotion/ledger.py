@@ -3,7 +3,7 @@
 Pure functions on entries; where they are kept is the shell's concern.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -91,6 +91,20 @@ def check_chain(entries: Sequence[Entry], mark: Mark | None = None) -> None:
 
 def mark_of(entries: Sequence[Entry]) -> Mark:
     return Mark(len(entries), entries[-1].seal if entries else _FIRST)
+
+
+def standing(entries: Sequence[Entry], digests: Mapping[str, str]) -> list[Entry]:
+    """The entries without those about a file that was deleted, where another file has its version's number now.
+
+    A registry counts from 1 again after a model was deleted. `digests` are the SHA-256 of the registered versions by
+    number. A rollback stays: it ends the reign of a version, and gives none to a file that wasn't judged.
+    """
+    return [entry for entry in entries if entry.action == "rolled back" or not _replaced(entry, digests)]
+
+
+def _replaced(entry: Entry, digests: Mapping[str, str]) -> bool:
+    judged = entry.record.get("sha256")
+    return judged is not None and digests.get(entry.version, judged) != judged
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:

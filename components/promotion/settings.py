@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from components.errors import nearest
+from components.errors import SettingsError, nearest
 from components.evaluation.names import (
     LARGER_IS_BETTER,
     OF_A_CLASS,
@@ -20,12 +20,14 @@ FinerLimits = dict[str, float | Limits]
 """A limit for all of them, or one for each that is named."""
 
 
-def _of(known: Sequence[str], *, at_most: float | None = None, better: str = "") -> Callable[[Any], Any]:
-    """Refuses names that aren't known and limits out of range."""
+def _of(
+    known: Sequence[str], *, at_most: float | None = None, better: str = "", levels: bool = True
+) -> Callable[[Any], Any]:
+    """Refuses names that aren't known and limits out of range; with `levels` a name may be of a coarser level."""
 
     def check(limits: Any) -> Any:
         for name, limit in (limits or {}).items():
-            _check_name(without_level(name), known, better)
+            _check_name(without_level(name) if levels else name, known, better)
             for value in limit.values() if isinstance(limit, dict) else [limit]:
                 if not 0 <= value <= (at_most if at_most is not None else float("inf")):
                     raise ValueError(f"it should have {name} {f'in [0, {at_most:g}]' if at_most else 'at least 0'}")
@@ -54,9 +56,9 @@ class PromoteSettings(Settings):
     """Least scores of the served file over the test part, by name, such as {accuracy: 0.97}."""
     ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
     """Largest scores where smaller is better, such as {expected_calibration_error: 0.05}."""
-    class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, at_most=1))]
+    class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, at_most=1, levels=False))]
     """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}."""
-    slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, at_most=1))]
+    slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, at_most=1, levels=False))]
     """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column, such as
     {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)
@@ -82,3 +84,16 @@ class PromoteSettings(Settings):
     def configured(self) -> bool:
         """Whether anything is asked of the scores at all."""
         return any((self.floors, self.ceilings, self.class_floors, self.slice_floors))
+
+    def check_levels(self, levels: Sequence[str]) -> None:
+        """Raises SettingsError where a rule asks for a level that isn't among these; the coarsest stands first."""
+        coarser = list(levels[:-1])
+        for section in ("floors", "ceilings", "max_loss_against_champion", "max_quantization_loss"):
+            for name in getattr(self, section) or {}:
+                level = name.rpartition(".")[0]
+                if level and level not in coarser:
+                    there = f"levels above the finest are {', '.join(coarser)}" if coarser else "labels have no levels"
+                    raise SettingsError(
+                        f"params.yaml: promote.{section}: {name} is of no level that is scored; the {there}"
+                        f"{nearest(level, coarser)}"
+                    )

@@ -211,8 +211,22 @@ class MixUp:
 
 
 @dataclass(frozen=True)
+class MemberLine:
+    """A member of an ensemble beside it."""
+
+    name: str
+    accuracy: float | None
+    macro_f1: float | None
+    difference: float | None
+    """Of the accuracy: the member's minus the ensemble's."""
+    p_corrected: float | None
+
+
+@dataclass(frozen=True)
 class EvaluationSection:
     facts: Sequence[Fact]
+    members: Sequence[MemberLine] = ()
+    """Of an ensemble."""
     classes: Sequence[ClassLine] = ()
     confusion: Confusion | None = None
     confusion_picture: Picture | None = None

@@ -27,6 +27,7 @@ from components.reporting.page import (
     LeakLine,
     LeakProof,
     LineageSection,
+    MemberLine,
     MixUp,
     Picture,
     Quarantined,
@@ -141,12 +142,14 @@ def evaluation_section(
     errors_sheet: Picture | None,
     analysis: AnalysisSection | None = None,
     sheets: Sequence[tuple[str, Picture]] = (),
+    members: Sequence[Record] = (),
 ) -> EvaluationSection:
     labels = [str(one.get("label")) for one in scores.get("classes", [])]
     matrix = scores.get("confusion")
     confusion = Confusion(labels, matrix) if matrix and len(matrix) == len(labels) else None
     return EvaluationSection(
         facts=score_facts(scores),
+        members=[_member_line(one) for one in members],
         classes=[_class_line(one) for one in scores.get("classes", [])],
         confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
         confusion_picture=confusion_picture,
@@ -157,6 +160,11 @@ def evaluation_section(
         analysis=analysis or AnalysisSection(),
         sheets=sheets,
     )
+
+
+def _member_line(member: Record) -> MemberLine:
+    numbers = (number_of(member, name) for name in ("accuracy", "macro_f1", "difference", "p_corrected"))
+    return MemberLine(str(member.get("name")), *numbers)
 
 
 def score_facts(scores: Record) -> list[Fact]:

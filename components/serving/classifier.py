@@ -44,6 +44,10 @@ class ModelCard:
     answers: AnswerRule = AS_TRAINED
     code_version: str = ""
     """Git revision of the project that trained it; empty where it was in no repository."""
+    mean: list[float] | None = None
+    """Of the red, green and blue of its images, from 0 to 1. The graph subtracts it itself and divides by `std`; None
+    where the members of an ensemble each do so in their own way."""
+    std: list[float] | None = None
     calibration_digest: str | None = None
     """Of the training images that fixed int8's ranges; None for other formats."""
     aware_epochs: int = 0

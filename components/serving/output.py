@@ -2,7 +2,8 @@
 
 While a run works, finished parts stand in the folder `.NAME.parts` beside the table, each with a note of which images
 it answers. A second run with the same model, sources and options takes over the parts whose images are still the
-same, and the table comes out as it would have without the break, byte for byte.
+same, and the table comes out as it would have without the break, byte for byte. A file of this machine, or the archive
+that an image lies in, is the same while its name, size and time of change are; what lies in a store while its name is.
 """
 
 import csv
@@ -11,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -23,7 +25,7 @@ from components.serving.answers import Columns
 from components.serving.inputs import Input
 from components.serving.prediction import Row
 
-_FORM = 1
+_FORM = 2
 """Raised whenever the parts of an earlier release can't be gone on with."""
 _PART_CELLS = 2**14
 """Rows times columns of a part: a few seconds of work, and little to hold."""
@@ -37,8 +39,8 @@ class Part:
 
     rows: int
     unreadable: int
-    names_sha256: str
-    """Of the names of its images, in order."""
+    images_sha256: str
+    """Of its images in order: their names, and of files the size and the time of change."""
     problems: list[tuple[str, str]] = field(default_factory=list)
     """Path and reason of the first images that could not be read."""
 
@@ -196,7 +198,7 @@ class _Parts:
         """The inputs behind those that are answered; parts whose images have changed are done anew."""
         waiting = inputs()
         for place, part in enumerate(self.finished):
-            if _names_sha256(one.name for one in islice(waiting, part.rows)) != part.names_sha256:
+            if _images_sha256(one.name for one in islice(waiting, part.rows)) != part.images_sha256:
                 self._drop_from(place)
                 self.finished = self.finished[:place]
                 waiting = inputs()
@@ -210,7 +212,7 @@ class _Parts:
         bad = [(row.path, row.error) for row in rows if row.error is not None]
         with whole_file(self._file(place)) as draft:
             self._format.write_part(draft, [_record(row, self._job.columns) for row in rows], self._job.columns)
-        part = Part(len(rows), len(bad), _names_sha256(row.path for row in rows), bad[:_LISTED])
+        part = Part(len(rows), len(bad), _images_sha256(row.path for row in rows), bad[:_LISTED])
         # Behind its rows: what has a note is whole.
         write_json(self._note(place), asdict(part))
         self.finished.append(part)
@@ -248,12 +250,26 @@ def _record(row: Row, columns: Columns) -> dict[str, Any]:
     return {name: values.get(name) for name in columns}
 
 
-def _names_sha256(names: Iterable[str]) -> str:
+def _images_sha256(names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
         # As the row has it.
-        digest.update(os.fsencode(name).decode("utf-8", "backslashreplace").encode() + b"\0")
+        text = os.fsencode(name).decode("utf-8", "backslashreplace")
+        digest.update(f"{text}\0{_state_of(text)}\0".encode())
     return digest.hexdigest()
+
+
+def _state_of(name: str) -> str:
+    """Size and time of change of the file, or of the archive that it lies in; empty for what is no file here."""
+    if "://" in name:
+        return ""
+    for path in (Path(name), *Path(name).parents):
+        try:
+            found = path.stat()
+        except (OSError, ValueError):
+            continue
+        return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+    return ""
 
 
 def _record_at(file: Path) -> dict[str, Any] | None:

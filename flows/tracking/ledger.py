@@ -17,7 +17,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from components.errors import DarkroomError, ServiceError
-from components.promotion.ledger import Draft, Entry, Mark, challenger, champions, check_chain, mark_of, next_entry
+from components.promotion.ledger import (
+    Draft,
+    Entry,
+    Mark,
+    challenger,
+    champions,
+    check_chain,
+    mark_of,
+    next_entry,
+    standing,
+)
 from components.promotion.registration import LEDGER_SUFFIX
 from flows.tracking.runs import Tracking
 
@@ -34,25 +44,28 @@ class Ledger:
     """Those that count, oldest first."""
     last_number: int
     """The highest number that the server gave out, also to entries that count for nothing."""
+    standing: list[Entry]
+    """Those about the versions as they are registered now: after a model was deleted its numbers are given again."""
 
     @property
     def champion(self) -> str | None:
         """The version that serves."""
-        return next(reversed(champions(self.entries)), None)
+        return next(reversed(champions(self.standing)), None)
 
 
 def read_ledger(tracking: Tracking, name: str) -> Ledger:
     """Every decision about the model; raises DarkroomError where one was changed or removed."""
     # Read before the entries: another decision may be written meanwhile, and its mark must not be ahead of them.
     mark = _mark(tracking, name)
-    kept = _pages(tracking, name)
+    kept = _pages(tracking, name + LEDGER_SUFFIX)
     for expected, number in enumerate(sorted(kept), start=1):
         if number != expected:
             raise DarkroomError(f"version {expected} of {name}{LEDGER_SUFFIX} was deleted; restore it from a backup")
     counting = [tags for number, tags in sorted(kept.items()) if tags.get(_EXPECTED) == str(number)]
     entries = [Entry(**json.loads(tags[_ENTRY])) for tags in counting]
     check_chain(entries, mark)
-    return Ledger(entries, len(kept))
+    digests = {str(number): tags.get("sha256", "") for number, tags in _pages(tracking, name).items()}
+    return Ledger(entries, len(kept), standing(entries, digests))
 
 
 def write(tracking: Tracking, name: str, make: Callable[[Ledger], Draft]) -> Entry:
@@ -128,12 +141,12 @@ def who_decides() -> str:
 
 
 def _move_aliases(tracking: Tracking, name: str, ledger: Ledger) -> None:
-    line = champions(ledger.entries)
+    line = champions(ledger.standing)
     wanted = {
         # First: whoever reads between two moves never finds a champion without a way back.
         PREVIOUS: line[-2] if len(line) > 1 else None,
         CHAMPION: line[-1] if line else None,
-        CHALLENGER: challenger(ledger.entries),
+        CHALLENGER: challenger(ledger.standing),
     }
     have = aliases(tracking, name)
     for alias, version in wanted.items():
@@ -154,13 +167,13 @@ def _set_alias(tracking: Tracking, name: str, alias: str, version: str) -> bool:
     return True
 
 
-def _pages(tracking: Tracking, name: str) -> dict[int, dict[str, str]]:
-    """The tags of each version of the ledger's model, by number."""
+def _pages(tracking: Tracking, model: str) -> dict[int, dict[str, str]]:
+    """The tags of each version of a registered model, by number; none where it isn't registered."""
     kept: dict[int, dict[str, str]] = {}
     token = None
     while True:
         page = tracking.client.search_model_versions(
-            f"name = '{name}{LEDGER_SUFFIX}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
+            f"name = '{model}'", max_results=_PAGE, order_by=["version_number ASC"], page_token=token
         )
         kept |= {int(version.version): dict(version.tags) for version in page}
         token = page.token

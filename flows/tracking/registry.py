@@ -11,6 +11,7 @@ from flows.tracking.packaging import packed
 from flows.tracking.runs import Tracking
 
 _FILE_NAME = "file"
+_OUR_TAGS = ("served", "step", "sha256", "data_version", "split_digest", _FILE_NAME)
 TAG_LETTERS = 5000
 """What a tag of a version holds at most."""
 DESCRIPTION_LETTERS = 5000
@@ -67,6 +68,17 @@ def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
     except MlflowException:
         raise SettingsError(_not_there(tracking, name, wanted)) from None
     return _version(found, aliases(tracking, name))
+
+
+def require_ours(version: Version) -> Version:
+    """The version, with the tags that `register` gives; raises SettingsError where somebody else registered it."""
+    missing = [name for name in _OUR_TAGS if name not in version.tags]
+    if missing or not version.run_id:
+        raise SettingsError(
+            f"{version.name} version {version.number} was not registered by Darkroom (it lacks "
+            f"{', '.join(missing) or 'its run'}); `darkroom register` registers a model"
+        )
+    return version
 
 
 def versions(tracking: Tracking, name: str) -> list[Version]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SQLITE = "sqlite:///"
 _STARTED, _DONE, _USED = "darkroom.started", "darkroom.done", "darkroom.used"
 _FAILED, _STOPPED, _STOP = "darkroom.failed", "darkroom.stopped", "darkroom.stop"
+_NO_EXPERIMENT = ""
 _ABOVE = "mlflow.parentRunId"
 
 
@@ -48,12 +49,23 @@ def open_tracking(project: Project, experiment: str) -> Tracking:
 
 def tracking_at_hand(project: Project, experiment: str) -> Tracking | None:
     """None where nothing was tracked yet; unlike opening it, looking makes neither a database nor an experiment."""
+    client = _client_at_hand(project)
+    if client is None or client.get_experiment_by_name(experiment) is None:
+        return None
+    return open_tracking(project, experiment)
+
+
+def registry_at_hand(project: Project) -> Tracking | None:
+    """For who looks up registered models of any name; None where there is no database, and nothing is made."""
+    client = _client_at_hand(project)
+    return Tracking(client, _NO_EXPERIMENT, "", project.work) if client is not None else None
+
+
+def _client_at_hand(project: Project) -> "MlflowClient | None":
     uri = tracking_uri(project)
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
         return None
-    if connect(project).get_experiment_by_name(experiment) is None:
-        return None
-    return open_tracking(project, experiment)
+    return connect(project)
 
 
 def find_done(tracking: Tracking, step: str, fingerprint: str) -> str | None:

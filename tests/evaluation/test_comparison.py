@@ -7,10 +7,8 @@ import pytest
 from judged import leaning
 
 from components.errors import DataError, SettingsError
-from components.evaluation.comparison import compare_models, ensemble, holm
+from components.evaluation.comparison import beside_members, compare_models, holm
 from components.evaluation.metrics import score
-from components.evaluation.predictions import Predictions
-from components.labels import AnswerRule, LabelSpace
 
 
 def test_a_better_model_is_told_from_one_that_only_differs() -> None:
@@ -56,43 +54,18 @@ def test_other_images_an_unknown_model_and_an_unknown_score_are_refused() -> Non
         compare_models(models, reference="aa")
     with pytest.raises(SettingsError, match="acuracy is no score; did you mean accuracy"):
         compare_models({"a": models["a"]}, reference="a", metric="acuracy")
-    with pytest.raises(DataError, match="ensemble were not asked the same"):
-        ensemble(list(models.values()))
+    with pytest.raises(DataError, match="b and the ensemble were not asked the same images"):
+        beside_members(models["a"], {"b": models["b"]}, top_k=2, num_draws=1)
 
 
-def test_an_ensemble_has_the_mean_probability_of_its_members() -> None:
-    members = [leaning(300, 6, lean=1.2, seed=seed) for seed in range(5)]
-    together = ensemble(members)
-    mean_NK = np.mean([one.probabilities_NK for one in members], axis=0)
-    assert together.probabilities_NK == pytest.approx(mean_NK, abs=1e-5)
-    accuracies = [score(one, top_k=2).accuracy for one in members]
-    assert score(together, top_k=2).accuracy > max(accuracies)
-
-
-@pytest.mark.parametrize("kind", ["multi", "hierarchy"])
-def test_ensembles_of_sets_and_of_trees(kind: str) -> None:
-    random = np.random.default_rng(3)
-    if kind == "multi":
-        space, target = LabelSpace(kind="multi", classes=list("abcd")), random.random((50, 4)) < 0.5
-    else:
-        space = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
-        target = random.integers(0, 3, 50)
-    members = [
-        Predictions(
-            [f"{n}" for n in range(50)],
-            [f"{n}" for n in range(50)],
-            target,
-            random.normal(size=(50, space.num_logits)).astype(np.float32),
-            space,
-            AnswerRule(temperature=1.0 + number),
-        )
-        for number in range(2)
-    ]
-    together = ensemble(members)
-    if kind == "multi":
-        mean_NK = np.mean([one.probabilities_NK for one in members], axis=0)
-        assert together.probabilities_NK == pytest.approx(mean_NK, abs=1e-5)
-    else:
-        scaled = [one.logits_NT[:, :2] / one.answers.temperature for one in members]
-        coarse = [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in scaled]
-        assert np.exp(together.logits_NT[:, :2]) == pytest.approx(np.mean(coarse, axis=0), abs=1e-5)
+def test_members_stand_beside_their_ensemble_in_the_order_given() -> None:
+    ensemble = leaning(400, 5, lean=3)
+    members = {"first": leaning(400, 5, lean=1, seed=1), "second": replace(ensemble)}
+    first, second = beside_members(ensemble, members, top_k=2, num_draws=100)
+    assert (first.name, second.name) == ("first", "second")
+    assert first.accuracy == members["first"].correct_N.mean()
+    assert first.difference == pytest.approx(first.accuracy - ensemble.correct_N.mean())
+    assert first.interval[1] < 0
+    assert first.p_corrected < 0.001
+    assert (second.difference, second.p_corrected) == (0, 1)
+    assert second.macro_f1 == score(ensemble, top_k=2).macro_f1

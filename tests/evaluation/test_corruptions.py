@@ -61,14 +61,18 @@ def test_scores_fall_with_the_brightness_that_a_model_judges_by() -> None:
         return np.stack([-bright_N, bright_N], axis=1).astype(np.float32)
 
     predictions = judged_singles(target_N, answer(pixels))
-    found = robustness(answer, predictions, pixels, most=30, top_k=2, seed=1, progress=silent)
+    found = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
     assert [one.images for one in found] == [30] * 31
     accuracy = {(one.corruption, one.strength): one.accuracy for one in found}
     assert accuracy["none", 0] == 1
     assert accuracy["contrast", 1] == 1
     assert accuracy["brightness", 5] < 0.7
-    again = robustness(answer, predictions, pixels, most=30, top_k=2, seed=1, progress=silent)
+    again = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
     assert again == found
+    for one in found:
+        assert one.macro_f1_interval is not None
+        assert one.macro_f1_interval[0] <= one.macro_f1 <= one.macro_f1_interval[1]
+    assert found[0].macro_f1_interval == (1, 1)
 
 
 def test_a_sample_is_drawn_once_and_in_order() -> None:

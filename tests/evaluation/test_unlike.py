@@ -1,9 +1,14 @@
 """Noticing images unlike the training data."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from components.evaluation.unlike import noise_images, shuffled_images, unlike_scores, unlike_threshold
+from components.data.preprocessing import PreprocessSettings
+from components.errors import DataError, SettingsError
+from components.evaluation.unlike import folder_images, noise_images, shuffled_images, unlike_scores, unlike_threshold
 from components.labels import AnswerRule, LabelSpace, unlike_score
 
 SPACE = LabelSpace(kind="single", classes=list("abc"))
@@ -34,3 +39,20 @@ def test_shuffled_images_keep_every_pixel_and_noise_keeps_none() -> None:
     assert noise.shape == (3, 32, 32, 3)
     assert np.array_equal(noise[:2], noise_images(2, 32, seed=7))
     assert shuffled_images(np.zeros((1, 3, 3, 3), np.uint8), seed=0).shape == (1, 3, 3, 3)
+
+
+def test_a_given_folder_is_read_from_end_to_end_and_what_holds_no_image_is_refused(tmp_path: Path) -> None:
+    settings = PreprocessSettings(image_size_px=8, resize="crop", max_megapixels=1)
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(SettingsError, match=r"evaluate\.unlike: .*gone isn't there; give a folder of images, or null"):
+        folder_images(tmp_path / "gone", settings, most=5)
+    (tmp_path / "deep" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "notes.txt").write_text("no image either")
+    with pytest.raises(DataError, match="holds no image that can be read; give another folder, or null"):
+        folder_images(tmp_path, settings, most=5)
+    for number in range(9):
+        Image.new("RGB", (10, 8), (20 * number, 0, 0)).save(tmp_path / "deep" / f"{number}.png")
+    reds = folder_images(tmp_path / "deep", settings, most=3)[:, 0, 0, 0]
+    # Of ten files the first, a middle and the last, which can't be read.
+    assert reds.tolist() == [0, 80]
+    assert len(folder_images(tmp_path, settings, most=100)) == 9

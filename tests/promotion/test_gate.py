@@ -264,7 +264,8 @@ def test_a_comparison_over_no_images_proves_nothing() -> None:
     empty = replace(champion(), images=0, taken_out=100, champion={}, challenger={}, paired=nothing)
     (reason,) = decide(GOOD, empty, settings()).reasons
     assert reason == (
-        "test images against champion v3: 0 (100 taken out: it was trained on them), should be at least 10"
+        "test images against champion v3: 0 (100 taken out: it was trained on them or their near duplicates), "
+        "should be at least 10"
     )
 
 

@@ -16,6 +16,7 @@ from components.promotion.ledger import (
     check_chain,
     mark_of,
     next_entry,
+    standing,
 )
 
 
@@ -153,3 +154,21 @@ def test_a_version_waits_until_a_person_answers() -> None:
     assert awaiting(waiting, "2") == waiting[1]
     assert awaiting(waiting, "1") is None
     assert awaiting(ledger(("awaiting approval", "2"), ("refused", "2")), "2") is None
+
+
+def test_what_was_decided_of_a_deleted_file_says_nothing_of_the_one_that_has_its_number_now() -> None:
+    entries: list[Entry] = []
+    told: list[tuple[Action, str, str]] = [
+        ("promoted", "1", "a"),
+        ("awaiting approval", "2", "b"),
+        ("promoted", "3", "c"),
+    ]
+    for action, version, sha256 in told:
+        draft = Draft(action, version, version, "somebody", [], {"sha256": sha256})
+        entries.append(next_entry(entries, draft, when=""))
+    assert standing(entries, {"1": "a", "2": "b", "3": "c"}) == entries
+    # A version that was deleted alone keeps its number for ever.
+    assert champions(standing(entries, {"1": "a"})) == ["1", "3"]
+    anew = standing(entries, {"1": "other", "2": "other", "3": "c"})
+    assert (champions(anew), awaiting(anew, "2")) == (["3"], None)
+    assert champions(standing(entries, {"1": "other", "2": "other", "3": "other"})) == []

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,25 @@ def test_parts_whose_images_changed_are_answered_anew(
     assert (summary.taken_over, summary.rows) == (8, 71)
     write(model, tmp_path / "fresh.csv", str(copy))
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "fresh.csv").read_bytes()
+
+
+def test_a_file_or_an_archive_that_was_written_over_is_answered_anew(
+    model: OnnxClassifier, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.serving.output._PART_CELLS", 100)
+    copy, target = tmp_path / "images", tmp_path / "out.csv"
+    copy.mkdir()
+    for file in sorted(images.glob("[0-9]*.png")):
+        (copy / file.name).write_bytes(file.read_bytes())
+    broken_at_40(model, target, copy)
+    (copy / "13.png").write_bytes((copy / "50.png").read_bytes())
+    # The fourteenth image stands in the fourth part.
+    assert write(model, target, str(copy)).taken_over == 12
+
+    archive = Path(shutil.make_archive(str(tmp_path / "images"), "zip", copy))
+    broken_at_40(model, target, archive)
+    os.utime(archive, ns=(0, 0))
+    assert write(model, target, str(archive)).taken_over == 0
 
 
 def test_another_plan_begins_anew(
