@@ -114,11 +114,12 @@ def test_braces() -> None:
 
 def test_a_sample_without_an_image_goes_to_quarantine(tmp_path: Path) -> None:
     files = TWO | {"0003.cls": b"cat", "0004.cls": b"cat", "0004.pyd": b"array", "README.md": b"hello"}
+    files |= {"._0001.png": b"of macOS"}
     source = find(str(shard(tmp_path / "s.tar", files)))
     problems = {image.path: image.problem for image in source.images}
     assert problems["s/0003"] == "the sample has no image"
     assert problems["s/0004.pyd"] == "the ending .pyd is of no image format that is read"
-    assert source.left_aside == ["s.tar/README.md"]
+    assert source.left_aside == ["s.tar/README.md", "s.tar/._0001.png"]
 
 
 def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
