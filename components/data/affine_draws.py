@@ -1,8 +1,9 @@
-"""The mild policies, drawn in two passes over the pixels: one affine map and one table of tones.
+"""The mild policies, drawn in two passes over the pixels: one affine map and one table of tones a channel.
 
-The map holds mirror image, shift, scale and rotation together, so that an image is interpolated once. The numbers come
+The map holds mirror image, shift, scale and rotation together, so that an image is interpolated once; shifted and
+enlarged, it is a crop. The tables hold brightness, contrast and tint. The numbers come
 straight from a hash of the draw's seed, so that there is no generator whose state could depend on other draws.
-Letters: H height, W width, C channels.
+Letters: H height, W width, C channels, L the 256 levels of a channel.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 Flips = Literal["none", "horizontal", "both"]
 
 _LEVELS = np.arange(256, dtype=np.float32)
-_NUMBERS = struct.Struct("<11I")
+_NUMBERS = struct.Struct("<14I")
 """As many uniform numbers as a draw may take; a hash of 64 bytes would give 16."""
 
 
@@ -39,10 +40,14 @@ class MildRanges:
     """Added to every pixel, in shares of white."""
     contrast: float
     """Added to the factor 1 of every pixel."""
+    tint: float
+    """Added to the factor 1 of each channel by itself."""
 
 
-BASIC = MildRanges(moved=0.9, shift=0.08, scale=0.1, turn_degrees=10, lit=0.5, brightness=0.2, contrast=0.2)
-MEDICAL = MildRanges(moved=0.8, shift=0.03, scale=0.03, turn_degrees=5, lit=0.3, brightness=0.05, contrast=0.05)
+BASIC = MildRanges(moved=0.9, shift=0.08, scale=0.1, turn_degrees=10, lit=0.5, brightness=0.2, contrast=0.2, tint=0.1)
+MEDICAL = MildRanges(
+    moved=0.8, shift=0.03, scale=0.03, turn_degrees=5, lit=0.3, brightness=0.05, contrast=0.05, tint=0.0
+)
 
 
 class MildDraws:
@@ -54,7 +59,7 @@ class MildDraws:
     def __call__(self, pixels_HWC: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
         numbers = _NUMBERS.unpack(hashlib.blake2b(seed, digest_size=_NUMBERS.size).digest())
         across, down, moved, lit, *shares = (number / 2**32 for number in numbers)
-        right, up, wide, tall, turn, brightness, contrast = (2 * share - 1 for share in shares)
+        right, up, wide, tall, turn, brightness, contrast, *tints = (2 * share - 1 for share in shares)
         ranges = self._ranges
         mirrored = self._flips != "none" and across < 0.5, self._flips == "both" and down < 0.5
         if moved < ranges.moved:
@@ -69,8 +74,9 @@ class MildDraws:
         else:
             pixels_HWC = pixels_HWC[:: -1 if mirrored[1] else 1, :: -1 if mirrored[0] else 1]
         if lit < ranges.lit:
-            tones = _LEVELS * (1 + contrast * ranges.contrast) + 255 * brightness * ranges.brightness
-            pixels_HWC = _toned(pixels_HWC, np.rint(tones.clip(0, 255)).astype(np.uint8))
+            lighter = _LEVELS * (1 + contrast * ranges.contrast) + 255 * brightness * ranges.brightness
+            tones_LC = np.outer(lighter, [1 + tint * ranges.tint for tint in tints])
+            pixels_HWC = _toned(pixels_HWC, np.rint(tones_LC.clip(0, 255)).astype(np.uint8))
         return pixels_HWC
 
 
@@ -80,8 +86,8 @@ def _warped(pixels_HWC: NDArray[np.uint8], map_23: NDArray[np.float64]) -> NDArr
     return np.asarray(cv2.warpAffine(pixels_HWC, map_23, (width, height), flags=flags), np.uint8)
 
 
-def _toned(pixels_HWC: NDArray[np.uint8], tones: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.asarray(cv2.LUT(np.ascontiguousarray(pixels_HWC), tones), np.uint8)
+def _toned(pixels_HWC: NDArray[np.uint8], tones_LC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.LUT(np.ascontiguousarray(pixels_HWC), tones_LC[:, None]), np.uint8)
 
 
 def _affine(

@@ -1,5 +1,7 @@
 """The mild policies: what a draw does to an image, and how its numbers are spread."""
 
+from dataclasses import replace
+
 import albumentations
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from projects import draw_shape
 from components.data.affine_draws import BASIC, MEDICAL, MildDraws, MildRanges, _affine, _warped
 
 SQUARE = np.asarray(draw_shape("circle", 3, 64))
-STILL = MildRanges(moved=0, shift=0, scale=0, turn_degrees=0, lit=0, brightness=0, contrast=0)
+STILL = MildRanges(moved=0, shift=0, scale=0, turn_degrees=0, lit=0, brightness=0, contrast=0, tint=0)
 
 
 def seeds(count: int) -> list[bytes]:
@@ -61,7 +63,7 @@ def test_light_and_contrast_span_their_ranges_and_come_as_often_as_said(ranges: 
     """Two tones far apart tell contrast and brightness of each draw."""
     tones = np.zeros((8, 8, 3), np.uint8)
     tones[:4], tones[4:] = 110, 140
-    only_light = MildRanges(0, 0, 0, 0, ranges.lit, ranges.brightness, ranges.contrast)
+    only_light = MildRanges(0, 0, 0, 0, ranges.lit, ranges.brightness, ranges.contrast, 0)
     draw = MildDraws(only_light, "none")
     drawn = np.array([draw(tones, seed)[[0, 7], 0, 0] for seed in seeds(2000)], float)
     lit = (drawn != (110, 140)).any(axis=1)
@@ -74,11 +76,21 @@ def test_light_and_contrast_span_their_ranges_and_come_as_often_as_said(ranges: 
     assert 0.9 * ranges.brightness < brightness.max() < ranges.brightness + 0.04
 
 
+@pytest.mark.parametrize("ranges", [BASIC, MEDICAL])
+def test_each_channel_is_tinted_by_itself(ranges: MildRanges) -> None:
+    grey = np.full((4, 4, 3), 200, np.uint8)
+    draw = MildDraws(replace(STILL, lit=1, tint=ranges.tint), "none")
+    gains_NC = np.array([draw(grey, seed)[0, 0] for seed in seeds(1000)]) / 200 - 1
+    assert np.abs(gains_NC).max() == pytest.approx(ranges.tint, abs=0.005)
+    if ranges.tint:
+        assert np.abs(np.corrcoef(gains_NC.T) - np.eye(3)).max() < 0.15
+
+
 def test_moves_stay_within_their_ranges_and_fill_them() -> None:
     """The middle of a small white spot tells the shift, for nothing else moves it much."""
     pixels = np.zeros((101, 101, 3), np.uint8)
     pixels[48:53, 48:53] = 255
-    draw = MildDraws(MildRanges(0.9, 0.08, 0.1, 10, 0, 0, 0), "both")
+    draw = MildDraws(MildRanges(0.9, 0.08, 0.1, 10, 0, 0, 0, 0), "both")
     places = np.arange(101) - 50
     shifts = []
     for seed in seeds(400):
