@@ -12,13 +12,11 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import typer.main
-from side_by_side import machine
+from side_by_side import Usage, machine, usage
 
 from flows.cli import app
 
@@ -37,13 +35,6 @@ _LIFE = (
     ["report"],
     ["run"],
 )
-
-
-@dataclass(frozen=True)
-class Usage:
-    seconds: float
-    peak_mib: float
-    exit_code: int
 
 
 def main() -> None:
@@ -65,17 +56,8 @@ def main() -> None:
 
 
 def run(arguments: list[str], project: Path) -> Usage:
-    """One command as a process of its own, with what it and its children used."""
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *arguments],
-        cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    return Usage(time.perf_counter() - started, used.ru_maxrss / 1024, os.waitstatus_to_exitcode(status))
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    return usage(command, folder=project, env=os.environ | {"PYTHONPATH": str(project)})
 
 
 if __name__ == "__main__":

@@ -22,10 +22,8 @@ import base64
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -35,7 +33,7 @@ import numpy as np
 import torch
 from PIL import Image
 from scoring_clients import as_numbers, asked, onnx_package, served, serving
-from side_by_side import compare, machine, refuse_busy_machine, table
+from side_by_side import compare, machine, refuse_busy_machine, table, usage
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -218,12 +216,9 @@ def peak_memory(scratch: Path, files: list[Path], count: int) -> str:
     folder = scratch / f"many-{count}"
     linked([files[number % len(files)] for number in range(count)], folder)
     words = ["predict", str(folder), "--out", str(scratch / "out.csv"), "--model", str(scratch / "fp32.onnx"), "--json"]
-    began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "flows.cli", *words], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    assert os.waitstatus_to_exitcode(status) == 0
-    return f"{count:7d} images: peak {used.ru_maxrss / 1024:.0f} MiB, {count / seconds:.0f} images/s with the start"
+    used = usage([sys.executable, "-m", "flows.cli", *words], env=os.environ)
+    assert used.exit_code == 0
+    return f"{count:7d} images: peak {used.peak_mib:.0f} MiB, {count / used.seconds:.0f} images/s with the start"
 
 
 if __name__ == "__main__":

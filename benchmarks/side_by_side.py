@@ -9,6 +9,7 @@ import gc
 import os
 import platform
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +59,35 @@ def table(timings: Mapping[str, Timing], *, per_round: int, unit: str, peer: str
         ]
         rows.append(f"| {name} | {' | '.join(rates + ratios)} |")
     return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a command used."""
+
+    seconds: float
+    peak_mib: float
+    """Resident memory of the largest of its processes."""
+    exit_code: int
+
+
+_LAUNCHER = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024, code)
+"""
+
+
+def usage(command: list[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Usage:
+    """Runs the command, which tells nothing.
+
+    A small process starts it: a child's peak is at least the memory that its parent had when it was started.
+    """
+    launched = [sys.executable, "-I", "-c", _LAUNCHER, *command]
+    told = subprocess.run(launched, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+    seconds, peak_mib, code = told.split()
+    return Usage(float(seconds), float(peak_mib), int(code))
 
 
 def ratio(peer_s: list[float], ours_s: list[float]) -> float:
