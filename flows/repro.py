@@ -201,16 +201,19 @@ def data_kept_on_failure(project: Project) -> Iterator[None]:
     """Brings the data version and the stages' outputs back to what they were when the block fails."""
     files = {path: _text_of(path) for path in _pins(project)}
     paths = data_paths(project)
-    absent = [path for path in (paths.raw, paths.validated, paths.split, paths.augmented) if not path.exists()]
+    folders = (paths.raw, paths.validated, paths.split, paths.augmented)
+    present = {path: path.exists() for path in folders}
     try:
         yield
     except BaseException:
-        for path in absent:
+        for path in (path for path in folders if not present[path]):
             shutil.rmtree(path, ignore_errors=True)
         changed = [path for path, text in files.items() if _text_of(path) != text]
         for path in changed:
             _put_back(path, files[path])
-        if changed and files[_pointer(project)] is not None:
+        # DVC removes the output of a stage before it runs.
+        gone = [path for path in folders if present[path] and not path.exists()]
+        if (changed or gone) and files[_pointer(project)] is not None:
             try:
                 _dvc(project, "checkout", "--force")
             except DarkroomError as problem:

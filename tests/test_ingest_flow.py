@@ -16,7 +16,7 @@ from components.errors import DarkroomError, DataError
 from flows.ingest import _bring_in, _listed
 from flows.params import override
 from flows.project import Project, open_project
-from flows.repro import data_paths, data_version, restore_raw
+from flows.repro import data_kept_on_failure, data_paths, data_version, restore_raw
 
 FEW = ("circle", "square")
 
@@ -63,6 +63,20 @@ def test_a_failed_dvc_add_leaves_the_version_before(project: Project, tmp_path: 
     assert ingest(project, tmp_path / "more") == data_version(project)
     assert len(read_manifest(data_paths(project).raw)) == 18
     assert set(state(project)) - set(before) == {"raw/images-00001.tar"}
+
+
+def test_what_a_stage_that_failed_had_removed_is_put_back(project: Project) -> None:
+    """As DVC removes the output of a stage before it runs, and the disk is then full."""
+    before = state(project)
+
+    @data_kept_on_failure(project)
+    def work() -> None:
+        shutil.rmtree(data_paths(project).raw)
+        raise DarkroomError("the disk is full")
+
+    with pytest.raises(DarkroomError, match="the disk is full"):
+        work()
+    assert state(project) == before
 
 
 BAD_TABLES = {
