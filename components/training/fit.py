@@ -223,6 +223,7 @@ class _Training:
             precision=numerics.precision,
             channels_last=numerics.channels_last,
             compile=numerics.compile,
+            fused=numerics.fused,
             resident=stays_resident(job, self._part, device_here()),
             halvings=self._halvings,
         )

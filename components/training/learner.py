@@ -114,7 +114,10 @@ class Learner(pl.LightningModule):
         settings = self.job.train
         # Lightning unscales fp16 gradients before it clips them, which a fused optimizer would do again.
         optimizer = new_optimizer(
-            self.model.net, self.job, learning_rate=self.plan.learning_rate, fused=self.plan.precision != "fp16"
+            self.model.net,
+            self.job,
+            learning_rate=self.plan.learning_rate,
+            fused=self.plan.fused and self.plan.precision != "fp16",
         )
         steps = int(self.trainer.estimated_stepping_batches)
         self._shape = new_shape(

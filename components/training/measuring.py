@@ -1,4 +1,5 @@
-"""Precision, layout and compiling, chosen by what this machine can do and by the time of real steps on it."""
+"""Precision, layout, compiling and the optimizer's form, chosen by what this machine can do and by the time of real
+steps on it."""
 
 import copy
 import time
@@ -33,9 +34,12 @@ class Numerics:
     precision: Precision = "fp32"
     channels_last: bool = False
     compile: bool = False
+    fused: bool = True
+    """Whether the optimizer takes its step in one pass over each tensor."""
 
     def __str__(self) -> str:
-        return self.precision + ", channels last" * self.channels_last + ", compiled" * self.compile
+        told = self.precision + ", channels last" * self.channels_last + ", compiled" * self.compile
+        return told + ", optimizer not fused" * (not self.fused)
 
 
 def bf16_is_in_hardware(device: torch.device) -> bool:
@@ -97,7 +101,7 @@ def seconds_a_step(
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()
         apply_numerics(trial.net, numerics)
-        optimizer = new_optimizer(trial.net, job, learning_rate=1e-6, fused=True)
+        optimizer = new_optimizer(trial.net, job, learning_rate=1e-6, fused=numerics.fused)
         batch = Batch(*(value.to(device) for value in batch))
         took = []
         for number in range(warmup + rounds):
@@ -132,6 +136,7 @@ def _candidates(settings: TrainSettings, device: torch.device, whole: float) -> 
     # On processors compiling took minutes and gained nothing in training.
     if settings.compile == "auto" and device.type == "cuda" and whole > _WORTH_COMPILING_SECONDS:
         found.append({"compile": True})
+    found.append({"fused": False})
     return found
 
 

@@ -22,6 +22,7 @@ class Plan(Settings):
     precision: Precision
     channels_last: bool
     compile: bool
+    fused: bool = True
     resident: bool
     halvings: int = 0
     """How often the batch was halved, for it didn't fit the memory; twice as many are gathered each time."""

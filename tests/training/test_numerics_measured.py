@@ -48,6 +48,7 @@ def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, 
     assert "minutes: measuring" in said[0]
     assert said[1].startswith(f"{numerics} is chosen for this machine (fp32: ")
     assert "fp32, channels last: " in said[1]
+    assert "optimizer not fused: " in said[1]
     assert not numerics.compile
     for one, other in zip(model.state_dict().values(), before.state_dict().values(), strict=True):
         assert torch.equal(one, other)
