@@ -22,7 +22,7 @@ from flows.prepare import Prepared, prepare_data
 from flows.project import Project
 from flows.publish import keep_rules, publish, rules_of
 from flows.quantize import export_folder
-from flows.repro import data_paths
+from flows.repro import data_paths, restore_raw
 from flows.session import Session, StepTime, open_session, timed
 from flows.tasks import step
 from flows.tracking import ledger, registry, runs
@@ -80,7 +80,11 @@ def promote_version(session: Session, prepared: Prepared, number: str, *, again:
 
 
 def check_levels(session: Session) -> None:
-    """Raises SettingsError where the gate asks for scores of a level that the labels of the data at hand don't have."""
+    """Raises SettingsError where the gate asks for scores of a level that the labels of the data at hand don't have.
+
+    Data that are gone are brought back first; DataError where they can't be had.
+    """
+    restore_raw(session.project)
     session.params.promote.check_levels(read_raw_dataset(data_paths(session.project).raw).levels)
 
 

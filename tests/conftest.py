@@ -26,6 +26,10 @@ def environment_as_it_was() -> Iterator[None]:
     """What a module leaves in the environment, MLflow's address above all, is gone before the next."""
     before = dict(os.environ)
     yield
+    if "mlflow" in sys.modules:
+        # It remembers its addresses in the process too.
+        sys.modules["mlflow"].set_tracking_uri(None)
+        sys.modules["mlflow"].set_registry_uri(None)
     os.environ.clear()
     os.environ.update(before)
 
