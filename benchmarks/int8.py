@@ -1,7 +1,7 @@
 """Bytes, speed and accuracy of Darkroom's int8 files, of networks trained on a folder of real images.
 
     python benchmarks/int8.py FOLDER --work WORK [--networks resnet18 …] [--side 128] [--epochs 4] [--learn-side 64]
-        [--batch 16] [--images 64] [--rounds 5] [--threads 2] [--until train|export|judge|time]
+        [--learn-batch 16] [--batch 16] [--images 64] [--rounds 5] [--threads 2] [--until train|export|judge|time]
 
 FOLDER holds a folder a class. Everything that can be kept lies in WORK: what is cut off goes on, and a later call only
 times. `--until` ends earlier. Training and judging may share the machine; exporting, which chooses by latency, and
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--learn-side", type=int, default=64)
+    parser.add_argument("--learn-batch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
@@ -74,7 +75,14 @@ def main() -> None:
     steps = STEPS[: STEPS.index(flags.until) + 1]
     data = prepared(flags.folder, flags.work, side_px=flags.side)
     for name in flags.networks:
-        model = trained(name, data, flags.work, epochs=flags.epochs, learn_side_px=flags.learn_side)
+        model = trained(
+            name,
+            data,
+            flags.work,
+            epochs=flags.epochs,
+            learn_side_px=flags.learn_side,
+            batch_size=flags.learn_batch,
+        )
         network = Network(name, model, data, flags.work / name)
         if "export" in steps:
             network.export()

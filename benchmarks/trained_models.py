@@ -75,7 +75,7 @@ def prepared(source: Path, work: Path, *, side_px: int) -> Path:
     return packed
 
 
-def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: int) -> ImageClassifier:
+def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: int, batch_size: int) -> ImageClassifier:
     """The network trained on images of that side and tuned for one epoch on whole ones."""
     side_px = read_dataset(data).image_size_px
     job = new_job(
@@ -85,7 +85,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: in
         architecture=name,
         augment=augment_settings("basic", flips="horizontal"),
         epochs=epochs,
-        batch_size=16,
+        batch_size=batch_size,
         learning_rate=0.001,
         image_size_px=min(learn_side_px, side_px),
         precision="fp32",
