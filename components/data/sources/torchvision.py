@@ -1,7 +1,7 @@
 """torchvision's classification data sets by name, such as `torchvision:CIFAR10` or `torchvision:Food101?root=/data`.
 
-Files that a data set keeps on disk come in as they are, where torchvision lets a loader be chosen; images that it
-yields as pixels are stored as PNG. The author's parts are kept. torchvision checks what it downloads by MD5.
+Files that a data set keeps on disk come in as they are; images that it keeps as pixels are stored as PNG. The author's
+parts are kept. torchvision checks what it downloads by MD5.
 """
 
 import inspect
@@ -69,14 +69,15 @@ def _load(name: str, root: Path, choice: dict[str, Any]) -> Any:
     kind = getattr(torchvision.datasets, name)
     if "loader" in inspect.signature(kind).parameters:
         choice = choice | {"loader": Path}
+    # Not there, not whole or not readable: each data set has errors of its own for that.
     try:
         return kind(root=str(root), download=False, **choice)
-    except (RuntimeError, OSError):
-        pass  # not there, or not whole: torchvision says both in the same way
+    except Exception:
+        pass
     try:
         root.mkdir(parents=True, exist_ok=True)
         return kind(root=str(root), download=True, **choice)
-    except (RuntimeError, OSError, ValueError) as problem:
+    except Exception as problem:
         said = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(
             f"{SCHEME}{name}: is neither whole in {root} nor could it be downloaded ({said}); put torchvision's files "
@@ -104,14 +105,16 @@ def _images(data: Any, part: str | None) -> list[SourceImage]:
 
 
 def _files_and_targets(data: Any) -> tuple[list[Path], list[int]]:
-    """The image files where our loader gave their paths, else none; and the class numbers."""
+    """The image files, in order of their names, or none where it keeps pixels; and the class numbers."""
     if len(data) and "loader" in inspect.signature(type(data)).parameters:
-        pairs = [data[number] for number in range(len(data))]
+        # Some list their files in the order of the file system, which differs from machine to machine.
+        pairs = sorted(data[number] for number in range(len(data)))
         return [file for file, _ in pairs], [int(target) for _, target in pairs]
     targets: Sequence[int] = next(
         getattr(data, name) for name in ("targets", "labels", "_labels") if hasattr(data, name)
     )
-    return [], [int(target) for target in targets]
+    # OxfordIIITPet takes no loader and would decode its files.
+    return list(getattr(data, "_images", ())), [int(target) for target in targets]
 
 
 def _png(data: Any, number: int) -> bytes:
