@@ -9,7 +9,7 @@ from components.files import read_json
 from flows.tracking import runs
 
 if TYPE_CHECKING:
-    from components.reporting.page import Picture
+    from components.reporting.inline import Picture
 
 _STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "served": "quantize", "gate": "promote"}
 

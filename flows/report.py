@@ -11,6 +11,7 @@ from components.files import read_json, write_text
 from components.promotion.ledger import Entry, standing
 from components.reporting.analysis import analysis_section
 from components.reporting.formats import format_section
+from components.reporting.inline import Picture, embedded
 from components.reporting.page import (
     DataSection,
     DecisionLine,
@@ -19,9 +20,7 @@ from components.reporting.page import (
     GateSection,
     Headline,
     PageContents,
-    Picture,
     Verdict,
-    embedded,
     render_page,
 )
 from components.reporting.records import (
@@ -54,6 +53,7 @@ _VERDICTS: dict[str, Verdict] = {
     "not judged": "unjudged",
 }
 _WORST_ERRORS, _MAX_MEGAPIXELS = 24, 100.0
+_PLACE = ("shard", "offset", "size_bytes")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
         headline=_headline(name, registration, export, scores),
         written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
         gate=_gate(kept, registration),
-        data=_data(kept, place, lineage),
+        data=_data(project, kept, place, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
         evaluation=_evaluation(project, kept, scores, params) if scores else None,
         formats=_formats(kept, export) if export else None,
@@ -226,20 +226,43 @@ def _moment(when: str) -> str:
     return when.replace("T", " ").replace("+00:00", " UTC")
 
 
-def _data(kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
-    split = kept.path(place, "split.parquet")
+def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
+    split, leakage = kept.path(place, "split.parquet"), kept.record(place, "leakage.json")
+    params = lineage.get("params") or {}
     return data_section(
         counts=class_counts(_labels_and_parts(split)) if split is not None else [],
         validation=kept.record(place, "validation.json"),
-        leakage=kept.record(place, "leakage.json"),
+        leakage=leakage,
         split_digest=lineage.get("split_digest"),
-        augment=(lineage.get("params") or {}).get("augment") or {},
+        augment=params.get("augment") or {},
         preview=kept.picture(
             "figures",
             "preview.png",
             alt="A sheet of training images, each in a row with its augmented copies",
             caption="A row an image: first as it came, then augmented copies as training sees them.",
         ),
+        pictures=_leaking_pictures(project, split, leakage, params) if split is not None and leakage else {},
+    )
+
+
+def _leaking_pictures(
+    project: Project, split: Path, leakage: dict[str, Any], params: dict[str, Any]
+) -> dict[str, Picture]:
+    """By path, of the images of leaking pairs, where the raw data at hand still holds them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from components.reporting.leak_proof import paths_to_show
+    from components.reporting.pictures import pictures_by_path
+
+    shown = pa.array(sorted(paths_to_show(leakage)), pa.string())
+    table = pq.read_table(split, columns=["path", "sha256", *_PLACE])
+    rows = table.filter(pc.is_in(table["path"].cast(pa.string()), value_set=shown)).to_pylist()
+    return pictures_by_path(
+        {row["path"]: (row["sha256"], _place(row)) for row in rows},
+        data_paths(project).raw,
+        max_megapixels=_max_megapixels(params),
     )
 
 
@@ -371,14 +394,23 @@ def _mistakes(project: Project, kept: Kept, params: dict[str, Any]) -> list[Pict
         _places(split),
         data_paths(project).raw,
         most=(params.get("evaluate") or {}).get("worst_errors", _WORST_ERRORS),
-        max_megapixels=(params.get("preprocess") or {}).get("max_megapixels", _MAX_MEGAPIXELS),
+        max_megapixels=_max_megapixels(params),
     )
 
 
 def _places(split: Path) -> "dict[str, Place]":
     import pyarrow.parquet as pq
 
+    rows = pq.read_table(split, columns=["sha256", *_PLACE]).to_pylist()
+    return {row["sha256"]: _place(row) for row in rows}
+
+
+def _place(row: dict[str, Any]) -> "Place":
     from components.reporting.pictures import Place
 
-    table = pq.read_table(split, columns=["sha256", "shard", "offset", "size_bytes"])
-    return {row.pop("sha256"): Place(**row) for row in table.to_pylist()}
+    return Place(**{name: row[name] for name in _PLACE})
+
+
+def _max_megapixels(params: dict[str, Any]) -> float:
+    found: float = (params.get("preprocess") or {}).get("max_megapixels", _MAX_MEGAPIXELS)
+    return found

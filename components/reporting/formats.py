@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from components.export.settings import after_epochs
 from components.reporting.analysis import slice_lines
 from components.reporting.fields import Record, number_of, text_of, whole_of
-from components.reporting.page import FormatLine, FormatSection, Picture
+from components.reporting.inline import Picture
+from components.reporting.page import FormatLine, FormatSection
 from components.reporting.records import score_facts
 
 

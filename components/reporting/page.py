@@ -4,7 +4,6 @@ What a user named (classes, files, reasons) is untrusted: the templates escape a
 page forbids scripts and requests even if something slipped through. None is written as `unknown`, never guessed.
 """
 
-import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -16,23 +15,13 @@ from markupsafe import Markup, escape
 
 from components.reporting.analysis import AnalysisSection, SliceLine
 from components.reporting.curves import Chart
+from components.reporting.inline import Picture
+from components.reporting.leak_proof import LeakProof
 
 Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
 
 _SHOWN_DIGEST, _SHOWN_WEAKEST = 12, 15
 _CODE = re.compile(r"`([^`]+)`")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image inside the page."""
-
-    source: str
-    """A data: URI."""
-    alt: str
-    caption: str = ""
-    small: bool = False
-    """Few enough pixels that they should be shown as squares rather than smeared."""
 
 
 @dataclass(frozen=True)
@@ -119,24 +108,6 @@ class ClassCounts:
 class Quarantined:
     path: str
     reason: str
-
-
-@dataclass(frozen=True)
-class LeakLine:
-    kind: str
-    pairs: int | None
-    across: int | None
-
-
-@dataclass(frozen=True)
-class LeakProof:
-    lines: Sequence[LeakLine]
-    leaking: Sequence[tuple[str, str, str]]
-    """Kind and both paths of some of the pairs that stand on two sides."""
-    moved: int | None
-    """Images taken out of the part that their author gave them."""
-    same_split: bool | None
-    """Whether the proof was made for the split that the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -328,11 +299,6 @@ def render_page(contents: PageContents) -> str:
     html = environment.get_template("report.html.j2").render(page=contents)
     # A file name may hold bytes that are no text: they come as surrogates, which no file can be written with.
     return html.encode("utf-8", "replace").decode("utf-8")
-
-
-def embedded(content: bytes, kind: Literal["png", "jpeg"]) -> str:
-    """The image as a data: URI."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
 
 
 def score_text(value: float | None) -> str:

@@ -3,6 +3,7 @@
 Letters: N images, K classes.
 """
 
+import contextlib
 import hashlib
 import io
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from components.data.decoding import decode
 from components.data.raw import RawImages
 from components.errors import DataError
 from components.evaluation.predictions import Predictions
-from components.reporting.page import Picture, embedded
+from components.reporting.inline import Picture, embedded
 
 _SIDE_PX = 192
 _SMALL_PX = 64
@@ -47,14 +48,34 @@ def mistake_pictures(
     try:
         with RawImages(raw) as store:
             for number in _worst(predictions, most):
-                place, sha256 = places[predictions.sha256_N[number]], predictions.sha256_N[number]
-                content = store.read(place.shard, place.offset, place.size_bytes)
-                if hashlib.sha256(content).hexdigest() != sha256:
-                    return []
+                sha256 = predictions.sha256_N[number]
+                content = _content(store, places[sha256], sha256)
                 pictures.append(_picture(predictions, number, content, max_megapixels))
     except (OSError, KeyError, DataError):
         return []
     return pictures
+
+
+def pictures_by_path(
+    images: Mapping[str, tuple[str, Place]], raw: Path, *, max_megapixels: float
+) -> dict[str, Picture]:
+    """Of the images, each with its SHA-256 and place, those that the raw data at hand still holds."""
+    pictures = {}
+    with contextlib.suppress(OSError, DataError), RawImages(raw) as store:
+        for path, (sha256, place) in images.items():
+            with contextlib.suppress(OSError, KeyError, DataError):
+                image = _decoded(_content(store, place, sha256), max_megapixels)
+                small = max(image.size) <= _SMALL_PX
+                pictures[path] = Picture(_encoded(image, small=small), alt=path, caption=path, small=small)
+    return pictures
+
+
+def _content(store: RawImages, place: Place, sha256: str) -> bytes:
+    """The image's bytes; DataError where other data stands in its place by now."""
+    content = store.read(place.shard, place.offset, place.size_bytes)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"{place.shard} no longer holds the image {sha256}")
+    return content
 
 
 def _worst(predictions: Predictions, most: int) -> list[int]:
@@ -64,7 +85,7 @@ def _worst(predictions: Predictions, most: int) -> list[int]:
 
 
 def _picture(predictions: Predictions, number: int, content: bytes, max_megapixels: float) -> Picture:
-    image = Image.fromarray(decode(content, max_megapixels=max_megapixels).pixels_HWC)
+    image = _decoded(content, max_megapixels)
     row = slice(number, number + 1)
     (true,), (guess,) = (predictions.space.names(said[row]) for said in (predictions.target, predictions.predicted))
     sure = predictions.confidence_N[number]
@@ -75,6 +96,10 @@ def _picture(predictions: Predictions, number: int, content: bytes, max_megapixe
         caption=f"{true}, taken for {guess} at {sure:.1%}",
         small=small,
     )
+
+
+def _decoded(content: bytes, max_megapixels: float) -> Image.Image:
+    return Image.fromarray(decode(content, max_megapixels=max_megapixels).pixels_HWC)
 
 
 def _encoded(image: Image.Image, *, small: bool) -> str:

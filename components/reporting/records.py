@@ -13,6 +13,8 @@ from components.data.parts import PARTS
 from components.reporting.analysis import AnalysisSection, interval_text
 from components.reporting.curves import Chart, Line, draw_chart
 from components.reporting.fields import Record, count_of, flag_of, number_of, score_of, text_of, whole_of
+from components.reporting.inline import Picture
+from components.reporting.leak_proof import leak_proof
 from components.reporting.page import (
     ClassCounts,
     ClassLine,
@@ -24,18 +26,15 @@ from components.reporting.page import (
     EvaluationSection,
     Fact,
     GateSection,
-    LeakLine,
-    LeakProof,
     LineageSection,
     MemberLine,
     MixUp,
-    Picture,
     Quarantined,
     RuleLine,
     TrainingSection,
 )
 
-_SHOWN_QUARANTINED, _SHOWN_LEAKS, _SHOWN_MIX_UPS = 50, 20, 10
+_SHOWN_QUARANTINED, _SHOWN_MIX_UPS = 50, 10
 TABLE_CLASSES = 20
 """Up to so many classes the confusion matrix is a table; above, the picture of it."""
 _SCORES = (
@@ -106,7 +105,9 @@ def data_section(
     split_digest: str | None,
     augment: Record,
     preview: Picture | None,
+    pictures: Mapping[str, Picture] | None = None,
 ) -> DataSection:
+    """`pictures` by path, of images of leaking pairs."""
     quarantined = (validation or {}).get("quarantined") or []
     return DataSection(
         parts=PARTS if counts else (),
@@ -114,7 +115,7 @@ def data_section(
         rules=[_validation_rule(rule) for rule in (validation or {}).get("results", [])],
         quarantined=[Quarantined(str(one["path"]), str(one["reason"])) for one in quarantined[:_SHOWN_QUARANTINED]],
         num_quarantined=whole_of(validation, "num_quarantined") if validation else None,
-        leak=_leak_proof(leakage, split_digest) if leakage else None,
+        leak=leak_proof(leakage, split_digest, pictures) if leakage else None,
         preview=preview,
         augmentation=_augmentation(augment),
     )
@@ -218,30 +219,6 @@ def _validation_rule(rule: Record) -> RuleLine:
         passed=flag_of(rule, "passed"),
         warns=rule.get("level") == "warn",
         examples=[str(example) for example in rule.get("examples", [])],
-    )
-
-
-def _leak_proof(proof: Record, split_digest: str | None) -> LeakProof:
-    found, across = proof.get("pairs", {}), proof.get("pairs_across_parts", {})
-    names = {
-        "exact": "equal bytes",
-        "near": "nearly equal pictures",
-        "group": "the same group",
-        "embedding": "alike to the model",
-    }
-    lines = [LeakLine(names.get(kind, kind), whole_of(found, kind), whole_of(across, kind)) for kind in across]
-    leaking = [
-        (names.get(kind, kind), str(left), str(right))
-        for kind, pairs in (proof.get("leaking") or {}).items()
-        for left, right in pairs
-    ]
-    moved = proof.get("moved_from_given_part")
-    digest = proof.get("digest")
-    return LeakProof(
-        lines=lines,
-        leaking=leaking[:_SHOWN_LEAKS],
-        moved=len(moved) if isinstance(moved, list) else None,
-        same_split=digest == split_digest if digest and split_digest else None,
     )
 
 

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from components.reporting.analysis import SliceLine
+from components.reporting.inline import Picture, embedded
+from components.reporting.leak_proof import LeakLine, LeakPair, LeakProof
 from components.reporting.page import (
     ClassCounts,
     ClassLine,
@@ -21,16 +23,12 @@ from components.reporting.page import (
     FormatSection,
     GateSection,
     Headline,
-    LeakLine,
-    LeakProof,
     LineageSection,
     MixUp,
     PageContents,
-    Picture,
     Quarantined,
     RuleLine,
     TrainingSection,
-    embedded,
     render_page,
 )
 from components.reporting.records import Phase, training_section
@@ -115,7 +113,11 @@ def contents() -> PageContents:
             ],
             quarantined=[Quarantined("three/broken.png", "the file is empty (0 bytes)")],
             num_quarantined=7,
-            leak=LeakProof([LeakLine("equal bytes", 5, 0), LeakLine("nearly equal pictures", 9, 2)], [], 0, True),
+            leak=LeakProof(
+                [LeakLine("equal bytes", 5, 0, 3), LeakLine("nearly equal pictures", 9, 2, 4)],
+                leaking_as_given=[LeakPair("equal bytes", "train/a.png", "test/b.png", [picture(), picture()])],
+                same_split=True,
+            ),
             preview=picture("a sheet of augmented images"),
             augmentation="Policy basic.",
         ),
@@ -215,7 +217,7 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
             contents.data,
             counts=[ClassCounts(name, (1, 2, 3)) for name in evil],
             quarantined=[Quarantined(name, name) for name in evil],
-            leak=LeakProof([], [("equal bytes", _EVIL, _EVIL_ATTRIBUTE)], 1, False),
+            leak=LeakProof([], [LeakPair("equal bytes", _EVIL, _EVIL_ATTRIBUTE)], same_split=False),
             rules=[RuleLine("side", "1", "2", False, examples=evil)],
         ),
         evaluation=replace(
@@ -252,7 +254,7 @@ def test_every_form_has_a_line_and_the_one_to_serve_all_its_scores(contents: Pag
 def test_pictures_are_embedded_with_a_text_for_who_cannot_see_them(contents: PageContents) -> None:
     found = Elements(render_page(contents))
     images = found.all("img")
-    assert len(images) == 3
+    assert len(images) == 5
     assert all(str(image["src"]).startswith("data:image/png;base64,") and image["alt"] for image in images)
     charts = [chart for chart in found.all("svg") if chart.get("role") == "img"]
     assert len(charts) == 2
@@ -315,5 +317,5 @@ def test_a_file_name_that_is_no_text_does_not_stop_the_page(contents: PageConten
 
 def test_a_leak_proof_that_audited_nothing_proves_nothing(contents: PageContents) -> None:
     assert contents.data is not None
-    data = replace(contents.data, leak=LeakProof([], [], None, True))
+    data = replace(contents.data, leak=LeakProof([], same_split=True))
     assert "nothing was audited" in render_page(replace(contents, data=data))

@@ -68,22 +68,6 @@ def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
     assert section.mix_ups[0].share == pytest.approx(0.3)
 
 
-def test_a_proof_for_another_split_is_told_apart_from_one_whose_split_is_unknown() -> None:
-    proof = {
-        "digest": "a",
-        "pairs": {"exact": 3},
-        "pairs_across_parts": {"exact": 1},
-        "leaking": {"exact": [["x", "y"]]},
-    }
-    found = [
-        data_section(counts=[], validation=None, leakage=proof, split_digest=digest, augment={}, preview=None).leak
-        for digest in ("a", "b", None)
-    ]
-    assert [leak.same_split for leak in found if leak] == [True, False, None]
-    assert found[0] is not None
-    assert list(found[0].leaking) == [("equal bytes", "x", "y")]
-
-
 def test_fine_tuning_goes_on_where_training_ended() -> None:
     epochs = [
         {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1},
