@@ -42,7 +42,8 @@ def error_from_record(record: dict[str, str]) -> DarkroomError:
 
 
 def record_of(error: DarkroomError) -> dict[str, str]:
-    return {"kind": type(error).__name__, "message": str(error)}
+    kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _BY_NAME)
+    return {"kind": kind, "message": str(error)}
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -195,6 +195,16 @@ def refuse(name: Name, version: Number, reason: Reason, by: By = None, as_json: 
     _answer(name, version, "refused", by, reason, as_json)
 
 
+Provider = Annotated[
+    str | None,
+    typer.Option(
+        "--provider",
+        envvar="DARKROOM_PROVIDER",
+        help="What computes: cpu, cuda, tensorrt or openvino. Default: what the model was measured on, else cpu.",
+    ),
+]
+
+
 @app.command()
 def predict(
     sources: Annotated[
@@ -212,6 +222,7 @@ def predict(
     top_k: Annotated[int, typer.Option("--top-k", help="Name so many of the most probable classes.")] = 0,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Give that of every class.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default: one a core.")] = None,
+    provider: Provider = None,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with the champion.
@@ -225,7 +236,9 @@ def predict(
         from flows.predict import predict_files
 
         options = AnswerOptions(top_k=top_k, probabilities=probabilities)
-        summary, name = predict_files(sources, out=out, model=model, options=options, workers=workers)
+        summary, name = predict_files(
+            sources, out=out, model=model, options=options, workers=workers, provider=provider
+        )
         return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
 
     def told(result: dict[str, Any]) -> str:
@@ -247,13 +260,14 @@ def serve(
         "127.0.0.1"
     ),
     port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8080,
+    provider: Provider = None,
 ) -> None:
     """Serve the champion: MLflow's scoring server, and a page to drop images on. Ctrl-C stops it."""
 
     def work() -> None:
         from flows.serve import serve_model
 
-        serve_model(model, host=host, port=port)
+        serve_model(model, host=host, port=port, provider=provider)
 
     _guarded(work)
 
@@ -306,9 +320,7 @@ def reproduce(
         return reproduce_version(version, name=name, show=not as_json)
 
     def told(result: dict[str, Any]) -> str:
-        differing = sum(not finding["same"] for finding in result["findings"])
-        outcome = "came out the same in everything" if result["same"] else f"differs in {differing} findings"
-        return f"version {result['version']}, trained again, {outcome}"
+        return f"version {result['version']}, trained again: {result['outcome']}"
 
     _finish(_guarded(work), as_json, told)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.files import sha256_of_file, sha256_of_record
+from components.serving.isolation import RUNTIME, runtime_package
 
 _OURS = ("components", "flows")
 CODE_ROOT = Path(__file__).resolve().parents[1]
@@ -23,9 +24,15 @@ def fingerprint(
             "inputs": inputs,
             "settings": settings,
             "code": {name: sha256_of_file(path) for name, path in sorted(imported_modules(code).items())},
-            "packages": {name: version(name) for name in packages},
+            "packages": {name: package_version(name) for name in packages},
         }
     )
+
+
+def package_version(name: str) -> str:
+    """Of ONNX Runtime that of the build which is installed, whatever it is called."""
+    installed = runtime_package() if name == RUNTIME else name
+    return version(name) if installed == name else f"{installed} {version(installed)}"
 
 
 def code_digest(root: Path) -> str:

@@ -4,7 +4,6 @@ import platform
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.data.raw import MANIFEST
 from components.files import read_json, sha256_of_file, write_json
-from flows.fingerprint import CODE_ROOT, code_digest
+from flows.fingerprint import CODE_ROOT, code_digest, package_version
 from flows.project import Project
 from flows.repro import data_paths, version_files
 from flows.session import Session
@@ -130,7 +129,7 @@ def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
         "raw_manifest": sha256_of_file(data_paths(session.project).raw / MANIFEST),
         "split_digest": prepared.split_digest,
         "params": session.params.as_record(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "machine": {"system": platform.system(), "processor": processor()},
     }

@@ -25,7 +25,13 @@ _DIGEST_SHOWN = 12
 
 
 def predict_files(
-    sources: list[str], *, out: Path, model: str | None, options: AnswerOptions, workers: int | None = None
+    sources: list[str],
+    *,
+    out: Path,
+    model: str | None,
+    options: AnswerOptions,
+    workers: int | None = None,
+    provider: str | None = None,
 ) -> tuple[Summary, str]:
     """Writes a row an image and says which could not be read; returns what was done, and the model's name.
 
@@ -34,12 +40,20 @@ def predict_files(
     check_target(out)
     lines = _Lines(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
     find_inputs(sources)
-    classifier, name = open_model(model, threads=1)
+    classifier, name = open_model(model, threads=1, provider=provider)
+    if classifier.fell_back is not None:
+        say(classifier.fell_back)
     options.check(classifier.card)
     job = Job(
         target=out,
         columns=columns_of(answer_columns(classifier.card, options)),
-        plan={"model": classifier.sha256, "name": name, "sources": sources, "options": asdict(options)},
+        plan={
+            "model": classifier.sha256,
+            "provider": classifier.provider,
+            "name": name,
+            "sources": sources,
+            "options": asdict(options),
+        },
         batch_size=batch_size(classifier),
     )
     total = count_inputs(sources)
@@ -54,16 +68,17 @@ def predict_files(
     return summary, name
 
 
-def open_model(model: str | None, *, threads: int = 0) -> tuple[OnnxClassifier, str]:
+def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
     """An .onnx file, models:/NAME@ALIAS or models:/NAME/VERSION; by default the project's champion.
 
     The name says which version it is: models:/NAME/VERSION, or the file with the start of its SHA-256.
     """
     if model is not None and not model.startswith(_SCHEME):
-        classifier = OnnxClassifier(Path(model), threads=threads)
+        classifier = OnnxClassifier(Path(model), threads=threads, provider=provider)
         return classifier, f"{model}@{classifier.sha256[:_DIGEST_SHOWN]}"
     version, file = open_version(model)
-    return OnnxClassifier(file, expected_sha256=version.sha256, threads=threads), version_name(version)
+    classifier = OnnxClassifier(file, expected_sha256=version.sha256, threads=threads, provider=provider)
+    return classifier, version_name(version)
 
 
 def open_version(model: str | None) -> tuple[registry.Version, Path]:

@@ -19,7 +19,7 @@ def settle_params(project: Project, overrides: list[str] | None, *, exports: boo
         check_names(params, project)
         if exports and params.quantize.provider != "cpu":
             # Imports onnxruntime, which not every run needs.
-            from components.serving.classifier import check_provider
+            from components.serving.providers import check_provider
 
             check_provider(params.quantize.provider)
 

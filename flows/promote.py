@@ -10,11 +10,12 @@ from filelock import FileLock
 from prefect import flow
 
 from components.data.raw import read_raw_dataset
-from components.errors import DataError, SettingsError
+from components.errors import DataError, ServiceError, SettingsError
 from components.files import read_json, sha256_of_record
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Entry, champions
 from components.promotion.rules import DIGEST, shortened, shortened_reasons
+from flows.console import say
 from flows.fingerprint import fingerprint
 from flows.image_files import image_files
 from flows.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
@@ -210,6 +211,11 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
     from components.serving.classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
+    if model.fell_back is not None:
+        raise ServiceError(
+            f"{version.name} version {version.number} can't be judged here: {model.fell_back}; judge it where it will "
+            "serve, or export it again with another quantize.provider"
+        )
     try:
         predictions = predictions_of_files(model, files)
     except DataError as problem:
@@ -330,6 +336,8 @@ def _champion_scores(
     from components.serving.classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
+    if model.fell_back is not None:
+        say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
     if model.card.labels == own.space:
         other = predictions_of_files(model, files)
         both = [score(one, top_k=session.params.evaluate.top_k).headline() for one in (own, other)]

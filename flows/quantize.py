@@ -99,6 +99,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         code_version=read_json(lineage / RECORD)["git"],
         mean=None if trained.step == "ensemble" else model.spec.mean,
         std=None if trained.step == "ensemble" else model.spec.std,
+        provider=settings.provider,
     )
 
     def learn(rounding: Rounding) -> ImageClassifier:

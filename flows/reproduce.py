@@ -9,11 +9,12 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from components.errors import DarkroomError, SettingsError
-from components.evaluation.reproduction import Finding, compare_exports, compare_records, compare_weights
+from components.evaluation.reproduction import Finding, compare_exports, compare_records, compare_weights, outcome
 from components.files import read_json, sha256_of_file
 from flows.checkout import bring_files, bring_models
 from flows.console import say
@@ -22,7 +23,7 @@ from flows.lineage import RECORD, version_lineage
 from flows.listing import show_table
 from flows.models import model_name
 from flows.project import HOME_VARIABLE, Project, open_project
-from flows.repro import lock_digest, restore_raw, take_up_version
+from flows.repro import data_paths, lock_digest, restore_raw, take_up_version
 from flows.tracking import registry, runs
 from flows.tracking.connection import database_uri
 
@@ -58,7 +59,12 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
         rows = [(_state(one), one.what, one.then, one.now) for one in findings]
         show_table(f"{model} version {version.number}, trained again", ("", "what", "then", "now"), rows)
     same = all(one.same for one in findings)
-    return {"version": version.number, "same": same, "findings": [asdict(one) for one in findings]}
+    return {
+        "version": version.number,
+        "same": same,
+        "outcome": outcome(findings),
+        "findings": [asdict(one) for one in findings],
+    }
 
 
 def _who(version: registry.Version) -> str:
@@ -150,7 +156,29 @@ def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, ag
     yield from compare_records("machine", *(one["machine"] | {"python": one["python"]} for one in (then, now)))
     weights = runs.fetch(tracking, version.run_id, "model", step=step)
     yield compare_weights(_weights(weights), _weights(made / "model"))
-    yield from compare_exports(_export(tracking, version, kept, again.home / "then"), made / "export")
+    export = _export(tracking, version, kept, again.home / "then")
+    yield from compare_exports(
+        export, made / "export", repeat=partial(_int8_again, again, made / "export", now["params"])
+    )
+
+
+def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) -> Path | None:
+    """The repeated model in a way to int8 that wasn't chosen this time; the code of then may know other ways."""
+    if code_digest(again.root) != code_digest(CODE_ROOT):
+        return None
+    from components.data.loading import open_part
+    from components.export.repeating import repeat_int8
+
+    augmented, target = data_paths(again).augmented, again.home / f"model_{way}.onnx"
+    made = repeat_int8(
+        way,
+        export / "model_fp32.onnx",
+        target,
+        train=open_part(augmented, "train"),
+        val=open_part(augmented, "val"),
+        images=params["quantize"]["calibration_images"],
+    )
+    return target if made else None
 
 
 def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, folder: Path) -> Path:

@@ -1,15 +1,17 @@
 """Serve a registered version: MLflow's scoring server, and a page at the same address."""
 
+import os
 import socket
 
 from components.errors import ServiceError
+from components.serving.providers import PROVIDER_VARIABLE
 from flows.console import say
 from flows.predict import open_version, version_name
 from flows.tracking.server import application, served_of
 
 
-def serve_model(model: str | None, *, host: str, port: int) -> None:
-    """Answers until it is interrupted; raises ServiceError where the port can't be used."""
+def serve_model(model: str | None, *, host: str, port: int, provider: str | None = None) -> None:
+    """Answers until it is interrupted; raises ServiceError where the port or the provider can't be used."""
     import uvicorn
 
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
@@ -22,7 +24,10 @@ def serve_model(model: str | None, *, host: str, port: int) -> None:
                 "choose another with --host and --port, port 0 takes any free one"
             ) from None
         version, file = open_version(model)
-        app = application(version_name(version), served_of(version_name(version), version.aliases, file))
+        served = served_of(version_name(version), version.aliases, file, provider=provider)
+        # Where the package that MLflow loads looks for it.
+        os.environ[PROVIDER_VARIABLE] = provider or ""
+        app = application(version_name(version), served)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
         name = f"[{host}]" if ":" in host else host
         say(f"{version_name(version)} answers at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")

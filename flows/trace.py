@@ -141,7 +141,7 @@ def _file(tracking: Tracking, version: Version) -> Link:
     from components.serving.classifier import OnnxClassifier
 
     try:
-        model = OnnxClassifier(registry.fetch_model(tracking, version), expected_sha256=version.sha256)
+        model = OnnxClassifier(registry.fetch_model(tracking, version), expected_sha256=version.sha256, provider="cpu")
     except DarkroomError as problem:
         return Link("ONNX file", version.sha256, "broken", str(problem))
     same = (model.card.run_id, model.card.data_version) == (version.run_id, version.tags.get("data_version"))

@@ -14,7 +14,9 @@ COLOURS = ("blue", "green", "red")
 SIDE = 16
 
 
-def colour_model(file: Path, *, red_bias: float = 0.0, classes: tuple[str, ...] = COLOURS) -> Path:
+def colour_model(
+    file: Path, *, red_bias: float = 0.0, classes: tuple[str, ...] = COLOURS, provider: str = "cpu"
+) -> Path:
     """Says the channel with the largest mean; with a bias for red it takes dull images of other colours for red."""
     weights = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0]], np.float32)[:, : len(classes)]
     bias = np.array([0, 0, red_bias], np.float32)[: len(classes)]
@@ -38,7 +40,7 @@ def colour_model(file: Path, *, red_bias: float = 0.0, classes: tuple[str, ...] 
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     preprocess = PreprocessSettings(image_size_px=SIDE, resize="stretch", max_megapixels=1)
     space = LabelSpace(kind="single", classes=list(classes))
-    card = ModelCard("colours", space, preprocess, format="int8", data_version="d", run_id="r")
+    card = ModelCard("colours", space, preprocess, format="int8", data_version="d", run_id="r", provider=provider)
     helper.set_model_props(proto, card.to_metadata())
     onnx.save(proto, file)
     return file

@@ -37,7 +37,7 @@ QUICK = (
 """Every step does all that it does, on little."""
 OUTSIDE = (
     *("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PREFECT_API_URL", "PREFECT_HOME"),
-    *("DARKROOM_HOME", "DARKROOM_PROJECT"),
+    *("DARKROOM_HOME", "DARKROOM_PROJECT", "DARKROOM_PROVIDER"),
 )
 
 

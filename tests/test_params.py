@@ -277,7 +277,7 @@ def test_a_provider_that_is_not_here_is_refused_before_any_work_of_a_run_that_ex
     project, before = Project(tmp_path, tmp_path / "home"), params.read_bytes()
     for provider in ("tensorrt", "openvino"):
         with pytest.raises(
-            ServiceError, match=f"no {provider} provider on this machine .it has cpu.; install its build"
+            ServiceError, match=f"no {provider} provider on this machine .it has cpu.; install onnxruntime-"
         ):
             settle_params(project, [f"quantize.provider={provider}"], exports=True)
         assert params.read_bytes() == before

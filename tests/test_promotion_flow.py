@@ -20,7 +20,7 @@ from projects import REPOSITORY, draw_colours, isolate
 
 from components.data.ingesting import write_raw
 from components.data.sources import IngestSettings, find
-from components.errors import DataError
+from components.errors import DataError, ServiceError
 from components.export.trials import Recorded, check_serving
 from components.files import read_json, sha256_of_file, write_json
 from components.progress import silent
@@ -214,6 +214,16 @@ def test_a_serving_check_that_failed_keeps_the_file_out(life: Life, small: Prepa
         (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
         assert (rule["passed"], judged.promoted) == (passed, passed), judged.reasons
         assert life.aliases()["champion"] == (version if passed else before)
+
+
+def test_a_file_is_judged_on_the_provider_that_it_was_measured_on_or_not_at_all(
+    life: Life, small: Prepared, tmp_path: Path
+) -> None:
+    before = life.aliases()
+    version = life.register(small, colour_model(tmp_path / "elsewhere.onnx", red_bias=9, provider="tensorrt"))
+    with pytest.raises(ServiceError, match=f"version {version} can't be judged here: the model was measured on tens"):
+        life.judge(small, version)
+    assert life.aliases() == before
 
 
 def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(

@@ -1,13 +1,23 @@
 """What differs between a model and the one that was trained again from the same data, settings and code."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from components.files import read_json, sha256_of_file
+from components.serving.classifier import ModelCard
+
+_OF_THE_RUN = ("run_id", "code_version", "data_version")
+"""Of a model card: what names the run that made the file, or is compared by itself."""
+
+_APART = {"weights": "weights", "file": "the file of each form", "choice": "the file that would be served"}
+_NAMED = 3
+
+Repeat = Callable[[str], Path | None]
+"""Makes the int8 file of the repeated training in the way of this name; None where that can't be."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +28,19 @@ class Finding:
     same: bool
     chosen_by_time: bool = False
     """Differs because a search judges by the time that it measures, which no second run repeats."""
+    kind: Literal["record", "weights", "file", "choice"] = "record"
+
+
+def outcome(findings: Sequence[Finding]) -> str:
+    """Of the weights, the files and what was chosen, each by itself, a clause each; then of all else."""
+    parts = []
+    for kind, name in _APART.items():
+        found = [one for one in findings if one.kind == kind]
+        differing = [one for one in found if not one.same]
+        parts += [f"{name} the same"] if found and not differing else []
+        parts += [f"another {one.what} ({one.then}; now {one.now})" for one in differing]
+    others = [one.what for one in findings if one.kind == "record" and not one.same]
+    return "; ".join(parts) + (f"; {len(others)} more differ: {', '.join(others[:_NAMED])}" if others else "")
 
 
 def compare_records(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
@@ -35,59 +58,85 @@ def compare_weights(then: Path, now: Path) -> Finding:
     from safetensors.numpy import load_file
 
     if sha256_of_file(then) == sha256_of_file(now):
-        return Finding("weights", sha256_of_file(then)[:12], "the same bit for bit", True)
+        return Finding("weights", sha256_of_file(then)[:12], "the same bit for bit", True, kind="weights")
     one, other = load_file(then), load_file(now)
     if {name: weight.shape for name, weight in one.items()} != {name: weight.shape for name, weight in other.items()}:
         return Finding(
-            "weights", f"{len(one)} tensors", f"{len(other)} tensors, not of the same names and shapes", False
+            "weights",
+            f"{len(one)} tensors",
+            f"{len(other)} tensors, not of the same names and shapes",
+            False,
+            kind="weights",
         )
     apart = {name: _largest_difference(one[name], other[name]) for name in one}
     if not any(apart.values()):
-        return Finding("weights", f"{len(one)} tensors", "the same bit for bit", True)
+        return Finding("weights", f"{len(one)} tensors", "the same bit for bit", True, kind="weights")
     worst = max(apart, key=lambda name: apart[name])
-    return Finding("weights", f"{len(one)} tensors", f"apart by up to {apart[worst]:.3g} (in {worst})", False)
+    return Finding(
+        "weights", f"{len(one)} tensors", f"apart by up to {apart[worst]:.3g} (in {worst})", False, kind="weights"
+    )
 
 
-def compare_exports(then: Path, now: Path) -> Iterator[Finding]:
-    """Of two folders with export.json: each form of the model, where both made it the same way, and what was chosen.
+def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda way: None) -> Iterator[Finding]:
+    """Of two folders with export.json: the file of each form, made the same way, its scores, and what was chosen.
 
-    The way to int8 and the form to serve are chosen by accuracy and time. Where time chose otherwise, that is one
-    finding, and the ways that both tried are compared by what they say.
+    The way to int8 and the form to serve are chosen by accuracy and time. Where time chose otherwise, that is a finding
+    of its own: the file is compared as `repeat` makes it in the way of then.
     """
     records = [read_json(folder / "export.json") for folder in (then, now)]
     formats = [record["formats"] for record in records]
+    tried = [record.get("int8_variants", {}) for record in records]
+    measured = [*_measured("ways to int8", *tried), *_measured("forms", *formats)]
+    by_time = all(one.same for one in measured)
     made_alike = []
     for name in (name for name in formats[0] if name in formats[1]):
         ways = [str(one[name].get("recipe", name)) for one in formats]
-        files = [folder / f"model_{name}.onnx" for folder in (then, now)]
-        if ways[0] != ways[1]:
-            yield _by_time(f"ONNX {name}", *ways)
-        elif all(file.exists() for file in files):
+        files: list[Path | None] = [folder / f"model_{name}.onnx" for folder in (then, now)]
+        if ways[0] == ways[1]:
             made_alike.append(name)
-            yield compare_onnx(f"ONNX {name}", *files)
+        else:
+            yield _choice(f"way to {name}", *ways, by_time=by_time)
+            files[1] = repeat(ways[0])
+        if all(file is not None and file.exists() for file in files):
+            yield compare_onnx(f"ONNX {name}", *[file for file in files if file is not None])
     yield from compare_records("scores", *({name: one[name]["test"] for name in made_alike} for one in formats))
-    tried = [record.get("int8_variants", {}) for record in records]
-    both = [name for name in tried[0] if name in tried[1]]
+    yield from measured
+    yield _choice("form to serve", *(str(record["served"]) for record in records), by_time=by_time)
+
+
+def _measured(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+    """What choices go by, but for time: of whatever both made in the same way."""
+    both = [name for name in then if name in now and then[name].get("recipe") == now[name].get("recipe")]
     told = ("validation_accuracy", "agreement")
     yield from compare_records(
-        "ways to int8", *({way: {key: one[way].get(key) for key in told} for way in both} for one in tried)
+        what, *({name: {key: one[name].get(key) for key in told} for name in both} for one in (then, now))
     )
-    served = [str(record["served"]) for record in records]
-    if served[0] != served[1]:
-        yield _by_time("form to serve", *served)
 
 
-def _by_time(what: str, then: str, now: str) -> Finding:
-    return Finding(
-        what, then, f"{now}, which was the better choice by the time measured now", False, chosen_by_time=True
-    )
+def _choice(what: str, then: str, now: str, *, by_time: bool) -> Finding:
+    if then == now:
+        return Finding(what, then, "the same", True, kind="choice")
+    why = ", the better choice by the time measured now" if by_time else ""
+    return Finding(what, then, f"{now}{why}", False, chosen_by_time=by_time, kind="choice")
 
 
 def compare_onnx(what: str, then: Path, now: Path) -> Finding:
-    """Of two ONNX files, without their metadata: those name the run that made them."""
-    same = _without_metadata(then) == _without_metadata(now)
+    """Of two ONNX files, but for what names the run that made them."""
     digests = [sha256_of_file(file)[:12] for file in (then, now)]
-    return Finding(what, digests[0], f"{digests[1]}, {'the same graph and weights' if same else 'another graph'}", same)
+    if _without_metadata(then) != _without_metadata(now):
+        return Finding(what, digests[0], f"{digests[1]}, another graph or other weights", False, kind="file")
+    cards = [_card(file) for file in (then, now)]
+    changed = [name for name in cards[0] if cards[0][name] != cards[1][name]]
+    told = f"the same but for {', '.join(changed)} in its card" if changed else "the same graph, weights and card"
+    return Finding(what, digests[0], f"{digests[1]}, {told}", not changed, kind="file")
+
+
+def _card(file: Path) -> dict[str, Any]:
+    import onnx
+
+    entries = {entry.key: entry.value for entry in onnx.load(file).metadata_props}
+    card = vars(ModelCard.from_metadata(entries, file.name))
+    return {name: value for name, value in card.items() if name not in _OF_THE_RUN}
 
 
 def _without_metadata(file: Path) -> bytes:

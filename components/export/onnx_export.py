@@ -1,10 +1,6 @@
 """A torch classifier as one ONNX file: normalization inside, any batch size, its card in the metadata."""
 
-import contextlib
 import copy
-import io
-import logging
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +8,7 @@ import onnx
 import torch
 from torch import nn
 
+from components.export.quiet import quiet
 from components.files import whole_file
 from components.labels import AnswerRule
 from components.models.classifier import ImageClassifier
@@ -54,7 +51,7 @@ def _graph(model: ImageClassifier, *, output: str) -> onnx.ModelProto:
     side = model.spec.preprocess.image_size_px
     # A batch of 2: exported with 1, some operators freeze the batch size.
     example_BHWC = torch.zeros(2, side, side, 3, dtype=torch.uint8)
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             model.cpu().eval(),
             (example_BHWC,),
@@ -74,19 +71,3 @@ def write_answers(file: Path, answers: AnswerRule) -> None:
     proto = onnx.load(file)
     card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, file.name)
     write_model(proto, file, card=replace(card, answers=answers))
-
-
-@contextlib.contextmanager
-def _quiet():  # type: ignore[no-untyped-def]
-    """The exporter prints its progress and warns of its own future."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "torch")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

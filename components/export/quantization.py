@@ -4,7 +4,6 @@ Which way is fast and exact depends on the network and on the processor. So a `Q
 preparing and calibrating it once, and components/export/search.py tries recipes and judges what was measured.
 """
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from components.export.normalization import as_one_operator
 from components.export.onnx_export import write_model
+from components.export.quiet import quiet
 from components.serving.classifier import INPUT, ModelCard
 
 _BATCH = 16
@@ -71,9 +71,8 @@ class Quantizer:
         self._scratch = tempfile.TemporaryDirectory(prefix="darkroom-")
 
     def __enter__(self) -> Self:
-        # onnxruntime's quantizer tells the root logger of every step.
-        logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
-        quant_pre_process(self._source, self._prepared, skip_symbolic_shape=True)
+        with quiet():
+            quant_pre_process(self._source, self._prepared, skip_symbolic_shape=True)
         prepared = onnx.load(self._prepared)
         as_one_operator(prepared)
         onnx.save(prepared, self._prepared)
@@ -102,19 +101,22 @@ class Quantizer:
     def write(self, recipe: Recipe, target: Path) -> None:
         """The int8 file of one recipe. Equal images give equal bytes."""
         draft = self._place("int8.onnx")
-        if recipe.activations == "dynamic":
-            self._write_dynamic(recipe, draft)
-        else:
-            self._write_static(recipe, draft)
+        with quiet():
+            if recipe.activations == "dynamic":
+                self._write_dynamic(recipe, draft)
+            else:
+                self._write_static(recipe, draft)
         write_model(onnx.load(draft), target, card=self._int8_card(recipe))
 
     def write_half(self, target: Path) -> None:
         """The fp16 file; pictures go in and logits come out as in fp32."""
         from onnxruntime.transformers.float16 import convert_float_to_float16
 
-        model = ONNXModel(
-            convert_float_to_float16(onnx.load(self._prepared), keep_io_types=True, node_block_list=self._normalization)
-        )
+        with quiet():
+            half = convert_float_to_float16(
+                onnx.load(self._prepared), keep_io_types=True, node_block_list=self._normalization
+            )
+        model = ONNXModel(half)
         # The converter appends its casts at the end, and leaves types behind that no longer hold.
         model.topological_sort()
         model.model.graph.ClearField("value_info")
@@ -126,8 +128,9 @@ class Quantizer:
         runs = {}
         for name, model in (("float", self._prepared), ("int8", file)):
             spied = self._place(f"spied_{name}.onnx")
-            distortion.modify_model_output_intermediate_tensors(str(model), str(spied))
-            runs[name] = distortion.collect_activations(str(spied), _Calibration(images_NHWC))
+            with quiet():
+                distortion.modify_model_output_intermediate_tensors(str(model), str(spied))
+                runs[name] = distortion.collect_activations(str(spied), _Calibration(images_NHWC))
         matching = distortion.create_activation_matching(runs["int8"], runs["float"])
         decibels = {
             tensor: distortion.compute_signal_to_quantization_noice_ratio(one["pre_qdq"], one["post_qdq"])

@@ -15,6 +15,18 @@ def first_recipes(*, is_transformer: bool) -> list[Recipe]:
     return [DYNAMIC, U8S8] if is_transformer else [U8S8, U8S8_REDUCED, S8S8]
 
 
+def recipe_named(name: str, most_distorted: Callable[[Recipe], list[tuple[str, ...]]]) -> Recipe | None:
+    """The recipe that a search calls so, whose base is asked for its most distorted results; None where none is."""
+    known = (U8S8, U8S8_REDUCED, S8S8, DYNAMIC)
+    bases = [recipe for recipe in known if name == recipe.name or name.startswith(f"{recipe.name}_")]
+    if not bases:
+        return None
+    base = max(bases, key=lambda recipe: len(recipe.name))
+    if name == base.name:
+        return base
+    return next((recipe for recipe in refined(base, lambda: most_distorted(base)) if recipe.name == name), None)
+
+
 def refined(best: Recipe, most_distorted: Callable[[], list[tuple[str, ...]]]) -> Iterator[Recipe]:
     """What is tried where the first recipes lose too much: ranges without outliers, then nodes left in float.
 

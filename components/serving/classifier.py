@@ -10,22 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.errors import DataError, ServiceError, SettingsError
 from components.labels import AS_TRAINED, AnswerRule, LabelSpace
-from components.serving.model_file import check_model_file
+from components.serving.model_file import check_model_file, metadata_of
+from components.serving.providers import ProviderMissing, open_session
 from components.settings import Settings
 
 INPUT, OUTPUT = "images", "logits"
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
 _METADATA_KEY = "darkroom"
 _TYPED: dict[str, type[Settings]] = {"labels": LabelSpace, "preprocess": PreprocessSettings, "answers": AnswerRule}
 
@@ -52,6 +46,8 @@ class ModelCard:
     """Of the training images that fixed int8's ranges; None for other formats."""
     aware_epochs: int = 0
     """Of quantization-aware fine-tuning after the training of the run; 0: the weights are the run's own."""
+    provider: str = "cpu"
+    """Of ONNX Runtime: the file was chosen by what was measured on it, and serves on it where it is there."""
 
     @property
     def classes(self) -> list[str]:
@@ -71,10 +67,18 @@ class ModelCard:
 
 
 class OnnxClassifier:
-    """Checks the file, then answers from raw bytes or decoded squares."""
+    """Checks the file, then answers from raw bytes or decoded squares.
+
+    A `provider` that is asked for must be here. Without one it is the file's own, and where that isn't here the
+    processor answers, and `fell_back` says so.
+    """
+
+    provider: str
+    fell_back: str | None = None
+    """A sentence; None where the model answers as it was measured, or as it was asked to."""
 
     def __init__(
-        self, file: Path, *, expected_sha256: str | None = None, threads: int = 0, provider: str = "cpu"
+        self, file: Path, *, expected_sha256: str | None = None, threads: int = 0, provider: str | None = None
     ) -> None:
         if not file.is_file():
             raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
@@ -83,24 +87,24 @@ class OnnxClassifier:
         if expected_sha256 is not None and self.sha256 != expected_sha256:
             raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
         check_model_file(content, file)
-        check_provider(provider)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            # From the bytes that were checked: nobody can change the file in between.
-            self._session = ort.InferenceSession(content, options, providers=_chain(provider))
-        # onnxruntime raises kinds of its own that share no base but Exception.
-        except Exception as problem:
-            raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
-        # Where a provider's own libraries are missing ONNX Runtime says so in its log alone, and goes on without it.
-        if self._session.get_providers()[0] != PROVIDERS[provider]:
-            raise ServiceError(
-                f"ONNX Runtime could not start its {provider} provider, though it was built with it; install the "
-                f"libraries of {provider} or set quantize.provider to cpu"
-            )
-        self.card = ModelCard.from_metadata(self._session.get_modelmeta().custom_metadata_map, str(file))
+        self.card = ModelCard.from_metadata(metadata_of(content), str(file))
+        # From the bytes that were checked: nobody can change the file in between.
+        self._session = self._open(content, file, provider, threads)
         self._check_shapes(file)
+
+    def _open(self, content: bytes, file: Path, asked: str | None, threads: int) -> Any:
+        self.provider = asked or self.card.provider
+        try:
+            return open_session(content, file, self.provider, threads=threads)
+        except ProviderMissing as problem:
+            if asked is not None:
+                raise
+            self.fell_back = (
+                f"the model was measured on {self.provider}, but {problem.reason}: on cpu, which takes its place, "
+                "speed and numbers differ"
+            )
+        self.provider = "cpu"
+        return open_session(content, file, self.provider, threads=threads)
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else."""
@@ -136,18 +140,3 @@ class OnnxClassifier:
             raise ServiceError(
                 f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"
             )
-
-
-def check_provider(name: str) -> None:
-    """Raises ServiceError where this machine's ONNX Runtime was built without the provider."""
-    if PROVIDERS[name] not in ort.get_available_providers():
-        here = ", ".join(short for short, full in PROVIDERS.items() if full in ort.get_available_providers())
-        raise ServiceError(
-            f"ONNX Runtime has no {name} provider on this machine (it has {here}); install its build for {name} "
-            "or set quantize.provider to one that is here"
-        )
-
-
-def _chain(provider: str) -> list[str]:
-    """What the provider can't run falls to the processor."""
-    return [PROVIDERS[provider]] + ([PROVIDERS["cpu"]] if provider != "cpu" else [])

@@ -6,14 +6,26 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType
 
-SERVING_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "pillow", "pydantic")
-"""Whoever serves installs these, and what they themselves require."""
+RUNTIME = "onnxruntime"
+RUNTIME_BUILDS = {"tensorrt": "onnxruntime-gpu", "cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
+"""By provider: builds of ONNX Runtime that have it come as packages of other names."""
+_IMAGE_STACK = ("numpy", "opencv-python-headless", "pillow", "pydantic")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+def serving_packages() -> tuple[str, ...]:
+    """Whoever serves installs these, and what they themselves require."""
+    return (*_IMAGE_STACK, runtime_package())
+
+
+def runtime_package() -> str:
+    """The build of ONNX Runtime that is installed."""
+    return next((name for name in RUNTIME_BUILDS.values() if _is_installed(name)), RUNTIME)
 
 
 def forget_other_packages() -> None:
     """From now on importing anything but the standard library, Darkroom and the serving packages fails."""
-    sys.meta_path.insert(0, _OutOfReach(_modules_of(SERVING_PACKAGES)))
+    sys.meta_path.insert(0, _OutOfReach(_modules_of(serving_packages())))
 
 
 class _OutOfReach:
@@ -23,6 +35,14 @@ class _OutOfReach:
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         if name.partition(".")[0] not in self._reachable:
             raise ModuleNotFoundError(f"{name} is not among what serving needs", name=name)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _modules_of(packages: Sequence[str]) -> set[str]:

@@ -23,6 +23,7 @@ _WAYS: dict[str, dict[int, str]] = {
     "sparse": {1: "tensor", 2: "tensor"},
 }
 _TENSOR_NAME, _EXTERNAL_DATA, _DATA_LOCATION = 8, 13, 14
+_METADATA = (14, _TEXT)
 _KEY, _VALUE = 1, 2
 _DEEPEST = 64
 
@@ -56,6 +57,13 @@ def check_model_file(content: bytes, file: Path) -> None:
             f"{file} keeps the weights {tensor!r} in another file ({location!r}), which is never read; "
             "export it again as one file"
         )
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """Of a file that `check_model_file` passed."""
+    places = [place for number, kind, place in _fields(content, 0, len(content)) if (number, kind) == _METADATA]
+    entries = [{field: _text(content, *one) for field, _, one in _fields(content, *place)} for place in places]
+    return {entry.get(_KEY, ""): entry.get(_VALUE, "") for entry in entries}
 
 
 def _other_kind(content: bytes) -> str | None:

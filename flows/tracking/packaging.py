@@ -8,23 +8,22 @@ from typing import Any
 
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import ModelCard, OnnxClassifier
-from components.serving.isolation import SERVING_PACKAGES
+from components.serving.isolation import serving_packages
 
-_REQUIREMENTS = (*SERVING_PACKAGES, "pandas")
 _IMAGE = "image"
 
 
 def packed(model_file: Path) -> dict[str, Any]:
     """What `mlflow.pyfunc.log_model` and `save_model` are to be told: the file, the code that serves it, its form."""
     here = Path(__file__).resolve()
-    card = OnnxClassifier(model_file).card
+    card = OnnxClassifier(model_file, provider="cpu").card
     return {
         "python_model": str(here.with_name("scoring.py")),
         "artifacts": {"model": str(model_file)},
         "code_paths": [str(here.parents[2] / "components")],
         "signature": _signature(card),
         "input_example": _example(card),
-        "pip_requirements": [f"{package}=={version(package)}" for package in _REQUIREMENTS],
+        "pip_requirements": [f"{package}=={version(package)}" for package in (*serving_packages(), "pandas")],
         "metadata": {"classes": card.classes},
     }
 

@@ -5,6 +5,8 @@ MLflow loads this file by itself; it imports nothing of Darkroom but the serving
 
 import base64
 import binascii
+import logging
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from components.serving.answers import AnswerOptions, Record
 from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import Input
 from components.serving.prediction import Row, answer_batch, batch_size
+from components.serving.providers import PROVIDER_VARIABLE
 
 COLUMN = "image"
 _DIGEST_SHOWN = 12
@@ -43,7 +46,10 @@ class RequestRefused(MlflowException):
 
 class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
-        self._model = OnnxClassifier(Path(context.artifacts["model"]))
+        """Raises ServiceError where the environment asks for a provider that isn't here."""
+        self._model = OnnxClassifier(Path(context.artifacts["model"]), provider=os.environ.get(PROVIDER_VARIABLE))
+        if self._model.fell_back is not None:
+            logging.getLogger("darkroom").warning(self._model.fell_back)
 
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -35,6 +35,10 @@ class Served:
     classes: list[str]
     max_megapixels: float
     endings: list[str]
+    provider: str
+    """Of ONNX Runtime: what it computes with."""
+    note: str | None
+    """Where that isn't what the model was measured on."""
 
 
 def application(location: str, served: Served) -> "FastAPI":
@@ -65,10 +69,10 @@ def application(location: str, served: Served) -> "FastAPI":
     return app
 
 
-def served_of(name: str, aliases: list[str], model_file: Path) -> Served:
+def served_of(name: str, aliases: list[str], model_file: Path, *, provider: str | None = None) -> Served:
     from components.serving.classifier import OnnxClassifier
 
-    model = OnnxClassifier(model_file)
+    model = OnnxClassifier(model_file, provider=provider)
     card = model.card
     return Served(
         name=name,
@@ -80,6 +84,8 @@ def served_of(name: str, aliases: list[str], model_file: Path) -> Served:
         classes=card.classes,
         max_megapixels=card.preprocess.max_megapixels,
         endings=list(IMAGE_ENDINGS),
+        provider=model.provider,
+        note=model.fell_back,
     )
 
 

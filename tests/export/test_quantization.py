@@ -1,5 +1,6 @@
 """int8 and fp16: smaller, close to the original, the same each time, calibrated on what they are given."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from components.export.normalization import as_one_operator
 from components.export.onnx_export import export_onnx
 from components.export.parity import agreement
 from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
+from components.export.quiet import quiet
 from components.models.architectures import build
 from components.models.classifier import ImageClassifier
 from components.serving.classifier import OnnxClassifier
@@ -150,6 +152,37 @@ def test_every_recipe_gives_equal_bytes_for_equal_images(exported: Exported, tmp
         with quantizer_of(exported) as quantizer:
             quantizer.write(recipe, tmp_path / name / "model.onnx")
     assert (tmp_path / "one" / "model.onnx").read_bytes() == (tmp_path / "two" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("exported", ["plain"], indirect=True)
+def test_nothing_is_printed_and_logging_stays_as_it_was(
+    exported: Exported, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    level = root.level
+    with quantizer_of(exported) as quantizer:
+        for recipe in (U8S8, PERCENTILE, DYNAMIC):
+            quantizer.write(recipe, tmp_path / f"{recipe.name}.onnx")
+        quantizer.write_half(tmp_path / "half.onnx")
+        quantizer.most_distorted(tmp_path / "u8s8.onnx")
+    assert capfd.readouterr() == ("", "")
+    assert (root.handlers, root.filters, root.level) == ([], [], level)
+
+
+def test_errors_are_heard_and_raised(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def fail() -> None:
+        with quiet():
+            print("a step")
+            logging.warning("a warning")
+            logging.error("an error")
+            raise ValueError("raised")
+
+    with pytest.raises(ValueError, match="raised"):
+        fail()
+    assert capfd.readouterr() == ("", "an error\n")
 
 
 @pytest.mark.parametrize("exported", ["plain"], indirect=True)

@@ -11,7 +11,8 @@ from exported_model import Exported
 
 from components.errors import DataError, ServiceError
 from components.export.trials import FileDoesNotServe, Recorded, check_serving, time_file
-from components.serving.classifier import PROVIDERS, OnnxClassifier
+from components.serving.classifier import OnnxClassifier
+from components.serving.providers import PROVIDERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

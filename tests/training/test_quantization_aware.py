@@ -26,6 +26,10 @@ OUTLIER = 200.0
 """Of the spoiled weights, times the largest other one: 7 bits leave the others nothing but zero."""
 
 
+class Killed(Exception):
+    pass
+
+
 def tell_nobody(_: EpochReport) -> None:
     pass
 
@@ -131,6 +135,25 @@ def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: Make
     rounded = [logits(RoundedClassifier(one, REDUCED, spoiled.part), spoiled.part) for one in (spoiled.model, unaware)]
     static, after = (distance(spoiled, one) for one in rounded)
     assert after > 0.8 * static
+
+
+def test_killed_within_an_epoch_it_goes_on_to_the_same_weights(
+    spoiled: Spoiled, learnt: Path, make_job: MakeJob, tmp_path: Path
+) -> None:
+    """Ranges are found anew from the weights at the start, not from those that had been learnt."""
+    job = aware_job(make_job, tmp_path / "killed", spoiled.folder, REDUCED)
+    job = job.model_copy(update={"train": job.train.model_copy(update={"checkpoint_minutes": 1e-9})})
+
+    def kill(done: int, total: int) -> None:
+        if done == total // 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(job, on_epoch=tell_nobody, on_step=kill)
+    steps: list[int] = []
+    again = fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append(done)).model
+    assert steps[0] > 1
+    assert (again / "model.safetensors").read_bytes() == (learnt / "model.safetensors").read_bytes()
 
 
 def test_it_learns_the_same_each_time(spoiled: Spoiled, learnt: Path, make_job: MakeJob, tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""ONNX Runtime's execution providers: what computes a model, and what is done where one isn't here."""
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from components.errors import ServiceError, SettingsError, nearest
+from components.serving.isolation import RUNTIME, RUNTIME_BUILDS
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+}
+PROVIDER_VARIABLE = "DARKROOM_PROVIDER"
+"""Of the environment: what the scoring server, `predict` and `serve` compute with, rather than the model's own."""
+
+
+class ProviderMissing(ServiceError):
+    """The message names the remedy; `reason` is the clause before it."""
+
+    def __init__(self, provider: str, reason: str) -> None:
+        self.reason = reason
+        build = RUNTIME_BUILDS.get(provider, RUNTIME)
+        super().__init__(
+            f"{reason}; install {build} and the libraries of {provider}, or name a provider that is here "
+            "(quantize.provider of params.yaml, --provider of predict and serve)"
+        )
+
+
+def check_provider(name: str) -> None:
+    """Raises SettingsError for a name that no provider has, ProviderMissing where ONNX Runtime was built without it."""
+    if name not in PROVIDERS:
+        remedy = nearest(name, PROVIDERS) or f"; give one of {', '.join(PROVIDERS)}"
+        raise SettingsError(f"there is no provider {name}{remedy}")
+    available = ort.get_available_providers()
+    if PROVIDERS[name] not in available:
+        here = ", ".join(short for short, full in PROVIDERS.items() if full in available)
+        raise ProviderMissing(name, f"ONNX Runtime has no {name} provider on this machine (it has {here})")
+
+
+def open_session(content: bytes, file: Path, provider: str, *, threads: int) -> ort.InferenceSession:
+    """Of the bytes of a file; raises as check_provider does, ServiceError where they can't be loaded.
+
+    Raises ProviderMissing, too, where the provider's own libraries aren't there.
+    """
+    check_provider(provider)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # What the provider can't run falls to the processor.
+    chain = dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])
+    try:
+        session = ort.InferenceSession(content, options, providers=list(chain))
+    # onnxruntime raises kinds of its own that share no base but Exception.
+    except Exception as problem:
+        raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
+    # Where a provider's own libraries are missing ONNX Runtime says so in its log alone, and goes on without it.
+    if session.get_providers()[0] != PROVIDERS[provider]:
+        reason = f"ONNX Runtime could not start its {provider} provider, though it was built with it"
+        raise ProviderMissing(provider, reason)
+    return session

@@ -1,0 +1,116 @@
+"""What computes a model travels with it: used where it is here, replaced with a sentence where it isn't."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from colour_models import SIDE, colour_model
+from PIL import Image
+
+from components.errors import ServiceError, SettingsError, record_of
+from components.serving import isolation, providers
+from components.serving.answers import AnswerOptions
+from components.serving.classifier import OnnxClassifier
+from components.serving.isolation import serving_packages
+from components.serving.providers import PROVIDER_VARIABLE, PROVIDERS
+from flows.fingerprint import package_version
+from flows.predict import predict_files
+from flows.tracking.scoring import ImageScorer
+from flows.tracking.server import served_of
+
+FELL_BACK = (
+    "the model was measured on tensorrt, but ONNX Runtime has no tensorrt provider on this machine (it has cpu): on "
+    "cpu, which takes its place, speed and numbers differ"
+)
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that was measured on what isn't here."""
+    return colour_model(tmp_path_factory.mktemp("elsewhere") / "model.onnx", provider="tensorrt")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    Image.new("RGB", (SIDE, SIDE), "green").save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_model_from_elsewhere_answers_on_the_processor_and_says_so(elsewhere: Path) -> None:
+    model = OnnxClassifier(elsewhere)
+    assert (model.provider, model.fell_back) == ("cpu", FELL_BACK)
+    logits = model.logits(np.full((1, SIDE, SIDE, 3), (0, 200, 0), np.uint8))
+    assert model.card.classes[int(logits.argmax())] == "green"
+
+
+def test_what_is_asked_for_is_had_or_refused(elsewhere: Path, tmp_path: Path) -> None:
+    asked = OnnxClassifier(elsewhere, provider="cpu")
+    assert (asked.provider, asked.fell_back) == ("cpu", None)
+    for file in (elsewhere, colour_model(tmp_path / "own.onnx")):
+        with pytest.raises(ServiceError, match=r"no tensorrt provider .* install onnxruntime-gpu and the") as refused:
+            OnnxClassifier(file, provider="tensorrt")
+        # As it comes from another process.
+        assert record_of(refused.value)["kind"] == "ServiceError"
+    with pytest.raises(SettingsError, match="there is no provider tensorflow; did you mean tensorrt"):
+        OnnxClassifier(elsewhere, provider="tensorflow")
+
+
+def test_the_models_own_provider_is_used_where_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The one other provider that the build for processors has: it leaves the operators of ONNX to the processor.
+    monkeypatch.setitem(PROVIDERS, "openvino", "AzureExecutionProvider")
+    asked = []
+    session = providers.ort.InferenceSession
+
+    def spied(*arguments: object, **options: object) -> object:
+        asked.append(options["providers"])
+        return session(*arguments, **options)
+
+    monkeypatch.setattr(providers.ort, "InferenceSession", spied)
+    model = OnnxClassifier(colour_model(tmp_path / "model.onnx", provider="openvino"))
+    assert (model.provider, model.fell_back) == ("openvino", None)
+    assert asked == [["AzureExecutionProvider", "CPUExecutionProvider"]]
+
+
+def test_predict_says_what_takes_the_place_of_the_provider(
+    elsewhere: Path, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def predicted(provider: str | None) -> str:
+        out, model = photo.with_name("out.csv"), str(elsewhere)
+        predict_files([str(photo)], out=out, model=model, options=AnswerOptions(), provider=provider)
+        assert ",green," in out.read_text()
+        return capsys.readouterr().err
+
+    assert predicted(None).count(FELL_BACK) == 1
+    assert "tensorrt" not in predicted("cpu")
+    with pytest.raises(ServiceError, match="no tensorrt provider"):
+        predicted("tensorrt")
+
+
+def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
+    elsewhere: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PROVIDER_VARIABLE, raising=False)
+    context = SimpleNamespace(artifacts={"model": str(elsewhere)})
+    with caplog.at_level(logging.WARNING):
+        ImageScorer().load_context(context)
+    assert [record.message for record in caplog.records] == [FELL_BACK]
+    assert (served_of("m", [], elsewhere).provider, served_of("m", [], elsewhere).note) == ("cpu", FELL_BACK)
+    caplog.clear()
+    monkeypatch.setenv(PROVIDER_VARIABLE, "cpu")
+    ImageScorer().load_context(context)
+    assert caplog.records == []
+    monkeypatch.setenv(PROVIDER_VARIABLE, "tensorrt")
+    with pytest.raises(ServiceError, match="no tensorrt provider"):
+        ImageScorer().load_context(context)
+
+
+def test_a_build_for_gpus_is_what_serving_needs_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "onnxruntime" in serving_packages()
+    plain = package_version("onnxruntime")
+    monkeypatch.setattr(isolation, "_is_installed", lambda name: name == "onnxruntime-gpu")
+    assert "onnxruntime-gpu" in serving_packages()
+    assert "onnxruntime" not in serving_packages()
+    monkeypatch.setattr("flows.fingerprint.version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
+    assert package_version("onnxruntime") == "onnxruntime-gpu 1.31.1" != plain
