@@ -12,6 +12,7 @@ from components.errors import SettingsError, nearest
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES, TIMM_PREFIX
 from components.models.compound import compound_efficientnet
 from components.models.convnets import LeNet5, PlainNet
+from components.models.heads import calm_last_layer
 from components.models.inception import inception_blocks
 from components.models.squeeze_excitation import se_resnet18, se_resnet34, se_resnet50
 from components.models.stems import Stem, fit_stem, stem_for
@@ -48,6 +49,7 @@ def build(
     check_architecture(name)
     model = _built(name, num_classes, image_size_px, stem or stem_for(name, image_size_px), compound)
     fit_stem(model, name, stem or stem_for(name, image_size_px), image_size_px)
+    calm_last_layer(model)
     return model
 
 

@@ -1,9 +1,11 @@
 """Every architecture by name."""
 
+import math
 import sys
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torchvision.ops.misc import SqueezeExcitation
 
@@ -155,6 +157,25 @@ def test_the_compound_coefficient_0_is_b0() -> None:
         num_parameters(blueprint("efficientnet", num_classes=9, image_size_px=64, compound=c)) for c in (-2.0, 0.0, 2.0)
     ]
     assert sizes == sorted(set(sizes))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_v2_s", "mnasnet1_0", "timm/efficientnet_lite0"])
+def test_a_fresh_network_guesses_among_few_classes_without_being_sure(name: str) -> None:
+    if name.startswith("timm/"):
+        pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model = build(name, num_classes=10, image_size_px=64).train()
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(model(torch.randn(16, 3, 64, 64)), torch.arange(16) % 10)
+    assert loss.item() == pytest.approx(math.log(10), abs=0.4)
+
+
+def test_for_many_classes_the_last_layer_is_drawn_as_its_authors_do() -> None:
+    torch.manual_seed(0)
+    ours = build("efficientnet_b0", num_classes=1000, image_size_px=224).classifier[1].weight
+    torch.manual_seed(0)
+    theirs = torchvision.models.efficientnet_b0(num_classes=1000).classifier[1].weight
+    assert torch.equal(ours, theirs)
 
 
 def test_a_squeeze_and_excitation_net_weighs_the_channels_of_each_block() -> None:
