@@ -17,6 +17,7 @@ import pytest
 from colour_models import COLOURS, colour_model
 from projects import draw_colours, new_project, write_shapes
 
+from components.data.ingesting import write_raw
 from components.data.raw import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
 from components.errors import DataError, ServiceError
@@ -168,7 +169,7 @@ def test_ingesting_from_the_store_gives_the_version_of_the_folder(
     ("location", "sentence"),
     [
         (f"s3://{BUCKET}/nothing", "no images in it"),
-        ("s3://no-such-bucket/a", "bucket does not exist; check the address"),
+        ("s3://no-such-bucket/a", "the store has no bucket no-such-bucket; check the address"),
     ],
 )
 def test_an_empty_place_in_the_store_is_one_clear_sentence(store: Any, location: str, sentence: str) -> None:
@@ -215,6 +216,19 @@ def predicted(out: Path, model: Path, *sources: str) -> list[tuple[str, str | No
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len({row["model"] for row in rows}) == 1
     return [(row["path"], row["label"] or row["error"]) for row in rows]
+
+
+def test_a_table_to_ingest_may_name_addresses(photos: str, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    draw_colours(["dark", "green"], 7).save(tmp_path / "near.png")
+    table.write_text(f"path,label\nnear.png,green\n{photos}/set/red/a b.png,red\n{photos}/set/gone.png,red\n")
+    version = write_raw(find(str(table)), tmp_path / "raw", progress=silent)
+    far = photos.replace("://", "/")
+    assert [(row.path, row.label, row.problem) for row in version.rows] == [
+        ("near.png", "green", None),
+        (f"{far}/set/gone.png", "red", "the file is missing"),
+        (f"{far}/set/red/a b.png", "red", None),
+    ]
 
 
 CUT = "broken image"
@@ -276,7 +290,7 @@ def test_a_store_that_does_not_answer_ends_the_run_rather_than_blame_each_image(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     s3fs.S3FileSystem.clear_instance_cache()
     try:
-        with pytest.raises(ServiceError, match="check the address, the credentials and the network"):
+        with pytest.raises(ServiceError, match="check the address, the network and the credentials"):
             predicted(tmp_path / "out.csv", colours, f"{photos}/set")
     finally:
         s3fs.S3FileSystem.clear_instance_cache()

@@ -11,8 +11,6 @@ import io
 import json
 import os
 import re
-import tarfile
-import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,12 +21,12 @@ from typing import Any, BinaryIO, Protocol
 from components.data.decoding import IMAGE_ENDINGS
 from components.data.sources.places import RemoteFolder, is_remote, split_remote
 from components.errors import DataError, nearest
+from components.serving.archives import ARCHIVE_ENDINGS, BrokenOff, tar_members, zip_members
 
 STANDARD_INPUT = "-"
 TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
-ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_FILE_BYTES = 2**30
-"""A larger file is no photograph; a small archive may claim to unpack to one."""
+"""A larger file is no photograph."""
 
 _PATTERN = re.compile(r"[*?\[]")
 _BLOCK = 4096
@@ -208,7 +206,7 @@ def _of_file(tree: Tree, path: str) -> Iterator[Input]:
     if ending in TABLE_ENDINGS:
         yield from _of_table(tree, path, ending)
     elif ending in ARCHIVE_ENDINGS:
-        yield from _of_zip(tree, path) if ending == ".zip" else _of_tar(tree, path)
+        yield from _of_archive(tree, path, ending)
     else:
         yield Input(tree.named(path), partial(tree.read, path))
 
@@ -327,56 +325,17 @@ def _require_path(names: Iterable[str], name: str) -> None:
         raise DataError(f"{name}: has no column path{nearest('path', known)}; add one that names an image a row")
 
 
-def _of_zip(tree: Tree, path: str) -> Iterator[Input]:
+def _of_archive(tree: Tree, path: str, ending: str) -> Iterator[Input]:
     named = tree.named(path)
     with _opened(tree, path) as stream:
+        members = (zip_members if ending == ".zip" else tar_members)(stream, _is_wanted)
         try:
-            archive = zipfile.ZipFile(stream)
-        except (zipfile.BadZipFile, OSError) as problem:
-            raise DataError(f"{named}: can't be read as an archive: {problem}") from None
-        for member in archive.infolist():
-            if not member.is_dir() and _is_wanted(member.filename):
-                # Read here, for the archive is closed behind the last member while others are still being decoded.
-                yield _from_member(f"{named}/{member.filename}", partial(_zip_content, archive, member))
-
-
-def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    try:
-        with archive.open(member) as stream:
-            return _bounded(stream.read(MAX_FILE_BYTES + 1))
-    # A password, an unknown method, or bytes that don't unpack: each method has errors of a kind of its own.
-    except Exception as problem:
-        raise DataError(f"can't be unpacked: {problem}") from None
-
-
-def _of_tar(tree: Tree, path: str) -> Iterator[Input]:
-    """Read from front to end, once; a member is taken when it passes."""
-    named = tree.named(path)
-    with _opened(tree, path) as stream:
-        try:
-            with tarfile.open(fileobj=stream, mode="r|*") as archive:
-                for member in archive:
-                    if member.isreg() and _is_wanted(member.name):
-                        yield _from_member(f"{named}/{member.name}", partial(_tar_content, archive, member))
-                    # The module keeps what it has seen.
-                    archive.members.clear()  # type: ignore[attr-defined]
-        # Cut short, or unpacked to nonsense: each compression has errors of its own kind.
-        except Exception as problem:
-            yield Input(named, partial(_fail, f"can't be read on as an archive: {problem}"))
-
-
-def _tar_content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = archive.extractfile(member)
-    assert stream is not None  # it is a regular member
-    return _bounded(stream.read(MAX_FILE_BYTES + 1))
-
-
-def _from_member(name: str, read: Callable[[], bytes]) -> Input:
-    try:
-        content = read()
-    except DataError as problem:
-        return Input(name, partial(_fail, str(problem)))
-    return Input(name, lambda: content)
+            for name, read in members:
+                yield Input(f"{named}/{name}", read)
+        except BrokenOff as problem:
+            yield Input(named, partial(_fail, str(problem)))
+        except DataError as problem:
+            raise DataError(f"{named}: {problem}") from None
 
 
 def _opened(tree: Tree, path: str) -> AbstractContextManager[BinaryIO]:

@@ -194,6 +194,7 @@ MISTAKES = {
     "ragged": ("path,label\na.png\n", "can't be read as a table"),
     "absolute": ("path,label\n/etc/a.png,x\n", "row 1: '/etc/a.png' isn't a path inside"),
     "drive": ("path,label\nC:/a.png,x\n", "row 1: 'C:/a.png' isn't a path inside"),
+    "other address": ("path,label\nfile:///etc/a.png,x\n", "row 1: 'file:///etc/a.png' is no address of a store"),
     "escape": ("path,label\na.png,x\nsub/../../a.png,x\n", "row 2: 'sub/../../a.png' isn't a path inside"),
     "no path in row": ("path,label\n,x\n", "row 1: '' isn't a path inside"),
     "backslash": ("path,label\nsub\\c.png,x\n", "holds backslashes"),

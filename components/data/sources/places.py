@@ -1,5 +1,6 @@
 """Where a source's files lie: a folder of this machine, or an object store through fsspec."""
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from components.errors import DataError, ServiceError, nearest
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
 """The extra of our own package that brings a scheme's driver."""
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`",
+    "az": "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+"""Where a driver looks for credentials, by the extra that brings it."""
 
 
 @dataclass(frozen=True)
@@ -112,9 +119,10 @@ class RemoteFolder:
     def files(self) -> Listing:
         try:
             found = self._ask(self._filesystem.find, self._root)
-        except FileNotFoundError as problem:
-            # A folder that isn't there is empty to most stores; a bucket that isn't there is an error.
-            raise DataError(f"{self.name}: {' '.join(str(problem).split())}; check the address") from None
+        except FileNotFoundError:
+            raise self._no_bucket() from None
+        if not found and self._lacks_bucket():
+            raise self._no_bucket()
         # Some stores hold an empty object in place of the folder itself; its name ends with a slash.
         below = [str(path)[len(self._root) :].lstrip("/") for path in found if not str(path).endswith("/")]
         hidden = {path: _hidden_start(path) for path in below}
@@ -153,6 +161,23 @@ class RemoteFolder:
         stream: AbstractContextManager[BinaryIO] = self._ask(self._filesystem.open, f"{self._root}/{path}", "rb")
         return stream
 
+    @property
+    def _bucket(self) -> str:
+        return self._root.lstrip("/").partition("/")[0]
+
+    def _no_bucket(self) -> DataError:
+        return DataError(f"{self.name}: the store has no bucket {self._bucket}; check the address")
+
+    def _lacks_bucket(self) -> bool:
+        """Some stores list a bucket that isn't there as if it were empty."""
+        try:
+            self._filesystem.ls(self._bucket)
+        except FileNotFoundError:
+            return True
+        except Exception:
+            pass  # who may list the folder need not be allowed to list all of the bucket
+        return False
+
     def _ask(self, call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         try:
             return call(*arguments, **options)
@@ -160,12 +185,17 @@ class RemoteFolder:
             raise
         # Each store has errors of its own; a store that fails must not look like files that are broken.
         except Exception as problem:
-            said = " ".join(str(problem).split()) or type(problem).__name__
-            raise ServiceError(f"{self.name}: {said}; check the address, the credentials and the network") from None
+            raise _service_error(self.name, problem) from None
 
 
 def is_remote(location: str) -> bool:
     return "://" in location
+
+
+def is_store_address(text: str) -> bool:
+    """Of a store that holds objects; other addresses, such as file://, could lead anywhere."""
+    scheme, found, _ = text.partition("://")
+    return bool(found) and scheme in _EXTRAS
 
 
 def split_remote(location: str) -> tuple[RemoteFolder, str]:
@@ -183,6 +213,11 @@ def _filesystem_of(location: str) -> tuple[Any, str]:
     import fsspec
     from fsspec.registry import known_implementations
 
+    # Where the kind of a bucket may not be asked for, the driver of gs:// would ask, and complain, with each image.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    for driver in ("gcsfs", "azure"):
+        # They log a traceback with each attempt; what ends the last one is told in our sentence.
+        logging.getLogger(driver).setLevel(logging.CRITICAL)
     scheme = location.partition("://")[0]
     if scheme not in fsspec.available_protocols():
         raise DataError(f"{location}: {scheme}:// is no known kind of store{nearest(scheme, known_implementations)}")
@@ -193,9 +228,16 @@ def _filesystem_of(location: str) -> tuple[Any, str]:
         remedy = f"pip install 'darkroom[{extra}]'" if extra else known_implementations[scheme].get("err", "")
         raise DataError(f"{location}: the driver for {scheme}:// is not installed; {remedy}") from None
     except Exception as problem:
-        said = " ".join(str(problem).split()) or type(problem).__name__
-        raise ServiceError(f"{location}: {said}; check the address and the credentials") from None
+        raise _service_error(location, problem) from None
     return filesystem, path
+
+
+def _service_error(location: str, problem: Exception) -> ServiceError:
+    # Behind the first line some stores send the whole answer.
+    said = str(problem).strip().partition("\n")[0].strip() or type(problem).__name__
+    where = _CREDENTIALS.get(_EXTRAS.get(location.partition("://")[0], ""))
+    credentials = f"the credentials ({where})" if where else "the credentials"
+    return ServiceError(f"{location}: {said}; check the address, the network and {credentials}")
 
 
 def _hidden_start(path: str) -> str:

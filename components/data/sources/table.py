@@ -1,4 +1,4 @@
-"""A CSV, Parquet or JSON Lines table: a row an image, its path relative to the table."""
+"""A CSV, Parquet or JSON Lines table: a row an image, its path relative to the table or its address in a store."""
 
 import io
 import json
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from components.data.sources.places import Place
+from components.data.sources.places import Place, is_remote, is_store_address, remote_folder
 from components.data.sources.rows import OPTIONAL, describe, label_columns, require_column
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
@@ -21,9 +21,10 @@ def is_table(name: str) -> bool:
 
 
 def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
-    """Reads the table `name` of the folder `place`, in which the images lie too.
+    """Reads the table `name` of the folder `place`, in which the images lie too, but for those with an address.
 
-    `part_of` says which part a name in the column `split` means.
+    gs://bucket/a.jpg is the path gs/bucket/a.jpg of the data set. `part_of` says which part a name in the column
+    `split` means.
     """
     try:
         content = place.reader(name)()
@@ -37,16 +38,34 @@ def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mappi
             require_column(optional, names, source=name)
     if not rows:
         raise DataError(f"{name}: holds no rows, only the names of columns; add a row an image")
-    images, seen = [], dict[str, int]()
+    images, seen, stores = [], dict[str, int](), dict[str, Place]()
     for number, row in enumerate(rows, start=1):
         where = f"{name}: row {number}"
-        path = path_inside(row.get("path"), where, place.name)
+        path, its_place, inside = _located(row.get("path"), where, place, stores)
         if path in seen:
             raise DataError(f"{where}: {path} stands in row {seen[path]} already; keep one of them")
         seen[path] = number
         said = describe(row, columns, settings, part_of, place=where)
-        images.append(SourceImage(path=path, read=place.reader(path), problem=place.problem_of(path), **vars(said)))
+        images.append(
+            SourceImage(path=path, read=its_place.reader(inside), problem=its_place.problem_of(inside), **vars(said))
+        )
     return Source(sorted(images, key=lambda image: image.path), columns.kind, columns.levels)
+
+
+def _located(value: Any, where: str, place: Place, stores: dict[str, Place]) -> tuple[str, Place, str]:
+    """The path in the data set, the folder that holds the file, and its path there; `stores` keeps opened folders."""
+    text = "" if value is None else str(value)
+    if not is_remote(text):
+        path = path_inside(text, where, place.name)
+        return path, place, path
+    if not is_store_address(text):
+        raise DataError(
+            f"{where}: {text!r} is no address of a store, such as s3://, gs:// or az://; give a path or one"
+        )
+    folder, _, name = text.rpartition("/")
+    if folder not in stores:
+        stores[folder] = remote_folder(folder)
+    return path_inside(text.replace("://", "/", 1), where, place.name), stores[folder], name
 
 
 def path_inside(value: Any, where: str, folder: str) -> str:
