@@ -93,7 +93,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: in
         compile="off",
         checkpoint_minutes=1.0,
     )
-    finetune = job.finetune.model_copy(update={"epochs": 1, "learning_rate": 0.0003, "unfreeze_parts": 2})
+    finetune = job.finetune.model_copy(update={"epochs": 1, "learning_rate": 0.0003})
     start = finished(job)
     tuning = {"step": "finetune", "start_from": str(start), "output": str(work / name / "finetune")}
     return load_classifier(finished(job.model_copy(update={**tuning, "finetune": finetune})))

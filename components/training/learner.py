@@ -19,6 +19,7 @@ from components.training.losses import check_level_weights, image_losses
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
 from components.training.plan import Plan
+from components.training.resizing import shrink
 from components.training.schedules import Shape, WarmupPlateau, new_shape
 from components.training.scores import for_scores, validation_scores
 from components.training.settings import TrainingJob
@@ -93,7 +94,8 @@ class Learner(pl.LightningModule):
     def validation_step(self, batch: Batch, _: int) -> None:
         if not len(batch.target):
             return
-        logits_BT = self.judged(batch.images_BHWC).float()
+        # At another side than it learns at, its statistics are off, and luck would choose the best epoch.
+        logits_BT = self.judged(shrink(batch.images_BHWC, self.job.side_px)).float()
         # Weights are for learning: what validation says is of the images as they are.
         loss_B = image_losses(logits_BT, batch.target, self.space, level_weights=self.job.model.level_weights)
         self.val_loss.update(loss_B.mean(), weight=len(loss_B))

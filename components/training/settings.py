@@ -222,7 +222,7 @@ class TrainingJob(Settings):
 
     @property
     def side_px(self) -> int:
-        """Of the training images."""
+        """Of the images that it learns from and is validated on."""
         full = self.preprocess.image_size_px
         return self.train.image_size_px or full if self.step == "train" else full
 

@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
+from components.data.loading import open_part
 from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.models.architectures import blueprint
 from components.models.classifier import load_classifier, save_classifier
 from components.models.parts import learn_last, parts
 from components.training.fit import fit
+from components.training.resizing import shrink
 from components.training.settings import TrainingJob
 from components.training.unfreezing import parts_at
 
@@ -79,6 +83,11 @@ def test_training_sees_smaller_images_than_finetuning(make_job: MakeJob, tmp_pat
     small = fit(job, on_epoch=lambda _: None)
     full = make_job(tmp_path / "full", model={"architecture": "plain"}, train={"epochs": 1})
     assert changed(fit(full, on_epoch=lambda _: None).model, small.model)
+    model, part = load_classifier(small.model), open_part(Path(job.data), "val")
+    with torch.no_grad():
+        logits_BT = model(shrink(torch.from_numpy(np.array(part.pixels_NHWC[:])), 8))
+    loss = nn.functional.cross_entropy(logits_BT, torch.from_numpy(part.target))
+    assert small.history[0].val_loss == pytest.approx(loss.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
