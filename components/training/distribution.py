@@ -24,6 +24,8 @@ class Group:
     world: int = 1
     rank: int = 0
     on_this_host: int = 1
+    starts_others: bool = False
+    """Whether this process starts the rest, as `train.devices` asks, rather than torchrun."""
 
     @property
     def leads(self) -> bool:
@@ -47,7 +49,9 @@ def group_of(settings: TrainSettings) -> Group:
         raise SettingsError(
             f"params.yaml: train.devices: is {settings.devices}, but this machine has {torch.cuda.device_count()} GPUs"
         )
-    return Group(max(started, settings.devices), rank, settings.devices)
+    return Group(
+        max(started, settings.devices), rank, settings.devices, starts_others=started == 1 and settings.devices > 1
+    )
 
 
 def check_batch(settings: TrainSettings, group: Group, batch_size: int) -> None:

@@ -3,7 +3,6 @@
 import gc
 import logging
 import math
-import shutil
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -29,6 +28,7 @@ from components.files import write_json
 from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, save_classifier
 from components.models.parts import main_head, parts
+from components.training.alarm import Alarm, Leave
 from components.training.averaging import greedy_soup
 from components.training.balance import class_weights, image_shares
 from components.training.cached_features import HeadOnFeatures, use_cached
@@ -46,6 +46,7 @@ from components.training.checkpoints import SafetensorsCheckpoints, read_checkpo
 from components.training.diagnosis import diagnose
 from components.training.distillation import open_teacher
 from components.training.distribution import Group, check_batch, device_here, group_of, trainer_options
+from components.training.halving import CHECKPOINTS, HISTORY, halved, is_out_of_memory, too_little_memory
 from components.training.learner import Learner
 from components.training.measuring import Numerics, apply_numerics, choose_numerics
 from components.training.objective import Objective
@@ -62,11 +63,8 @@ from components.training.starting import starting_model
 from components.training.unfreezing import Unfreezing
 
 MODEL = "model"
-HISTORY = "history.json"
 RATE_TEST = "rate.json"
 MEMBERS = "members"
-_CHECKPOINTS = "checkpoints"
-_OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
 
 Say = Callable[[str], None]
 
@@ -77,9 +75,11 @@ def fit(
     on_epoch: Callable[[EpochReport], None],
     on_step: Callable[[int, int], None] = lambda done, total: None,
     say: Say = lambda sentence: None,
+    leave: Leave | None = None,
 ) -> FitResult:
     """Trains, or goes on from where the job was cut off, to the same weights as an unbroken run on a CPU.
 
+    `leave` is called, from another thread, where one of several processes can't go on.
     Raises SettingsError where the job's folder holds a checkpoint of other data or settings.
     """
     _quieten()
@@ -91,48 +91,29 @@ def fit(
         halvings = 0
         while True:
             try:
-                return _Training(job, part, group, tell, halvings=halvings).run(on_epoch, on_step)
+                return _Training(job, part, group, tell, leave, halvings=halvings).run(on_epoch, on_step)
             except RuntimeError as problem:
-                if not _is_out_of_memory(problem):
+                if not is_out_of_memory(problem):
                     raise
-                halvings = _halved(job, group, tell, halvings)
+                # Several processes begin anew together, or not at all.
+                if group.world > 1:
+                    raise too_little_memory(job, halvings) from problem
+                halvings = halved(job, halvings, world=1, say=tell)
             # Lightning's objects stand in cycles, and images that they hold may fill the device.
             gc.collect()
-
-
-def _halved(job: TrainingJob, group: Group, say: Say, halvings: int) -> int:
-    """Lets the next attempt begin anew with half the batch; how often it is halved by then.
-
-    Raises SettingsError where that isn't wanted.
-    """
-    output = Path(job.output)
-    plan = read_plan(output, identity_of(job))
-    halvings = plan.halvings if plan is not None else halvings
-    size = job.train.batch_size >> halvings
-    if not job.train.halve_batch_on_oom or size // 2 < 2 * group.world:
-        raise SettingsError(
-            f"the device has too little memory; lower train.batch_size (now {size}), or set "
-            "train.halve_batch_on_oom or train.recompute to true"
-        )
-    say(f"{size} images don't fit the memory: going on with {size // 2} at a time, twice as many times a step")
-    shutil.rmtree(output / _CHECKPOINTS, ignore_errors=True)
-    (output / HISTORY).unlink(missing_ok=True)
-    if plan is not None:
-        write_plan(plan.model_copy(update={"halvings": halvings + 1}), output)
-    return halvings + 1
 
 
 class _Training:
     """One attempt at a job: with a batch that may turn out too large."""
 
-    def __init__(self, job: TrainingJob, part: PackedPart, group: Group, say: Say, *, halvings: int) -> None:
+    def __init__(
+        self, job: TrainingJob, part: PackedPart, group: Group, say: Say, leave: Leave | None, *, halvings: int
+    ) -> None:
         pl.seed_everything(job.train.seed, verbose=False)
-        self._job, self._group, self._say = job, group, say
+        self._job, self._group, self._say, self._leave = job, group, say, leave
         self._output = Path(job.output)
         self._identity: Identity = identity_of(job)
-        self._last = KeepLast(
-            self._output / _CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity
-        )
+        self._last = KeepLast(self._output / CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity)
         self._start = self._last.where_to_go_on()
         self._plan = read_plan(self._output, self._identity)
         self._halvings = self._plan.halvings if self._plan is not None else halvings
@@ -161,8 +142,8 @@ class _Training:
         apply_numerics(self._model.net, Numerics(plan.precision, plan.channels_last, plan.compile))
         learner = Learner(self._model, job, plan, self._objective)
         reporter = Reporter(self._output / HISTORY, job.epochs, on_epoch, on_step)
-        best = best_checkpoint(self._output / _CHECKPOINTS, job.train.monitor)
-        soup = BestStates(self._output / _CHECKPOINTS, job.train.monitor, job.train.soup) if job.train.soup else None
+        best = best_checkpoint(self._output / CHECKPOINTS, job.train.monitor)
+        soup = BestStates(self._output / CHECKPOINTS, job.train.monitor, job.train.soup) if job.train.soup else None
         # The last one saves last, for it keeps what the others know.
         around = [reporter, *self._around(), best, *([soup] if soup else []), self._last]
         trainer = self._trainer(plan, around)
@@ -284,6 +265,8 @@ class _Training:
         settings = self._job.train
         monitor = f"val_{settings.monitor}"
         found: list[Callback] = []
+        if self._group.world > 1 and self._leave is not None:
+            found.append(Alarm(self._group, self._make_room, self._leave))
         if settings.patience:
             found.append(Patience(monitor=monitor, mode=mode_of(settings.monitor), patience=settings.patience))
         if settings.time_limit_minutes:
@@ -293,6 +276,9 @@ class _Training:
         if settings.schedule == "cyclic":
             found.append(Snapshots(self._output / MEMBERS, settings.cycles))
         return found
+
+    def _make_room(self) -> None:
+        halved(self._job, self._halvings, world=self._group.world, say=self._say)
 
     @property
     def _unfreezes(self) -> bool:
@@ -363,11 +349,6 @@ def _chance(space: LabelSpace) -> float:
     if space.kind == "multi":
         return math.log(2)
     return sum(math.log(len(level.classes)) for level in space.levels) or math.log(len(space.classes))
-
-
-def _is_out_of_memory(problem: RuntimeError) -> bool:
-    """torch has a kind of error for GPUs, and two sentences for the processor's memory, by system."""
-    return isinstance(problem, torch.OutOfMemoryError) or any(told in str(problem) for told in _OUT_OF_MEMORY)
 
 
 def _quieten() -> None:

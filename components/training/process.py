@@ -4,24 +4,33 @@ Events go to the file named by DARKROOM_EVENTS, a JSON object a line, or to stan
 itself when its parent is gone, so that a killed run leaves nothing behind that works on.
 """
 
+import contextlib
 import os
 import sys
 import threading
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from components.errors import DarkroomError, record_of
 from components.files import read_json, write_json
 from components.progress import EVENTS_VARIABLE, EventFile
+from components.training.alarm import Outcome, error_of
 from components.training.fit import fit
 from components.training.memory import keep_freed_memory
 from components.training.settings import TrainingJob
 
 RESULT = "result.json"
+_LEADER_SECONDS = 2.0
+"""For the first process to tell what ends all of them."""
 
 
 def main() -> int:
+    # Lightning writes into the variables when it starts other processes.
+    environment = dict(os.environ)
     job = TrainingJob.from_section("job", read_json(Path(sys.argv[1])))
     if os.environ.get("DARKROOM_PARENT_PIPE"):
         threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -36,12 +45,24 @@ def main() -> int:
         else:
             print(event, file=sys.stderr, flush=True)
 
+    def leave(outcome: Outcome) -> None:
+        problem = error_of(outcome)
+        if problem is None:
+            _begin_anew(environment, outcome.port, leads)
+        elif leads:
+            tell(event="failed", stage=job.step, **record_of(problem))
+        else:
+            time.sleep(_LEADER_SECONDS)
+        _kill_children()
+        os._exit(problem.exit_code if problem is not None else 1)
+
     try:
         result = fit(
             job,
             on_epoch=lambda report: tell(event="epoch", **asdict(report)),
             on_step=lambda done, total: events(job.step, done, total) if events else None,
             say=lambda sentence: tell(event="said", sentence=sentence),
+            leave=leave,
         )
     except DarkroomError as problem:
         tell(event="failed", stage=job.step, **record_of(problem))
@@ -51,6 +72,28 @@ def main() -> int:
         record = {"best_epoch": result.best_epoch, "history": [asdict(report) for report in result.history]}
         write_json(Path(job.output) / RESULT, record | {"diagnosis": asdict(result.diagnosis)})
     return 0
+
+
+def _begin_anew(environment: dict[str, str], port: int | None, leads: bool) -> None:
+    """The same process from its first line on, whatever it waits for now, and with the device's memory free again."""
+    if port is None and not leads:
+        # The first process ends this one, and starts it again.
+        time.sleep(60)
+        return
+    _kill_children()
+    if port is not None:
+        # The store of torchrun knows where this attempt's processes were; the first one keeps the next.
+        environment = environment | {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+
+
+def _kill_children() -> None:
+    """Those that load images, and those that the first process started: they would outlive this one."""
+    children = psutil.Process().children(recursive=True)
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+    psutil.wait_procs(children, timeout=5)
 
 
 def _end_with_parent() -> None:

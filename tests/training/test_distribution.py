@@ -1,5 +1,6 @@
 """Two processes that train together learn what one would; the core runs where no orchestrator is installed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from components.data.loading import open_part
 from components.errors import SettingsError
 from components.files import read_json, write_json
+from components.progress import EVENTS_VARIABLE
 from components.training.distribution import Group, check_batch, group_of
 from components.training.fit import fit
 from components.training.settings import TrainingJob
@@ -60,22 +62,52 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(
         assert torch.allclose(value, weights[name], atol=2e-4), name
 
 
-CLOCKS_APART = """
+UNLIKE = """
 import os, sys
+import torch
+from components.models.classifier import ImageClassifier
 from components.training import process
 from components.training.callbacks import KeepLast
-begun = KeepLast.__init__
+begun, forward, rank = KeepLast.__init__, ImageClassifier.forward, os.environ.get("LOCAL_RANK", "0")
 def other_clock(self, *arguments, **named):
     begun(self, *arguments, **named)
-    self._seconds = 1e-9 if os.environ["RANK"] == "0" else 1e9
-KeepLast.__init__ = other_clock
+    self._seconds = 1e-9 if rank == "0" else 1e9
+def little_memory(self, images_BHWC):
+    if self.training and rank == "1" and len(images_BHWC) > 3:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+    return forward(self, images_BHWC)
+KeepLast.__init__, ImageClassifier.forward = other_clock, little_memory
 sys.exit(process.main())
 """
+"""Two processes with other clocks; the second one's memory holds no more than three images."""
+
+
+@pytest.fixture
+def train_unlike(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
+    """Exit code of a training in such processes, what it told at its end or on the way, and standard error."""
+
+    def call(job: TrainingJob, *launcher: str) -> tuple[int, list[str], str]:
+        (tmp_path / "unlike.py").write_text(UNLIKE)
+        file = Path(job.output) / "job.json"
+        write_json(file, job.model_dump())
+        answer = subprocess.run(
+            [sys.executable, *launcher, str(tmp_path / "unlike.py"), str(file)],
+            cwd=REPOSITORY,
+            env=environment() | {EVENTS_VARIABLE: str(tmp_path / "events.jsonl")},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        events = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
+        told = [event.get("sentence", event.get("message")) for event in events if event["event"] in ("said", "failed")]
+        return answer.returncode, told, answer.stderr
+
+    return call
 
 
 @pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
-def test_two_processes_unfreeze_and_write_checkpoints_within_an_epoch_together(
-    make_job: MakeJob, packed: Path, tmp_path: Path
+def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_their_batch_together(
+    make_job: MakeJob, packed: Path, tmp_path: Path, train_unlike: Callable[..., tuple[int, list[str], str]]
 ) -> None:
     start = fit(make_job(tmp_path / "start", train={"epochs": 1}), on_epoch=lambda _: None).model
     # As many images as whole batches hold: a rest would be dealt otherwise.
@@ -88,20 +120,36 @@ def test_two_processes_unfreeze_and_write_checkpoints_within_an_epoch_together(
         tmp_path / "both",
         step="finetune",
         start_from=start,
-        train={"batch_size": 4, "checkpoint_minutes": 1},
+        train={"batch_size": 12, "checkpoint_minutes": 1, "halve_batch_on_oom": True, "loader_workers": 1},
         finetune={"epochs": 2, "unfreeze_every": 1},
     ).model_copy(update={"data": str(tmp_path / "data")})
     assert job.train.precision == "auto"
-    (tmp_path / "apart.py").write_text(CLOCKS_APART)
-    write_json(tmp_path / "both" / "job.json", job.model_dump())
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "apart.py"))
-    told = run(sys.executable, *launcher, str(tmp_path / "both" / "job.json"))
-    assert "several processes don't measure what is faster: train.precision and train.channels_last and" in told
+    exit_code, told, words = train_unlike(job, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert exit_code == 0, words
+    assert told[0].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
+    assert [sentence for sentence in told if "don't fit" in sentence] == [
+        "12 images don't fit the memory: going on with 6 at a time, twice as many times a step"
+    ]
+    assert read_json(tmp_path / "both" / "plan.json")["halvings"] == 1
     alone = fit(job.model_copy(update={"output": str(tmp_path / "alone")}), on_epoch=lambda _: None)
     (first, second) = read_json(tmp_path / "both" / "result.json")["history"]
     for one, two in zip(alone.history, (first, second), strict=True):
         assert two["train_loss"] == pytest.approx(one.train_loss, rel=2e-3)
         assert two["val_loss"] == pytest.approx(one.val_loss, rel=2e-3)
+
+
+@pytest.mark.skipif(not torch.distributed.is_gloo_available(), reason="needs gloo")
+def test_both_processes_end_with_one_sentence_where_one_has_too_little_memory(
+    make_job: MakeJob, tmp_path: Path, train_unlike: Callable[..., tuple[int, list[str], str]]
+) -> None:
+    fixed = {"precision": "fp32", "channels_last": "off", "compile": "off"}
+    exit_code, told, words = train_unlike(make_job(tmp_path / "job", train=fixed | {"batch_size": 8, "devices": 2}))
+    assert exit_code == SettingsError.exit_code, words
+    assert told == [
+        "the device has too little memory; lower train.batch_size (now 8), or set train.halve_batch_on_oom or "
+        "train.recompute to true"
+    ]
+    assert "Traceback" not in words
 
 
 BARE = """
