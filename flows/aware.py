@@ -49,6 +49,7 @@ def learn_rounding(
         step="aware",
         data=str(data_paths(session.project).augmented),
         output=str(output),
+        decoded=str(session.decoded.file(session.project, prepared.augmented_digest)),
         start_from=str(model),
         # What int8 must keep is the labels that the model gives.
         teacher=str(model),

@@ -20,6 +20,7 @@ from flows.tracking import runs
 from flows.train import Trained
 
 if TYPE_CHECKING:
+    from components.data.loading import PackedPart
     from components.evaluation.comparison import MemberScores
     from components.evaluation.metrics import Scores
     from components.evaluation.predictions import Predictions
@@ -67,7 +68,7 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
             if runs.find_done(session.tracking, "evaluate", mark) == run_id:
                 watch.reused()
             else:
-                _evaluate(session, trained)
+                _evaluate(session, prepared, trained)
                 runs.finish(session.tracking, run_id, "evaluate", mark, place="evaluate")
         runs.note_use(session.tracking, run_id)
         scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
@@ -77,7 +78,18 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
     return Evaluated(trained, scores, watch.time())
 
 
-def _evaluate(session: Session, trained: Trained) -> None:
+def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
+    from components.data.decoded import decoded_once
+    from components.data.loading import open_part
+
+    part = open_part(data_paths(session.project).augmented, "train")
+    kept = session.decoded.file(session.project, prepared.augmented_digest)
+    # It looks at few of them: nothing is said where they can't be kept.
+    with decoded_once(part, kept, say=lambda sentence: None) as train:
+        _judge(session, trained, train)
+
+
+def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     import pyarrow.parquet as pq
 
     from components.data.loading import open_part
@@ -100,7 +112,7 @@ def _evaluate(session: Session, trained: Trained) -> None:
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     if trained.step == "ensemble":
         say("an ensemble has no heat maps of its own; its members' runs keep theirs")
-    train, val, test = (open_part(paths.augmented, part) for part in ("train", "val", "test"))
+    val, test = (open_part(paths.augmented, part) for part in ("val", "test"))
     rule = fit_answers(predict_part(model, val, progress=progress()))
     predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
     scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)

@@ -76,6 +76,7 @@ def export_folder(session: Session, run_id: str) -> Path:
 
 
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
+    from components.data.decoded import decoded_once
     from components.data.loading import open_part
     from components.export.exporting import Images, export_model
     from components.models.classifier import ImageClassifier
@@ -105,20 +106,22 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     def learn(rounding: Rounding) -> ImageClassifier:
         return learn_rounding(session, prepared, trained, rounding, folder / AWARE)
 
-    exported = export_model(
-        model,
-        folder,
-        card=card,
-        images=Images(
-            train=open_part(augmented, "train"),
-            val=open_part(augmented, "val"),
-            raw=_raw_test_files(session, settings.parity_images),
-        ),
-        settings=settings,
-        say=say,
-        # The members of an ensemble were trained each for itself.
-        learn=None if trained.step == "ensemble" else learn,
-    )
+    kept = session.decoded.file(session.project, prepared.augmented_digest)
+    with decoded_once(open_part(augmented, "train"), kept, say=lambda sentence: None) as train:
+        exported = export_model(
+            model,
+            folder,
+            card=card,
+            images=Images(
+                train=train,
+                val=open_part(augmented, "val"),
+                raw=_raw_test_files(session, settings.parity_images),
+            ),
+            settings=settings,
+            say=say,
+            # The members of an ensemble were trained each for itself.
+            learn=None if trained.step == "ensemble" else learn,
+        )
     record = exported.as_record()
     test = open_part(augmented, "test")
     for name, one in exported.formats.items():

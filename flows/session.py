@@ -1,14 +1,16 @@
 """What every step of one run shares, and what a step tells when it is over."""
 
 import time
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock
 
+from components.data.sharing import Held, decoded_file
 from flows.console import say
 from flows.params import Params
 from flows.preflight import settle_params
@@ -18,11 +20,38 @@ from flows.tracking.runs import Tracking, open_tracking
 State = Literal["ran", "reused"]
 
 
+class DecodedImages:
+    """Lets the steps of a run share what they decode of its training images, until the run is over."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, Held] = {}
+        # Also at the end of a process that never lets the run go.
+        weakref.finalize(self, _release, self._held)
+
+    def file(self, project: Project, augmented_digest: str) -> Path:
+        """Where the images of this data are kept; what killed runs left of other data goes."""
+        folder = project.work / "decoded"
+        file = decoded_file(folder, augmented_digest)
+        if file not in self._held:
+            # Where a file system can't lock, each training says so itself, and does without.
+            with suppress(OSError):
+                self._held[file] = Held(file)
+                for other in set(folder.glob(decoded_file(folder, "*").name)) - {file}:
+                    Held(other).release()
+        return file
+
+
+def _release(held: dict[Path, Held]) -> None:
+    for one in held.values():
+        one.release()
+
+
 @dataclass(frozen=True)
 class Session:
     project: Project
     params: Params
     tracking: Tracking
+    decoded: DecodedImages = field(default_factory=DecodedImages, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ def learn(
         step=kind,
         data=str(data_paths(session.project).augmented),
         output=str(output),
+        decoded=str(session.decoded.file(session.project, prepared.augmented_digest)),
         start_from=str(start_from) if start_from else None,
         teacher=str(teacher.folder) if teacher else None,
         preprocess=params.preprocess,

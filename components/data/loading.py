@@ -3,10 +3,8 @@
 Letters: N images of a part, B images of a batch, H height, W width, C channels, K classes.
 """
 
-import contextlib
-import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.data.augmentation import AugmentSettings, Draw, augmenter
 from components.data.packing import INDEX, read_dataset
-from components.data.stores import DecodedOnce, ImageRows, JpegStore, open_images
+from components.data.stores import ImageRows, open_images
 from components.errors import DataError
 from components.labels import LabelSpace
 
@@ -82,36 +80,6 @@ def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
     target_of_text: NDArray[Any] = space.targets(index["labels"].take(pa.array(first)).to_pylist())
     target: NDArray[Any] = target_of_text[text_N]
     return target
-
-
-@contextlib.contextmanager
-def decoded_once(part: PackedPart, scratch: Path, *, say: Callable[[str], None]) -> Iterator[PackedPart]:
-    """The part, of which no image is decoded twice within the block, in whatever epoch or worker.
-
-    Squares that lie as JPEG are kept in the file `scratch`, which goes with the block; where its disk lacks the room,
-    that is said, and each epoch decodes them. What is read is the same either way.
-    """
-    store = part.pixels_NHWC
-    if not isinstance(store, JpegStore):
-        yield part
-        return
-    scratch.parent.mkdir(parents=True, exist_ok=True)
-    # One that a killed run left may hold a mark whose pixels never reached the disk.
-    scratch.unlink(missing_ok=True)
-    needed, free = DecodedOnce.bytes_needed(store), shutil.disk_usage(scratch.parent).free
-    if needed > free:
-        say(
-            f"the training images lie as JPEG and are decoded anew each epoch: kept decoded they would take "
-            f"{needed / 1e9:.3g} GB in {scratch.parent}, where {free / 1e9:.3g} GB are free"
-        )
-        yield part
-        return
-    kept = DecodedOnce(store, scratch)
-    try:
-        yield replace(part, pixels_NHWC=kept)
-    finally:
-        kept.close()
-        scratch.unlink(missing_ok=True)
 
 
 def training_loader(

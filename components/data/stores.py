@@ -7,7 +7,6 @@ A file holds at most SHARD_BYTES, so that a million images are few files. Letter
 """
 
 import io
-import os
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple, Protocol, overload
 
@@ -144,7 +143,7 @@ class PixelStore:
             only: NDArray[np.uint8] = self._shards[0][rows]
             return only
         if isinstance(rows, int | np.integer):
-            row = _row(int(rows), len(self))
+            row = checked_row(int(rows), len(self))
             shard = int(np.searchsorted(self._starts, row, side="right")) - 1
             image: NDArray[np.uint8] = self._shards[shard][row - self._starts[shard]]
             return image
@@ -177,7 +176,7 @@ class JpegStore:
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         if isinstance(rows, int | np.integer):
-            return self._decoded(_row(int(rows), len(self)))
+            return self._decoded(checked_row(int(rows), len(self)))
         row_B = np.arange(len(self))[rows]
         images = np.empty((len(row_B), *self.shape[1:]), np.uint8)
         for place, row in enumerate(row_B):
@@ -193,76 +192,13 @@ class JpegStore:
         return np.asarray(Image.open(io.BytesIO(content.tobytes()), formats=["JPEG"]))
 
 
-class DecodedOnce:
-    """A JPEG store whose squares are kept in a scratch file from the first time that they are asked for.
-
-    All processes that unpickle it map the same file: N squares, then N bytes that say which of them are there. What is
-    read is the same bytes either way. A disk that takes no more costs time only: what it lacks is decoded again.
-    """
-
-    def __init__(self, store: JpegStore, scratch: Path) -> None:
-        self._store, self._scratch = store, scratch
-        count = len(store)
-        self._square_bytes = int(np.prod(store.shape[1:]))
-        self._handle = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o600)
-        os.ftruncate(self._handle, self.bytes_needed(store))
-        # Both are views of the file as it grows: what any process writes shows in them.
-        whole = np.asarray(np.memmap(scratch, np.uint8, mode="r"))
-        self._pixels_NSSC = whole[: count * self._square_bytes].reshape(store.shape)
-        self._is_there_N = whole[count * self._square_bytes :]
-
-    @staticmethod
-    def bytes_needed(store: JpegStore) -> int:
-        return int(np.prod(store.shape)) + len(store)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._store.shape
-
-    def __len__(self) -> int:
-        return len(self._store)
-
-    def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        if isinstance(rows, int | np.integer):
-            return self._square(_row(int(rows), len(self)))
-        row_B = np.arange(len(self))[rows]
-        if self._is_there_N[row_B].all():
-            kept: NDArray[np.uint8] = self._pixels_NSSC[row_B]
-            return kept
-        images = np.empty((len(row_B), *self.shape[1:]), np.uint8)
-        for place, row in enumerate(row_B.tolist()):
-            images[place] = self._square(row)
-        return images
-
-    def __reduce__(self) -> Any:
-        return DecodedOnce, (self._store, self._scratch)
-
-    def close(self) -> None:
-        """Closes the file; what was read stays readable."""
-        os.close(self._handle)
-
-    def _square(self, row: int) -> NDArray[np.uint8]:
-        if self._is_there_N[row]:
-            there: NDArray[np.uint8] = self._pixels_NSSC[row]
-            return there
-        square = self._store[row]
-        try:
-            # The pixels first: whoever sees the mark finds them.
-            written = os.pwrite(self._handle, np.ascontiguousarray(square).data, row * self._square_bytes)
-            if written == self._square_bytes:
-                os.pwrite(self._handle, b"\1", len(self) * self._square_bytes + row)
-        except OSError:
-            pass
-        return square
-
-
 def _to_jpeg(square_SSC: NDArray[np.uint8]) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(square_SSC).save(stream, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return stream.getvalue()
 
 
-def _row(row: int, count: int) -> int:
+def checked_row(row: int, count: int) -> int:
     if not -count <= row < count:
         raise IndexError(f"row {row} of {count}")
     return row % count

@@ -14,15 +14,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
+from components.data.decoded import decoded_once
 from components.data.loading import (
     Batch,
     PackedPart,
     ShuffledBatches,
-    decoded_once,
     evaluation_loader,
     open_part,
     training_loader,
 )
+from components.data.sharing import decoded_file
 from components.errors import DataError, SettingsError
 from components.files import write_json
 from components.labels import LabelSpace
@@ -85,9 +86,8 @@ def fit(
     _quieten()
     group = group_of(job.train)
     tell: Say = say if group.leads else lambda sentence: None
-    # Processes that train together see other images: each keeps what it has decoded.
-    scratch = Path(job.output) / f"decoded-{group.rank}.scratch"
-    with decoded_once(open_part(Path(job.data), "train"), scratch, say=tell) as part:
+    file = Path(job.decoded) if job.decoded else decoded_file(Path(job.output), "train")
+    with decoded_once(open_part(Path(job.data), "train"), file, say=tell) as part:
         halvings = 0
         while True:
             try:

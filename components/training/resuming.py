@@ -39,7 +39,7 @@ class ResumableBatches:
 def identity_of(job: TrainingJob) -> Identity:
     """What the weights of a training depend on: a digest of its data, and its settings by name."""
     folder = Path(job.data)
-    values = _flat("", job.model_dump(exclude={"data", "output"}))
+    values = _flat("", job.model_dump(exclude={"data", "output", "decoded"}))
     return {
         "data": [sha256_of_file(folder / name) for name in (DATASET, INDEX)],
         "settings": {name: value for name, value in values.items() if name not in _FREE},

@@ -186,6 +186,8 @@ class TrainingJob(Settings):
     """Folder of the packed parts."""
     output: str
     """Folder for checkpoints, history and the model; an unfinished job goes on from what is there."""
+    decoded: str | None = None
+    """File that keeps decoded training images for all who hold it; null: one of the job's own."""
     start_from: str | None
     """Folder of the model to start from; null builds a new one."""
     teacher: str | None = None
