@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
+from components.data.decoded import decoded_once
 from components.data.loading import open_part
 from components.errors import SettingsError
 from components.evaluation.answers import fit_answers
@@ -47,6 +48,7 @@ SETTINGS = [
     "finetune.epochs=0",
     "augment.policy=none",
     "augment.balance=0.5",
+    "augment.store=jpeg",
     "validate.images_per_class={at_least: 2, level: stop}",
     "quantize.aware={epochs: 1, learning_rate: 0.0001}",
     "register.name=kinds",
@@ -120,6 +122,9 @@ def lived(kind: LabelKind, folder: Path) -> Life:
     session = open_session(str(project))
     prepared = prepared_from(session, table)
     trained = train_model.fn(session, prepared)
+    # What `train` has decoded is all that the steps after it have.
+    for file in data_paths(session.project).augmented.glob("train-*.jpegs"):
+        file.write_bytes(bytes(file.stat().st_size))
     evaluated = evaluate_model.fn(session, prepared, trained)
     exported = quantize_model.fn(session, prepared, evaluated.trained)
     version = register_model.fn(session, prepared, exported).version
@@ -255,6 +260,15 @@ def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:
     part = open_part(data_paths(life.session.project).augmented, "train")
     assert set(part.weight_N.tolist()) == {1.0, 2.0}
     assert part.target.shape == ((len(part), 3) if life.kind == "multi" else (len(part),))
+
+
+def test_the_steps_of_a_run_share_what_was_decoded(life: Life) -> None:
+    part = open_part(data_paths(life.session.project).augmented, "train")
+    with pytest.raises(OSError, match="cannot identify image file"):
+        part.pixels_NHWC[0]
+    kept = life.session.decoded.file(life.session.project, life.prepared.augmented_digest)
+    with decoded_once(part, kept, say=pytest.fail) as once:
+        assert once.pixels_NHWC[:].std() > 10
 
 
 def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:

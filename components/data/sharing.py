@@ -1,6 +1,5 @@
 """A file that several processes of one machine fill and read together, as long as any of them needs it."""
 
-import contextlib
 import fcntl
 import os
 import platform
