@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from components.errors import ServiceError, SettingsError, nearest
+from components.errors import ServiceError, SettingsError
 from components.serving.isolation import RUNTIME, RUNTIME_BUILDS
 
 PROVIDERS = {
@@ -32,8 +32,7 @@ class ProviderMissing(ServiceError):
 def check_provider(name: str) -> None:
     """Raises SettingsError for a name that no provider has, ProviderMissing where ONNX Runtime was built without it."""
     if name not in PROVIDERS:
-        remedy = nearest(name, PROVIDERS) or f"; give one of {', '.join(PROVIDERS)}"
-        raise SettingsError(f"there is no provider {name}{remedy}")
+        raise SettingsError(f"there is no provider {name}; give one of {', '.join(PROVIDERS)}")
     available = ort.get_available_providers()
     if PROVIDERS[name] not in available:
         here = ", ".join(short for short, full in PROVIDERS.items() if full in available)

@@ -47,7 +47,8 @@ class RequestRefused(MlflowException):
 class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
         """Raises ServiceError where the environment asks for a provider that isn't here."""
-        self._model = OnnxClassifier(Path(context.artifacts["model"]), provider=os.environ.get(PROVIDER_VARIABLE))
+        asked = os.environ.get(PROVIDER_VARIABLE) or None
+        self._model = OnnxClassifier(Path(context.artifacts["model"]), provider=asked)
         if self._model.fell_back is not None:
             logging.getLogger("darkroom").warning(self._model.fell_back)
 
