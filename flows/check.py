@@ -8,26 +8,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from components.errors import DarkroomError
 from components.files import abandoned_drafts
 from components.settings import Settings
-from flows.gpu import num_gpus
 from flows.listing import show_table
+from flows.machine import Check, machine_checks, release, writable
 from flows.project import PARAMS, PIPELINE, Project, open_project
 from flows.repro import STAGES, data_paths, data_version
 from flows.sections import read_sections
 from flows.servers.address import Servers, refusal, running_servers, without_password
 from flows.tracking.connection import tracking_uri
 
-State = Literal["ok", "warn", "bad"]
-
 _SERVER_SECONDS, _CHILD_SECONDS, _GIT_SECONDS = 2.0, 20.0, 5.0
-_SCARCE_BYTES, _TIGHT_BYTES = 500 * 10**6, 5 * 10**9
 _SQLITE = "sqlite:///"
 # A process of its own: torch takes seconds to import, and the other checks go on meanwhile.
 _ASK_ARCHITECTURE = """
@@ -40,14 +36,6 @@ try:
 except DarkroomError as problem:
     sys.exit(str(problem))
 """
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    state: State
-    found: str
-    remedy: str = ""
 
 
 def check_project(show: bool) -> dict[str, Any]:
@@ -73,7 +61,7 @@ def _checks() -> Iterator[Check]:
         project = open_project()
     except DarkroomError as problem:
         yield Check("project", "bad", str(problem), f"go to a folder that holds {PARAMS} and {PIPELINE}")
-        yield from _machine(Path.cwd())
+        yield from machine_checks(Path.cwd(), provider=None)
         return
     yield Check("project", "ok", str(project.root))
     sections, problem_text = _sections(project)
@@ -91,7 +79,7 @@ def _checks() -> Iterator[Check]:
     yield from [broken] if broken else [_tracking(project), _prefect(servers)]
     yield _home(project)
     yield _drafts(project)
-    yield from _machine(project.root)
+    yield from machine_checks(project.root, provider=_named_provider(sections))
     if asked is not None:
         yield _architecture(str(named), asked)
 
@@ -171,7 +159,7 @@ def _architecture(name: str, asked: subprocess.Popen[str]) -> Check:
         return Check("architecture", "warn", f"{name}: torch didn't load within {_CHILD_SECONDS:g} s", "try again")
     last = said.strip().splitlines()[-1] if said.strip() else "torch can't be loaded"
     if asked.returncode == 0:
-        return Check("architecture", "ok", f"{name} (torch {_release('torch')}, torchvision {_release('torchvision')})")
+        return Check("architecture", "ok", f"{name} (torch {release('torch')}, torchvision {release('torchvision')})")
     remedy = "correct model.architecture" if "architecture" in last else "install Darkroom's packages anew"
     return Check("architecture", "bad", last, remedy)
 
@@ -235,7 +223,7 @@ def _ask_git(project: Project, *arguments: str) -> str | None:
 
 
 def _dvc(project: Project) -> Check:
-    if _release("dvc") == "unknown":
+    if release("dvc") == "unknown":
         return Check("dvc", "bad", "DVC isn't installed", "install Darkroom's packages anew")
     homes = [folder / ".dvc" for folder in (project.root, *project.root.parents)]
     home = next((folder for folder in homes if folder.is_dir()), None)
@@ -247,7 +235,7 @@ def _dvc(project: Project) -> Check:
         return Check("dvc", "bad", f".dvc/config can't be read: {_line(problem)}", "mend it")
     if not without_git and not _inside_git(project):
         return Check("dvc", "bad", "DVC counts on git, and this folder is in no git repository", "git init")
-    return Check("dvc", "ok", f"DVC {_release('dvc')}, {'without git' if without_git else 'beside git'}")
+    return Check("dvc", "ok", f"DVC {release('dvc')}, {'without git' if without_git else 'beside git'}")
 
 
 def _dvc_setting(home: Path, section: str, name: str) -> str:
@@ -304,7 +292,7 @@ def _tracking(project: Project) -> Check:
 
 def _database(file: Path) -> Check:
     if not file.exists():
-        if not _writable(file.parent):
+        if not writable(file.parent):
             return Check("tracking", "bad", f"{file} can't be made there", "allow writing there, or set DARKROOM_HOME")
         return Check("tracking", "ok", f"the first run makes {file}")
     if not os.access(file, os.W_OK):
@@ -318,12 +306,12 @@ def _database(file: Path) -> Check:
 
 
 def _prefect(servers: Servers | None) -> Check:
-    if _release("prefect") == "unknown":
+    if release("prefect") == "unknown":
         return Check("prefect", "bad", "Prefect isn't installed", "install Darkroom's packages anew")
     chosen = os.environ.get("PREFECT_API_URL")
     address = chosen or (f"{servers.prefect}/api" if servers is not None else None)
     if address is None:
-        return Check("prefect", "ok", f"Prefect {_release('prefect')}: each command starts a short-lived server")
+        return Check("prefect", "ok", f"Prefect {release('prefect')}: each command starts a short-lived server")
     reason = refusal(f"{address.rstrip('/')}/health")
     if reason is None:
         return Check("prefect", "ok", f"Prefect answers at {without_password(address)}")
@@ -332,7 +320,7 @@ def _prefect(servers: Servers | None) -> Check:
 
 
 def _home(project: Project) -> Check:
-    if _writable(project.home):
+    if writable(project.home):
         return Check("folder", "ok", f"Darkroom's own files go to {project.home}")
     return Check("folder", "bad", f"{project.home} can't be written", "allow writing there, or set DARKROOM_HOME")
 
@@ -352,54 +340,11 @@ def _drafts(project: Project) -> Check:
     return Check("drafts", "ok", "none that a killed writer left")
 
 
-def _machine(place: Path) -> Iterator[Check]:
-    yield _disk(place)
-    yield _gpu()
-
-
-def _disk(place: Path) -> Check:
-    free = shutil.disk_usage(_nearest_existing(place)).free
-    found = f"{free / 10**9:.1f} GB free"
-    if free < _SCARCE_BYTES:
-        return Check("disk", "bad", found, "make room: a run writes data, models and databases")
-    if free < _TIGHT_BYTES:
-        return Check("disk", "warn", found, "make room before a large data set is brought in")
-    return Check("disk", "ok", found)
-
-
-def _gpu() -> Check:
-    if num_gpus() == 0:
-        return Check("gpu", "ok", "none that a driver offers: training uses the CPU")
-    if _release("torch").endswith("+cpu"):
-        return Check("gpu", "warn", "a GPU is here, but torch is built for the CPU", "install torch for CUDA")
-    return Check("gpu", "ok", _gpu_names() or f"{num_gpus()} that the driver offers")
-
-
-def _gpu_names() -> str:
-    """An empty text where nvidia-smi isn't there or doesn't answer."""
-    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=_SERVER_SECONDS)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return ", ".join(line.strip() for line in answer.stdout.splitlines()) if answer.returncode == 0 else ""
-
-
-def _writable(folder: Path) -> bool:
-    """Whether files can be made in the folder, or the folder itself can."""
-    place = _nearest_existing(folder)
-    return place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-
-
-def _nearest_existing(path: Path) -> Path:
-    return next(folder for folder in (path, *path.parents) if folder.exists())
-
-
-def _release(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "unknown"
+def _named_provider(sections: dict[str, Any]) -> str | None:
+    """What `quantize.provider` names; None where it names nothing that could be here."""
+    quantize = sections.get("quantize")
+    provider = quantize.get("provider") if isinstance(quantize, dict) else None
+    return provider if isinstance(provider, str) else None
 
 
 def _line(problem: BaseException) -> str:

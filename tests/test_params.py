@@ -64,7 +64,11 @@ def test_the_file_of_the_repository_is_read_into_typed_sections() -> None:
         ("  freeze_backbone: false", "  freeze_backbone: no", "model.freeze_backbone: is 'no', should be a valid bool"),
         ("train: 0.7,", "train: 0.6,", "fractions that sum to 1"),
         ("train: 0.7,", "trein: 0.7,", "train has none"),
-        ("  name: digits ", "  name: a/b ", "params.yaml: register.name: is 'a/b', should begin with a letter or digit and hold"),
+        (
+            "  name: digits ",
+            "  name: a/b ",
+            "params.yaml: register.name: is 'a/b', should begin with a letter or digit and hold",
+        ),
         ("  name: digits ", "  name: '' ", "params.yaml: register.name: is '', should have at least 1 character"),
     ],
 )
