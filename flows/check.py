@@ -23,7 +23,7 @@ from flows.sections import read_sections
 from flows.servers.address import Servers, refusal, running_servers, without_password
 from flows.tracking.connection import tracking_uri
 
-_SERVER_SECONDS, _CHILD_SECONDS, _GIT_SECONDS = 2.0, 20.0, 5.0
+_SERVER_SECONDS, _CHILD_SECONDS, _GIT_SECONDS = 2.0, 60.0, 5.0
 _SQLITE = "sqlite:///"
 # A process of its own: torch takes seconds to import, and the other checks go on meanwhile.
 _ASK_ARCHITECTURE = """
