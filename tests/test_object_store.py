@@ -1,6 +1,6 @@
 """Object stores: data versions pushed, pulled by git revision and ingested from; images predicted where they lie.
 
-A real S3 server, real DVC.
+An S3 server in Python (moto), real DVC.
 """
 
 import io
