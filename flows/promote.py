@@ -199,10 +199,7 @@ def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
     try:
         return registry.require_ours(registry.get_version(session.tracking, name, str(now.champion)))
     except SettingsError:
-        raise SettingsError(
-            f"the champion, {name} version {now.champion}, was deleted from the registry, so nothing can be compared "
-            "with it; `darkroom rollback` goes back to the champion before it"
-        ) from None
+        raise SettingsError(registry.champion_deleted(name, str(now.champion))) from None
 
 
 def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple[gate.Candidate, "Predictions"]:

@@ -20,6 +20,7 @@ from flows.approve import answer
 from flows.lineage import RECORD, version_lineage
 from flows.listing import show_table
 from flows.models import list_models
+from flows.predict import open_version
 from flows.prepare import Prepared, prepare_data
 from flows.project import open_project
 from flows.promote import Promoted, promote_version
@@ -378,8 +379,9 @@ def test_a_step_that_fails_leaves_the_aliases_and_the_next_one_finishes_it(life:
 
 def test_a_champion_that_was_deleted_is_named_and_can_be_rolled_back(life: Life) -> None:
     life.session().tracking.client.delete_model_version("digits", "2")
-    with pytest.raises(SettingsError, match="the champion, digits version 2, was deleted"):
-        life.judge("1")
+    for ask in (lambda: life.judge("1"), lambda: open_version(None)):
+        with pytest.raises(SettingsError, match="the champion, digits version 2, was deleted"):
+            ask()
     assert len(life.entries()) == 5
     assert rollback.fn() == {"champion": "1", "was": "2"}
     assert life.aliases() == {"champion": "1"}

@@ -36,6 +36,7 @@ def test_a_name_an_alias_and_a_version_that_are_not_there_are_named(project: Pat
     for model, sentence in (
         ("models:/typo@champion", "the registry has no model typo"),
         ("models:/digits@best", "digits has no alias @best in the registry"),
+        ("models:/digits@champion", "digits has no champion: no version was promoted; `darkroom models` says why"),
         ("models:/digits/7", "digits has no version 7 in the registry"),
         ("models:/digits/1", r"digits version 1 was not registered by Darkroom .it lacks served, step, sha256"),
     ):

@@ -14,6 +14,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -147,7 +148,8 @@ def write_predictions(
 ) -> Summary:
     """Writes the table, whole or not at all; `told` hears how many rows are done.
 
-    `inputs` begins anew each time that it is called. Raises DataError where there are none.
+    `inputs` begins anew each time that it is called. Raises DataError where there are none, ServiceError where the
+    table can't be written.
     """
     with _Parts(job) as parts:
         waiting = parts.go_on(inputs)
@@ -175,6 +177,10 @@ class _Parts:
         return sum(part.rows for part in self.finished)
 
     def __enter__(self) -> "_Parts":
+        with self._writing():
+            return self._open()
+
+    def _open(self) -> "_Parts":
         self._folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT)
         if not _locked(self._lock):
@@ -210,22 +216,33 @@ class _Parts:
     def add(self, rows: Sequence[Row]) -> None:
         place = len(self.finished)
         bad = [(row.path, row.error) for row in rows if row.error is not None]
-        with whole_file(self._file(place)) as draft:
-            self._format.write_part(draft, [_record(row, self._job.columns) for row in rows], self._job.columns)
         part = Part(len(rows), len(bad), _images_sha256(row.path for row in rows), bad[:_LISTED])
-        # Behind its rows: what has a note is whole.
-        write_json(self._note(place), asdict(part))
+        with self._writing():
+            with whole_file(self._file(place)) as draft:
+                self._format.write_part(draft, [_record(row, self._job.columns) for row in rows], self._job.columns)
+            # Behind its rows: what has a note is whole.
+            write_json(self._note(place), asdict(part))
         self.finished.append(part)
 
     def join(self, taken_over: int) -> Summary:
         """Makes the table of the parts, which are of no more use then."""
         files = [self._file(place) for place in range(len(self.finished))]
-        with whole_file(self._job.target) as draft:
+        with self._writing(), whole_file(self._job.target) as draft:
             self._format.join(draft, files, self._job.columns)
         problems = [problem for part in self.finished for problem in part.problems][:_LISTED]
         summary = Summary(self.rows, sum(part.unreadable for part in self.finished), taken_over, problems)
         self.finished = []
         return summary
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as problem:
+            raise ServiceError(
+                f"--out {self._job.target} can't be written: {problem.strerror or problem}; make room or allow it, and "
+                "call again to go on, or choose another --out"
+            ) from None
 
     def _file(self, place: int) -> Path:
         return self._folder / f"{place:06d}{self._job.target.suffix.lower()}"

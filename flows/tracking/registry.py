@@ -6,7 +6,7 @@ from typing import Any
 
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.files import sha256_of_file
-from flows.tracking.ledger import CHAMPION, aliases
+from flows.tracking.ledger import CHAMPION, aliases, read_ledger
 from flows.tracking.packaging import packed
 from flows.tracking.runs import Tracking
 
@@ -137,8 +137,25 @@ def _not_there(tracking: Tracking, name: str, wanted: str) -> str:
         return f"the registry has no model {name}{nearest(name, known) or '; `darkroom models` lists what there is'}"
     if wanted.isdigit():
         return f"{name} has no version {wanted} in the registry; `darkroom models` lists what there is"
+    if wanted == CHAMPION:
+        return _no_champion(tracking, name)
     hint = nearest(wanted, aliases(tracking, name)) or "; `darkroom models` lists what there is"
     return f"{name} has no alias @{wanted} in the registry{hint}"
+
+
+def _no_champion(tracking: Tracking, name: str) -> str:
+    """Deleting a version takes its alias with it, without a word; the ledger knows which one it was."""
+    deleted = read_ledger(tracking, name).champion
+    if deleted is not None:
+        return champion_deleted(name, deleted)
+    return f"{name} has no champion: no version was promoted; `darkroom models` says why, and lists what there is"
+
+
+def champion_deleted(name: str, number: str) -> str:
+    return (
+        f"the champion, {name} version {number}, was deleted from the registry; `darkroom rollback` goes back to the "
+        "champion before it"
+    )
 
 
 def _exists(tracking: Tracking, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Tables of predictions: every row in every format, and the same bytes whether a run was broken off or not."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from components.errors import DataError, ServiceError, SettingsError
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import Input, find_inputs
-from components.serving.output import FORMATS, Job, Summary, check_target, columns_of, write_predictions
+from components.serving.output import FORMATS, CsvFormat, Job, Summary, check_target, columns_of, write_predictions
 from components.serving.prediction import Row, predict
 
 ENDINGS = tuple(FORMATS)
@@ -187,6 +188,28 @@ def test_nothing_to_predict_leaves_nothing(model: OnnxClassifier, tmp_path: Path
     with pytest.raises(DataError, match="no images in"):
         write(model, tmp_path / "out.csv", str(tmp_path / "empty"))
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_table_that_cannot_be_written_is_one_sentence_and_what_is_done_is_kept(
+    model: OnnxClassifier, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("components.serving.output._PART_CELLS", 100)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ServiceError, match=r"--out .*file/out\.csv can't be written: .*; make room or allow it"):
+        write(model, tmp_path / "file" / "out.csv", str(images))
+    target, write_part, left = tmp_path / "out.csv", CsvFormat.write_part, iter("ab")
+
+    def full(*arguments: Any) -> None:
+        if next(left, None) is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_part(*arguments)
+
+    monkeypatch.setattr(CsvFormat, "write_part", full)
+    with pytest.raises(ServiceError, match="No space left on device; make room or allow it, and call again to go on"):
+        write(model, target, str(images))
+    assert not target.exists()
+    monkeypatch.setattr(CsvFormat, "write_part", write_part)
+    assert write(model, target, str(images)).taken_over == 8
 
 
 def test_progress_reaches_the_number_of_images(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
