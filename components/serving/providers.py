@@ -25,7 +25,7 @@ class ProviderMissing(ServiceError):
         build = RUNTIME_BUILDS.get(provider, RUNTIME)
         super().__init__(
             f"{reason}; install {build} and the libraries of {provider}, or name a provider that is here "
-            "(quantize.provider of params.yaml, --provider of predict and serve)"
+            f"(quantize.provider, --provider or {PROVIDER_VARIABLE})"
         )
 
 
