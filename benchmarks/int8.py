@@ -1,7 +1,8 @@
 """Bytes, speed and accuracy of Darkroom's int8 files, of networks trained on a folder of real images.
 
     python benchmarks/int8.py FOLDER --work WORK [--networks resnet18 …] [--side 128] [--epochs 4] [--learn-side 64]
-        [--learn-batch 16] [--batch 16] [--images 64] [--rounds 5] [--threads 2] [--until train|export|judge|time]
+        [--learn-batch 16] [--aware-epochs 3] [--batch 16] [--images 64] [--rounds 5] [--threads 2]
+        [--until train|export|judge|time]
 
 FOLDER holds a folder a class. Everything that can be kept lies in WORK: what is cut off goes on, and a later call only
 times. `--until` ends earlier. Training and judging may share the machine; exporting, which chooses by latency, and
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--learn-side", type=int, default=64)
     parser.add_argument("--learn-batch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--aware-epochs", type=int, default=3)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=usable_cores())
@@ -83,7 +85,7 @@ def main() -> None:
             learn_side_px=flags.learn_side,
             batch_size=flags.learn_batch,
         )
-        network = Network(name, model, data, flags.work / name)
+        network = Network(name, model, data, flags.work / name, aware_epochs=flags.aware_epochs)
         if "export" in steps:
             network.export()
         if "judge" in steps:
@@ -95,10 +97,10 @@ def main() -> None:
 
 
 class Network:
-    def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path) -> None:
+    def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: int) -> None:
         self._name, self._model, self._data = name, model.eval(), data
         self._folder, self._judged = folder / "export", folder / "judged.json"
-        self._test = open_part(data, "test")
+        self._test, self._aware_epochs = open_part(data, "test"), aware_epochs
 
     def export(self) -> None:
         """Our files, and the peer's from the same fp32 file and calibration images."""
@@ -106,7 +108,7 @@ class Network:
             return
         refuse_busy_machine()
         self._judged.unlink(missing_ok=True)
-        exported(self._model, self._data, self._folder)
+        self._exported()
         train = open_part(self._data, "train")
         places = {sha256: place for place, sha256 in enumerate(train.sha256_N)}
         chosen = [places[image["sha256"]] for image in read_json(self._folder / CALIBRATION)["images"]]
@@ -137,7 +139,7 @@ class Network:
         return self._model(torch.from_numpy(images_BHWC))
 
     def _tell(self, timings: dict[str, Timing], flags: argparse.Namespace) -> None:
-        export, judged = exported(self._model, self._data, self._folder), read_json(self._judged)
+        export, judged = self._exported(), read_json(self._judged)
         recipe, served = export["formats"]["int8"]["recipe"], export["served"]
         print(f"\n{self._name}, {flags.side} px, batch {flags.batch}; int8 is {recipe}; {served} would be served")
         print(f"aims: {AIMS.get(self._name)}, accuracy within 0.005\n")
@@ -149,6 +151,9 @@ class Network:
             rate = f"{flags.images / median(timing.wall_s):,.1f}"
             times = ratio_range(timing.wall_s, timings[INT8].wall_s) if name != INT8 else "1"
             print(f"| {name} | {rate} | {times} | {self._share(name)} | {_told(judged[name])} |", flush=True)
+
+    def _exported(self) -> dict[str, Any]:
+        return exported(self._model, self._data, self._folder, aware_epochs=self._aware_epochs)
 
     def _share(self, name: str) -> str:
         if name not in FILES:

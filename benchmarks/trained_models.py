@@ -99,7 +99,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: in
     return load_classifier(finished(job.model_copy(update={**tuning, "finetune": finetune})))
 
 
-def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]:
+def exported(model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: int) -> dict[str, Any]:
     """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured.
 
     Accuracy chooses: a network that was trained for minutes has so many close calls that agreement says little.
@@ -109,7 +109,9 @@ def exported(model: ImageClassifier, data: Path, folder: Path) -> dict[str, Any]
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         spec = model.spec
-        settings = read_params(REPOSITORY / "params.yaml").quantize.model_copy(update={"min_agreement": 0.9})
+        settings = read_params(REPOSITORY / "params.yaml").quantize
+        aware = settings.aware.model_copy(update={"epochs": aware_epochs})
+        settings = settings.model_copy(update={"min_agreement": 0.9, "aware": aware})
         found = export_model(
             model,
             folder,
