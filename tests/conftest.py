@@ -1,16 +1,22 @@
 """Projects to try things in: real folders, real images made here, real DVC; nothing of the machine's own project."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from projects import clean_environment, free_port, isolate, new_project, write_shapes
+
+_MARK = "DARKROOM_TESTS"
+"""The environment variable by which a session of tests knows its own processes."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,6 +38,18 @@ def environment_as_it_was() -> Iterator[None]:
         sys.modules["mlflow"].set_registry_uri(None)
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_left_behind() -> Iterator[None]:
+    """What tests started, servers above all, ends with the session, whatever became of the tests."""
+    mark = uuid.uuid4().hex
+    os.environ[_MARK] = mark
+    yield
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.pid != os.getpid() and process.environ().get(_MARK) == mark:
+                process.kill()
 
 
 @pytest.fixture
@@ -81,7 +99,10 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/api"
     finally:
         os.killpg(server.pid, signal.SIGTERM)
-        server.wait(timeout=30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,11 +1,14 @@
 """What tests are made of: project folders like a fresh clone, drawn images, free ports."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from components.data.ingesting import write_raw
 from components.data.sources import IngestSettings, find
 from components.files import read_json
 from components.progress import silent
+from flows.params import override
 from flows.prepare import Prepared
 from flows.repro import data_paths
 from flows.sections import read_section
@@ -79,6 +83,34 @@ def new_project(folder: Path) -> Path:
     subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
     return folder
+
+
+def project_of_shapes(folder: Path, api: str, settings: Iterable[str], *, each: int) -> Path:
+    """A project with these settings and ingested shapes."""
+    images = write_shapes(folder / "shapes", each=each)
+    project = new_project(folder / "project")
+    override(project / "params.yaml", list(settings), check=lambda _: None)
+    done = run_darkroom(project, api, "ingest", "--data", str(images))
+    assert done.returncode == 0, done.stderr
+    return project
+
+
+def run_darkroom(folder: Path, api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments],
+        cwd=folder,
+        env=clean_environment(PREFECT_API_URL=api),
+        capture_output=True,
+        text=True,
+        timeout=800,
+    )
+
+
+def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What a command answered with --json."""
+    assert done.returncode == 0, done.stderr
+    record: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return record
 
 
 def isolate(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from projects import clean_environment, new_project, write_shapes
-from test_pipeline import SMALL, result_of, run_darkroom, states
+from projects import clean_environment, new_project, result_of, run_darkroom, write_shapes
+from test_pipeline import SMALL, states
 
 
 def start(folder: Path, api: str, *arguments: str) -> "subprocess.Popen[str]":

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import QUICK, clean_environment, new_project, write_shapes
+from projects import QUICK, new_project, result_of, run_darkroom, write_shapes
 
 SMALL = (
     *QUICK,
@@ -55,23 +55,6 @@ def first(call: Call, images: Path) -> dict[str, Any]:
     """The first run's result."""
     settings = [text for value in SMALL for text in ("--set", value)]
     return result_of(call("run", "--data", str(images), *settings, "--json"))
-
-
-def run_darkroom(folder: Path, api: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments],
-        cwd=folder,
-        env=clean_environment(PREFECT_API_URL=api),
-        capture_output=True,
-        text=True,
-        timeout=800,
-    )
-
-
-def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert done.returncode == 0, done.stderr
-    record: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return record
 
 
 def states(result: dict[str, Any]) -> dict[str, str]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import QUICK, clean_environment, isolate, new_project, write_shapes
-from test_pipeline import result_of, run_darkroom
+from projects import QUICK, clean_environment, isolate, project_of_shapes, result_of, run_darkroom
 
 from components.errors import SettingsError
 from flows.compare import check_models
-from flows.params import override, read_params
+from flows.params import read_params
 from flows.prepare import prepare_data
 from flows.project import open_project
 from flows.quantize import quantize_model
@@ -58,12 +57,7 @@ class Searched:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
-    made = tmp_path_factory.mktemp("search")
-    images = write_shapes(made / "shapes", each=24)
-    project = new_project(made / "project")
-    override(project / "params.yaml", SMALL, check=lambda params: None)
-    assert run_darkroom(project, prefect_api, "ingest", "--data", str(images)).returncode == 0
-    return project
+    return project_of_shapes(tmp_path_factory.mktemp("search"), prefect_api, SMALL, each=24)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from projects import new_project, write_shapes
-from test_pipeline import result_of, run_darkroom
+from projects import new_project, result_of, run_darkroom, write_shapes
 
 
 def command(folder: Path, *words: str) -> None:

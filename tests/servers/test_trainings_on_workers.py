@@ -9,12 +9,10 @@ from typing import Any
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from projects import clean_environment, new_project, write_shapes
-from test_pipeline import result_of, run_darkroom
+from projects import clean_environment, project_of_shapes, result_of, run_darkroom
 
 from components.errors import ServiceError
 from components.files import read_json
-from flows.params import override
 from flows.workers import require_deployment
 
 pytestmark = pytest.mark.timeout(600)
@@ -43,12 +41,7 @@ SMALL = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> Path:
-    made = tmp_path_factory.mktemp("workers")
-    images = write_shapes(made / "shapes", each=20)
-    project = new_project(made / "project")
-    override(project / "params.yaml", SMALL, check=lambda params: None)
-    assert run_darkroom(project, prefect_api, "ingest", "--data", str(images)).returncode == 0
-    return project
+    return project_of_shapes(tmp_path_factory.mktemp("workers"), prefect_api, SMALL, each=20)
 
 
 @pytest.fixture(scope="module")
