@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -17,6 +16,15 @@ from projects import clean_environment, free_port, isolate, new_project, write_s
 
 _MARK = "DARKROOM_TESTS"
 """The environment variable by which a session of tests knows its own processes."""
+_GUARD = """
+import os, signal, subprocess, sys, threading
+def end_with_the_tests():
+    sys.stdin.buffer.read()
+    os.killpg(0, signal.SIGKILL)
+threading.Thread(target=end_with_the_tests, daemon=True).start()
+sys.exit(subprocess.call(sys.argv[1:], stdin=subprocess.DEVNULL))
+"""
+"""Runs a command, and kills all of its group once standard input is closed: by the tests, or by their own end."""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -92,17 +100,19 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
-            command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "-c", _GUARD, *command],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         _wait_for(f"http://127.0.0.1:{port}/api/health", server, home / "server.log")
         yield f"http://127.0.0.1:{port}/api"
     finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            server.wait(timeout=10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(server.pid, signal.SIGKILL)
+        # Waits for the guard, whose group it is.
+        server.communicate()
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:

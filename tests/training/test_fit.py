@@ -66,6 +66,17 @@ def test_fit_reports_each_epoch_once(unbroken: FitResult) -> None:
     assert unbroken.history[-1].learning_rate < unbroken.history[0].learning_rate
 
 
+def test_algorithms_are_deterministic_without_filling_new_memory(make_job: MakeJob, tmp_path: Path) -> None:
+    seen: list[tuple[bool, bool]] = []
+
+    def look(done: int, total: int) -> None:
+        filled = bool(torch.empty(4096).isnan().all())
+        seen.append((torch.are_deterministic_algorithms_enabled(), filled))
+
+    fit(make_job(tmp_path, train={"epochs": 1}), on_epoch=lambda _: None, on_step=look)
+    assert set(seen) == {(True, False)}
+
+
 def test_the_speed_is_that_of_training_without_validation(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
