@@ -1,6 +1,6 @@
 """Judge the torch model on the test part."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from flows.train import Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
+    from components.evaluation.bootstrap import Interval
     from components.evaluation.comparison import MemberScores
     from components.evaluation.metrics import Scores
     from components.evaluation.predictions import Predictions
@@ -100,13 +101,7 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     from components.evaluation.predictions import write_predictions
     from components.evaluation.records import write_analysis, write_scores
     from components.models.ensemble import Ensemble, open_model
-    from components.reporting.figures import (
-        draw_confusion,
-        draw_errors,
-        draw_heat_maps,
-        draw_label_confusion,
-        draw_neighbours,
-    )
+    from components.reporting.figures import draw_answers, draw_heat_maps, draw_neighbours
 
     settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
@@ -130,18 +125,15 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     write_predictions(folder / "predictions.parquet", predictions)
     write_scores(folder, scores, analysis.slices)
     write_analysis(folder, analysis, predictions, test.pixels_NHWC)
-    if predictions.space.kind == "multi":
-        draw_label_confusion(predictions, folder / "confusion.png")
-    else:
-        draw_confusion(scores, folder / "confusion.png")
-    draw_errors(predictions, test.pixels_NHWC, folder / "errors.png", most=settings.worst_errors)
+    draw_answers(scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
     for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
         draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
     draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
     if isinstance(model, Ensemble):
         _tell_members(session, trained, folder, _members(session, trained, model, predictions))
     runs.store(session.tracking, run_id, folder, "evaluate")
-    runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | analysis.headline())
+    of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
+    runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | of_analysis)
 
 
 def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> "list[MemberScores]":
@@ -184,9 +176,15 @@ def members_of(session: Session, run_id: str) -> list[dict[str, Any]]:
 
 def metrics_of(place: str, scores: "Scores") -> dict[str, float]:
     """The headline below a place of the tracking server, each score with the ends of its interval."""
-    found = {f"{place}/{name}": value for name, value in scores.headline().items()}
-    for name, (low, high) in scores.headline_intervals().items():
-        found |= {f"{place}/{name}_low": low, f"{place}/{name}_high": high}
+    found = with_intervals(scores.headline(), scores.headline_intervals())
+    return {f"{place}/{name}": value for name, value in found.items()}
+
+
+def with_intervals(values: Mapping[str, float], intervals: "Mapping[str, Interval]") -> dict[str, float]:
+    """Each value with the ends of its interval, where it has one, as NAME_low and NAME_high."""
+    found = dict(values)
+    for name, (low, high) in intervals.items():
+        found |= {f"{name}_low": low, f"{name}_high": high}
     return found
 
 

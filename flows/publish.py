@@ -21,8 +21,8 @@ from flows.tracking.runs import Tracking
 
 _SEAL = "darkroom.published"
 _PICTURES = (
-    ("evaluate", "evaluate", "confusion.png", "Rows: the true class; columns: what the model said"),
-    ("evaluate", "evaluate", "errors.png", "The test images that it got most surely wrong"),
+    ("served", "quantize", "confusion.png", "Rows: the true class; columns: what the file said"),
+    ("served", "quantize", "errors.png", "The test images that it got most surely wrong"),
     ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
 )
 """Place in the run, the step that left it there (None: the one that made the model), file, caption."""

@@ -10,8 +10,8 @@ from prefect import flow
 from components.export.settings import after_epochs
 from components.files import read_json, write_json
 from flows.aware import learn_rounding
-from flows.console import say
-from flows.evaluate import metrics_of, up_to_evaluated
+from flows.console import progress, say
+from flows.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
 from flows.fingerprint import fingerprint
 from flows.lineage import RECORD
 from flows.prepare import Prepared
@@ -23,12 +23,16 @@ from flows.train import AWARE, Trained
 
 if TYPE_CHECKING:
     from components.data.loading import PackedPart
+    from components.evaluation.metrics import Scores
+    from components.evaluation.predictions import Predictions
+    from components.serving.classifier import OnnxClassifier
 
 _CODE = (
+    "components.evaluation.analysis",
     "components.evaluation.metrics",
     "components.evaluation.records",
-    "components.evaluation.slices",
     "components.export.exporting",
+    "components.reporting.figures",
     "components.serving.trial",
     "components.training.process",
 )
@@ -50,7 +54,12 @@ def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Ex
         run_id = trained.run_id
         mark = fingerprint(
             "quantize",
-            inputs={"augmented": prepared.augmented_digest, "data": prepared.data_version, "model": run_id},
+            inputs={
+                "augmented": prepared.augmented_digest,
+                "data": prepared.data_version,
+                "model": run_id,
+                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+            },
             settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
             code=_CODE,
             packages=("torch", "lightning", "onnx", "onnxruntime"),
@@ -124,12 +133,13 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         )
     record = exported.as_record()
     test = open_part(augmented, "test")
-    for name, one in exported.formats.items():
-        record["formats"][name] |= _judged(one.file, test, session)
+    judged = {name: _judged(one.file, test, session) for name, one in exported.formats.items()}
+    for name, one in judged.items():
+        record["formats"][name] |= one.as_record()
     write_json(folder / "export.json", record)
     draw_formats(record["formats"], folder / "formats.png")
     runs.store(session.tracking, run_id, folder, "export")
-    _judge_served(session, run_id, exported.served.file, test)
+    _tell_served(session, run_id, judged[record["served"]], test)
     _log(session, run_id, record)
 
 
@@ -149,37 +159,64 @@ def _raw_test_files(session: Session, count: int) -> list[bytes]:
         return [store.read(**row) for row in rows]
 
 
-def _judged(file: Path, test: "PackedPart", session: Session) -> dict[str, Any]:
-    """The file's identity and its scores on the test part."""
+@dataclass(frozen=True)
+class Judged:
+    """A file with what it says of the test part."""
+
+    model: "OnnxClassifier"
+    predictions: "Predictions"
+    scores: "Scores"
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "sha256": self.model.sha256,
+            "test": self.scores.headline(),
+            "test_intervals": self.scores.headline_intervals(),
+        }
+
+
+def _judged(file: Path, test: "PackedPart", session: Session) -> Judged:
     from components.evaluation.metrics import score
     from components.evaluation.served import predict_packed
-    from components.serving.classifier import OnnxClassifier
-
-    model = OnnxClassifier(file, provider=session.params.quantize.provider)
-    scores = score(predict_packed(model, test), top_k=session.params.evaluate.top_k)
-    return {"sha256": model.sha256, "test": scores.headline()}
-
-
-def _judge_served(session: Session, run_id: str, file: Path, test: "PackedPart") -> None:
-    """All scores of the very file that would be served, with intervals and slices, under `served`."""
-    import pyarrow.parquet as pq
-
-    from components.evaluation.metrics import score
-    from components.evaluation.predictions import write_predictions
-    from components.evaluation.records import write_scores
-    from components.evaluation.served import predict_packed
-    from components.evaluation.slices import slice_scores
     from components.serving.classifier import OnnxClassifier
 
     settings = session.params.evaluate
-    predictions = predict_packed(OnnxClassifier(file, provider=session.params.quantize.provider), test)
+    model = OnnxClassifier(file, provider=session.params.quantize.provider)
+    predictions = predict_packed(model, test)
     scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
-    table = pq.read_table(data_paths(session.project).validated / "images.parquet")
+    return Judged(model, predictions, scores)
+
+
+def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedPart") -> None:
+    """All that the answers of the very file that would be served tell, with pictures, under `served`."""
+    import pyarrow.parquet as pq
+
+    from components.evaluation.analysis import analyse_answers
+    from components.evaluation.predictions import write_predictions
+    from components.evaluation.records import write_analysis, write_scores
+    from components.evaluation.served import logits_of_squares
+    from components.reporting.figures import draw_answers
+
+    settings, predictions = session.params.evaluate, judged.predictions
+    analysis = analyse_answers(
+        lambda images_NHWC: logits_of_squares(judged.model, images_NHWC),
+        predictions,
+        pixels_NHWC=test.pixels_NHWC,
+        preprocess=judged.model.card.preprocess,
+        table=pq.read_table(data_paths(session.project).validated / "images.parquet"),
+        settings=settings,
+        folder=session.project.root,
+        progress=progress(),
+    )
     folder = runs.new_folder(session.tracking, run_id, "served")
     write_predictions(folder / "predictions.parquet", predictions)
-    write_scores(folder, scores, slice_scores(predictions, table, min_images=settings.min_slice_images))
+    write_scores(folder, judged.scores, analysis.slices)
+    write_analysis(folder, analysis, predictions, test.pixels_NHWC)
+    draw_answers(judged.scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
     runs.store(session.tracking, run_id, folder, "served")
-    runs.log_metrics(session.tracking, run_id, metrics_of("served", scores))
+    of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
+    metrics = metrics_of("served", judged.scores) | {f"served/{name}": value for name, value in of_analysis.items()}
+    runs.log_metrics(session.tracking, run_id, metrics)
 
 
 def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:

@@ -4,18 +4,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from components.errors import DarkroomError, SettingsError
-from components.files import read_json, write_text
+from components.files import write_text
 from components.promotion.ledger import Entry, standing
-from components.reporting.analysis import analysis_section
+from components.reporting.estimates import estimate_of
 from components.reporting.formats import format_section
-from components.reporting.inline import Picture, embedded
+from components.reporting.leak_proof import paths_to_show
 from components.reporting.page import (
     DataSection,
     DecisionLine,
-    EvaluationSection,
     FormatSection,
     GateSection,
     Headline,
@@ -27,7 +26,6 @@ from components.reporting.records import (
     Phase,
     class_counts,
     data_section,
-    evaluation_section,
     gate_section,
     lineage_section,
     training_section,
@@ -37,13 +35,9 @@ from flows.lineage import LINEAGE_TAG, RECORD
 from flows.models import Judgement, decisions, holder, judgement, model_name
 from flows.project import Project, open_project
 from flows.publish import rules_of
-from flows.repro import data_paths
+from flows.report_scores import evaluation_of, pictures_of, scored_of
 from flows.tracking import registry, runs
 from flows.tracking.ledger import CHAMPION
-
-if TYPE_CHECKING:
-    from components.reporting.analysis import Placed
-    from components.reporting.pictures import Place
 
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
 _VERDICTS: dict[str, Verdict] = {
@@ -52,8 +46,6 @@ _VERDICTS: dict[str, Verdict] = {
     "awaiting approval": "waiting",
     "not judged": "unjudged",
 }
-_WORST_ERRORS, _MAX_MEGAPIXELS = 24, 100.0
-_PLACE = ("shard", "offset", "size_bytes")
 
 
 @dataclass(frozen=True)
@@ -106,7 +98,7 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
         gate=_gate(kept, registration),
         data=_data(project, kept, place, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
-        evaluation=_evaluation(project, kept, scores, params) if scores else None,
+        evaluation=evaluation_of(project, kept, scores, export, params) if scores else None,
         formats=_formats(kept, export) if export else None,
         lineage=lineage_section(
             lineage,
@@ -117,7 +109,7 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
             served=(version.tags.get("served") if version else None) or (export or {}).get("served"),
         ),
         missing=_missing(registration, exported=export is not None),
-        problems=kept.problems,
+        problems=list(dict.fromkeys(kept.problems)),
     )
 
 
@@ -150,7 +142,9 @@ def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
 
 def _headline(name: str, found: Registration, export: dict[str, Any] | None, scores: dict[str, Any] | None) -> Headline:
     chosen = _chosen(export)
-    numbers = (chosen.get("test") or {}) if export else (scores or {})
+    numbers, intervals = (
+        (chosen.get("test") or {}, chosen.get("test_intervals") or {}) if export else (scores or {}, {})
+    )
     return Headline(
         name=name,
         version=found.version.number if found.version else None,
@@ -159,9 +153,9 @@ def _headline(name: str, found: Registration, export: dict[str, Any] | None, sco
         reasons=found.judgement.reasons if found.judgement else [],
         aliases=found.version.aliases if found.version else [],
         served=(export or {}).get("served") or "not exported yet",
-        scored=f"the {export.get('served')} file" if export else "the torch model",
-        accuracy=numbers.get("accuracy"),
-        macro_f1=numbers.get("macro_f1"),
+        scored=scored_of(export),
+        accuracy=estimate_of(numbers, "accuracy", intervals.get("accuracy")),
+        macro_f1=estimate_of(numbers, "macro_f1", intervals.get("macro_f1")),
         test_images=(scores or {}).get("images"),
         size_bytes=chosen.get("bytes"),
         latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
@@ -241,28 +235,7 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
             alt="A sheet of training images, each in a row with its augmented copies",
             caption="A row an image: first as it came, then augmented copies as training sees them.",
         ),
-        pictures=_leaking_pictures(project, split, leakage, params) if split is not None and leakage else {},
-    )
-
-
-def _leaking_pictures(
-    project: Project, split: Path, leakage: dict[str, Any], params: dict[str, Any]
-) -> dict[str, Picture]:
-    """By path, of the images of leaking pairs, where the raw data at hand still holds them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from components.reporting.leak_proof import paths_to_show
-    from components.reporting.pictures import pictures_by_path
-
-    shown = pa.array(sorted(paths_to_show(leakage)), pa.string())
-    table = pq.read_table(split, columns=["path", "sha256", *_PLACE])
-    rows = table.filter(pc.is_in(table["path"].cast(pa.string()), value_set=shown)).to_pylist()
-    return pictures_by_path(
-        {row["path"]: (row["sha256"], _place(row)) for row in rows},
-        data_paths(project).raw,
-        max_megapixels=_max_megapixels(params),
+        pictures=pictures_of(project, split, paths_to_show(leakage), params) if split and leakage else {},
     )
 
 
@@ -289,52 +262,9 @@ def _phase(kept: Kept) -> Phase:
     return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
 
 
-def _evaluation(project: Project, kept: Kept, scores: dict[str, Any], params: dict[str, Any]) -> EvaluationSection:
-    from components.reporting.records import TABLE_CLASSES
-
-    sets = scores.get("kind") == "multi"
-    many = sets or len(scores.get("classes", [])) > TABLE_CLASSES
-    errors = _mistakes(project, kept, params)
-    return evaluation_section(
-        scores,
-        confusion_picture=kept.picture(
-            "evaluate",
-            "confusion.png",
-            alt="Confusion of each label" if sets else "Confusion matrix: a dark diagonal where the model is right",
-            caption="Of each label, the images by whether they have it and whether the model said so."
-            if sets
-            else "Rows: the true class; columns: what the model said.",
-        )
-        if many
-        else None,
-        errors=errors,
-        errors_sheet=None
-        if errors
-        else kept.picture(
-            "evaluate",
-            "errors.png",
-            alt="The test images that the model got most surely wrong, each with its true and its predicted class",
-            caption="Each with its true class, and below what the model said and how sure it was.",
-        ),
-        analysis=analysis_section(scores, *_analysis(kept)),
-        sheets=_sheets(kept),
-        members=_members(kept),
-    )
-
-
-def _members(kept: Kept) -> list[dict[str, Any]]:
-    """Of an ensemble; an older release scored none."""
-    folder = kept.path("evaluate")
-    found: list[dict[str, Any]] = (
-        read_json(folder / "members.json") if folder and (folder / "members.json").exists() else []
-    )
-    return found
-
-
 def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:
     return format_section(
         export,
-        served=kept.record("served", "scores.json"),
         picture=kept.picture(
             "export",
             "formats.png",
@@ -342,75 +272,3 @@ def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:
             caption="The forms of the model beside each other, as this machine measured them.",
         ),
     )
-
-
-def _analysis(kept: Kept) -> "tuple[dict[str, Any] | None, list[Placed]]":
-    """analysis.json and the map; nothing where an older release evaluated, or the settings leave them out."""
-    import pyarrow.parquet as pq
-
-    from components.reporting.analysis import Placed
-
-    folder = kept.path("evaluate")
-    if folder is None:
-        return None, []
-    found = read_json(folder / "analysis.json") if (folder / "analysis.json").exists() else None
-    if not (folder / "map.parquet").exists():
-        return found, []
-    rows = pq.read_table(folder / "map.parquet").to_pylist()
-    return found, [Placed(**row | {"picture": embedded(row["picture"], "jpeg")}) for row in rows]
-
-
-def _sheets(kept: Kept) -> list[tuple[str, Picture]]:
-    """The pictures that the evaluation drew; those that it had no reason to draw are left out."""
-    from components.reporting.pictures import picture_of_file
-
-    folder = kept.path("evaluate")
-    shown = (
-        (
-            "mistakes",
-            "Mistakes beside the training images nearest to them",
-            "Test image, what was said, then its neighbours with their labels.",
-        ),
-        ("hits", "Right, but least sure", "Test image, what was said, then its neighbours with their labels."),
-        ("heat_maps", "What it looks at", "Warm where the image speaks for the answer (Grad-CAM), or is attended to."),
-    )
-    return [
-        (heading, picture_of_file(folder / f"{name}.png", alt=f"{heading}: a line a test image", caption=caption))
-        for name, heading, caption in shown
-        if folder is not None and (folder / f"{name}.png").exists()
-    ]
-
-
-def _mistakes(project: Project, kept: Kept, params: dict[str, Any]) -> list[Picture]:
-    """One picture a mistake, where the raw data at hand still holds the images."""
-    from components.evaluation.predictions import read_predictions
-    from components.reporting.pictures import mistake_pictures
-
-    predictions, split = kept.path("evaluate", "predictions.parquet"), kept.path("lineage", "split.parquet")
-    if predictions is None or split is None:
-        return []
-    return mistake_pictures(
-        read_predictions(predictions),
-        _places(split),
-        data_paths(project).raw,
-        most=(params.get("evaluate") or {}).get("worst_errors", _WORST_ERRORS),
-        max_megapixels=_max_megapixels(params),
-    )
-
-
-def _places(split: Path) -> "dict[str, Place]":
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(split, columns=["sha256", *_PLACE]).to_pylist()
-    return {row["sha256"]: _place(row) for row in rows}
-
-
-def _place(row: dict[str, Any]) -> "Place":
-    from components.reporting.pictures import Place
-
-    return Place(**{name: row[name] for name in _PLACE})
-
-
-def _max_megapixels(params: dict[str, Any]) -> float:
-    found: float = (params.get("preprocess") or {}).get("max_megapixels", _MAX_MEGAPIXELS)
-    return found

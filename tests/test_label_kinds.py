@@ -276,4 +276,6 @@ def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> Non
     page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in life.classes)
     assert "could not be read" not in page
-    assert ("Of each label" if life.kind == "multi" else "Accuracy at shade") in page
+    assert ("Confusion of each label" if life.kind == "multi" else "Accuracy at shade") in page
+    assert f"Scores of the {life.exported.record['served']} file on" in page
+    assert "Accuracy under corruptions" in page

@@ -149,7 +149,7 @@ def test_the_page_tells_what_the_run_told(trained: tuple[Path, dict[str, Any]], 
         assert known in page
     assert "circle/broken.png" in page
     assert "It serves now, as @champion." in page
-    assert "The file to serve, in every score" in page
+    assert f"Scores of the {told['served']} file on" in page
     assert 'alt="Bars of each form' in page
     assert "What could not be read" not in page
 

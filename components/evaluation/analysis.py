@@ -4,7 +4,7 @@ Letters: N images, T logits, F features, E near images, H height, W width, C cha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from components.data.loading import PackedPart
 from components.data.preprocessing import PreprocessSettings
+from components.data.stores import ImageRows
+from components.evaluation.bootstrap import Interval
 from components.evaluation.calibration import ReliabilityBin, reliability
 from components.evaluation.embedding import embedding_map
 from components.evaluation.error_analysis import (
@@ -26,7 +28,7 @@ from components.evaluation.error_analysis import (
 )
 from components.evaluation.inference import features_of, logits_of
 from components.evaluation.predictions import Predictions
-from components.evaluation.robustness import CorruptedScores, robustness, sample
+from components.evaluation.robustness import Answer, Robustness, robustness, sample
 from components.evaluation.saliency import attention_map, grad_cam
 from components.evaluation.settings import EvaluateSettings
 from components.evaluation.slices import SliceScores, slice_scores
@@ -77,7 +79,7 @@ class Analysis:
     slices: list[SliceScores] = field(default_factory=list)
     """The worst first."""
     reliability: list[ReliabilityBin] = field(default_factory=list)
-    robustness: list[CorruptedScores] = field(default_factory=list)
+    robustness: Robustness = field(default_factory=Robustness)
     unlike: list[UnlikeScores] = field(default_factory=list)
     sure_mistakes: list[LookedAt] = field(default_factory=list)
     unsure_hits: list[LookedAt] = field(default_factory=list)
@@ -89,7 +91,8 @@ class Analysis:
         """Plain values; the slices stand with the scores, the map and the heat maps are files of their own."""
         return {
             "reliability": [asdict(one) for one in self.reliability],
-            "robustness": [asdict(one) for one in self.robustness],
+            "robustness": [asdict(one) for one in self.robustness.scores],
+            "robustness_means": [asdict(one) for one in self.robustness.means],
             "unlike": [asdict(one) for one in self.unlike],
             "sure_mistakes": [asdict(one) for one in self.sure_mistakes],
             "unsure_hits": [asdict(one) for one in self.unsure_hits],
@@ -98,13 +101,46 @@ class Analysis:
 
     def headline(self) -> dict[str, float]:
         """Scalars for a tracking server: means over the strengths, and how well strange images are noticed."""
-        by_corruption: dict[str, list[float]] = {}
-        for one in self.robustness:
-            by_corruption.setdefault(one.corruption, []).append(one.accuracy)
-        found = {f"accuracy_under_{name}": float(np.mean(values)) for name, values in by_corruption.items()}
-        if worse := [value for name, values in by_corruption.items() if name != "none" for value in values]:
-            found["accuracy_under_corruptions"] = float(np.mean(worse))
+        found = {f"accuracy_under_{one.corruption}": one.accuracy for one in self.robustness.means}
         return found | {f"unlike_auroc_{one.name}": one.energy_auroc for one in self.unlike}
+
+    def headline_intervals(self) -> dict[str, Interval]:
+        """Of the headline, by the same names."""
+        found = {
+            f"accuracy_under_{one.corruption}": one.interval
+            for one in self.robustness.means
+            if one.interval is not None
+        }
+        return found | {f"unlike_auroc_{one.name}": one.energy_auroc_interval for one in self.unlike}
+
+
+def analyse_answers(
+    answer: Answer,
+    predictions: Predictions,
+    *,
+    pixels_NHWC: ImageRows,
+    preprocess: PreprocessSettings,
+    table: Any,
+    settings: EvaluateSettings,
+    folder: Path,
+    progress: Progress,
+) -> Analysis:
+    """What the answers alone tell, of any form of a model; `pixels_NHWC` are the images of the predictions.
+
+    `table` has what is known of the images, `folder` holds evaluate.unlike.
+    """
+    return Analysis(
+        slices=slice_scores(
+            predictions,
+            table,
+            min_images=settings.min_slice_images,
+            num_draws=settings.bootstrap_draws,
+            seed=settings.seed,
+        ),
+        reliability=reliability(*_confidences(predictions)),
+        robustness=_robustness(answer, predictions, pixels_NHWC, settings, progress),
+        unlike=_unlike(answer, predictions, pixels_NHWC, preprocess, settings, folder),
+    )
 
 
 def analyse(
@@ -118,17 +154,24 @@ def analyse(
     folder: Path,
     progress: Progress,
 ) -> Analysis:
-    """Of the predictions of the test part; `table` has what is known of the images, `folder` holds evaluate.unlike."""
+    """Of the predictions of the test part, with what can be seen inside the torch model."""
     known_rows = np.flatnonzero(train.copy_N == 0)
     known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
     look = _looker(model, predictions, test, train, known_rows) if settings.looked_at else None
     mistakes = look(sure_mistakes(predictions, settings.looked_at)) if look else []
     hits = look(unsure_hits(predictions, settings.looked_at)) if look else []
-    return Analysis(
-        slices=slice_scores(predictions, table, min_images=settings.min_slice_images),
-        reliability=reliability(*_confidences(predictions)),
-        robustness=_robustness(model, predictions, test, settings, progress),
-        unlike=_unlike(model, predictions, test, settings, folder),
+    of_answers = analyse_answers(
+        lambda images_NHWC: logits_of(model, images_NHWC),
+        predictions,
+        pixels_NHWC=test.pixels_NHWC,
+        preprocess=model.spec.preprocess,
+        table=table,
+        settings=settings,
+        folder=folder,
+        progress=progress,
+    )
+    return replace(
+        of_answers,
         sure_mistakes=mistakes,
         unsure_hits=hits,
         suspected_labels=suspected_labels(predictions, settings.looked_at),
@@ -145,14 +188,18 @@ def _confidences(predictions: Predictions) -> tuple[NDArray[Any], NDArray[np.boo
 
 
 def _robustness(
-    model: ImageClassifier, predictions: Predictions, test: PackedPart, settings: EvaluateSettings, progress: Progress
-) -> list[CorruptedScores]:
+    answer: Answer,
+    predictions: Predictions,
+    pixels_NHWC: ImageRows,
+    settings: EvaluateSettings,
+    progress: Progress,
+) -> Robustness:
     if not settings.robustness_images:
-        return []
+        return Robustness()
     return robustness(
-        lambda images_NHWC: logits_of(model, images_NHWC),
+        answer,
         predictions,
-        test.pixels_NHWC,
+        pixels_NHWC,
         most=settings.robustness_images,
         top_k=settings.top_k,
         num_draws=settings.bootstrap_draws,
@@ -162,26 +209,30 @@ def _robustness(
 
 
 def _unlike(
-    model: ImageClassifier, predictions: Predictions, test: PackedPart, settings: EvaluateSettings, folder: Path
+    answer: Answer,
+    predictions: Predictions,
+    pixels_NHWC: ImageRows,
+    preprocess: PreprocessSettings,
+    settings: EvaluateSettings,
+    folder: Path,
 ) -> list[UnlikeScores]:
     threshold = predictions.answers.unlike_above
     if threshold is None:
         return []
-    preprocess: PreprocessSettings = model.spec.preprocess
     others: Mapping[str, NDArray[np.uint8]]
     if settings.unlike is not None:
         others = {"given": folder_images(folder / settings.unlike, preprocess, most=_UNLIKE_IMAGES)}
     else:
-        rows = sample(len(test), _UNLIKE_IMAGES, settings.seed)
+        rows = sample(len(predictions.path_N), _UNLIKE_IMAGES, settings.seed)
         others = {
             "noise": noise_images(len(rows), preprocess.image_size_px, seed=settings.seed),
-            "shuffled": shuffled_images(np.array(test.pixels_NHWC[rows]), seed=settings.seed),
+            "shuffled": shuffled_images(np.array(pixels_NHWC[rows]), seed=settings.seed),
         }
     return [
         unlike_scores(
             name,
             predictions.logits_NT,
-            logits_of(model, images_NHWC),
+            answer(images_NHWC),
             predictions.space,
             answers=predictions.answers,
             threshold=threshold,

@@ -59,7 +59,10 @@ class MemberScores:
 
     name: str
     accuracy: float
+    accuracy_interval: Interval
+    """95%, by the bootstrap."""
     macro_f1: float
+    macro_f1_interval: Interval
     difference: float
     """Of the accuracy: the member's minus the ensemble's."""
     interval: Interval
@@ -121,16 +124,19 @@ def beside_members(
     models = {_ENSEMBLE: ensemble, **members}
     found = compare_models(models, reference=_ENSEMBLE, top_k=top_k, num_draws=num_draws, seed=seed)
     by_name = {one.name: one for one in found.candidates}
+    scored = {name: score(one, top_k=top_k, num_draws=num_draws, seed=seed) for name, one in members.items()}
     return [
         MemberScores(
             name=name,
-            accuracy=by_name[name].score,
-            macro_f1=score(predictions, top_k=top_k).macro_f1,
+            accuracy=one.accuracy,
+            accuracy_interval=one.intervals["accuracy"],
+            macro_f1=one.macro_f1,
+            macro_f1_interval=one.intervals["macro_f1"],
             difference=by_name[name].difference,
             interval=by_name[name].interval,
             p_corrected=by_name[name].p_corrected,
         )
-        for name, predictions in members.items()
+        for name, one in scored.items()
     ]
 
 

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from components.errors import DataError
 from components.evaluation.bootstrap import Interval, draws, intervals
-from components.evaluation.counts import ConfusedPair, confused_pairs, confusion, count, count_once
+from components.evaluation.counts import ConfusedPair, Counts, confused_pairs, confusion, count, count_once
 from components.evaluation.image_terms import ImageTerms, image_terms
 from components.evaluation.judged import Floats, Judged, judge, levels_above
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking import Mean, RankScore, rank_scores
 from components.labels import LabelKind
 
-_NORMAL_95 = 1.959963984540054
 MATRIX_CLASSES = 200
-"""Up to so many classes the record holds the whole confusion matrix; above, the confused pairs tell it."""
+"""Up to so many classes the record holds the whole confusion matrix; above, confusion.parquet alone does."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,11 @@ class ClassScores:
     """One against the rest; NaN where the part holds only one of the two."""
     average_precision: float
     images: int
+    true_positives: int
+    """Images that have the class and were said to; with the next three the confusion of this class with the rest."""
+    false_negatives: int
+    false_positives: int
+    true_negatives: int
     intervals: dict[str, Interval] = field(default_factory=dict)
     """Of precision, recall and F1 by the bootstrap, of the other two from their standard error."""
 
@@ -142,17 +146,12 @@ def _scores(judged: Judged, *, top_k: int, num_draws: int, seed: int, levels: di
     found, of_classes = _intervals(terms, num_draws, seed) if num_draws else ({}, [{} for _ in judged.names])
     counts, pairs_KK = count_once(judged), confusion(judged)
     # Of a class without images nothing was found that there is.
-    by_class = {name: np.nan_to_num(values_DK[0]) for name, values_DK in counts.of_classes().items()}
+    by_class: dict[str, NDArray[Any]] = {
+        name: np.nan_to_num(values_DK[0]) for name, values_DK in counts.of_classes().items()
+    }
     by_class |= {name: ranks.value_K for name, ranks in terms.ranks.items()}
-    classes = [
-        ClassScores(
-            label=label,
-            **{name: float(value_K[place]) for name, value_K in by_class.items()},
-            images=int(counts.there_DK[0, place]),
-            intervals=of_classes[place],
-        )
-        for place, label in enumerate(judged.names)
-    ]
+    by_class |= _two_by_two(counts, judged.num_images)
+    classes = [_class_scores(label, by_class, place, of_classes[place]) for place, label in enumerate(judged.names)]
     return Scores(
         kind=judged.kind,
         values=dict(sorted(_values(terms).items())),
@@ -165,6 +164,23 @@ def _scores(judged: Judged, *, top_k: int, num_draws: int, seed: int, levels: di
         confused=confused_pairs(pairs_KK, judged.names, counts.there_DK[0]),
         levels=levels,
     )
+
+
+def _class_scores(label: str, by_class: dict[str, NDArray[Any]], place: int, found: dict[str, Interval]) -> ClassScores:
+    numbers: dict[str, Any] = {name: values_K[place].item() for name, values_K in by_class.items()}
+    return ClassScores(label=label, **numbers, intervals=found)
+
+
+def _two_by_two(counts: Counts, num_images: int) -> dict[str, NDArray[np.int64]]:
+    """Images of each class [K], and its confusion with the rest."""
+    hit_K, said_K, there_K = (of_DK[0].astype(np.int64) for of_DK in (counts.hit_DK, counts.said_DK, counts.there_DK))
+    return {
+        "images": there_K,
+        "true_positives": hit_K,
+        "false_negatives": there_K - hit_K,
+        "false_positives": said_K - hit_K,
+        "true_negatives": num_images - said_K - there_K + hit_K,
+    }
 
 
 @dataclass(frozen=True)
@@ -205,7 +221,7 @@ def _intervals(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Inte
         drawn[name] = _without_bias(drawn[name], gap_NB)
     found = dict(zip(drawn, intervals(np.stack(list(drawn.values()), axis=1)), strict=True))
     of_classes = {name: intervals(value_DK) for name, value_DK in drawn_of_classes.items()}
-    of_classes |= {name: _normal_intervals(ranks) for name, ranks in terms.ranks.items()}
+    of_classes |= {name: ranks.intervals() for name, ranks in terms.ranks.items()}
     return found, [{name: of[place] for name, of in of_classes.items()} for place in range(len(terms.judged.names))]
 
 
@@ -241,10 +257,3 @@ def _drawn(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Floats],
 
 def _joined(blocks: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-
-
-def _normal_intervals(ranks: RankScore) -> list[Interval]:
-    """Of each class, from its standard error."""
-    reach_K = _NORMAL_95 * ranks.error_K
-    low_K, high_K = (np.clip(edge_K, 0, 1).tolist() for edge_K in (ranks.value_K - reach_K, ranks.value_K + reach_K))
-    return list(zip(low_K, high_K, strict=True))

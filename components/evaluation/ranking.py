@@ -20,6 +20,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from components.evaluation.bootstrap import Interval
+
+_NORMAL_95 = 1.959963984540054
 _BLOCK = 32
 """Classes at once; fixed, so that sums do not depend on the number of cores."""
 
@@ -47,6 +50,12 @@ class RankScore:
     error_K: Floats
     """Standard error."""
     means: Mapping[Averaged, Mean]
+
+    def intervals(self) -> list[Interval]:
+        """95% of each class, from its standard error."""
+        reach_K = _NORMAL_95 * self.error_K
+        low_K, high_K = (np.clip(edge_K, 0, 1).tolist() for edge_K in (self.value_K - reach_K, self.value_K + reach_K))
+        return list(zip(low_K, high_K, strict=True))
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Evaluations as files: JSON for programs and people, Parquet for whoever asks more of them.
 
 scores.json       every score with its interval, classes, confused pairs, the worst slices
-classes.parquet   a row a class (and level)
+classes.parquet   a row a class (and level), with its confusion with the rest
+confusion.parquet a row a true class and a class that was said of some of its images (and level); not of sets of labels,
+                  whose confusion is that of each label
 slices.parquet    a row a slice, the lowest accuracy first
 analysis.json     calibration, corruptions, strange images, mistakes with their neighbours, suspected labels
 map.parquet       a row an image of the embedding's map, with a small picture
@@ -13,6 +15,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from PIL import Image
 
@@ -24,9 +27,10 @@ from components.evaluation.predictions import Predictions
 from components.evaluation.slices import SliceScores
 from components.files import write_json
 
-SCORES, CLASSES, SLICES, ANALYSIS, MAP = (
+SCORES, CLASSES, CONFUSION, SLICES, ANALYSIS, MAP = (
     "scores.json",
     "classes.parquet",
+    "confusion.parquet",
     "slices.parquet",
     "analysis.json",
     "map.parquet",
@@ -36,13 +40,15 @@ _THUMBNAIL_PX = 48
 
 
 def write_scores(folder: Path, scores: Scores, slices: Sequence[SliceScores]) -> None:
-    """scores.json, classes.parquet and slices.parquet."""
+    """scores.json, classes.parquet, slices.parquet and, but of sets of labels, confusion.parquet."""
     record = scores.as_record() | {
         "slices": [asdict(one) for one in slices[:_RECORDED_SLICES]],
         "num_slices": len(slices),
     }
     write_json(folder / SCORES, record)
     write_table(folder / CLASSES, pa.Table.from_pylist(list(_class_rows(scores))))
+    if scores.kind != "multi":
+        write_table(folder / CONFUSION, pa.concat_tables([_confusion_table(*one) for one in _levels(scores)]))
     names = [field.name for field in fields(SliceScores)]
     columns = {name: [getattr(one, name) for one in slices] for name in names}
     write_table(folder / SLICES, pa.table(columns))
@@ -67,7 +73,7 @@ def write_analysis(folder: Path, analysis: Analysis, predictions: Predictions, p
 
 
 def _class_rows(scores: Scores) -> Iterator[dict[str, Any]]:
-    for level, of_level in (*scores.levels.items(), ("", scores)):
+    for level, of_level in _levels(scores):
         for one in of_level.classes:
             row = asdict(one)
             intervals = row.pop("intervals")
@@ -76,6 +82,26 @@ def _class_rows(scores: Scores) -> Iterator[dict[str, Any]]:
                 for name, edges in intervals.items()
                 for place, end in enumerate(("low", "high"))
             }
+
+
+def _levels(scores: Scores) -> list[tuple[str, Scores]]:
+    """The coarsest first; the classes themselves have no name of a level."""
+    return [*scores.levels.items(), ("", scores)]
+
+
+def _confusion_table(level: str, scores: Scores) -> pa.Table:
+    """Of the cells that aren't empty, so that it stays small where the classes are many."""
+    matrix = scores.confusion if scores.confusion is not None else np.zeros((0, 0), np.int64)
+    true_C, said_C = np.nonzero(matrix)
+    labels = pa.array([one.label for one in scores.classes], pa.string())
+    return pa.table(
+        {
+            "level": pa.array([level] * len(true_C), pa.string()),
+            "label": labels.take(pa.array(true_C)),
+            "said": labels.take(pa.array(said_C)),
+            "images": matrix[true_C, said_C],
+        }
+    )
 
 
 def _thumbnail(pixels_HWC: Any) -> bytes:

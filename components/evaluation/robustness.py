@@ -4,7 +4,8 @@ Letters: N images, T logits, D draws.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from components.data.stores import ImageRows
 from components.evaluation.bootstrap import Interval, draws, intervals, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
+from components.evaluation.image_terms import image_terms
 from components.evaluation.judged import judge
 from components.evaluation.metrics import macro_f1_of, score
 from components.evaluation.predictions import Predictions, predictions_at
@@ -35,6 +37,26 @@ class CorruptedScores:
     macro_f1_interval: Interval | None
     """95%, by the bootstrap; None without draws."""
     log_loss: float
+    log_loss_interval: Interval | None
+    """95%, by the bootstrap; None without draws."""
+
+
+@dataclass(frozen=True)
+class MeanAccuracy:
+    """Over the strengths of a corruption, or over all of them."""
+
+    corruption: str
+    """`corruptions` for all of them."""
+    accuracy: float
+    interval: Interval | None
+    """95%, by the bootstrap; None without draws."""
+
+
+@dataclass(frozen=True)
+class Robustness:
+    scores: list[CorruptedScores] = field(default_factory=list)
+    """The clean images first."""
+    means: list[MeanAccuracy] = field(default_factory=list)
 
 
 def robustness(
@@ -47,24 +69,27 @@ def robustness(
     num_draws: int,
     seed: int,
     progress: Progress,
-) -> list[CorruptedScores]:
+) -> Robustness:
     """Scores of the same images clean and under each corruption at each strength; `most` of them at most.
 
-    With `num_draws` the macro F1 has an interval; the same images are drawn for each corruption.
+    With `num_draws` every score has an interval; the same images are drawn for each corruption.
     """
     rows = sample(len(predictions.path_N), most, seed)
     clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
     weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_draws, seed=seed)])
     found = [_scored("none", 0, clean, top_k, weight_DN)]
+    right_N_of: dict[str, list[NDArray[np.bool_]]] = {"none": [clean.correct_N]}
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
             worse = replace(clean, logits_NT=logits_NT)
             found.append(_scored(name, strength, worse, top_k, weight_DN))
+            right_N_of.setdefault(name, []).append(worse.correct_N)
             progress("corruptions", len(found) - 1, total)
-    return found
+    right_N_of["corruptions"] = [right_N for name in CORRUPTIONS for right_N in right_N_of[name]]
+    return Robustness(found, [_mean(name, right, weight_DN) for name, right in right_N_of.items()])
 
 
 def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
@@ -77,8 +102,9 @@ def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
 def _scored(
     name: str, strength: int, predictions: Predictions, top_k: int, weight_DN: NDArray[np.float64]
 ) -> CorruptedScores:
-    scores = score(predictions, top_k=top_k)
-    macro_f1_D = np.array(macro_f1_of(judge(predictions), weight_DN) if len(weight_DN) else [])
+    scores, judged = score(predictions, top_k=top_k), judge(predictions)
+    macro_f1_D = np.array(macro_f1_of(judged, weight_DN) if len(weight_DN) else [])
+    log_loss_N = image_terms(judged, top_k=top_k).means["log_loss"]
     return CorruptedScores(
         corruption=name,
         strength=strength,
@@ -86,6 +112,16 @@ def _scored(
         accuracy=scores.accuracy,
         interval=share_interval(int(predictions.correct_N.sum()), scores.images),
         macro_f1=scores.macro_f1,
-        macro_f1_interval=intervals(macro_f1_D[:, None])[0] if len(macro_f1_D) else None,
+        macro_f1_interval=_interval(macro_f1_D),
         log_loss=scores.values["log_loss"],
+        log_loss_interval=_interval(weight_DN @ log_loss_N / scores.images),
     )
+
+
+def _mean(name: str, right: list[NDArray[np.bool_]], weight_DN: NDArray[np.float64]) -> MeanAccuracy:
+    share_N = np.mean(right, axis=0)
+    return MeanAccuracy(name, float(share_N.mean()), _interval(weight_DN @ share_N / len(share_N)))
+
+
+def _interval(value_D: NDArray[np.floating[Any]]) -> Interval | None:
+    return intervals(value_D[:, None])[0] if len(value_D) else None

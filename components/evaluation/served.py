@@ -18,11 +18,12 @@ _BATCH = 64
 
 
 def predict_packed(model: OnnxClassifier, part: PackedPart) -> Predictions:
+    """Of the images of a part, in their order."""
     return Predictions(
         path_N=part.path_N,
         sha256_N=part.sha256_N,
         target=part.target,
-        logits_NT=_logits(model, part.pixels_NHWC),
+        logits_NT=logits_of_squares(model, part.pixels_NHWC),
         space=model.card.labels,
         answers=model.card.answers,
     )
@@ -78,7 +79,8 @@ def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) ->
     return float(accuracy_score(label_N, predicted_N)), float(f1)
 
 
-def _logits(model: OnnxClassifier, pixels_NHWC: ImageRows) -> NDArray[np.float32]:
+def logits_of_squares(model: OnnxClassifier, pixels_NHWC: ImageRows) -> NDArray[np.float32]:
+    """[N, T], a batch at a time."""
     starts = range(0, len(pixels_NHWC), _BATCH)
     return np.concatenate([model.logits(np.array(pixels_NHWC[start : start + _BATCH])) for start in starts])
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.comparison import holm
 from components.evaluation.judged import judge
-from components.evaluation.metrics import macro_f1_of
 from components.evaluation.predictions import Predictions
+from components.evaluation.slice_draws import macro_f1_of_slices
 from components.labels import PATH_SEPARATOR
 
 MIN_IMAGES = 20
@@ -32,7 +32,6 @@ _NO_SLICE = frozenset(
 )
 """Columns that tell images apart rather than in kinds, or that another one says better."""
 _BINS, _FEW_VALUES = 4, 8
-_BLOCK_BYTES = 64e6
 
 
 @dataclass(frozen=True)
@@ -47,6 +46,8 @@ class SliceScores:
     """95%, of the accuracy (Wilson 1927)."""
     macro_f1: float
     """Over the classes that the images of the slice have."""
+    macro_f1_interval: Interval | None
+    """95%, by the bootstrap; None without draws."""
     p_worse: float
     """How probable so many errors or more would be, were they dealt over all images by chance (hypergeometric)."""
     p_corrected: float
@@ -60,8 +61,10 @@ class _Slice:
     rows: NDArray[np.int64]
 
 
-def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_IMAGES) -> list[SliceScores]:
-    """Of every slice with enough images, the lowest accuracy first.
+def slice_scores(
+    predictions: Predictions, table: Any, *, min_images: int = MIN_IMAGES, num_draws: int = 0, seed: int = 7
+) -> list[SliceScores]:
+    """Of every slice with enough images, the lowest accuracy first; with `num_draws` the macro F1 has an interval.
 
     `table` is a pyarrow table with a row an image and the column path; images that it lacks are in no slice but those
     of the classes.
@@ -83,6 +86,8 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
     errors_S = np.array([int((~correct_N[one.rows]).sum()) for one in found])
     images_S = np.array([len(one.rows) for one in found])
     p_S = hypergeom.sf(errors_S - 1, len(correct_N), int((~correct_N).sum()), images_S)
+    judged = judge(predictions)
+    f1_S, interval_S = macro_f1_of_slices(judged, [one.rows for one in found], num_draws=num_draws, seed=seed)
     scores = [
         SliceScores(
             column=one.column,
@@ -91,28 +96,15 @@ def slice_scores(predictions: Predictions, table: Any, *, min_images: int = MIN_
             accuracy=float(1 - errors / images),
             interval=share_interval(int(images - errors), int(images)),
             macro_f1=macro_f1,
+            macro_f1_interval=interval,
             p_worse=float(p),
             p_corrected=float(corrected),
         )
-        for one, images, errors, macro_f1, p, corrected in zip(
-            found, images_S, errors_S, _macro_f1(predictions, found), p_S, holm(p_S), strict=True
+        for one, images, errors, macro_f1, interval, p, corrected in zip(
+            found, images_S, errors_S, f1_S, interval_S, p_S, holm(p_S), strict=True
         )
     ]
     return sorted(scores, key=lambda one: (one.accuracy, -one.images, one.column, one.value))
-
-
-def _macro_f1(predictions: Predictions, found: Sequence[_Slice]) -> list[float]:
-    """A slice is the part with a weight of 1 for its images and 0 for the others."""
-    judged = judge(predictions)
-    rows = max(1, int(_BLOCK_BYTES / (8 * judged.num_images)))
-    values: list[float] = []
-    for start in range(0, len(found), rows):
-        block = found[start : start + rows]
-        weight_SN = np.zeros((len(block), judged.num_images))
-        for place, one in enumerate(block):
-            weight_SN[place, one.rows] = 1
-        values += macro_f1_of(judged, weight_SN)
-    return values
 
 
 def _of_classes(predictions: Predictions) -> Iterator[_Slice]:

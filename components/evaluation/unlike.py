@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from components.data.decoding import IMAGE_ENDINGS, UndecodableImage
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.errors import DataError, SettingsError
+from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.ranking import rank_scores
 from components.labels import AnswerRule, LabelSpace, unlike_score
 
 KEPT_SHARE = 0.95
@@ -29,10 +31,15 @@ class UnlikeScores:
     images: int
     energy_auroc: float
     """1 where every other image has a larger free energy than every test image; 0.5 is chance."""
+    energy_auroc_interval: Interval
+    """95%, from its standard error (DeLong 1988), as of the ROC AUC of a class."""
     max_probability_auroc: float
     """The same by one minus the probability of the answer (Hendrycks and Gimpel 2017)."""
+    max_probability_auroc_interval: Interval
     noticed: float
     """Share of the other images above the threshold."""
+    noticed_interval: Interval
+    """95% (Wilson 1927)."""
 
 
 def unlike_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
@@ -49,19 +56,25 @@ def unlike_scores(
     answers: AnswerRule,
     threshold: float,
 ) -> UnlikeScores:
-    from sklearn.metrics import roc_auc_score
-
     both_NT = np.concatenate([known_logits_NT, other_logits_NT])
     other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
     energy_N = unlike_score(both_NT, space)
     probability_NK = space.probabilities(both_NT, temperature=answers.temperature)
     confidence_N = space.confidence(probability_NK, space.answers(both_NT, answers))
+    score_2N = np.stack([energy_N, -confidence_N]).astype(np.float32)
+    other = np.flatnonzero(other_N)
+    found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)
+    (energy, probability), intervals = found.value_K.tolist(), found.intervals()
+    noticed = int((energy_N[other_N] > threshold).sum())
     return UnlikeScores(
         name=name,
-        images=len(other_logits_NT),
-        energy_auroc=float(roc_auc_score(other_N, energy_N)),
-        max_probability_auroc=float(roc_auc_score(other_N, -confidence_N)),
-        noticed=float((energy_N[other_N] > threshold).mean()),
+        images=len(other),
+        energy_auroc=energy,
+        energy_auroc_interval=intervals[0],
+        max_probability_auroc=probability,
+        max_probability_auroc_interval=intervals[1],
+        noticed=noticed / len(other),
+        noticed_interval=share_interval(noticed, len(other)),
     )
 
 

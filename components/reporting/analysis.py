@@ -3,16 +3,17 @@
 Letters: none; all is text and geometry of the page.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from components.reporting.curves import Chart, Line, draw_chart
-from components.reporting.fields import Record
+from components.reporting.estimates import Estimate, estimate_of
+from components.reporting.fields import Record, number_of, whole_of
+from components.reporting.inline import Picture
 
 MAP_WIDTH, MAP_HEIGHT, _MARGIN = 760.0, 480.0, 30.0
-_SHOWN_SLICES, _COLOURED_CLASSES = 20, 12
+_SHOWN_SLICES, _COLOURED_CLASSES, _LEAST_IN_BIN = 12, 12, 5
+_ALL = "corruptions"
 _SET_NAMES = {"given": "The given images", "noise": "Noise", "shuffled": "Shuffled test images"}
 
 
@@ -21,19 +22,27 @@ class SliceLine:
     column: str
     value: str
     images: int | None
-    accuracy: float | None
-    interval: str
-    macro_f1: float | None
+    accuracy: Estimate
+    macro_f1: Estimate
     p_corrected: float | None
+
+
+@dataclass(frozen=True)
+class CorruptionLine:
+    name: str
+    strengths: Sequence[Estimate]
+    """Accuracy, from the weakest strength to the strongest; of the clean images one."""
+    mean: Estimate | None
+    """Over the strengths."""
 
 
 @dataclass(frozen=True)
 class UnlikeLine:
     name: str
     images: int | None
-    energy_auroc: float | None
-    max_probability_auroc: float | None
-    noticed: float | None
+    energy_auroc: Estimate
+    max_probability_auroc: Estimate
+    noticed: Estimate
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,8 @@ class SuspectLine:
     label: str
     suggested: str
     score: float | None
+    picture: Picture | None = None
+    """Where the image is in reach."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +95,11 @@ class AnalysisSection:
     slices: Sequence[SliceLine] = ()
     """The lowest accuracies."""
     num_slices: int = 0
-    charts: Sequence[Chart] = ()
+    robustness: Chart | None = None
+    corruptions: Sequence[CorruptionLine] = ()
+    """What the chart shows, in numbers; the clean images first."""
+    corrupted_images: int | None = None
+    reliability: Chart | None = None
     unlike: Sequence[UnlikeLine] = ()
     suspects: Sequence[SuspectLine] = ()
     points: Sequence[MapPoint] = ()
@@ -94,37 +109,39 @@ class AnalysisSection:
     map_height: float = MAP_HEIGHT
 
 
-def analysis_section(scores: Record, analysis: Record | None, placed: Sequence[Placed]) -> AnalysisSection:
-    """Whatever the records hold; an older release left none of it."""
+def analysis_section(
+    scores: Record,
+    analysis: Record | None,
+    placed: Sequence[Placed],
+    *,
+    inside: Record | None = None,
+    pictures: Mapping[str, Picture] | None = None,
+) -> AnalysisSection:
+    """Whatever the records hold; an older release left none of it.
+
+    `analysis` is that of what is judged, `inside` that of the torch model where it is another one; `pictures` by path.
+    """
     found = analysis or {}
     names = sorted({one.label for one in placed})
     hues = {name: round(360 * place / max(1, len(names))) for place, name in enumerate(names)}
-    charts = (_robustness_chart(found.get("robustness") or []), _reliability_chart(found.get("reliability") or []))
+    robustness = found.get("robustness") or []
+    means = {str(one["corruption"]): one for one in found.get("robustness_means") or []}
+    suspects = (found if inside is None else inside).get("suspected_labels") or []
     return AnalysisSection(
-        slices=slice_lines(scores),
+        slices=[_slice_line(one) for one in (scores.get("slices") or [])[:_SHOWN_SLICES]],
         num_slices=int(scores.get("num_slices") or 0),
-        charts=[chart for chart in charts if chart is not None],
+        robustness=_robustness_chart(robustness, means),
+        corruptions=_corruption_lines(robustness, means),
+        corrupted_images=whole_of(robustness[0], "images") if robustness else None,
+        reliability=_reliability_chart(found.get("reliability") or []),
         unlike=[_unlike_line(one) for one in found.get("unlike") or []],
-        suspects=[_suspect_line(one) for one in found.get("suspected_labels") or []],
+        suspects=[_suspect_line(one, pictures or {}) for one in suspects],
         points=[_point(one, hues[one.label]) for one in placed],
         classes_on_map=sorted(hues.items()) if 0 < len(names) <= _COLOURED_CLASSES else (),
     )
 
 
-def slice_lines(scores: Record) -> list[SliceLine]:
-    """Of scores.json, those with the lowest accuracy."""
-    return [_slice_line(one) for one in (scores.get("slices") or [])[:_SHOWN_SLICES]]
-
-
-def interval_text(interval: Any) -> str:
-    """`0.9012 to 0.9433`, or nothing where there is none."""
-    if not isinstance(interval, Sequence) or len(interval) != 2 or any(math.isnan(edge) for edge in interval):
-        return ""
-    low, high = interval
-    return f"{low:.4f} to {high:.4f}"
-
-
-def _robustness_chart(entries: Sequence[Record]) -> Chart | None:
+def _robustness_chart(entries: Sequence[Record], means: Mapping[str, Record]) -> Chart | None:
     clean = [one["accuracy"] for one in entries if one.get("strength") == 0]
     points: dict[str, list[tuple[float, float]]] = {}
     for one in entries:
@@ -133,22 +150,42 @@ def _robustness_chart(entries: Sequence[Record]) -> Chart | None:
             line.append((float(one["strength"]), float(one["accuracy"])))
     return draw_chart(
         "Accuracy under corruptions",
-        [Line(name, line) for name, line in points.items()],
+        [
+            Line(name, line, f"mean {means[name]['accuracy']:.4f}" if name in means else None)
+            for name, line in points.items()
+        ],
         ceiling=1.0,
-        x_label="strength",
+        x_label="strength (0: the images as they are)",
     )
 
 
+def _corruption_lines(entries: Sequence[Record], means: Mapping[str, Record]) -> list[CorruptionLine]:
+    strengths: dict[str, list[Estimate]] = {}
+    for one in entries:
+        strengths.setdefault(str(one.get("corruption")), []).append(estimate_of(one, "accuracy", one.get("interval")))
+    lines = [CorruptionLine(name, found, _mean(means.get(name))) for name, found in strengths.items()]
+    return [*lines, *(CorruptionLine("all of them", (), _mean(means[_ALL])) for _ in range(_ALL in means))]
+
+
+def _mean(one: Record | None) -> Estimate | None:
+    return None if one is None else estimate_of(one, "accuracy", one.get("interval"))
+
+
 def _reliability_chart(entries: Sequence[Record]) -> Chart | None:
-    points = [(float(one["confidence"]), float(one["accuracy"])) for one in entries if one.get("images")]
+    """Of shares of a few answers nothing can be read."""
+    points = [
+        (float(one["confidence"]), float(one["accuracy"])) for one in entries if one.get("images", 0) >= _LEAST_IN_BIN
+    ]
     if not points:
         return None
-    honest = Line("as sure as right", [(0.0, 0.0), (1.0, 1.0)])
     return draw_chart(
         "How often answers are right, by how sure they are",
-        [Line("answers", sorted(points)), honest],
+        [
+            Line("answers", sorted(points), f"each point of at least {_LEAST_IN_BIN}"),
+            Line("as often right as sure", [(0.0, 0.0), (1.0, 1.0)], ""),
+        ],
         ceiling=1.0,
-        x_label="confidence",
+        x_label="confidence (the probability of the answer)",
     )
 
 
@@ -156,22 +193,25 @@ def _slice_line(one: Record) -> SliceLine:
     return SliceLine(
         column=str(one.get("column")),
         value=str(one.get("value")),
-        images=one.get("images"),
-        accuracy=one.get("accuracy"),
-        interval=interval_text(one.get("interval")),
-        macro_f1=one.get("macro_f1"),
-        p_corrected=one.get("p_corrected"),
+        images=whole_of(one, "images"),
+        accuracy=estimate_of(one, "accuracy", one.get("interval")),
+        macro_f1=estimate_of(one, "macro_f1", one.get("macro_f1_interval")),
+        p_corrected=number_of(one, "p_corrected"),
     )
 
 
 def _unlike_line(one: Record) -> UnlikeLine:
     name = str(one.get("name"))
-    numbers = {key: one.get(key) for key in ("images", "energy_auroc", "max_probability_auroc", "noticed")}
-    return UnlikeLine(_SET_NAMES.get(name, name), **numbers)
+    keys = ("energy_auroc", "max_probability_auroc", "noticed")
+    found = {key: estimate_of(one, key, one.get(f"{key}_interval")) for key in keys}
+    return UnlikeLine(_SET_NAMES.get(name, name), whole_of(one, "images"), **found)
 
 
-def _suspect_line(one: Record) -> SuspectLine:
-    return SuspectLine(str(one.get("path")), str(one.get("label")), str(one.get("suggested")), one.get("score"))
+def _suspect_line(one: Record, pictures: Mapping[str, Picture]) -> SuspectLine:
+    path = str(one.get("path"))
+    return SuspectLine(
+        path, str(one.get("label")), str(one.get("suggested")), number_of(one, "score"), pictures.get(path)
+    )
 
 
 def _point(one: Placed, hue: int) -> MapPoint:

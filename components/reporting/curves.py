@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WIDTH, HEIGHT = 460.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46.0, 14.0, 20.0, 38.0
@@ -14,6 +14,8 @@ class Line:
     name: str
     points: Sequence[tuple[float, float]]
     """Such as epoch and value; what is not finite is left out."""
+    note: str | None = None
+    """For the legend; None: the value at its end."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,8 @@ class DrawnLine:
     path: str
     """`x,y x,y …` in the chart's units."""
     dots: Sequence[tuple[float, float]]
-    last: float
-    """The value at its end."""
+    note: str
+    """For the legend; may be empty."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def draw_chart(
     mark: tuple[float, str] | None = None,
 ) -> Chart | None:
     """None where no line has a finite point; no value can be above the ceiling, so the scale ends there."""
-    finite = [Line(line.name, [point for point in line.points if math.isfinite(point[1])]) for line in lines]
+    finite = [replace(line, points=[point for point in line.points if math.isfinite(point[1])]) for line in lines]
     finite = [line for line in finite if line.points]
     if not finite:
         return None
@@ -87,7 +89,8 @@ def _told(line: Line, x_label: str) -> str:
 
 def _drawn(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> DrawnLine:
     dots = [(_across(x, x_range), _down(y, y_range)) for x, y in line.points]
-    return DrawnLine(line.name, " ".join(f"{x:.1f},{y:.1f}" for x, y in dots), dots, line.points[-1][1])
+    note = f"at the end {line.points[-1][1]:.4f}" if line.note is None else line.note
+    return DrawnLine(line.name, " ".join(f"{x:.1f},{y:.1f}" for x, y in dots), dots, note)
 
 
 def _across(x: float, x_range: tuple[float, float]) -> float:

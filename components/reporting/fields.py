@@ -25,17 +25,3 @@ def whole_of(record: Record | None, key: str) -> int | None:
 def flag_of(record: Record, key: str) -> bool | None:
     value = record.get(key)
     return value if isinstance(value, bool) else None
-
-
-def count_of(record: Record, key: str) -> str | None:
-    """With commas between the thousands."""
-    value = whole_of(record, key)
-    return None if value is None else f"{value:,}"
-
-
-def score_of(record: Record, key: str) -> str | None:
-    """With four decimals."""
-    value = number_of(record, key)
-    if value is None:
-        return None
-    return "not defined" if math.isnan(value) else f"{value:.4f}"

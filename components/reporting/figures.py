@@ -17,7 +17,7 @@ from components.files import whole_file
 if TYPE_CHECKING:
     from components.evaluation.analysis import HeatMaps, LookedAt
 
-_TILE_PX, _CAPTION_PX, _COLUMNS = 104, 26, 8
+_TILE_PX, _CAPTION_PX, _FONT_PX, _COLUMNS = 112, 32, 12, 8
 _LABELLED_CLASSES = 40
 
 
@@ -92,6 +92,15 @@ def draw_label_confusion(predictions: Predictions, target: Path) -> None:
     _save(figure, target)
 
 
+def draw_answers(scores: Scores, predictions: Predictions, pixels_NHWC: ImageRows, folder: Path, *, most: int) -> None:
+    """confusion.png and errors.png."""
+    if predictions.space.kind == "multi":
+        draw_label_confusion(predictions, folder / "confusion.png")
+    else:
+        draw_confusion(scores, folder / "confusion.png")
+    draw_errors(predictions, pixels_NHWC, folder / "errors.png", most=most)
+
+
 def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, *, most: int) -> None:
     """The most confident mistakes, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)
@@ -103,13 +112,12 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
     sheet = Image.new("RGB", (_COLUMNS * _TILE_PX, lines * height), "white")
     draw = ImageDraw.Draw(sheet)
     if not len(chosen):
-        draw.text((8, 8), "no mistakes on the test part", fill="black")
+        draw.text((8, 8), "no mistakes on the test part", fill="black", font_size=_FONT_PX)
     for number, place in enumerate(chosen):
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
         sheet.paste(picture, (left + 3, top + 3))
-        draw.text((left + 3, top + _TILE_PX - 2), f"{true_N[place][:15]}", fill="black")
-        draw.text((left + 3, top + _TILE_PX + 10), f"→ {said_N[place][:9]} {confidence[place]:.2f}", fill="firebrick")
+        _write_below(draw, left, top, true_N[place], f"→ {said_N[place]}", f" {confidence[place]:.2f}")
     with whole_file(target) as draft:
         sheet.save(draft, "PNG")
 
@@ -119,7 +127,7 @@ def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None
     panels: dict[str, Callable[[Mapping[str, Any]], float]] = {
         "MB": lambda one: one["bytes"] / 1e6,
         "ms an image (median)": lambda one: one["latency"]["p50_ms"],
-        "images/s at the best batch": lambda one: one["images_per_second"],
+        "images/s, best batch": lambda one: one["images_per_second"],
         "MiB of memory": lambda one: one["peak_mib"] or 0.0,
         "accuracy on test": lambda one: one["test"]["accuracy"],
     }
@@ -127,7 +135,7 @@ def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None
     for axes, (title, value_of) in zip(all_axes, panels.items(), strict=True):
         values = [value_of(one) for one in formats.values()]
         bars = axes.bar(list(formats), values, color="tab:blue")
-        axes.bar_label(bars, [f"{value:.3g}" for value in values], fontsize=8)
+        axes.bar_label(bars, [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values], fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.margins(y=0.15)
     _save(figure, target)
@@ -142,9 +150,9 @@ def draw_neighbours(
     columns = 1 + max(len(one.neighbours) for one in looked_at)
     sheet = _Sheet(len(looked_at), columns)
     for line, one in enumerate(looked_at):
-        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"said {one.said[:9]} {one.confidence:.2f}")
+        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"said {one.said}", f" {one.confidence:.2f}")
         for place, (near, row) in enumerate(zip(one.neighbours, one.neighbour_rows, strict=True), start=1):
-            sheet.tile(line, place, known_NHWC[row], near.label, f"{near.similarity:.2f} alike")
+            sheet.tile(line, place, known_NHWC[row], near.label, "alike", f" {near.similarity:.2f}")
     sheet.write(target)
 
 
@@ -203,27 +211,45 @@ def draw_tradeoffs(models: Sequence[Tradeoff], target: Path) -> None:
 
 
 class _Sheet:
-    """Lines of captioned tiles, a few lines beside each other, so that a sheet is about as wide as it is high."""
+    """Lines of captioned tiles, a few lines beside each other, no wider than a page shows without shrinking it."""
 
-    _BESIDE = 4
+    _TILES_ACROSS = 8
 
     def __init__(self, lines: int, columns: int) -> None:
-        self._beside, self._line_px = min(lines, self._BESIDE), columns * _TILE_PX + _CAPTION_PX
+        self._beside, self._line_px = min(lines, self._TILES_ACROSS // columns), columns * _TILE_PX + _CAPTION_PX
         size = (self._beside * self._line_px - _CAPTION_PX, -(-lines // self._beside) * (_TILE_PX + _CAPTION_PX))
         self._image = Image.new("RGB", size, "white")
         self._draw = ImageDraw.Draw(self._image)
 
-    def tile(self, line: int, column: int, pixels_HWC: NDArray[np.uint8], above: str, below: str = "") -> None:
+    def tile(
+        self, line: int, column: int, pixels_HWC: NDArray[np.uint8], above: str, below: str = "", end: str = ""
+    ) -> None:
+        """Texts that are too long are cut, `end` never."""
         left = line % self._beside * self._line_px + column * _TILE_PX
         top = line // self._beside * (_TILE_PX + _CAPTION_PX)
         picture = Image.fromarray(pixels_HWC).resize((_TILE_PX - 6, _TILE_PX - 6))
         self._image.paste(picture, (left + 3, top + 3))
-        self._draw.text((left + 3, top + _TILE_PX - 2), above[:15], fill="black")
-        self._draw.text((left + 3, top + _TILE_PX + 10), below, fill="firebrick")
+        _write_below(self._draw, left, top, above, below, end)
 
     def write(self, target: Path) -> None:
         with whole_file(target) as draft:
             self._image.save(draft, "PNG")
+
+
+def _write_below(draw: ImageDraw.ImageDraw, left: int, top: int, above: str, below: str, end: str = "") -> None:
+    """Two lines below a tile."""
+    place = (left + 3, top + _TILE_PX - 4)
+    draw.text(place, _fitting(draw, above), fill="black", font_size=_FONT_PX)
+    draw.text((place[0], place[1] + 15), _fitting(draw, below, end), fill="firebrick", font_size=_FONT_PX)
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, end: str = "") -> str:
+    """The text and its end; of a text that is wider than a tile the beginning."""
+    for letters in range(len(text), 0, -1):
+        shown = text[:letters] + ("…" if letters < len(text) else "") + end
+        if draw.textlength(shown, font_size=_FONT_PX) <= _TILE_PX - 6:
+            return shown
+    return end
 
 
 def _new_figure(rows: int, columns: int, *, width: float, height: float) -> Any:

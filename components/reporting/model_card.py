@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.evaluation.bootstrap import share_interval
 from components.evaluation.names import title
 from components.export.settings import after_epochs
 
@@ -120,7 +121,7 @@ def _pictures(card: CardContents) -> str:
 
 def _limits(card: CardContents) -> str:
     weakest = [
-        f"- {_plain(one.label)}: finds {one.recall:.1%} of its images ({one.images} were tested)"
+        f"- {_plain(one.label)}: finds {one.recall:.1%} of its images ({_reach(one)}{one.images} were tested)"
         for one in card.weakest
     ]
     latency = (
@@ -135,6 +136,14 @@ def _limits(card: CardContents) -> str:
         "- The scores are those of images like the ones it was trained on; other cameras or places may lower them.\n"
         f"{latency}" + ("- Its weakest classes:\n" if weakest else "") + "".join(f"  {line}\n" for line in weakest)
     )
+
+
+def _reach(one: WeakClass) -> str:
+    """The interval of its recall."""
+    if not one.images:
+        return ""
+    low, high = share_interval(round(one.recall * one.images), one.images)
+    return f"95%: {low:.1%} to {high:.1%}; "
 
 
 def _usage(card: CardContents) -> str:

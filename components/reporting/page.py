@@ -13,14 +13,15 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-from components.reporting.analysis import AnalysisSection, SliceLine
 from components.reporting.curves import Chart
+from components.reporting.estimates import Estimate
+from components.reporting.evaluation import EvaluationSection
 from components.reporting.inline import Picture
 from components.reporting.leak_proof import LeakProof
 
 Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
 
-_SHOWN_DIGEST, _SHOWN_WEAKEST = 12, 15
+_SHOWN_DIGEST = 12
 _CODE = re.compile(r"`([^`]+)`")
 
 
@@ -42,6 +43,8 @@ class RuleLine:
     warns: bool = False
     """Broken, it warns instead of stopping."""
     examples: Sequence[str] = ()
+    meaning: str = ""
+    """What is measured, with its unit."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class Headline:
     served: str | None
     scored: str
     """Whose scores these are, such as: the int8 file."""
-    accuracy: float | None
-    macro_f1: float | None
+    accuracy: Estimate
+    macro_f1: Estimate
     test_images: int | None
     size_bytes: int | None
     latency_p50_ms: float | None
@@ -148,84 +151,12 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
-class ClassLine:
-    label: str
-    images: int | None
-    precision: float | None
-    recall: float | None
-    f1: float | None
-    roc_auc: float | None
-    average_precision: float | None = None
-    f1_interval: str = ""
-
-
-@dataclass(frozen=True)
-class Confusion:
-    labels: Sequence[str]
-    counts: Sequence[Sequence[int]]
-    """Rows: true classes; columns: predicted ones."""
-
-    def share(self, row: int, column: int) -> float:
-        """Of the images of the true class."""
-        return self.counts[row][column] / max(1, sum(self.counts[row]))
-
-
-@dataclass(frozen=True)
-class MixUp:
-    """How often images of one class were taken for another."""
-
-    true: str
-    predicted: str
-    images: int
-    share: float
-    """Of the images of the true class, in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class MemberLine:
-    """A member of an ensemble beside it."""
-
-    name: str
-    accuracy: float | None
-    macro_f1: float | None
-    difference: float | None
-    """Of the accuracy: the member's minus the ensemble's."""
-    p_corrected: float | None
-
-
-@dataclass(frozen=True)
-class EvaluationSection:
-    facts: Sequence[Fact]
-    members: Sequence[MemberLine] = ()
-    """Of an ensemble."""
-    classes: Sequence[ClassLine] = ()
-    confusion: Confusion | None = None
-    confusion_picture: Picture | None = None
-    """Where there are too many classes for a table."""
-    mix_ups: Sequence[MixUp] = ()
-    num_errors: int | None = None
-    errors: Sequence[Picture] = ()
-    """One picture a mistake."""
-    errors_sheet: Picture | None = None
-    """All of them on one picture, where the images are out of reach."""
-    analysis: AnalysisSection = field(default_factory=AnalysisSection)
-    sheets: Sequence[tuple[str, Picture]] = ()
-    """Heading and picture: mistakes with their neighbours, what the model looks at."""
-
-    @property
-    def weakest(self) -> Sequence[ClassLine]:
-        """Of many classes those with the lowest F1."""
-        known = [one for one in self.classes if one.f1 is not None and one.images]
-        return sorted(known, key=lambda one: (one.f1 or 0.0, one.label))[:_SHOWN_WEAKEST]
-
-
-@dataclass(frozen=True)
 class FormatLine:
     name: str
     chosen: bool
     size_bytes: int | None
-    accuracy: float | None
-    macro_f1: float | None
+    accuracy: Estimate
+    macro_f1: Estimate
     agreement: float | None
     """Share of validation images with the label of fp32."""
     p50_ms: float | None
@@ -242,12 +173,9 @@ class FormatLine:
 class FormatSection:
     lines: Sequence[FormatLine]
     reasons: Sequence[str] = ()
-    parity: str = ""
+    parity: Sequence[str] = ()
+    """A sentence a file."""
     picture: Picture | None = None
-    served: Sequence[Fact] = ()
-    """Scores of the file that would be served."""
-    slices: Sequence[SliceLine] = ()
-    """Of that file, the weakest first."""
 
 
 @dataclass(frozen=True)

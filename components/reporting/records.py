@@ -10,55 +10,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.data.parts import PARTS
-from components.reporting.analysis import AnalysisSection, interval_text
 from components.reporting.curves import Chart, Line, draw_chart
-from components.reporting.fields import Record, count_of, flag_of, number_of, score_of, text_of, whole_of
+from components.reporting.fields import Record, flag_of, number_of, text_of, whole_of
 from components.reporting.inline import Picture
 from components.reporting.leak_proof import leak_proof
 from components.reporting.page import (
     ClassCounts,
-    ClassLine,
     ComparisonLine,
-    Confusion,
     DataSection,
     DecisionLine,
     EpochLine,
-    EvaluationSection,
     Fact,
     GateSection,
     LineageSection,
-    MemberLine,
-    MixUp,
     Quarantined,
     RuleLine,
     TrainingSection,
 )
+from components.reporting.rule_meanings import meaning
 
-_SHOWN_QUARANTINED, _SHOWN_MIX_UPS = 50, 10
-TABLE_CLASSES = 20
-"""Up to so many classes the confusion matrix is a table; above, the picture of it."""
-_SCORES = (
-    ("Accuracy", "accuracy"),
-    ("Macro precision", "macro_precision"),
-    ("Macro recall", "macro_recall"),
-    ("Macro F1", "macro_f1"),
-    ("Macro ROC AUC", "macro_roc_auc"),
-    ("Log loss (nats)", "log_loss"),
-)
-_MORE_SCORES = (
-    ("Balanced accuracy", "balanced_accuracy"),
-    ("Subset accuracy", "subset_accuracy"),
-    ("Hamming loss", "hamming_loss"),
-    ("Micro F1", "micro_f1"),
-    ("Weighted F1", "weighted_f1"),
-    ("Macro average precision", "macro_average_precision"),
-    ("Micro ROC AUC", "micro_roc_auc"),
-    ("Micro average precision", "micro_average_precision"),
-    ("Brier score", "brier"),
-    ("Expected calibration error", "expected_calibration_error"),
-    ("The same before temperature scaling", "expected_calibration_error_before_scaling"),
-)
-"""Shown where the record has them: older releases and other kinds of labels don't."""
+_SHOWN_QUARANTINED = 50
 _CHANGES = "+changes"
 
 
@@ -135,50 +106,6 @@ def training_section(phases: Sequence[Phase], *, params: Record, classes: int | 
     return TrainingSection(_training_facts(phases, params, classes), _charts(points, mark), lines)
 
 
-def evaluation_section(
-    scores: Record,
-    *,
-    confusion_picture: Picture | None,
-    errors: Sequence[Picture],
-    errors_sheet: Picture | None,
-    analysis: AnalysisSection | None = None,
-    sheets: Sequence[tuple[str, Picture]] = (),
-    members: Sequence[Record] = (),
-) -> EvaluationSection:
-    labels = [str(one.get("label")) for one in scores.get("classes", [])]
-    matrix = scores.get("confusion")
-    confusion = Confusion(labels, matrix) if matrix and len(matrix) == len(labels) else None
-    return EvaluationSection(
-        facts=score_facts(scores),
-        members=[_member_line(one) for one in members],
-        classes=[_class_line(one) for one in scores.get("classes", [])],
-        confusion=confusion if confusion and len(labels) <= TABLE_CLASSES else None,
-        confusion_picture=confusion_picture,
-        mix_ups=_confused(scores) if "confused" in scores else _mix_ups(confusion) if confusion else [],
-        num_errors=_errors(confusion) if confusion else _wrong(scores),
-        errors=errors,
-        errors_sheet=errors_sheet,
-        analysis=analysis or AnalysisSection(),
-        sheets=sheets,
-    )
-
-
-def _member_line(member: Record) -> MemberLine:
-    numbers = (number_of(member, name) for name in ("accuracy", "macro_f1", "difference", "p_corrected"))
-    return MemberLine(str(member.get("name")), *numbers)
-
-
-def score_facts(scores: Record) -> list[Fact]:
-    """The scores of scores.json, each with its interval, and how many images they are of."""
-    facts = [_score_fact(scores, name, key) for name, key in _SCORES]
-    if "top_k_accuracy" in scores or scores.get("kind") != "multi":
-        facts.insert(4, _score_fact(scores, f"Top-{scores.get('top_k', 'k')} accuracy", "top_k_accuracy"))
-    facts += [_score_fact(scores, name, key) for name, key in _MORE_SCORES if key in scores]
-    for level, of_level in (scores.get("levels") or {}).items():
-        facts.append(_score_fact(of_level, f"Accuracy at {level}", "accuracy"))
-    return [*facts, Fact("Test images", count_of(scores, "images"))]
-
-
 def lineage_section(
     record: Record,
     *,
@@ -219,6 +146,7 @@ def _validation_rule(rule: Record) -> RuleLine:
         passed=flag_of(rule, "passed"),
         warns=rule.get("level") == "warn",
         examples=[str(example) for example in rule.get("examples", [])],
+        meaning=meaning(str(rule.get("rule"))),
     )
 
 
@@ -290,43 +218,6 @@ def _training_facts(phases: Sequence[Phase], params: Record, classes: int | None
         if phase.diagnosis is not None:
             facts.append(Fact(f"Curves of {phase.step}", phase.diagnosis))
     return facts
-
-
-def _score_fact(scores: Record, name: str, key: str) -> Fact:
-    interval = interval_text((scores.get("intervals") or {}).get(key))
-    return Fact(name, score_of(scores, key), f"95%: {interval}" if interval else "")
-
-
-def _class_line(one: Record) -> ClassLine:
-    scores = {key: number_of(one, key) for key in ("precision", "recall", "f1", "roc_auc", "average_precision")}
-    interval = interval_text((one.get("intervals") or {}).get("f1"))
-    return ClassLine(label=str(one.get("label")), images=whole_of(one, "images"), f1_interval=interval, **scores)
-
-
-def _confused(scores: Record) -> list[MixUp]:
-    pairs = scores["confused"][:_SHOWN_MIX_UPS]
-    return [MixUp(str(one["label"]), str(one["said"]), int(one["images"]), float(one["share"])) for one in pairs]
-
-
-def _mix_ups(confusion: Confusion) -> list[MixUp]:
-    found = [
-        MixUp(confusion.labels[row], confusion.labels[column], number, confusion.share(row, column))
-        for row, line in enumerate(confusion.counts)
-        for column, number in enumerate(line)
-        if row != column and number
-    ]
-    return sorted(found, key=lambda one: (-one.images, -one.share))[:_SHOWN_MIX_UPS]
-
-
-def _errors(confusion: Confusion) -> int:
-    right = sum(line[row] for row, line in enumerate(confusion.counts))
-    return sum(sum(line) for line in confusion.counts) - right
-
-
-def _wrong(scores: Record) -> int | None:
-    """Images that aren't right, where no matrix tells it."""
-    accuracy, images = number_of(scores, "accuracy"), whole_of(scores, "images")
-    return None if accuracy is None or images is None else round((1 - accuracy) * images)
 
 
 def _flat(values: Any, prefix: str = "") -> Iterable[Fact]:

@@ -12,14 +12,35 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
+from components.reporting.rule_meanings import meaning
+
 _SIDE_PX = 160
-_SHOWN_QUARANTINED = 200
+_SHOWN_QUARANTINED, _SHOWN_CLASSES = 200, 30
+_OUTCOMES = ("stops", "warns", "holds")
+_SIGNS = {"stops": "✕", "warns": "!", "holds": "✓"}
+_ABOUT_SUSPECTS = (
+    "The label that an image has, the one that it looks like rather, and how sure that is, from 0 to 1. All of them "
+    "stand in data/validated/label_errors.csv: mend what is wrong, put the file into data/judged and name it in "
+    "labels.corrections of params.yaml."
+)
 _STYLE = """
-:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3rem .8rem .3rem 0;
-border-bottom:1px solid #8884;vertical-align:top;overflow-wrap:anywhere}.pictures{display:flex;flex-wrap:wrap;gap:.8rem}
-figure{margin:0;width:10rem;
-font-size:.8rem;overflow-wrap:anywhere}img{max-width:160px;max-height:160px;min-width:96px;image-rendering:auto}
+:root{color-scheme:light dark;--good:#17693f;--bad:#a12c1a;--warn:#7d5200;--bar:#1c5a9e}
+@media (prefers-color-scheme:dark){:root{--good:#7ad3a0;--bad:#ff9f8b;--warn:#ecc46d;--bar:#84b9f2}}
+body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:.3rem}h2{margin:2.2rem 0 .5rem}p{max-width:46rem;margin:.4rem 0}
+.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+td,th{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid #8884;vertical-align:top}
+td{overflow-wrap:break-word;min-width:5rem}.note{color:#808080;font-size:.85rem}
+.outcome{white-space:nowrap;font-weight:600}.holds{color:var(--good)}.warns{color:var(--warn)}.stops{color:var(--bad)}
+.bars{display:grid;grid-template-columns:fit-content(14rem) 1fr max-content;gap:.15rem .8rem;font-size:.9rem}
+.bars span{overflow-wrap:anywhere}
+.bars i{align-self:center;height:.7rem;background:var(--bar);border-radius:.15rem;width:calc(var(--share)*100%)}
+.pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.8rem}
+figure{margin:0;border:1px solid #8884;border-radius:.4rem;padding:.5rem;font-size:.8rem;overflow-wrap:anywhere}
+figure img{width:100%;aspect-ratio:1;object-fit:contain;background:#8883;border-radius:.2rem}
+figcaption{margin-top:.3rem;line-height:1.35}summary{cursor:pointer;font-weight:600}
+@media (max-width:34rem){table{font-size:.82rem}td,th{padding-right:.45rem;min-width:0}
+td:first-child{overflow-wrap:anywhere;min-width:5.5rem}}
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -37,12 +58,13 @@ def validation_page(record: Mapping[str, Any], pictures: Mapping[str, str]) -> s
     """`record` is what validation.json holds; `pictures` has a data: URI for each path that can be shown."""
     verdict = "The data may be used" if record["passed"] else "The data must not be used as it is"
     body = [
-        Markup("<h1>{}</h1><p>{} images, {} quarantined, {} classes</p>").format(
+        Markup("<h1>{}</h1><p>{:,} images, {:,} quarantined, {:,} classes</p>").format(
             verdict, record["num_images"], record["num_quarantined"], len(record["images_per_class"])
         ),
         _rules(record["results"]),
         *(_broken(result, pictures) for result in record["results"] if not result["passed"] and result["examples"]),
         _suspects(record, pictures),
+        _class_bars(record["images_per_class"]),
         _table("Corrected labels", ("path", "label", "corrected"), record.get("corrected_labels", [])),
         _table(
             "Quarantined" + _cut(_SHOWN_QUARANTINED, len(record["quarantined"])),
@@ -58,16 +80,48 @@ def validation_page(record: Mapping[str, Any], pictures: Mapping[str, str]) -> s
 
 
 def _rules(results: Sequence[Mapping[str, Any]]) -> Markup:
-    rows = [
-        {
-            "rule": result["rule"],
-            "outcome": "holds" if result["passed"] else "warns" if result["level"] == "warn" else "stops",
-            "found": result["value"],
-            "should be": result["limit"],
-        }
-        for result in results
+    """The broken ones first, those that stop before those that warn."""
+    lines = []
+    for result in sorted(results, key=lambda one: _OUTCOMES.index(_outcome(one))):
+        outcome = _outcome(result)
+        lines.append(
+            Markup(
+                '<tr><td><b>{}</b><br><span class="note">{}</span></td><td class="outcome {}">{} {}</td><td>{}</td>'
+                "<td>{}</td></tr>"
+            ).format(
+                result["rule"],
+                meaning(result["rule"]),
+                outcome,
+                _SIGNS[outcome],
+                outcome,
+                result["value"],
+                result["limit"],
+            )
+        )
+    return Markup(
+        '<h2>Rules</h2><div class="scroll"><table><tr><th>rule</th><th>outcome</th><th>found</th>'
+        "<th>should be</th></tr>{}</table></div>"
+    ).format(Markup("\n").join(lines))
+
+
+def _outcome(result: Mapping[str, Any]) -> str:
+    return "holds" if result["passed"] else "warns" if result["level"] == "warn" else "stops"
+
+
+def _class_bars(images_per_class: Mapping[str, int]) -> Markup:
+    """The largest first; where they are many, behind a click."""
+    largest = max(images_per_class.values(), default=0)
+    bars = [
+        Markup('<span>{}</span><i style="--share:{:.4f}"></i><span>{:,}</span>').format(label, count / largest, count)
+        for label, count in sorted(images_per_class.items(), key=lambda one: (-one[1], one[0]))
+        if largest
     ]
-    return _table("Rules", ("rule", "outcome", "found", "should be"), rows)
+    if not bars:
+        return Markup("")
+    shown = Markup('<div class="bars">{}</div>').format(Markup("\n").join(bars))
+    if len(bars) > _SHOWN_CLASSES:
+        shown = Markup("<details><summary>All {:,} classes</summary>{}</details>").format(len(bars), shown)
+    return Markup("<h2>Images in each class</h2>{}").format(shown)
 
 
 def _broken(result: Mapping[str, Any], pictures: Mapping[str, str]) -> Markup:
@@ -88,18 +142,20 @@ def _suspects(record: Mapping[str, Any], pictures: Mapping[str, str]) -> Markup:
     if not suspects and not unjudged:
         return Markup("")
     figures = [
-        _figure(pictures[one["path"]], f"{one['label']} → {one['suggested']}? ({one['score']:.2f}) {one['path']}")
+        _figure(pictures[one["path"]], f"{one['label']} → {one['suggested']}? {one['score']:.2f}", one["path"])
         for one in suspects
         if one["path"] in pictures
     ]
-    note = f"Too small to be searched: {', '.join(unjudged)}." if unjudged else ""
+    note = _ABOUT_SUSPECTS + (f" Too small to be searched: {', '.join(unjudged)}." if unjudged else "")
     return Markup('<h2>Suspected label errors{}</h2><p>{}</p><div class="pictures">{}</div>').format(
         _cut(len(suspects), record.get("num_suspected", 0)), note, Markup("").join(figures)
     )
 
 
-def _figure(uri: str, caption: str) -> Markup:
-    return Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(uri, caption, caption)
+def _figure(uri: str, *lines: str) -> Markup:
+    return Markup('<figure><img src="{}" alt="{}"><figcaption>{}</figcaption></figure>').format(
+        uri, " ".join(lines), Markup("<br>").join(lines)
+    )
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Markup:
@@ -110,5 +166,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
         Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(row[name]) for name in columns))
         for row in rows
     ]
-    table = Markup("<h2>{}</h2><table><tr>{}</tr>{}</table>").format(title, head, Markup("\n").join(lines))
+    table = Markup('<h2>{}</h2><div class="scroll"><table><tr>{}</tr>{}</table></div>').format(
+        title, head, Markup("\n").join(lines)
+    )
     return Markup(escape(table))

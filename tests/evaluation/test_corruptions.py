@@ -62,17 +62,27 @@ def test_scores_fall_with_the_brightness_that_a_model_judges_by() -> None:
 
     predictions = judged_singles(target_N, answer(pixels))
     found = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
-    assert [one.images for one in found] == [30] * 31
-    accuracy = {(one.corruption, one.strength): one.accuracy for one in found}
+    assert [one.images for one in found.scores] == [30] * 31
+    accuracy = {(one.corruption, one.strength): one.accuracy for one in found.scores}
     assert accuracy["none", 0] == 1
     assert accuracy["contrast", 1] == 1
     assert accuracy["brightness", 5] < 0.7
     again = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
     assert again == found
-    for one in found:
+    for one in found.scores:
         assert one.macro_f1_interval is not None
+        assert one.log_loss_interval is not None
         assert one.macro_f1_interval[0] <= one.macro_f1 <= one.macro_f1_interval[1]
-    assert found[0].macro_f1_interval == (1, 1)
+        assert one.log_loss_interval[0] < one.log_loss < one.log_loss_interval[1]
+    assert found.scores[0].macro_f1_interval == (1, 1)
+    means = {one.corruption: one for one in found.means}
+    by_brightness = [accuracy["brightness", strength] for strength in range(1, 6)]
+    assert means["brightness"].accuracy == pytest.approx(np.mean(by_brightness))
+    worse = [value for (name, _), value in accuracy.items() if name != "none"]
+    assert means["corruptions"].accuracy == pytest.approx(np.mean(worse))
+    assert means["none"].interval == (1, 1)
+    low, high = means["brightness"].interval or (0, 0)
+    assert low < means["brightness"].accuracy < high
 
 
 def test_a_sample_is_drawn_once_and_in_order() -> None:

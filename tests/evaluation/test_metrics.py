@@ -84,6 +84,20 @@ def test_the_confusion_has_true_classes_as_rows_and_its_pairs_come_by_frequency(
     ]
 
 
+def test_each_class_is_confused_with_the_rest_of_one_class_and_of_sets() -> None:
+    sets = random_sets()
+    for judged in (random_singles(), sets):
+        one_hot = judged.target if judged is sets else judged.target[:, None] == np.arange(len(judged.classes))
+        said = judged.predicted if judged is sets else judged.predicted[:, None] == np.arange(len(judged.classes))
+        expected = reference.multilabel_confusion_matrix(one_hot, said)
+        found = [
+            [[one.true_negatives, one.false_positives], [one.false_negatives, one.true_positives]]
+            for one in score(judged, top_k=3).classes
+        ]
+        assert np.array_equal(found, expected)
+        assert [one.images for one in score(judged, top_k=3).classes] == one_hot.sum(axis=0).tolist()
+
+
 def test_a_hit_among_the_top_k(scores: Scores) -> None:
     # The a taken for b ranks c second: a miss. The b taken for a ranks b second: a hit.
     assert scores.values["top_k_accuracy"] == 7 / 8

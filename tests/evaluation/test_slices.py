@@ -8,6 +8,7 @@ import pytest
 import sklearn.metrics as reference
 from judged import judged_singles
 
+from components.evaluation.bootstrap import draws
 from components.evaluation.predictions import Predictions
 from components.evaluation.slices import slice_scores
 from components.labels import LabelSpace
@@ -57,6 +58,40 @@ def test_macro_f1_is_over_the_classes_of_the_slice(dark_is_hard: tuple[Predictio
     rows = np.arange(0, 200, 2)
     expected = reference.f1_score(judged.target[rows], judged.predicted[rows], average="macro")
     assert (left.images, left.macro_f1) == (100, pytest.approx(expected))
+
+
+def test_macro_f1_of_every_slice_has_the_interval_of_macro_f1_computed_anew_in_each_draw(
+    dark_is_hard: tuple[Predictions, pa.Table],
+) -> None:
+    judged, table = dark_is_hard
+    found = {(one.column, one.value): one for one in slice_scores(judged, table, num_draws=40, seed=3)}
+    rows = np.arange(0, 200, 2)
+    drawn = []
+    for weight_N in np.concatenate(list(draws(200, count=40, seed=3))):
+        chosen = np.repeat(rows, weight_N[rows].astype(int))
+        drawn.append(reference.f1_score(judged.target[chosen], judged.predicted[chosen], average="macro"))
+    expected = np.percentile(drawn, [2.5, 97.5])
+    assert found["group", "left"].macro_f1_interval == pytest.approx(expected, abs=1e-6)
+    for one in found.values():
+        assert one.macro_f1_interval is not None
+        assert one.macro_f1_interval[0] <= one.macro_f1_interval[1]
+    assert all(one.macro_f1_interval is None for one in slice_scores(judged, table))
+
+
+def test_macro_f1_of_slices_of_sets_is_that_of_scikit_learn() -> None:
+    random = np.random.default_rng(5)
+    target, said = random.random((120, 4)) < 0.4, random.random((120, 4)) < 0.4
+    target[:30] = False
+    space = LabelSpace.of("multi", [["a"], ["b"], ["c"], ["d"]])
+    names = [f"{number}" for number in range(120)]
+    judged = Predictions(names, names, target, np.where(said, 3, -3).astype(np.float32), space)
+    table = pa.table({"path": names, "quarter": [f"{number // 30}" for number in range(120)]})
+    found = {one.value: one for one in slice_scores(judged, table, num_draws=10) if one.column == "quarter"}
+    for quarter in (1, 2, 3):
+        rows = slice(30 * quarter, 30 * quarter + 30)
+        expected = reference.f1_score(target[rows], said[rows], average="macro")
+        assert found[f"{quarter}"].macro_f1 == pytest.approx(expected)
+    assert np.isnan(found["0"].macro_f1), "none of its images has a label"
 
 
 def test_every_kind_of_column_is_sliced_and_small_slices_are_left_out(

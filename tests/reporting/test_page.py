@@ -8,23 +8,21 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from components.reporting.analysis import SliceLine
+from components.reporting.analysis import AnalysisSection, SliceLine
+from components.reporting.estimates import Estimate
+from components.reporting.evaluation import ClassLine, Confusion, EvaluationSection, MixUp, ScoreLine
 from components.reporting.inline import Picture, embedded
 from components.reporting.leak_proof import LeakLine, LeakPair, LeakProof
 from components.reporting.page import (
     ClassCounts,
-    ClassLine,
-    Confusion,
     DataSection,
     DecisionLine,
-    EvaluationSection,
     Fact,
     FormatLine,
     FormatSection,
     GateSection,
     Headline,
     LineageSection,
-    MixUp,
     PageContents,
     Quarantined,
     RuleLine,
@@ -88,8 +86,8 @@ def contents() -> PageContents:
             aliases=[],
             served="int8",
             scored="the int8 file",
-            accuracy=0.9345,
-            macro_f1=0.9312,
+            accuracy=Estimate(0.9345, 0.9, 0.96),
+            macro_f1=Estimate(0.9312),
             test_images=268,
             size_bytes=312_413,
             latency_p50_ms=0.27,
@@ -125,25 +123,48 @@ def contents() -> PageContents:
             [Phase("training", history(2.0, 1.0), 2), Phase("fine-tuning", history(0.5), None)], params={}, classes=2
         ),
         evaluation=EvaluationSection(
-            facts=[Fact("Accuracy", "0.9345"), Fact("Log loss (nats)", None)],
+            judged="the int8 file",
+            images=268,
+            scores=[
+                ScoreLine("Accuracy", Estimate(0.9345, 0.9012, 0.9578), Estimate(0.94, 0.91, 0.96)),
+                ScoreLine("Log loss (nats)", Estimate(1.25, 1.1, 1.4), Estimate(None)),
+            ],
             classes=[
-                ClassLine("three", 2, 0.5, 1.0, 0.6667, float("nan")),
-                ClassLine("eight", 2, 1.0, 0.5, 0.6667, None),
+                ClassLine("three", 2, *(Estimate(value) for value in (0.5, 1.0, 0.6667, float("nan"), 0.75))),
+                ClassLine("eight", 2, *(Estimate(value) for value in (1.0, 0.5, 0.6667, None, None))),
             ],
             confusion=Confusion(["three", "eight"], [[2, 0], [1, 1]]),
             mix_ups=[MixUp("eight", "three", 1, 0.5)],
             num_errors=1,
             errors=[picture()],
+            analysis=AnalysisSection(
+                slices=[SliceLine("blur", "0.1 to 0.3", 40, Estimate(0.75, 0.6, 0.85), Estimate(0.7, 0.5, 0.9), 0.01)]
+            ),
         ),
         formats=FormatSection(
             [
-                FormatLine("fp32", False, 1_207_115, 0.94, 0.93, 1.0, 0.51, 0.6, 0.7, 2512.6, 8, 61.2, "ab" * 32),
-                FormatLine("int8", True, 312_413, 0.9345, 0.9312, 0.99, 0.27, None, None, None, None, None, "cd" * 32),
+                FormatLine(
+                    "fp32",
+                    False,
+                    1_207_115,
+                    Estimate(0.94),
+                    Estimate(0.93),
+                    1.0,
+                    0.51,
+                    0.6,
+                    0.7,
+                    2512.6,
+                    8,
+                    61.2,
+                    "ab" * 32,
+                ),
+                FormatLine(
+                    *("int8", True, 312_413, Estimate(0.9345, 0.9, 0.96), Estimate(0.9312), 0.99),
+                    *(0.27, None, None, None, None, None, "cd" * 32),
+                ),
             ],
             reasons=["int8 would be served"],
             picture=picture("bars of each form"),
-            served=[Fact("Micro ROC AUC", "0.9871", "95%: 0.9712 to 0.9903")],
-            slices=[SliceLine("blur", "0.1 to 0.3", 40, 0.75, "0.6 to 0.85", 0.7, 0.01)],
         ),
         lineage=LineageSection(
             [Fact("Git revision", "0123abcd", "with changes that were not committed"), Fact("Data version", None)],
@@ -222,7 +243,7 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
         ),
         evaluation=replace(
             contents.evaluation,
-            classes=[ClassLine(name, 1, 1.0, 1.0, 1.0, 1.0) for name in evil],
+            classes=[ClassLine(name, 1, *[Estimate(1.0)] * 5) for name in evil],
             confusion=Confusion(evil, [[1, 0], [0, 1]]),
             mix_ups=[MixUp(*evil, 1, 0.5)],
             errors=[picture(_EVIL, _EVIL), picture(_EVIL_ATTRIBUTE, _EVIL_ATTRIBUTE)],
@@ -239,16 +260,33 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
     assert _EVIL_ATTRIBUTE in [image.get("alt") for image in found.all("img")]
 
 
-def test_every_form_has_a_line_and_the_one_to_serve_all_its_scores(contents: PageContents) -> None:
+def lines_of(section: str) -> list[list[str]]:
+    return [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr.*?</tr>", section)]
+
+
+def test_every_form_has_a_line(contents: PageContents) -> None:
     html = render_page(contents)
     section = html[html.index('<section id="formats"') : html.index('<section id="lineage"')]
-    lines = [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr.*?</tr>", section)]
-    (fp32,) = [line for line in lines if line[:1] == ["fp32"]]
-    assert " ".join(fp32[1:-1]) == "no 1,207,115 0.9400 0.9300 1.0000 0.51 ms 0.60 ms 0.70 ms 2,513 8 61"
+    (fp32,) = [line for line in lines_of(section) if line[:1] == ["fp32"]]
+    told = "abababababab 1,207,115 0.9400 0.9300 1.0000 0.51 / 0.60 / 0.70 2,513 batch of 8 61"
+    assert " ".join(fp32[1:]) == told
     assert 'alt="bars of each form"' in section
-    assert ["blur", "0.1", "to", "0.3", "40", "0.7500", "0.6", "to", "0.85", "0.7000", "0.0100"] in lines
-    assert "Micro ROC AUC" in section
-    assert "95%: 0.9712 to 0.9903" in section
+
+
+def test_scores_of_what_is_judged_stand_with_their_intervals_beside_those_of_torch(contents: PageContents) -> None:
+    html = render_page(contents)
+    section = html[html.index('<section id="evaluation"') : html.index('<section id="formats"')]
+    lines = lines_of(section)
+    assert "Scores of the int8 file on 268 test images" in section
+    assert ["Accuracy", "0.9345", "0.901", "to", "0.958", "0.9400", "0.910", "to", "0.960"] in lines
+    slices = "blur 0.1 to 0.3 40 0.7500 0.600 to 0.850 0.7000 0.500 to 0.900 0.0100"
+    assert slices.split() in lines
+    # A log loss has no place between 0 and 1.
+    assert section.count('class="whisker"') == 2
+    alone = replace(contents.evaluation, judged="the torch model", scores=[ScoreLine("Accuracy", Estimate(0.5), None)])
+    text = Elements(render_page(replace(contents, evaluation=alone))).text
+    assert "Scores of the torch model on 268 test images." in " ".join(text.split())
+    assert "before export" not in text
 
 
 def test_pictures_are_embedded_with_a_text_for_who_cannot_see_them(contents: PageContents) -> None:
@@ -280,7 +318,7 @@ def test_what_is_not_known_is_written_as_unknown(contents: PageContents) -> None
 
 def test_parts_that_do_not_exist_yet_are_said_in_a_sentence(contents: PageContents) -> None:
     bare = PageContents(
-        headline=replace(contents.headline, version=None, verdict="unregistered", reasons=[], accuracy=None),
+        headline=replace(contents.headline, version=None, verdict="unregistered", reasons=[], accuracy=Estimate(None)),
         written=contents.written,
         missing={"gate": "This model isn't registered yet; `darkroom register` registers it."},
     )

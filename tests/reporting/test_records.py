@@ -5,13 +5,14 @@ import math
 import pytest
 
 from components.reporting.curves import Line, draw_chart
+from components.reporting.estimates import Estimate, estimate_of
+from components.reporting.evaluation import evaluation_section
 from components.reporting.formats import format_section
 from components.reporting.page import score_text, size_text
 from components.reporting.records import (
     Phase,
     class_counts,
     data_section,
-    evaluation_section,
     gate_section,
     lineage_section,
     training_section,
@@ -27,8 +28,8 @@ _SCORES = {
 
 
 def test_empty_records_give_sections_full_of_unknowns() -> None:
-    evaluation = evaluation_section({}, confusion_picture=None, errors=[], errors_sheet=None)
-    assert all(fact.value is None for fact in evaluation.facts)
+    evaluation = evaluation_section({})
+    assert not any((evaluation.scores, evaluation.classes, evaluation.mix_ups, evaluation.num_errors))
     assert format_section({}).lines == []
     assert gate_section({}, {}, []).rules == []
     lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
@@ -50,22 +51,49 @@ def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
     assert [(one.label, list(one.parts)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
 
 
-def test_scores_that_are_missing_are_none_and_undefined_ones_say_so() -> None:
-    section = evaluation_section(_SCORES, confusion_picture=None, errors=[], errors_sheet=None)
-    facts = {fact.name: fact.value for fact in section.facts}
-    assert facts["Accuracy"] == "0.5000"
-    assert facts["Macro ROC AUC"] == "not defined"
-    assert facts["Macro F1"] is None
-    assert facts["Top-k accuracy"] is None
+def test_scores_that_are_missing_are_left_out_and_undefined_ones_say_so() -> None:
+    section = evaluation_section(_SCORES)
+    scores = {line.name: line.judged.value for line in section.scores}
+    assert scores["Accuracy"] == 0.5
+    assert math.isnan(scores["Macro ROC AUC"] or 0)
+    assert "Macro F1" not in scores
     assert section.classes[0].images is None
 
 
+def test_scores_of_levels_and_those_of_torch_stand_beside_what_is_judged() -> None:
+    level = {"accuracy": 0.75, "intervals": {"accuracy": [0.5, 0.9]}}
+    judged = {"accuracy": 0.5, "intervals": {"accuracy": [0.25, 0.75]}, "levels": {"kingdom": level}, "images": 4}
+    torch = {"accuracy": 0.6, "levels": {"kingdom": {"accuracy": 0.8}}}
+    section = evaluation_section(judged, judged="the int8 file", torch=torch)
+    leaf, kingdom = section.scores
+    assert (leaf.judged.interval, leaf.torch) == ("0.250 to 0.750", Estimate(0.6))
+    assert (kingdom.name, kingdom.judged, kingdom.torch) == (
+        "Accuracy at kingdom",
+        Estimate(0.75, 0.5, 0.9),
+        Estimate(0.8),
+    )
+    assert section.num_errors == 2
+
+
+def test_each_label_of_a_set_is_confused_with_its_own_absence() -> None:
+    counts = {"true_positives": 3, "false_negatives": 1, "false_positives": 2, "true_negatives": 4}
+    sets = {"kind": "multi", "classes": [{"label": "cat"} | counts, {"label": "older release"}], "confusion": None}
+    (cat,) = evaluation_section(sets).labels_alone
+    assert (cat.label, list(cat.two_by_two)) == ("cat", [3, 1, 2, 4])
+    assert not evaluation_section(sets | {"kind": "single"}).labels_alone
+
+
 def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
-    scores = _SCORES | {"confusion": [[7, 3], [1, 9]]}
-    section = evaluation_section(scores, confusion_picture=None, errors=[], errors_sheet=None)
+    section = evaluation_section(_SCORES | {"confusion": [[7, 3], [1, 9]]})
     assert section.num_errors == 4
     assert [(one.true, one.predicted, one.images) for one in section.mix_ups] == [("cat", "dog", 3), ("dog", "cat", 1)]
     assert section.mix_ups[0].share == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("edges", [None, [], [0.1], [float("nan"), 0.2], "ab"])
+def test_what_is_no_interval_is_left_out(edges: object) -> None:
+    found = estimate_of({"accuracy": 0.5}, "accuracy", edges)
+    assert (found, found.interval, found.drawn) == (Estimate(0.5), "", False)
 
 
 def test_fine_tuning_goes_on_where_training_ended() -> None:
@@ -126,17 +154,16 @@ def test_a_form_is_told_with_all_that_was_measured_of_it() -> None:
                 "best_batch": 8,
                 "peak_mib": 60.5,
                 "test": {"accuracy": 0.5},
+                "test_intervals": {"accuracy": [0.4, 0.6]},
                 "parity": {"images": 8, "max_logit_difference": 0.25, "agreement": 0.875},
             }
         },
         "parity": {"images": 8, "max_logit_difference": 1e-5, "agreement": 1.0},
     }
-    served = {"top_k": 3, "top_k_accuracy": 0.75, "slices": [{"column": "blur", "value": "low", "accuracy": 0.5}]}
-    section = format_section(export, served=served)
+    section = format_section(export)
     (line,) = section.lines
     assert (line.chosen, line.agreement, line.images_per_second, line.best_batch) == (True, 0.99, 500.0, 8)
-    assert "87.5% get the same label" in section.parity
+    assert line.accuracy == Estimate(0.5, 0.4, 0.6)
+    assert "87.5% of the images get the same label" in section.parity[0]
     del export["formats"]["int8"]["parity"]
-    assert "100.0% get the same label" in format_section(export).parity
-    assert ("Top-3 accuracy", "0.7500") in [(fact.name, fact.value) for fact in section.served]
-    assert [(one.column, one.accuracy) for one in section.slices] == [("blur", 0.5)]
+    assert "100.0% of the images get the same label" in format_section(export).parity[0]

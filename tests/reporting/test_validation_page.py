@@ -1,0 +1,78 @@
+"""The page on the data's validation, from a hand-made record."""
+
+import re
+from typing import Any
+
+from components.reporting.validation_page import validation_page
+
+_EVIL = "<script>alert(1)</script>"
+
+
+def rule(name: str, *, passed: bool = True, level: str = "stop", examples: tuple[str, ...] = ()) -> dict[str, Any]:
+    broken = len(examples)
+    return {
+        "rule": name,
+        "passed": passed,
+        "level": level,
+        "value": "3 outside",
+        "limit": "at least 8",
+        "examples": list(examples),
+        "num_broken": broken,
+    }
+
+
+def page(**record: Any) -> str:
+    found: dict[str, Any] = {
+        "passed": True,
+        "num_images": 1234,
+        "num_quarantined": 0,
+        "images_per_class": {"dog": 30, "cat": 10},
+        "results": [rule("images")],
+        "quarantined": [],
+    }
+    return validation_page(found | record, {"a.png": "data:,A"})
+
+
+def test_broken_rules_stand_first_and_each_says_what_it_measures() -> None:
+    results = [
+        rule("images"),
+        rule("contrast", passed=False, level="warn", examples=("a.png", "gone.png")),
+        rule("side_px", passed=False),
+    ]
+    html = page(results=results, passed=False)
+    table = html[html.index("<table>") : html.index("</table>")]
+    assert re.findall(r"<b>(.*?)</b>", table) == ["side_px", "contrast", "images"]
+    assert re.findall(r"(holds|warns|stops)</td>", table) == ["stops", "warns", "holds"]
+    assert "the shorter side, in pixels" in table
+    assert "must not be used" in html
+    assert html.count('<img src="data:,A"') == 1
+    assert "gone.png" in html
+
+
+def test_classes_are_drawn_beside_each_other_and_many_behind_a_click() -> None:
+    html = page()
+    assert re.findall(r"--share:([0-9.]+)", html) == ["1.0000", "0.3333"]
+    assert html.index("dog") < html.index("cat")
+    assert "<details>" not in html
+    assert "All 40 classes" in page(images_per_class={f"{number}": 1 for number in range(40)})
+    assert "Images in each class" not in page(images_per_class={})
+
+
+def test_suspects_say_where_to_mend_them() -> None:
+    suspect = {"path": "a.png", "label": "cat", "suggested": "dog", "score": 0.98}
+    html = page(suspected_label_errors=[suspect], num_suspected=3)
+    assert "cat → dog? 0.98<br>a.png" in html
+    assert "Suspected label errors (the first 1 of 3)" in html
+    assert "labels.corrections" in html
+
+
+def test_names_are_no_markup() -> None:
+    suspect = {"path": "a.png", "label": _EVIL, "suggested": _EVIL, "score": 0.5}
+    html = page(
+        images_per_class={_EVIL: 3},
+        results=[rule(_EVIL, passed=False, examples=(_EVIL,))],
+        quarantined=[{"path": _EVIL, "reason": _EVIL}],
+        suspected_label_errors=[suspect],
+    )
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;") > 6
