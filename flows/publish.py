@@ -13,7 +13,7 @@ from components.evaluation.names import without_level
 from components.files import read_json, sha256_of_record, write_json, write_text
 from components.promotion.ledger import Entry
 from components.promotion.rules import DIGEST
-from components.reporting.model_card import CardContents, CardPicture, WeakClass, model_card
+from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
 from flows.lineage import RECORD, version_lineage
 from flows.tracking import registry, runs
 from flows.tracking.registry import Version
@@ -123,6 +123,25 @@ def _pictures(tracking: Tracking, version: Version, folder: Path) -> list[CardPi
     return found
 
 
+def _corrupted(tracking: Tracking, version: Version) -> CorruptedAccuracy | None:
+    """None where the settings, or an older release, left it out, or the run keeps it of another file by now."""
+    try:
+        place = runs.fetch(tracking, version.run_id, "served", step="quantize")
+        export = read_json(runs.fetch(tracking, version.run_id, "export", step="quantize") / "export.json")
+    except DarkroomError:
+        return None
+    found = read_json(place / "analysis.json") if (place / "analysis.json").exists() else {}
+    means = {one["corruption"]: one for one in found.get("robustness_means", [])}
+    if "corruptions" not in means or export["formats"][export["served"]]["sha256"] != version.sha256:
+        return None
+    return CorruptedAccuracy(
+        images=found["robustness"][0]["images"],
+        clean=means["none"]["accuracy"],
+        accuracy=means["corruptions"]["accuracy"],
+        interval=means["corruptions"]["interval"],
+    )
+
+
 def _on_card(score: str) -> bool:
     """Of coarser levels a card holds few scores; the record of the run holds all of them."""
     return without_level(score) in (score, *_OF_LEVELS)
@@ -144,6 +163,8 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
         decided=f"{entry.who}, {entry.when}",
         reasons=entry.reasons,
         rules=rules_of(tracking, version, entry),
+        top_k=params["evaluate"]["top_k"],
+        corrupted=_corrupted(tracking, version),
         scores={name: value for name, value in record["scores"].items() if _on_card(name)},
         intervals=record["intervals"],
         test_images=record["test_images"],

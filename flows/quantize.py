@@ -133,13 +133,16 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         )
     record = exported.as_record()
     test = open_part(augmented, "test")
-    judged = {name: _judged(one.file, test, session) for name, one in exported.formats.items()}
-    for name, one in judged.items():
-        record["formats"][name] |= one.as_record()
+    for name, one in exported.formats.items():
+        # One at a time, for answers to very many images and classes are large.
+        judged = _judged(one.file, test, session)
+        record["formats"][name] |= judged.as_record()
+        if name == record["served"]:
+            served = judged
     write_json(folder / "export.json", record)
     draw_formats(record["formats"], folder / "formats.png")
     runs.store(session.tracking, run_id, folder, "export")
-    _tell_served(session, run_id, judged[record["served"]], test)
+    _tell_served(session, run_id, served, test)
     _log(session, run_id, record)
 
 

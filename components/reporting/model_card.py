@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.evaluation.bootstrap import share_interval
-from components.evaluation.names import title
+from components.evaluation.names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
 
 
@@ -25,6 +25,17 @@ class WeakClass:
     label: str
     recall: float
     images: int
+
+
+@dataclass(frozen=True)
+class CorruptedAccuracy:
+    """Of this file under the common corruptions, over all of them and their strengths."""
+
+    images: int
+    clean: float
+    """Of the same images as they are."""
+    accuracy: float
+    interval: Sequence[float] | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class CardContents:
     """By whom and when."""
     reasons: Sequence[str]
     rules: Sequence[Mapping[str, Any]]
+    top_k: int
+    """Of the top-k accuracy."""
     scores: Mapping[str, float]
     """Of the file that ships, on the test part."""
     intervals: Mapping[str, Sequence[float]]
@@ -57,6 +70,8 @@ class CardContents:
     lineage: Mapping[str, str]
     """What leads from the data to the file, by name."""
     pictures: Sequence[CardPicture]
+    corrupted: CorruptedAccuracy | None = None
+    """None where it was not looked at."""
     aware_epochs: int = 0
     """Of quantization-aware fine-tuning, by which the file differs from the model of its run."""
 
@@ -98,10 +113,25 @@ def _head(card: CardContents) -> str:
 
 
 def _scores(card: CardContents) -> str:
-    rows = [(title(name), f"{value:.4f}", _interval(card.intervals.get(name))) for name, value in card.scores.items()]
+    rows = [
+        (_score_name(name, card.top_k), f"{value:.4f}", _interval(card.intervals.get(name)))
+        for name, value in sorted(card.scores.items(), key=lambda one: _rank(one[0]))
+    ]
     return f"## Scores of this file on {card.test_images} test images\n\n" + _table(
         ("score", "value", "95% interval"), rows
     )
+
+
+def _rank(score: str) -> tuple[bool, int]:
+    """The telling ones first, those of coarser levels last."""
+    known, name = (*LARGER_IS_BETTER, *SMALLER_IS_BETTER), without_level(score)
+    return score != name, known.index(name) if name in known else len(known)
+
+
+def _score_name(score: str, top_k: int) -> str:
+    names = {"top_k_accuracy": f"top-{top_k} accuracy", "log_loss": "log loss (nats)"}
+    name = without_level(score)
+    return names[name] if score == name and name in names else title(score)
 
 
 def _gate(card: CardContents) -> str:
@@ -115,7 +145,9 @@ def _gate(card: CardContents) -> str:
 def _pictures(card: CardContents) -> str:
     if not card.pictures:
         return ""
-    lines = [f"![{_plain(picture.caption)}]({picture.address})" for picture in card.pictures]
+    lines = [
+        f"{_plain(picture.caption)}:\n\n![{_plain(picture.caption)}]({picture.address})" for picture in card.pictures
+    ]
     return "## Pictures\n\n" + "\n\n".join(lines) + "\n"
 
 
@@ -134,7 +166,21 @@ def _limits(card: CardContents) -> str:
         "## Limits\n\n"
         "- An image of none of these classes gets one of them all the same; look at its unlike-training score.\n"
         "- The scores are those of images like the ones it was trained on; other cameras or places may lower them.\n"
-        f"{latency}" + ("- Its weakest classes:\n" if weakest else "") + "".join(f"  {line}\n" for line in weakest)
+        f"{latency}{_corrupted(card)}"
+        + ("- Its weakest classes:\n" if weakest else "")
+        + "".join(f"  {line}\n" for line in weakest)
+    )
+
+
+def _corrupted(card: CardContents) -> str:
+    if card.corrupted is None:
+        return ""
+    found = card.corrupted
+    reach = f" (95%: {found.interval[0]:.4f} to {found.interval[1]:.4f})" if found.interval is not None else ""
+    return (
+        f"- On {found.images} of the test images made worse (noise, blur, brightness, contrast, JPEG, pixelation, at "
+        f"five strengths) its accuracy is {found.accuracy:.4f}{reach} on average; on the same images as they are "
+        f"{found.clean:.4f}.\n"
     )
 
 

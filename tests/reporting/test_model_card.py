@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from components.reporting.model_card import CardContents, CardPicture, WeakClass, model_card
+from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
 
 CARD = CardContents(
     name="digits",
@@ -19,7 +19,8 @@ CARD = CardContents(
         {"rule": "accuracy of the served file", "value": "0.9", "limit": "at least 0.8", "passed": True},
         {"rule": "lowest recall", "value": "0.1 (<b>dog|)", "limit": "at least 0.5", "passed": False},
     ],
-    scores={"accuracy": 0.9, "macro_f1": 0.85},
+    top_k=3,
+    scores={"kind.accuracy": 0.95, "log_loss": 0.3, "macro_f1": 0.85, "top_k_accuracy": 0.99, "accuracy": 0.9},
     intervals={"accuracy": (0.85, 0.94)},
     test_images=200,
     weakest=[WeakClass("<b>dog|", 0.1, 10)],
@@ -28,6 +29,7 @@ CARD = CardContents(
     processor="a processor",
     lineage={"data version": "abc.dir"},
     pictures=[CardPicture("Rows: the true class", "confusion.png")],
+    corrupted=CorruptedAccuracy(50, 0.92, 0.7, (0.6, 0.8)),
 )
 
 
@@ -42,7 +44,10 @@ def test_the_card_tells_what_is_known() -> None:
         "| macro F1 | 0.8500 |  |",
         "| accuracy of the served file | 0.9 | at least 0.8 | passed |",
         "| at least 0.5 | **broken** |",
-        "![Rows: the true class](confusion.png)",
+        "Rows: the true class:\n\n![Rows: the true class](confusion.png)",
+        "| top-3 accuracy | 0.9900 |",
+        "| log loss (nats) | 0.3000 |",
+        "its accuracy is 0.7000 (95%: 0.6000 to 0.8000) on average; on the same images as they are 0.9200",
         "finds 10.0% of its images (95%: 1.8% to 40.4%; 10 were tested)",
         "1.50 ms (95th percentile) on a processor",
         "| data version | `abc.dir` |",
@@ -50,6 +55,8 @@ def test_the_card_tells_what_is_known() -> None:
     ):
         assert told in text
     assert "<b>" not in text
+    order = ["| accuracy |", "| top-3", "| macro F1 |", "| log loss", "| kind.accuracy |"]
+    assert sorted(order, key=text.index) == order
 
 
 def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
@@ -59,7 +66,9 @@ def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    text = model_card(replace(CARD, size_bytes=None, latency_p95_ms=None, pictures=[], weakest=[], intervals={}))
+    text = model_card(
+        replace(CARD, size_bytes=None, latency_p95_ms=None, pictures=[], weakest=[], intervals={}, corrupted=None)
+    )
     assert "None" not in text
     assert "## Pictures" not in text
 
