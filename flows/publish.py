@@ -21,7 +21,7 @@ from flows.tracking.runs import Tracking
 
 _SEAL = "darkroom.published"
 _PICTURES = (
-    ("served", "quantize", "confusion.png", "Rows: the true class; columns: what the file said"),
+    ("served", "quantize", "confusion.png", "What is taken for what (rows: the truth)"),
     ("served", "quantize", "errors.png", "The test images that it got most surely wrong"),
     ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
 )
