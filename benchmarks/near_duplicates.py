@@ -31,7 +31,8 @@ from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
 from components.data.duplicates import DuplicateSettings, find_duplicates
-from components.data.embeddings import embed, similar_pairs
+from components.data.embedding_join import similar_pairs
+from components.data.embeddings import embed
 from components.data.hashing import COLOUR_SIDE, SIDE
 from components.data.probing import probe_without_hashes
 

@@ -17,7 +17,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from components.data.alignment import VIEWS, Pictures, likeness
-from components.data.embeddings import Embeddings, EmbeddingSettings, similar_pairs
+from components.data.embedding_join import similar_pairs
+from components.data.embeddings import Embeddings, EmbeddingSettings
 from components.data.hash_join import MAX_BITS, Cut, candidate_pairs
 from components.data.hashing import distance, perceptual_hashes
 from components.progress import Progress, silent

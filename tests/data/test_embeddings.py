@@ -1,4 +1,4 @@
-"""Embeddings come from a model file of the user's; their near pairs are exactly those of all pairs."""
+"""Embeddings come from a model file of the user's."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ import onnx
 import pytest
 from projects import REPOSITORY, validate_in, write_shapes
 
-from components.data import embeddings
-from components.data.embeddings import embed, similar_pairs
+from components.data.embeddings import embed
 from components.data.ingesting import write_raw
 from components.data.sources import find
 from components.errors import SettingsError
@@ -48,24 +47,6 @@ def test_a_bad_model_file_is_one_clear_sentence(tmp_path: Path, name: str, sente
     flat_model(tmp_path / "float.onnx", onnx.TensorProto.FLOAT)
     with pytest.raises(SettingsError, match=sentence):
         embed(1, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / name, setting="labels.features")
-
-
-def test_the_pairs_are_those_of_all_pairs_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    vectors = np.random.default_rng(3).normal(size=(60, 3)).astype(np.float32)
-    vectors[41], vectors[7] = vectors[2] * 5, 0
-    cosine = vectors @ vectors.T / np.maximum(np.outer(*[np.linalg.norm(vectors, axis=1)] * 2), 1e-9)
-    wanted = np.stack(np.nonzero(np.triu(cosine >= 0.9, 1)), axis=1).tolist()
-    monkeypatch.setattr(embeddings, "_BLOCK", 16)
-    found = similar_pairs(vectors, min_similarity=0.9).tolist()
-    assert found == wanted
-    assert [2, 41] in found
-    assert not any(7 in pair for pair in found)
-
-
-def test_a_model_that_takes_all_for_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "_FEW_PAIRS", 0)
-    with pytest.raises(SettingsError, match=r"min_similarity: 0\.9 makes more than 100 pairs an image; raise it"):
-        similar_pairs(np.ones((300, 4), np.float32), min_similarity=0.9)
 
 
 def test_the_validate_stage_embeds_each_image_where_the_split_asks_for_it(tmp_path: Path) -> None:
