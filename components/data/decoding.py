@@ -8,8 +8,9 @@ colour profiles. A picture that is cut short, too large or of an unknown kind is
 JPEG is by far the most frequent format, and OpenCV decodes it in two thirds of the time that Pillow and the copy to an
 array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit RGB
 files that end with their end mark; all others go through Pillow, which gives the reasons. A JPEG that was cut and then
-closed by an end mark is told by the middle grey that libjpeg fills in, unless it is progressive or lacks less than its
-last block: such a one decodes like a whole file.
+closed by an end mark is told by the middle grey that libjpeg fills in; one of several scans, such as a progressive one,
+by what its scans lack (components.data.jpeg_scans). One that lacks no more than its last few blocks, or was cut in a
+last scan that has restart marks, decodes like a whole file.
 """
 
 import contextlib
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from components.data.jpeg_scans import may_have_several_scans, what_scans_lack
 from components.errors import DataError
 
 IMAGE_ENDINGS = {
@@ -109,8 +111,10 @@ def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None
 def _whole_jpeg(content: bytes) -> DecodedImage | None:
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels_HWC = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    # Where the last pixel is as if it were missing, the careful way looks closer.
+    # Where something seems to be missing, the careful way has the words.
     if pixels_HWC is None or (pixels_HWC[-1, -1] == _MIDDLE_GREY).all():
+        return None
+    if may_have_several_scans(content) and what_scans_lack(content) is not None:
         return None
     return DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
 
@@ -174,8 +178,8 @@ def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None)
                 if needed is not None:
                     image.draft(None, needed(*image.size))
                 image.load()
-                if _may_be_cut(image):
-                    _load_without_end(content)
+                if image.format in ("JPEG", "MPO"):
+                    _refuse_cut_and_closed(image, content)
                 yield image
         except UndecodableImage:
             raise
@@ -191,20 +195,13 @@ def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None)
             raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
 
 
-def _may_be_cut(image: Image.Image) -> bool:
-    """Whether it is a JPEG whose last pixel is as if it were missing; the scans of progressive ones can't be told."""
-    if image.format != "JPEG" or image.mode not in ("L", "RGB") or "progressive" in image.info:
-        return False
+def _refuse_cut_and_closed(image: Image.Image, content: bytes) -> None:
     last = image.getpixel((image.width - 1, image.height - 1))
-    return last in (_MIDDLE_GREY, (_MIDDLE_GREY,) * 3)
-
-
-def _load_without_end(content: bytes) -> None:
-    """Raises OSError where bits are missing: with an end mark libjpeg fills them in, without one it asks for more."""
-    # A decoder that has all of the picture still looks a few bytes ahead.
-    unclosed = content[: content.rfind(_JPEG_END)] + bytes(8)
-    with Image.open(io.BytesIO(unclosed), formats=("JPEG",)) as image:
-        image.load()
+    seems_cut = image.mode in ("L", "RGB") and last in (_MIDDLE_GREY, (_MIDDLE_GREY,) * 3)
+    if seems_cut or may_have_several_scans(content):
+        lack = what_scans_lack(content, even_of_one=seems_cut)
+        if lack is not None:
+            raise UndecodableImage(f"broken image: image file is truncated ({lack})")
 
 
 def _refuse_large(image: Image.Image, max_megapixels: float) -> None:
