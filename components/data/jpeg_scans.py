@@ -45,7 +45,8 @@ def what_scans_lack(content: bytes, *, even_of_one: bool = False) -> str | None:
     for kind, place in _markers(content):
         if kind in _FRAMES:
             progressive = kind == _PROGRESSIVE
-            ids = content[place + 10 : place + 10 + 3 * content[place + 9] : 3]
+            num = int.from_bytes(content[place + 9 : place + 10])
+            ids = content[place + 10 : place + 10 + 3 * num : 3]
             lowest = {each: [_UNSENT] * _NUM_COEFFICIENTS for each in ids}
         elif kind == _START_OF_SCAN:
             num_scans += 1
@@ -67,7 +68,10 @@ def what_scans_lack(content: bytes, *, even_of_one: bool = False) -> str | None:
 
 def _send(header: bytes, lowest: dict[int, list[int]], progressive: bool) -> None:
     """Notes the lowest bits that a scan brings; those of sequential files bring all, whatever their headers say."""
-    ids, (first, last, bits) = header[1 : 1 + 2 * header[0] : 2], header[1 + 2 * header[0] :][:3]
+    behind = 1 + 2 * int.from_bytes(header[:1])
+    if len(header) < behind + 3:
+        return
+    ids, (first, last, bits) = header[1:behind:2], header[behind : behind + 3]
     band = range(first, min(last, _NUM_COEFFICIENTS - 1) + 1) if progressive else range(_NUM_COEFFICIENTS)
     for each in ids:
         for coefficient in band:

@@ -127,3 +127,14 @@ def test_a_segment_that_reaches_beyond_the_end_is_no_error_of_its_own() -> None:
     frame = content.index(b"\xff\xc2")
     assert what_scans_lack(content[: frame + 6]) is None
     refused(content[: starts(content)[3] - 3] + END)
+
+
+def test_whatever_the_headers_say_there_is_an_answer() -> None:
+    random = np.random.default_rng(6)
+    content = stored(picture(24, 16), progressive=True)
+    for _ in range(400):
+        broken = bytearray(content)
+        for place in random.integers(2, len(content), 4):
+            broken[place] = random.choice([0, 1, 2, 0xDA, 0xC2, 0xFF, random.integers(256)])
+        what_scans_lack(bytes(broken))
+        what_scans_lack(bytes(broken[: random.integers(len(content))]) + END)
