@@ -9,8 +9,8 @@ JPEG is by far the most frequent format, and OpenCV decodes it in two thirds of 
 array take, to the same pixels. It can't tell a cut file from a whole one, though, so it gets only upright 8-bit RGB
 files that end with their end mark; all others go through Pillow, which gives the reasons. A JPEG that was cut and then
 closed by an end mark is told by the middle grey that libjpeg fills in; one of several scans, such as a progressive one,
-by what its scans lack (components.data.jpeg_scans). One that lacks no more than its last few blocks, or was cut in a
-last scan that has restart marks, decodes like a whole file.
+by what its scans lack (components.data.jpeg_scans). One that lacks no more than its last few blocks, or whose only scan
+of a colour was cut behind a restart mark, decodes like a whole file.
 """
 
 import contextlib

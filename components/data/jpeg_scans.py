@@ -8,19 +8,22 @@ Decoders take what has come and say nothing, once an end mark closes the file. T
   such a file is like one that was cut between two scans, and taken for one.
 - A decoder that has the whole last scan skips what comes before the next marker; one that lacks bits reads it as bits.
   Without a marker libjpeg waits for more: it leaves bytes unread where it lacks bits, and none of those that it skips.
-  Less than the last four blocks can't be told, nor can a lack behind one of the last scan's own restart marks.
+  Less than the last four blocks can't be told. Where a scan has restart marks, another of the same components has as
+  many; without another, what is missing behind a restart mark can't be told.
 """
 
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from PIL import Image
 
-_START_OF_SCAN, _END, _PROGRESSIVE = 0xDA, 0xD9, 0xC2
+_START_OF_SCAN, _END, _INTERVAL, _PROGRESSIVE = 0xDA, 0xD9, 0xDD, 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """In a scan: neither stuffed nor fill bytes, nor the restart marks that belong to it."""
+_RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _SCAN_MARK, _PROGRESSIVE_MARK = b"\xff\xda", b"\xff\xc2"
 _NUM_COEFFICIENTS = 64
 _UNSENT = 255
@@ -42,7 +45,9 @@ def what_scans_lack(content: bytes, *, even_of_one: bool = False) -> str | None:
     """What a closed JPEG lacks, or None; the end of the only scan is looked at where that is asked for."""
     progressive, num_scans, end = False, 0, None
     lowest: dict[int, list[int]] = {}
+    restarts = _Restarts()
     for kind, place in _markers(content):
+        restarts.read(content, kind, place)
         if kind in _FRAMES:
             progressive = kind == _PROGRESSIVE
             num = int.from_bytes(content[place + 9 : place + 10])
@@ -57,13 +62,39 @@ def what_scans_lack(content: bytes, *, even_of_one: bool = False) -> str | None:
         return None
     if any(bit for bits in lowest.values() for bit in bits):
         return "scans are missing"
-    if progressive or num_scans > 1:
+    if restarts.lacking:
+        cut = True
+    elif progressive or num_scans > 1:
         # Where the decoder's buffer of six bytes or more just ends, none is left unread: never at two lengths in a row.
         cut = any(_num_unread(content[:end] + _FILLING * length) for length in (_BYTES_AHEAD, _BYTES_AHEAD + 1))
     else:
         # The rows of an only scan come as they are read, so a whole one needs no end mark.
         cut = even_of_one and _num_unread(content[:end] + _FILLING * _BYTES_AHEAD) is not None
     return "its last scan is cut short" if cut else None
+
+
+@dataclass
+class _Restarts:
+    """Counts restart marks: scans of the same components have as many of them at one interval."""
+
+    lacking: bool = False
+    """Whether the last scan read has fewer than another."""
+    _interval: bytes = b""
+    _scan: tuple[bytes, bytes] | None = None
+    _begin: int = 0
+    _most: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+
+    def read(self, content: bytes, kind: int, place: int) -> None:
+        if self._scan is not None:
+            num = len(_RESTART.findall(content, self._begin, place))
+            most = self._most.setdefault(self._scan, num)
+            self._most[self._scan], self.lacking, self._scan = max(most, num), num < most, None
+        if kind == _INTERVAL:
+            self._interval = content[place + 4 : place + 6]
+        if kind == _START_OF_SCAN and any(self._interval):
+            self._begin = place + 2 + int.from_bytes(content[place + 2 : place + 4])
+            num_components = int.from_bytes(content[place + 4 : place + 5])
+            self._scan = self._interval, content[place + 5 : place + 5 + 2 * num_components : 2]
 
 
 def _send(header: bytes, lowest: dict[int, list[int]], progressive: bool) -> None:

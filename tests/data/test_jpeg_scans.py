@@ -85,11 +85,13 @@ def test_a_file_that_was_cut_in_any_scan_and_closed_is_refused(name: str) -> Non
             refused(content[:cut] + END)
 
 
-@pytest.mark.parametrize("name", ["RGB", "RGB without subsampling", "grey", "a scan a colour"])
+@pytest.mark.parametrize(
+    "name", ["RGB", "RGB without subsampling", "grey", "restart marks", "OpenCV", "a scan a colour"]
+)
 def test_a_file_that_lacks_the_end_of_its_last_scan_is_refused(name: str) -> None:
     content = SEVERAL_SCANS[name]()
     begin, end = starts(content)[-2:]
-    for lacking in (*range(80, 90), 400, end - begin):
+    for lacking in (*range(80, 90), 110, 400, end - begin):
         assert "its last scan is cut short" in refused(content[: end - lacking] + END)
 
 
