@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -111,7 +112,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _wait_for(f"http://127.0.0.1:{port}/api/health", server, home / "server.log")
         yield f"http://127.0.0.1:{port}/api"
     finally:
-        # Waits for the guard, whose group it is.
+        # A process that a test forked and left would keep the guard's input open.
+        os.killpg(server.pid, signal.SIGKILL)
         server.communicate()
 
 

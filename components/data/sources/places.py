@@ -215,8 +215,8 @@ def _filesystem_of(location: str) -> tuple[Any, str]:
 
     # Where the kind of a bucket may not be asked for, the driver of gs:// would ask, and complain, with each image.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-    for driver in ("gcsfs", "azure"):
-        # They log a traceback with each attempt; what ends the last one is told in our sentence.
+    for driver in ("gcsfs", "google.auth", "azure"):
+        # They log each attempt, with tracebacks; what ends the last one is told in our sentence.
         logging.getLogger(driver).setLevel(logging.CRITICAL)
     scheme = location.partition("://")[0]
     if scheme not in fsspec.available_protocols():
