@@ -63,6 +63,9 @@ def tar_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[
                     yield member.name, _taken(partial(_tar_content, archive, member), member.size)
                 # The module keeps what it has seen.
                 archive.members.clear()  # type: ignore[attr-defined]
+    # That is this machine's lack, not the archive's.
+    except MemoryError:
+        raise
     # Cut short, or unpacked to nonsense: each compression has errors of its own kind.
     except Exception as problem:
         raise BrokenOff(f"can't be read on as an archive: {problem}") from None
@@ -107,6 +110,8 @@ def _zip_content(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     try:
         with archive.open(member) as stream:
             return stream.read(member.file_size)
+    except MemoryError:
+        raise
     # A password, or bytes that don't unpack: there are errors of many kinds.
     except Exception as problem:
         raise DataError(f"can't be unpacked: {problem}") from None
