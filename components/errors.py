@@ -46,6 +46,11 @@ def record_of(error: DarkroomError) -> dict[str, str]:
     return {"kind": kind, "message": str(error)}
 
 
+def first_line(problem: BaseException) -> str:
+    """What another library's error says before its details; the name of its kind where it says nothing."""
+    return (str(problem).strip() or type(problem).__name__).splitlines()[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """ " did you mean X?" for the closest known name, or an empty text when none is close."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)

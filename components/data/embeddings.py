@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from components.errors import SettingsError
+from components.errors import SettingsError, first_line
 from components.progress import Progress, silent
 from components.settings import Settings
 
@@ -43,8 +43,12 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
         raise SettingsError(f"{setting}: {model} isn't there; put the file there or set it to null")
     try:
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    # That is this machine's lack, not the file's.
+    except MemoryError:
+        raise
+    # onnxruntime raises kinds of its own that share no base but Exception.
     except Exception as problem:
-        raise SettingsError(f"{setting}: {model} can't be read as an ONNX model: {problem}") from None
+        raise SettingsError(f"{setting}: {model} can't be read as an ONNX model: {first_line(problem)}") from None
     entry = session.get_inputs()[0]
     if entry.type != "tensor(uint8)" or len(entry.shape) != 4 or not isinstance(entry.shape[1], int):
         raise SettingsError(

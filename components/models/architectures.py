@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from components.errors import SettingsError, nearest
+from components.errors import SettingsError, first_line, nearest
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES, TIMM_PREFIX
 from components.models.compound import compound_efficientnet
 from components.models.convnets import LeNet5, PlainNet
@@ -99,7 +99,7 @@ def _built(name: str, num_classes: int, image_size_px: int, stem: Stem, compound
 def _unfit(name: str, image_size_px: int, problem: Exception) -> SettingsError:
     return SettingsError(
         f"params.yaml: preprocess.image_size_px: {name} doesn't take images of {image_size_px} px "
-        f"({str(problem).splitlines()[0]}); give another size or another model.architecture"
+        f"({first_line(problem)}); give another size or another model.architecture"
     )
 
 

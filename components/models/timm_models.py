@@ -5,7 +5,7 @@ from urllib.error import URLError
 
 from torch import Tensor, nn
 
-from components.errors import SettingsError, nearest
+from components.errors import SettingsError, first_line, nearest
 from components.models.catalogue import TIMM_PREFIX
 
 _LICENCE_UNKNOWN = "none stated"
@@ -44,7 +44,7 @@ def published_timm(architecture: str) -> tuple[dict[str, Tensor], list[float], l
     except (URLError, OSError, RuntimeError, ValueError) as problem:
         raise SettingsError(
             f"params.yaml: model.weights: timm's weights of {name} can't be fetched "
-            f"({(str(problem) or type(problem).__name__).splitlines()[0]}); use null, or a file that you have"
+            f"({first_line(problem)}); use null, or a file that you have"
         ) from None
     licence = configuration.license or _LICENCE_UNKNOWN
     return state, list(configuration.mean), list(configuration.std), licence

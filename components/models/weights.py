@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.errors import SettingsError
+from components.errors import SettingsError, first_line
 from components.models.catalogue import IMAGENET, TIMM_PREFIX
 from components.models.parts import head_prefixes
 from components.models.timm_models import published_timm
@@ -120,12 +120,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return _with_present_keys(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError) as problem:
-        raise SettingsError(f"params.yaml: model.weights: {path.name} can't be read: {_first_line(problem)}") from None
+        raise SettingsError(f"params.yaml: model.weights: {path.name} can't be read: {first_line(problem)}") from None
+    # That is this machine's lack, not the file's.
+    except MemoryError:
+        raise
     # torch raises pickle.UnpicklingError here, and other kinds on broken files.
     except Exception as problem:
         raise SettingsError(
             f"params.yaml: model.weights: {path.name} holds more than tensors and isn't loaded "
-            f"({_first_line(problem)}); save its state_dict as .safetensors"
+            f"({first_line(problem)}); save its state_dict as .safetensors"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -154,14 +157,17 @@ def _downloaded(entry: Any, architecture: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except (URLError, OSError) as problem:
         raise SettingsError(
-            f"params.yaml: model.weights: {entry.url} can't be downloaded ({_first_line(problem)}); "
+            f"params.yaml: model.weights: {entry.url} can't be downloaded ({first_line(problem)}); "
             "use null, or a file that you have"
         ) from None
+    # That is this machine's lack, not the file's.
+    except MemoryError:
+        raise
     # A download with another digest, a file in torch's cache that was cut short or holds more than tensors.
     except Exception as problem:
         raise SettingsError(
             f"params.yaml: model.weights: what torch's cache holds for {architecture} isn't loaded "
-            f"({_first_line(problem)}); delete {_cached(entry.url)}"
+            f"({first_line(problem)}); delete {_cached(entry.url)}"
         ) from None
     return _with_present_keys(state)
 
@@ -201,7 +207,3 @@ def _refuse_not_finite(state: Mapping[str, Tensor], weights: str) -> None:
 def _some(keys: list[str]) -> str:
     more = len(keys) - _SHOWN_KEYS
     return ", ".join(keys[:_SHOWN_KEYS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _first_line(problem: BaseException) -> str:
-    return (str(problem) or type(problem).__name__).splitlines()[0]

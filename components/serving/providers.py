@@ -4,7 +4,7 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from components.errors import ServiceError, SettingsError
+from components.errors import ServiceError, SettingsError, first_line
 from components.serving.isolation import RUNTIME, RUNTIME_BUILDS
 
 PROVIDERS = {
@@ -52,9 +52,12 @@ def open_session(content: bytes, file: Path, provider: str, *, threads: int) -> 
     chain = dict.fromkeys([PROVIDERS[provider], PROVIDERS["cpu"]])
     try:
         session = ort.InferenceSession(content, options, providers=list(chain))
+    # That is this machine's lack, not the file's.
+    except MemoryError:
+        raise
     # onnxruntime raises kinds of its own that share no base but Exception.
     except Exception as problem:
-        raise ServiceError(f"{file} can't be loaded as ONNX: {str(problem).splitlines()[0]}") from None
+        raise ServiceError(f"{file} can't be loaded as ONNX: {first_line(problem)}") from None
     # Where a provider's own libraries are missing ONNX Runtime says so in its log alone, and goes on without it.
     if session.get_providers()[0] != PROVIDERS[provider]:
         reason = f"ONNX Runtime could not start its {provider} provider, though it was built with it"

@@ -26,6 +26,21 @@ def same(left: nn.Module, right: nn.Module, prefix: str = "") -> bool:
     return all(torch.equal(value, other[key]) for key, value in left.state_dict().items() if key.startswith(prefix))
 
 
+@pytest.mark.parametrize("reader", ["torch.load", "components.models.weights.load_file"])
+def test_a_lack_of_memory_is_no_fault_of_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    file = tmp_path / ("weights.pth" if reader == "torch.load" else "weights.safetensors")
+    file.touch()
+
+    def full(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(reader, full)
+    with pytest.raises(MemoryError):
+        read_weights(file)
+
+
 @pytest.mark.parametrize("ending", ["safetensors", "pth", "pth with state_dict"])
 def test_weights_of_a_file_fill_the_network(tmp_path: Path, ending: str) -> None:
     source, target = network(), network()

@@ -107,6 +107,31 @@ def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
         ImageScorer().load_context(context)
 
 
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [(RuntimeError(), "as ONNX: RuntimeError$"), (ValueError("\nno graph\nat 3"), "as ONNX: no graph$")],
+)
+def test_what_the_runtime_refuses_is_one_sentence_whatever_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, said: str
+) -> None:
+    refuse_with(problem, monkeypatch)
+    with pytest.raises(ServiceError, match=said):
+        OnnxClassifier(colour_model(tmp_path / "model.onnx"))
+
+
+def test_a_lack_of_memory_is_no_fault_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_with(MemoryError(), monkeypatch)
+    with pytest.raises(MemoryError):
+        OnnxClassifier(colour_model(tmp_path / "model.onnx"))
+
+
+def refuse_with(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise problem
+
+    monkeypatch.setattr(providers.ort, "InferenceSession", refuse)
+
+
 def test_a_build_for_gpus_is_what_serving_needs_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "onnxruntime" in serving_packages()
     plain = package_version("onnxruntime")
