@@ -1,6 +1,6 @@
 """Images a second: packed parts against torchvision's ImageFolder with a DataLoader, interleaved in one run.
 
-    python benchmarks/loading.py [FOLDER] [--side 128 224] [--images 600] [--rounds 5]
+    python benchmarks/loading.py [FOLDER] [--side 128 224] [--images 1200] [--rounds 5]
 
 FOLDER holds a folder a class of JPEGs; without it photographs-like JPEGs are drawn. Three comparisons:
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--side", type=int, nargs="+", default=[128])
-    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     torch.set_num_threads(1)
