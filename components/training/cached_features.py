@@ -110,10 +110,13 @@ def use_cached(
 ) -> CachedTraining | None:
     """The training on features, if `train.cache_features` and the rest of the settings allow it.
 
-    Raises SettingsError where it is on and something stands against it.
+    Raises SettingsError where it is on and something stands against it, but not that `finetune` frees the backbone.
     """
     frozen = job.model.freeze_backbone if job.step == "train" else job.finetune.unfreeze_parts == 1
     if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not frozen):
+        return None
+    if job.step == "finetune" and not frozen:
+        say("no features are cached in finetune, for the backbone learns there")
         return None
     reason = reason_against(job, classifier, torch.from_numpy(np.array(train.pixels_NHWC[np.arange(2)])))
     if reason is not None:

@@ -119,6 +119,7 @@ class _Training:
         self._halvings = self._plan.halvings if self._plan is not None else halvings
         self._part = part
         self._val = open_part(Path(job.data), "val")
+        _refuse_few_images(len(part), group.world)
         self._model = self._whole = starting_model(job, say)
         if group.world == 1:
             self._train_on_features()
@@ -190,8 +191,6 @@ class _Training:
         job = self._job
         check_batch(job.train, self._group, job.train.batch_size)
         order = self._order(job.train.batch_size)
-        if not len(order):
-            raise DataError(f"the train part holds {len(self._part)} image; training needs two at least")
         trial = training_loader(self._part, batch_size=self._batch_size, seed=job.train.seed, augment=None, workers=0)
         if self._group.world == 1:
             steps = job.epochs * len(order) << self._halvings
@@ -327,6 +326,17 @@ class _Training:
         soup, chosen = greedy_soup([read_checkpoint(file)["state_dict"] for file in files], score)
         learner.load_state_dict(soup)
         self._say(f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {sign * score(soup):.4f}")
+
+
+def _refuse_few_images(count: int, world: int) -> None:
+    """Batch norm can't train on a single image."""
+    if count < 2 * world:
+        training = "training" if world == 1 else f"training on {world} devices"
+        images = "image" if count == 1 else "images"
+        raise DataError(
+            f"the train part holds {count} {images}, and {training} needs {2 * world}; change split.fractions or add "
+            "images"
+        )
 
 
 def _named_numerics(job: TrainingJob, say: Say) -> Numerics:

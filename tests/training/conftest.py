@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -84,3 +86,18 @@ def make_job(packed: Path, params_file: Path) -> MakeJob:
         )
 
     return make
+
+
+@pytest.fixture
+def first_images(packed: Path, tmp_path: Path) -> Callable[[int], Path]:
+    """The packed data with no more of the training part than its first images."""
+
+    def cut(count: int) -> Path:
+        data = Path(shutil.copytree(packed, tmp_path / f"first {count}"))
+        index = pq.read_table(packed / "index.parquet")
+        wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], count))
+        pq.write_table(index.filter(wanted), data / "index.parquet")
+        np.save(data / "train-00000.npy", np.load(packed / "train-00000.npy")[:count])
+        return data
+
+    return cut

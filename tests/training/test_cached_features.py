@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from components.data.loading import PackedPart
-from components.errors import SettingsError
+from components.errors import DataError, SettingsError
 from components.models.classifier import load_classifier
 from components.training import cached_features
 from components.training.fit import fit
@@ -17,6 +17,7 @@ from components.training.reports import FitResult
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
+FirstImages = Callable[[int], Path]
 
 
 def frozen(make_job: MakeJob, output: Path, *, architecture: str = "lenet5", **train: object) -> TrainingJob:
@@ -99,3 +100,23 @@ def test_a_backbone_that_learns_has_no_features_to_cache(make_job: MakeJob, tmp_
     job = make_job(tmp_path, train={"augment": False, "cache_features": "on"})
     with pytest.raises(SettingsError, match=r"is on, but the backbone learns; set model\.freeze_backbone to true"):
         trained(job)
+
+
+def test_finetuning_the_backbone_goes_on_where_features_were_cached_for_training(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    start, _ = trained(frozen(make_job, tmp_path / "train", architecture="plain", epochs=1, cache_features="on"))
+    tuned = frozen(make_job, tmp_path / "tune", architecture="plain", cache_features="on").model_copy(
+        update={"step": "finetune", "start_from": str(start.model)}
+    )
+    result, said = trained(tuned)
+    assert not torch.equal(*(weights(one)["features.block1.0.weight"] for one in (start, result)))
+    assert "no features are cached in finetune, for the backbone learns there" in said
+
+
+def test_one_image_is_too_few_for_a_head_on_cached_features(
+    make_job: MakeJob, first_images: FirstImages, tmp_path: Path
+) -> None:
+    data = str(first_images(1))
+    with pytest.raises(DataError, match=r"the train part holds 1 image, and training needs 2; .*split\.fractions"):
+        trained(frozen(make_job, tmp_path / "job").model_copy(update={"data": data}))

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +19,7 @@ from components.training.fit import EpochReport, FitResult, fit
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
+FirstImages = Callable[[int], Path]
 
 
 def tell_nobody(_: EpochReport) -> None:
@@ -184,15 +184,25 @@ def test_an_empty_validation_part_is_refused(make_job: MakeJob, packed: Path, tm
         fitted(make_job(tmp_path / "job").model_copy(update={"data": str(tmp_path / "data")}))
 
 
-@pytest.mark.parametrize(("kept", "sentence"), [(1, "the train part holds 1 image"), (0, "the train part holds no im")])
+@pytest.mark.parametrize(
+    ("kept", "sentence"),
+    [
+        (1, r"^the train part holds 1 image, and training needs 2; change split\.fractions or add images$"),
+        (0, r"^the train part holds no images; change split\.fractions or add images$"),
+    ],
+)
 def test_a_training_part_without_images_to_learn_from_is_refused(
-    make_job: MakeJob, packed: Path, tmp_path: Path, kept: int, sentence: str
+    make_job: MakeJob, first_images: FirstImages, tmp_path: Path, kept: int, sentence: str
 ) -> None:
-    shutil.copytree(packed, tmp_path / "data")
-    index = pq.read_table(packed / "index.parquet")
-    wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], kept))
-    pq.write_table(index.filter(wanted), tmp_path / "data" / "index.parquet")
-    pixels = np.load(packed / "train-00000.npy")
-    np.save(tmp_path / "data" / "train-00000.npy", pixels[:kept])
+    data = str(first_images(kept))
     with pytest.raises(DataError, match=sentence):
-        fitted(make_job(tmp_path / "job").model_copy(update={"data": str(tmp_path / "data")}))
+        fitted(make_job(tmp_path / "job").model_copy(update={"data": data}))
+
+
+def test_each_process_needs_two_images(make_job: MakeJob, first_images: FirstImages, tmp_path: Path) -> None:
+    data = str(first_images(3))
+    job = make_job(tmp_path / "job", train={"devices": 2}).model_copy(update={"data": data})
+    with pytest.raises(
+        DataError, match=r"holds 3 images, and training on 2 devices needs 4; change split\.fractions or add images"
+    ):
+        fitted(job)
