@@ -3,10 +3,12 @@
 Letters: N images of the part, B images of a batch, H height, W width, C channels.
 """
 
+import hashlib
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +23,8 @@ _REPLACED = "basic"
 """The policy that moves and flips of the device stand in for."""
 _SHIFT = 1 / 8
 """Of the side, which an image moves at most: 4 of CIFAR's 32 pixels (He et al. 2016)."""
+_DRAW_BYTES = 8
+"""Of an image in an epoch: 16 bits for each of its four draws."""
 
 
 def fits(part: PackedPart, device: torch.device) -> bool:
@@ -62,7 +66,7 @@ class ResidentBatches:
         self._images_NHWC = torch.from_numpy(np.array(part.pixels_NHWC[:])).to(device)
         self._target = torch.from_numpy(part.target).to(device)
         self._weight_N = torch.from_numpy(part.weight_N).to(device)
-        self._copy_N = part.copy_N
+        self._path_N, self._copy_N = part.path_N, part.copy_N
 
     def __len__(self) -> int:
         return len(self._order)
@@ -82,11 +86,19 @@ class ResidentBatches:
     def _draws(self, augment: AugmentSettings, epoch: int) -> Tensor:
         """Of each image of the part in an epoch: rows and columns to move by, and whether to mirror and to upend it,
         [N, 4]. What the stage has augmented stays as it is."""
-        count, random = len(self._copy_N), np.random.default_rng([augment.seed, epoch])
+        random_N4 = _random(augment.seed, epoch, self._path_N).astype(np.int64)
         margin = _margin(self._images_NHWC.shape[1])
-        shift_N2 = random.integers(-margin, margin, (count, 2), endpoint=True)
-        flip_N2 = random.integers(2, size=(count, 2)) * [augment.flips != "none", augment.flips == "both"]
+        shift_N2 = random_N4[:, :2] % (2 * margin + 1) - margin
+        flip_N2 = random_N4[:, 2:] % 2 * [augment.flips != "none", augment.flips == "both"]
         return torch.from_numpy(np.hstack([shift_N2, flip_N2]) * (self._copy_N == 0)[:, None])
+
+
+def _random(seed: int, epoch: int, path_N: list[str]) -> NDArray[np.uint16]:
+    """Four numbers an image, [N, 4], each from its seed, epoch and path alone, whatever else the part holds."""
+    digests = (
+        hashlib.blake2b(f"{seed} {epoch} {path}".encode(), digest_size=_DRAW_BYTES).digest() for path in path_N
+    )
+    return np.frombuffer(b"".join(digests), "<u2").reshape(-1, 4)
 
 
 def moved(images_BHWC: Tensor, draws_B4: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ def gradient(packed: Path, count: int = 400) -> PackedPart:
         pixels_NHWC=np.broadcast_to(image, (count, *image.shape)),
         target=np.zeros(count, np.int64),
         weight_N=np.ones(count, np.float32),
+        path_N=[f"{number}.png" for number in range(count)],
         copy_N=np.arange(count) // (count - 1),
     )
 
@@ -92,6 +93,12 @@ def test_draws_belong_to_the_image_whatever_its_batch_and_copies_have_none(
     assert not torch.equal(drawn, drawn_of(part, augment, 64))
     assert torch.equal(drawn[-1], torch.tensor(part.pixels_NHWC[63]))
     assert not torch.equal(drawn[0], drawn[-1])
+
+
+def test_an_image_more_changes_no_draw_of_the_others(packed: Path, augment: AugmentSettings) -> None:
+    part = replace(gradient(packed, 64), copy_N=np.zeros(64, np.int64))
+    grown = replace(gradient(packed, 65), path_N=["new.png", *part.path_N], copy_N=np.zeros(65, np.int64))
+    assert torch.equal(drawn_of(grown, augment)[1:], drawn_of(part, augment))
 
 
 @pytest.mark.parametrize(
