@@ -110,6 +110,9 @@ def _candidates(
     thumbnail_USS: NDArray[np.uint8], plain_U: NDArray[np.bool_], max_bits: int, cut: Cut, progress: Progress
 ) -> tuple[Pairs, NDArray[np.int64]]:
     """Ordered pairs (i, j) where the hash of i is near to that of a view of j, and the number of the nearest view."""
+    # Plain pictures are like none, however many share a hash.
+    structured = np.flatnonzero(~plain_U)
+    thumbnail_USS = thumbnail_USS[structured]
     hash_U = perceptual_hashes(thumbnail_USS)[:, 0]
     num_images = np.int64(len(hash_U))
     best = np.empty(0, np.int64), np.empty(0, np.int64)
@@ -118,12 +121,12 @@ def _candidates(
         view_U = hash_U if number == 0 else perceptual_hashes(thumbnail_USS, crop)[:, int(mirrored)]
         keys, ranks = [best[0]], [best[1]]
         for pairs in candidate_pairs(hash_U, view_U, max_bits=max_bits, cut=cut):
-            i, j = pairs[(pairs[:, 0] != pairs[:, 1]) & ~plain_U[pairs].any(axis=1)].T
+            i, j = pairs[pairs[:, 0] != pairs[:, 1]].T
             keys.append(i * num_images + j)
             ranks.append(distance(hash_U[i], view_U[j]).astype(np.int64) * len(VIEWS) + number)
         best = _least(np.concatenate(keys), np.concatenate(ranks))
     progress("look for duplicates", len(VIEWS), len(VIEWS))
-    return np.stack(np.divmod(best[0], num_images), axis=1), best[1] % len(VIEWS)
+    return structured[np.stack(np.divmod(best[0], num_images), axis=1)], best[1] % len(VIEWS)
 
 
 def _least(key_P: NDArray[np.int64], rank_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

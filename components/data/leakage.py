@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from components.data.duplicates import DuplicatePairs, Pairs
 from components.data.parts import EXCLUDED
 
+PAIRS_FILE = "leaking_pairs.parquet"
+"""Beside the proof: names all pairs across parts."""
 _NAMED_PAIRS = 1000
-"""Of each kind so many are named; the others are counted."""
+"""Of each kind so many are named in the proof itself; the others are counted."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def audit(
         "clusters": pc.count_distinct(table["cluster"]).as_py(),
         "pairs": found,
         "comparisons_left_out": pairs.num_cut,
+        "all_leaking": PAIRS_FILE,
         **_listed(leaks, path),
         "as_given": None if given is None else _listed(given, path),
         "moved_from_given_part": _moved(table, path, part),
@@ -96,6 +99,17 @@ def audit(
         "largest_deviation": _largest_deviation(table["label"], part, settings["fractions"]),
         "settings": dict(settings),
     }
+
+
+def named_pairs(table: Any, leaks: Leaks, *, parts: str) -> Any:
+    """Every pair across parts, a row each: whose `parts` (dealt or given), kind, and of both images path and part."""
+    pairs = np.concatenate(list(leaks.across.values()))
+    kinds = np.repeat(list(leaks.across), list(leaks.count.values()))
+    columns: dict[str, Any] = {"parts": pa.repeat(parts, len(pairs)), "kind": pa.array(kinds, pa.string())}
+    for side, row_P in zip(("left", "right"), pairs.T, strict=True):
+        for name in ("path", "part"):
+            columns[f"{side}_{name}"] = table[name].take(pa.array(row_P))
+    return pa.table(columns)
 
 
 def split_digest(sha256: Any, label: Any, part: Any) -> str:

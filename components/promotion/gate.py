@@ -118,7 +118,7 @@ def decide(candidate: Candidate, champion: ChampionComparison | None, settings: 
         *_classes(candidate, settings.class_floors),
         *_slices(candidate, settings),
         *_file(candidate, settings),
-        *_data(candidate),
+        *_data(candidate, settings),
         *(_against(champion, settings) if champion is not None else ()),
     ]
     broken = [f"{rule.rule}: {rule.value}, should be {rule.limit}" for rule in rules if not rule.passed]
@@ -189,14 +189,16 @@ def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdi
         yield RuleVerdict("serving check in a clean process", said, "passed", found.serving_check is True)
 
 
-def _data(candidate: Candidate) -> Iterator[RuleVerdict]:
+def _data(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
     said = {True: "passed", False: "failed", None: "no report"}[candidate.validation_passed]
     yield RuleVerdict("data validation", said, "passed", candidate.validation_passed is True)
     counts = candidate.pairs_across_parts.values()
     found = str(sum(counts)) if counts else "not audited"
-    if candidate.comparisons_left_out:
-        found += f" ({candidate.comparisons_left_out} comparisons of crowded hashes left out)"
     yield RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts))
+    left_out, most = candidate.comparisons_left_out, settings.max_comparisons_left_out
+    yield RuleVerdict(
+        "comparisons that the search for leaks left out", str(left_out), f"at most {most}", left_out <= most
+    )
     same = candidate.split_digest == candidate.proof_digest
     yield RuleVerdict("leak proof is for this split", "yes" if same else "no", "yes", same)
     trained_on = candidate.test_images_trained_on

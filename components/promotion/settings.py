@@ -69,6 +69,9 @@ class PromoteSettings(Settings):
     """Least test images left to compare with the champion, without those that it was trained on."""
     confidence: float = Field(gt=0.5, lt=1)
     """The paired test calls the candidate worse at this confidence; larger asks for more proof of a loss."""
+    max_comparisons_left_out: int = Field(default=0, ge=0)
+    """By the search for near duplicates, where more images look alike to it than it compares with each other; larger
+    takes a proof for one though so many pairs weren't looked at."""
     max_quantization_loss: Annotated[Limits | None, AfterValidator(_EITHER)]
     """So much worse than fp32's on the test part a score of the served file may be."""
     max_megabytes: float | None = Field(gt=0)

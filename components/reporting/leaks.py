@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from components.data.leakage import PAIRS_FILE
+
 _SHOWN_PX = 96
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #1c1c1c; }
@@ -59,7 +61,7 @@ def render_leaks(
     if num_excluded:
         rows = "".join(f"<tr><td>{escape(path)}</td><td>{escape(reason)}</td></tr>" for path, reason in excluded)
         body.append(
-            f"<h2>{num_excluded:,} excluded</h2><p>{_shown(len(excluded), num_excluded)}</p>"
+            f"<h2>{num_excluded:,} excluded</h2><p>{_shown(len(excluded), num_excluded, 'leakage.json')}</p>"
             f"<table><tr><th>image</th><th>why</th></tr>{rows}</table>"
         )
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -80,11 +82,11 @@ def _section(section: LeakSection) -> str:
     if not section.pairs:
         return heading
     rows = "".join(f"<tr><td>{_figure(left)}</td><td>{_figure(right)}</td></tr>" for left, right in section.pairs)
-    return f"{heading}<p>{_shown(len(section.pairs), section.count)}</p><table>{rows}</table>"
+    return f"{heading}<p>{_shown(len(section.pairs), section.count, PAIRS_FILE)}</p><table>{rows}</table>"
 
 
-def _shown(shown: int, total: int) -> str:
-    return "All are shown." if shown == total else f"The first {shown:,} are shown."
+def _shown(shown: int, total: int, file: str) -> str:
+    return "All are shown." if shown == total else f"The first {shown:,} are shown; {file} names all."
 
 
 def _figure(image: LeakingImage) -> str:

@@ -95,9 +95,7 @@ class ResidentBatches:
 
 def _random(seed: int, epoch: int, path_N: list[str]) -> NDArray[np.uint16]:
     """Four numbers an image, [N, 4], each from its seed, epoch and path alone, whatever else the part holds."""
-    digests = (
-        hashlib.blake2b(f"{seed} {epoch} {path}".encode(), digest_size=_DRAW_BYTES).digest() for path in path_N
-    )
+    digests = (hashlib.blake2b(f"{seed} {epoch} {path}".encode(), digest_size=_DRAW_BYTES).digest() for path in path_N)
     return np.frombuffer(b"".join(digests), "<u2").reshape(-1, 4)
 
 

@@ -14,7 +14,7 @@ from components.data.duplicates import DuplicatePairs, DuplicateSettings, find_d
 from components.data.embeddings import FILE as EMBEDDINGS
 from components.data.embeddings import Embeddings
 from components.data.hashing import COLOUR_SIDE, SIDE
-from components.data.leakage import Leaks, as_given, audit, find_leaks
+from components.data.leakage import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs
 from components.data.parts import EXCLUDED, PARTS
 from components.data.split_images import SplitImages
 from components.data.splitting import Split, SplitSettings, split_images
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def split(params: Path, validated: Path, folder: Path, progress: Progress) -> str:
-    """Writes split.parquet, leakage.json and leaks.html."""
+    """Writes split.parquet, leakage.json with leaking_pairs.parquet, and leaks.html."""
     settings: SplitSettings = read_section(params, "split", SplitSettings)
     source = validated / "images.parquet"
     known = pq.read_schema(source).names
@@ -62,9 +62,13 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     # Under `keep` the split is the author's own.
     given = None if settings.given == "keep" else as_given(table)
     given_leaks = None if given is None else find_leaks(given, pairs.near, pairs.embedding)
+    leaking = [named_pairs(table, leaks, parts="dealt")]
+    if given_leaks is not None:
+        leaking.append(named_pairs(given, given_leaks, parts="given"))
     proof = audit(table, pairs, leaks, given=given_leaks, excluded=dealt.excluded, settings=settings.model_dump())
     kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
     write_table(folder / "split.parquet", table.select(kept))
+    write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
     write_json(folder / "leakage.json", proof)
     page = render_leaks(
         _sections(table, leaks, thumbnail_NSS),

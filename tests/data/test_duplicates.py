@@ -108,6 +108,13 @@ def test_plain_pictures_never_join() -> None:
     assert len(search(images).near) == 0
 
 
+def test_plain_pictures_crowd_no_search() -> None:
+    plain = [Image.new("RGB", (64, 64), (level,) * 3) for level in range(100)]
+    found = search([*plain, scene(1), recompressed(scene(1))])
+    assert found.num_cut == 0
+    assert found.near.tolist() == [[100, 101]]
+
+
 def coloured(image: Image.Image, red: float, green: float, blue: float) -> Image.Image:
     return Image.fromarray((np.asarray(image) * (red, green, blue)).astype(np.uint8))
 

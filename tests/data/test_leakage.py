@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from components.data.duplicates import DuplicatePairs
-from components.data.leakage import Leaks, as_given, audit, find_leaks, split_digest
+from components.data.leakage import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs, split_digest
 from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
 
 NO_PAIRS = np.empty((0, 2), np.int64)
@@ -68,7 +68,7 @@ def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     assert proof["largest_deviation"] == {"class": "a", "part": "test", "share": 0.5, "fraction": 0.15}
 
 
-def test_pairs_beyond_those_that_are_named_are_counted() -> None:
+def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     table = table_of("x" * 1200, ["train"] * 1200, given_split=["train"] * 1200)
     every = np.stack([np.zeros(1199, np.int64), np.arange(1, 1200)], axis=1)
     pairs = DuplicatePairs(exact=every, near=NO_PAIRS, embedding=None, num_candidates=0, num_cut=0)
@@ -76,6 +76,25 @@ def test_pairs_beyond_those_that_are_named_are_counted() -> None:
     proof = audit(table, pairs, leaks, excluded={}, settings={"fractions": {"train": 1.0}})
     assert (len(proof["leaking"]["exact"]), proof["leaking_unnamed"]) == (1000, {"exact": 199, "near": 0})
     assert proof["as_given"] is None
+    assert proof["all_leaking"] == PAIRS_FILE
+    found = named_pairs(table, leaks, parts="dealt")
+    assert found["kind"].to_pylist() == ["exact"] * 1199 + ["near"] * 3
+    assert found.slice(1198, 1).to_pylist() == [
+        {
+            "parts": "dealt",
+            "kind": "exact",
+            "left_path": "0.png",
+            "left_part": "train",
+            "right_path": "1199.png",
+            "right_part": "train",
+        }
+    ]
+
+
+def test_where_nothing_leaks_the_table_of_pairs_is_empty() -> None:
+    table = table_of("xy", ["train", "test"])
+    found = named_pairs(table, find_leaks(table, NO_PAIRS), parts="given")
+    assert (len(found), found.schema) == (0, named_pairs(table, Leaks({"near": np.array([[0, 1]])}), parts="").schema)
 
 
 def test_parts_as_given_hold_what_the_author_gave_alone() -> None:
@@ -100,7 +119,7 @@ def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
     assert text not in page
     assert page.count("data:image/png;base64,") == 2
     assert "3 pairs stand in two parts" in page
-    assert "The first 1 are shown" in page
+    assert "The first 1 are shown; leaking_pairs.parquet names all." in page
     assert "http:" not in page
     assert "https:" not in page
 

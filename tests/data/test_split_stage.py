@@ -73,7 +73,7 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     write_validated(tmp_path)
     for name in ("one", "two"):
         split(params(tmp_path), tmp_path, tmp_path / name, silent)
-    for file in ("split.parquet", "leakage.json", "leaks.html"):
+    for file in ("split.parquet", "leakage.json", "leaking_pairs.parquet", "leaks.html"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -87,6 +87,11 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     # What was healed is shown as the author gave it.
     healed = proof["as_given"]
     assert (sum(healed["pairs_across_parts"].values()) if healed else 0) == 3 - leaking
+    named = pq.read_table(tmp_path / "split" / "leaking_pairs.parquet").to_pylist()
+    assert {one["parts"] for one in named} == {"dealt" if leaking else "given"}
+    assert [(one["left_path"], one["right_path"]) for one in named] == [
+        (f"0{n}.png", f"{57 + n}.png") for n in range(3)
+    ]
     page = (tmp_path / "split" / "leaks.html").read_text()
     assert page.count("data:image/png") == 2 * 3
     assert ("As given: 3 pairs stand in two parts." in page) == (not leaking)

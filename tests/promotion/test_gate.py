@@ -120,9 +120,19 @@ def champion(
         (scored(0.98, 0.2), floors(accuracy=0.9)),
         (scored(0.2, 0.98), floors(macro_f1=0.9)),
         (scored(0.0, 0.0), floors(accuracy=0.0)),
+        (replace(GOOD, comparisons_left_out=12), settings(max_comparisons_left_out=12)),
         (measured(parity_difference=1e-3), settings()),
     ],
-    ids=["both floors", "fp32", "at the floor", "accuracy alone", "F1 alone", "zero is a floor", "parity at its limit"],
+    ids=[
+        "both floors",
+        "fp32",
+        "at the floor",
+        "accuracy alone",
+        "F1 alone",
+        "zero is a floor",
+        "search as complete as asked",
+        "parity at its limit",
+    ],
 )
 def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: PromoteSettings) -> None:
     decision = decide(candidate, None, rules)
@@ -143,9 +153,9 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         (measured(parity_difference=NAN), settings(), "parity of torch and ONNX: nan"),
         (replace(GOOD, pairs_across_parts={"exact": 0, "near": 1}), settings(), "pairs leaking across parts: 1"),
         (
-            replace(GOOD, pairs_across_parts={"near": 1}, comparisons_left_out=12),
+            replace(GOOD, comparisons_left_out=12),
             settings(),
-            "pairs leaking across parts: 1 (12 comparisons of crowded hashes left out), should be 0",
+            "comparisons that the search for leaks left out: 12, should be at most 0",
         ),
         (replace(GOOD, pairs_across_parts={}), settings(), "pairs leaking across parts: not audited"),
         (replace(GOOD, proof_digest="t" * 64), settings(), "leak proof is for this split: no, should be yes"),
@@ -196,6 +206,7 @@ def test_every_broken_rule_is_named() -> None:
         scores={"accuracy": 0.1, "macro_f1": 0.1},
         proof_digest="",
         pairs_across_parts={"near": 2},
+        comparisons_left_out=1,
         test_images_trained_on=1,
         validation_passed=None,
     )
@@ -203,7 +214,7 @@ def test_every_broken_rule_is_named() -> None:
         candidate, champion(challenger=(0.1, 0.1), lost=80, images=90), settings(min_images_against_champion=91)
     )
     assert not decision.promoted
-    assert len(decision.reasons) == len(decision.rules) == 11
+    assert len(decision.reasons) == len(decision.rules) == 12
 
 
 @pytest.mark.parametrize(
@@ -292,7 +303,7 @@ def test_every_kind_of_rule_can_be_passed() -> None:
     )
     decision = decide(GOOD, champion(), rules)
     assert decision.promoted, decision.reasons
-    assert len(decision.rules) == 2 + 2 + 2 + 3 + 6 + 4 + 4
+    assert len(decision.rules) == 2 + 2 + 2 + 3 + 6 + 5 + 4
 
 
 def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:
