@@ -109,7 +109,7 @@ def test_plain_pictures_never_join() -> None:
 
 
 def test_plain_pictures_crowd_no_search() -> None:
-    plain = [Image.new("RGB", (64, 64), (level,) * 3) for level in range(100)]
+    plain = [Image.new("RGB", (64, 64), "white")] * 100
     found = search([*plain, scene(1), recompressed(scene(1))])
     assert found.num_cut == 0
     assert found.near.tolist() == [[100, 101]]
