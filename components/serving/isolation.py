@@ -9,7 +9,7 @@ from types import ModuleType
 RUNTIME = "onnxruntime"
 RUNTIME_BUILDS = {"tensorrt": "onnxruntime-gpu", "cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
 """By provider: builds of ONNX Runtime that have it come as packages of other names."""
-_IMAGE_STACK = ("numpy", "opencv-python-headless", "pillow", "pydantic")
+_IMAGE_STACK = ("numpy", "opencv-python-headless", "pillow", "pydantic", "simplejpeg")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
