@@ -21,6 +21,8 @@ _SHOWN_KEYS = 8
 # Published DenseNets have the keys of a time when names of modules could hold dots.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 _PLACES = "encoder.pos_embedding"
+# Of batch norms; files from before torch 0.4.1, published DenseNets among them, have none, and torch doesn't ask for it.
+_COUNTER = "num_batches_tracked"
 # Their builders turn ImageNet's normalization into this one inside the network, with published weights alone.
 _TRANSFORMS_INPUT, _HALF = ("googlenet", "inception_v3"), [0.5, 0.5, 0.5]
 
@@ -80,8 +82,12 @@ def fill(
 def backbone_fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
     """Whether all but the head has the shapes of the weights."""
     own = model.state_dict()
-    skipped = _misfit_head(model, own, state)
-    return all(key in state and state[key].shape == value.shape for key, value in own.items() if key not in skipped)
+    needed = _needed(own) - _misfit_head(model, own, state)
+    return all(key in state and state[key].shape == own[key].shape for key in needed)
+
+
+def _needed(own: Mapping[str, Tensor]) -> set[str]:
+    return {key for key in own if not key.endswith(_COUNTER)}
 
 
 def _head_keys(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> set[str]:
@@ -183,7 +189,7 @@ def _cached(url: str) -> Path:
 def _refuse_misfits(
     own: Mapping[str, Tensor], state: Mapping[str, Tensor], skipped: set[str], weights: str, architecture: str
 ) -> None:
-    missing = sorted(set(own) - set(state) - skipped)
+    missing = sorted(_needed(own) - set(state) - skipped)
     unknown = sorted(set(state) - set(own))
     other_shape = sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
     found = {"missing": missing, "unknown": unknown, "of another shape": other_shape}

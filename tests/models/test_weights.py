@@ -14,7 +14,10 @@ from torchvision.models import VisionTransformer
 
 from components.errors import SettingsError
 from components.models.architectures import build
-from components.models.weights import fill, load_weights, read_weights
+from components.models.stems import Stem
+from components.models.weights import backbone_fits, fill, load_weights, read_weights
+
+STEMS: tuple[Stem, ...] = ("dense", "small")
 
 
 def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
@@ -222,12 +225,25 @@ def test_a_transformer_interpolates_its_position_embeddings() -> None:
     assert str(loaded) == "weights from w.pth, with interpolated position embeddings"
 
 
-def test_published_densenets_have_keys_of_an_older_time(tmp_path: Path) -> None:
-    source = build("densenet121", num_classes=3, image_size_px=64)
-    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in source.state_dict().items()}
-    assert set(old) != set(source.state_dict())
+def test_published_densenets_have_keys_of_an_older_time_and_no_counters(tmp_path: Path) -> None:
+    source, target = (build("densenet121", num_classes=3, image_size_px=64) for _ in range(2))
+    state = without_counters(source)
+    old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in state.items()}
+    assert set(old) != set(state)
     torch.save(old, tmp_path / "w.pth")
-    assert read_weights(tmp_path / "w.pth").keys() == source.state_dict().keys()
+    load_weights(target, str(tmp_path / "w.pth"), architecture="densenet121")
+    assert same(source, target)
+
+
+def test_weights_without_counters_tell_the_stem_that_they_were_trained_with() -> None:
+    state = without_counters(build("resnet18", num_classes=3, image_size_px=32, stem="dense"))
+    fits = {stem: backbone_fits(build("resnet18", num_classes=2, image_size_px=32, stem=stem), state) for stem in STEMS}
+    assert fits == {"dense": True, "small": False}
+
+
+def without_counters(model: nn.Module) -> dict[str, torch.Tensor]:
+    """As files were before torch 0.4.1."""
+    return {key: value for key, value in model.state_dict().items() if not key.endswith("num_batches_tracked")}
 
 
 def test_weights_that_are_not_finite_are_refused_with_their_keys(tmp_path: Path) -> None:
