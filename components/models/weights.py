@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from urllib.error import URLError
 
@@ -126,15 +127,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             return _with_present_keys(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, RuntimeError, EOFError) as problem:
-        raise SettingsError(f"params.yaml: model.weights: {path.name} can't be read: {first_line(problem)}") from None
+        raise SettingsError(
+            f"params.yaml: model.weights: {path.name} can't be read: {_first_sentence(problem)}; fetch or save it again"
+        ) from None
     # That is this machine's lack, not the file's.
     except MemoryError:
         raise
-    # torch raises pickle.UnpicklingError here, and other kinds on broken files.
-    except Exception as problem:
+    # torch raises pickle.UnpicklingError here, and other kinds on broken files; its text advises to run the code.
+    except Exception:
         raise SettingsError(
-            f"params.yaml: model.weights: {path.name} holds more than tensors and isn't loaded "
-            f"({first_line(problem)}); save its state_dict as .safetensors"
+            f"params.yaml: model.weights: {path.name} is no file of weights, or holds more than tensors, and isn't "
+            "loaded, for it could run code; save its state_dict as .safetensors"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -171,15 +174,21 @@ def _downloaded(entry: Any, architecture: str) -> dict[str, Tensor]:
         raise
     # A download with another digest, a file in torch's cache that was cut short or holds more than tensors.
     except Exception as problem:
+        unpickled = isinstance(problem, UnpicklingError)
         raise SettingsError(
             f"params.yaml: model.weights: what torch's cache holds for {architecture} isn't loaded "
-            f"({first_line(problem)}); delete {_cached(entry.url)}"
+            f"({'it holds more than tensors' if unpickled else _first_sentence(problem)}); delete {_cached(entry.url)}"
         ) from None
     return _with_present_keys(state)
 
 
 def _with_present_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
+
+
+def _first_sentence(problem: BaseException) -> str:
+    """Without the guesses and advice that follow it."""
+    return first_line(problem).split(". ")[0].rstrip(".")
 
 
 def _cached(url: str) -> Path:
