@@ -17,7 +17,8 @@ def class_weights(setting: ClassWeights, target: NDArray[Any], space: LabelSpace
     """Of each class in the loss; None where all weigh 1.
 
     auto: N / (K n) for a class of n images, so that the mean over the images is 1; of sets of labels, images without
-    a label over those with it. A class of no images weighs 1. Raises SettingsError for a class that isn't there.
+    a label over those with it. A class of no images weighs 1. Raises SettingsError for a class that isn't there, and
+    where all weigh 0.
     """
     if setting == "none":
         return None
@@ -31,6 +32,8 @@ def class_weights(setting: ClassWeights, target: NDArray[Any], space: LabelSpace
                 f"params.yaml: train.class_weights: {name} is no class of these images{nearest(name, place)}"
             )
         weight_K[place[name]] = weight
+    if not weight_K.any():
+        raise SettingsError("params.yaml: train.class_weights: all are 0, so nothing is learned; give one a larger weight")
     return weight_K
 
 

@@ -1,6 +1,5 @@
 """What happens around the steps: checkpoints, early stopping, and word of each epoch."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from components.models.classifier import save_classifier
 from components.training.checkpoints import read_checkpoint
 from components.training.reports import EpochReport
 from components.training.resuming import Identity, refuse_other_identity
+from components.training.schedules import cycle_ends
 
 LAST = "last.safetensors"
 _BEST = "best"
@@ -121,11 +121,9 @@ class Snapshots(Callback):
         self._folder, self._cycles = folder, cycles
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        length = math.ceil(int(trainer.estimated_stepping_batches) / self._cycles)
-        step = trainer.global_step
-        ended = step % length == 0 or step == int(trainer.estimated_stepping_batches)
-        if ended and not trainer.fit_loop.epoch_loop._should_accumulate() and trainer.is_global_zero:
-            save_classifier(pl_module.judged, self._folder / f"{math.ceil(step / length):02d}")
+        ends, step = cycle_ends(int(trainer.estimated_stepping_batches), self._cycles), trainer.global_step
+        if step in ends and not trainer.fit_loop.epoch_loop._should_accumulate() and trainer.is_global_zero:
+            save_classifier(pl_module.judged, self._folder / f"{ends.index(step) + 1:02d}")
 
 
 class TimeLimit(Callback):

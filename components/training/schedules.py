@@ -4,8 +4,11 @@ Each is a plain object under torch's LambdaLR, which keeps what it holds in the 
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from typing import Literal
+
+from components.errors import SettingsError
 
 Schedule = Literal["cosine", "step", "plateau", "one_cycle", "cyclic", "constant"]
 Shape = Callable[[int], float]
@@ -111,10 +114,25 @@ class Cyclic(WarmupConstant):
 
     def __init__(self, steps: int, warmup: int, cycles: int) -> None:
         super().__init__(warmup)
-        self.length = max(1, math.ceil(steps / cycles))
+        self.ends = cycle_ends(steps, cycles)
 
     def __call__(self, step: int) -> float:
-        return min(super().__call__(step), _half_cosine(1.0, 0.0, (step % self.length) / self.length))
+        cycle = min(bisect_right(self.ends, step), len(self.ends) - 1)
+        start, end = (0, *self.ends)[cycle], self.ends[cycle]
+        return min(super().__call__(step), _half_cosine(1.0, 0.0, (step - start) / (end - start)))
+
+
+def cycle_ends(steps: int, cycles: int) -> list[int]:
+    """After which steps each of the cycles ends, the last one with the training.
+
+    Raises SettingsError where there are fewer steps than cycles.
+    """
+    if steps < cycles:
+        raise SettingsError(
+            f"params.yaml: train.cycles: is {cycles}, but the whole training has {steps} steps; give fewer cycles, or "
+            "more epochs"
+        )
+    return [round(number * steps / cycles) for number in range(1, cycles + 1)]
 
 
 def _half_cosine(start: float, end: float, done: float) -> float:

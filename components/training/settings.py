@@ -29,7 +29,7 @@ def _class_weights(value: Any) -> Any:
         for name, weight in value.items()
     ):
         # YAML reads a class such as 3 as a number.
-        return {str(name): weight for name, weight in value.items()}
+        return {str(name): float(weight) for name, weight in value.items()}
     raise ValueError("none, auto or weights by class, such as {cat: 2.0, dog: 1.0}")
 
 

@@ -37,12 +37,26 @@ def test_a_class_that_yaml_reads_as_a_number_may_be_weighed(
     make_job: Callable[..., TrainingJob], tmp_path: Path
 ) -> None:
     job = make_job(tmp_path, train={"class_weights": {3: 2.0, "dog": 1}})
-    assert job.train.class_weights == {"3": 2.0, "dog": 1}
+    assert job.train.class_weights == {"3": 2.0, "dog": 1.0}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_whole_number_is_a_weight_like_any_other(make_job: Callable[..., TrainingJob], tmp_path: Path) -> None:
+    """pydantic warns of a number that isn't of the type it was told."""
+    job = make_job(tmp_path, train={"class_weights": {"cat": 2}})
+    assert job.model_dump()["train"]["class_weights"] == {"cat": 2.0}
 
 
 def test_a_weight_for_an_unknown_class_is_refused_with_the_nearest() -> None:
     with pytest.raises(SettingsError, match=r"class_weights: dgo is no class of these images; did you mean dog\?"):
         class_weights({"dgo": 2.0}, TARGET, SINGLE)
+
+
+def test_weights_that_are_all_zero_are_refused() -> None:
+    zeros = dict.fromkeys(SINGLE.classes, 0.0)
+    with pytest.raises(SettingsError, match="class_weights: all are 0, so nothing is learned; give one a larger weight"):
+        class_weights(zeros, TARGET, SINGLE)
+    assert class_weights(zeros | {"dog": 0.5}, TARGET, SINGLE) == pytest.approx([0, 0.5, 0])
 
 
 def test_balanced_shares_give_each_class_the_same_chance() -> None:

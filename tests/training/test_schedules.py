@@ -4,7 +4,16 @@ from itertools import pairwise
 
 import pytest
 
-from components.training.schedules import Cyclic, OneCycle, WarmupCosine, WarmupPlateau, WarmupSteps, new_shape
+from components.errors import SettingsError
+from components.training.schedules import (
+    Cyclic,
+    OneCycle,
+    WarmupCosine,
+    WarmupPlateau,
+    WarmupSteps,
+    cycle_ends,
+    new_shape,
+)
 
 
 def test_every_schedule_stays_between_nothing_and_its_peak_and_reaches_both_halves() -> None:
@@ -34,6 +43,23 @@ def test_cycles_fall_to_nothing_and_begin_anew_at_the_peak() -> None:
     shape = Cyclic(steps=90, warmup=0, cycles=3)
     assert shape(29) < 0.01
     assert shape(30) == shape(60) == 1
+
+
+@pytest.mark.parametrize(("steps", "cycles"), [(8, 5), (10, 4), (7, 7), (90, 3), (1001, 10)])
+def test_there_are_as_many_cycles_as_asked_for_and_the_training_ends_low(steps: int, cycles: int) -> None:
+    ends = cycle_ends(steps, cycles)
+    lengths = [end - start for start, end in pairwise([0, *ends])]
+    assert (len(ends), ends[-1]) == (cycles, steps)
+    assert max(lengths) - min(lengths) <= 1
+    shape = Cyclic(steps=steps, warmup=0, cycles=cycles)
+    peaks = [step for step in range(steps) if shape(step) == 1]
+    assert peaks == [0, *ends[:-1]]
+    assert shape(steps) == pytest.approx(0)
+
+
+def test_more_cycles_than_steps_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"train\.cycles: is 5, but the whole training has 4 steps; give fewer"):
+        cycle_ends(4, 5)
 
 
 def test_a_plateau_lowers_the_rate_each_time_that_nothing_gets_better() -> None:
