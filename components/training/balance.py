@@ -33,7 +33,9 @@ def class_weights(setting: ClassWeights, target: NDArray[Any], space: LabelSpace
             )
         weight_K[place[name]] = weight
     if not weight_K.any():
-        raise SettingsError("params.yaml: train.class_weights: all are 0, so nothing is learned; give one a larger weight")
+        raise SettingsError(
+            "params.yaml: train.class_weights: all are 0, so nothing is learned; give one a larger weight"
+        )
     return weight_K
 
 

@@ -26,7 +26,11 @@ WORTH_MEASURING_SECONDS = 600.0
 _WORTH_COMPILING_SECONDS = 3600.0
 _GAIN = 1.05
 """How much faster a choice must be than what it replaces."""
-_WARMUP_STEPS, _STEPS = 2, 5
+_TURNS = 2
+"""In which a choice and what it replaces are timed one after the other; the better turn of each counts, so that a busy
+moment of the machine doesn't choose."""
+_WARMUP_STEPS, _STEPS = 1, 3
+"""Of each turn."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,10 @@ def choose_numerics(
     if whole < WORTH_MEASURING_SECONDS:
         return chosen
     say(f"this training takes about {whole / 60:.0f} minutes: measuring what makes it faster on this machine")
-    seconds[chosen] = seconds_a_step(job, model, objective, batch, chosen)
     for candidate in _candidates(settings, device, whole):
         trial = replace(chosen, **candidate)
-        seconds[trial] = seconds_a_step(job, model, objective, batch, trial)
+        turns = [[seconds_a_step(job, model, objective, batch, one) for one in (chosen, trial)] for _ in range(_TURNS)]
+        seconds[chosen], seconds[trial] = (min(took) for took in zip(*turns, strict=True))
         if seconds[chosen] >= _GAIN * seconds[trial]:
             chosen = trial
     told = "; ".join(f"{one}: {1000 * took:.1f} ms a step" for one, took in seconds.items())

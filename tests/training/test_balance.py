@@ -54,7 +54,9 @@ def test_a_weight_for_an_unknown_class_is_refused_with_the_nearest() -> None:
 
 def test_weights_that_are_all_zero_are_refused() -> None:
     zeros = dict.fromkeys(SINGLE.classes, 0.0)
-    with pytest.raises(SettingsError, match="class_weights: all are 0, so nothing is learned; give one a larger weight"):
+    with pytest.raises(
+        SettingsError, match="class_weights: all are 0, so nothing is learned; give one a larger weight"
+    ):
         class_weights(zeros, TARGET, SINGLE)
     assert class_weights(zeros | {"dog": 0.5}, TARGET, SINGLE) == pytest.approx([0, 0.5, 0])
 

@@ -54,6 +54,52 @@ def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, 
         assert torch.equal(one, other)
 
 
+class Stopwatch:
+    """In place of seconds_a_step: a machine as fast as told, that is busy while some of the times are taken."""
+
+    def __init__(self, seconds: dict[Numerics, float], busy: range = range(0)) -> None:
+        self.seconds, self.busy, self.asked = seconds, busy, list[Numerics]()
+
+    def __call__(self, *arguments: object, **_: object) -> float:
+        numerics = arguments[-1]
+        assert isinstance(numerics, Numerics)
+        self.asked.append(numerics)
+        return self.seconds[numerics] * (10 if len(self.asked) - 1 in self.busy else 1)
+
+
+PLAIN, LAST = Numerics(), Numerics(channels_last=True)
+PLAIN_LOOSE, LAST_LOOSE = Numerics(fused=False), Numerics(channels_last=True, fused=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has more to choose from")
+@pytest.mark.parametrize(
+    ("seconds", "fastest"),
+    [
+        ({PLAIN: 1.0, LAST: 1.2, PLAIN_LOOSE: 1.1}, PLAIN),
+        ({PLAIN: 1.0, LAST: 0.8, LAST_LOOSE: 0.9}, LAST),
+        ({PLAIN: 1.0, LAST: 0.8, LAST_LOOSE: 0.6}, LAST_LOOSE),
+        ({PLAIN: 1.0, LAST: 1.2, PLAIN_LOOSE: 0.9}, PLAIN_LOOSE),
+        ({PLAIN: 1.0, LAST: 0.96, PLAIN_LOOSE: 0.96}, PLAIN),
+    ],
+    ids=["neither", "layout", "both", "optimizer", "within the noise"],
+)
+# The first time tells how long training takes, the next four are of the layout.
+@pytest.mark.parametrize("busy", [range(0), range(1, 3), range(2, 4), range(3, 5)], ids=str)
+def test_the_fastest_is_chosen_also_where_the_machine_is_busy_for_a_moment(
+    seconds: dict[Numerics, float],
+    fastest: Numerics,
+    busy: range,
+    make_job: MakeJob,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch = Stopwatch(seconds, busy)
+    monkeypatch.setattr("components.training.measuring.seconds_a_step", watch)
+    job = make_job(tmp_path, train={"precision": "fp32"})
+    assert chosen(job, steps=10**9)[0] == fastest
+    assert watch.asked[1:5] == [PLAIN, LAST] * 2
+
+
 def test_what_the_settings_name_is_not_measured(make_job: MakeJob, tmp_path: Path) -> None:
     named = {"precision": "bf16", "channels_last": "on", "compile": "off"}
     numerics, said, *_ = chosen(make_job(tmp_path, train=named), steps=10**9)

@@ -64,3 +64,27 @@ def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, sp
     assert losses[0] == losses[2] != losses[1]
     losses[0].backward()
     assert torch.isfinite(model.scale.grad).all()  # type: ignore[arg-type]
+
+
+class WithAuxiliary(Means):
+    """Answers as GoogLeNet does in training: its own logits, then those of heads half-way, of which one is left out."""
+
+    def forward(self, images_BHWC: Tensor) -> Tensor:
+        own = super().forward(images_BHWC)
+        return own, 2 * own, None, -own  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("mixup", [0.0, 1.0], ids=["plain", "mixed"])
+def test_auxiliary_heads_count_three_tenths_each(make_job: MakeJob, tmp_path: Path, mixup: float) -> None:
+    ways, batch = (
+        objective(make_job, tmp_path, SINGLE, mixup=mixup),
+        Batch(IMAGES, torch.tensor([0, 1, 2, 0]), torch.ones(4)),
+    )
+
+    def loss(factor: float) -> Tensor:
+        scaled = Means(3)
+        scaled.scale.data *= factor
+        return ways(scaled, batch, number=5, epoch=0)
+
+    whole = ways(WithAuxiliary(3), batch, number=5, epoch=0)
+    assert torch.allclose(whole, loss(1) + 0.3 * (loss(2) + loss(-1)))
