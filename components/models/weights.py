@@ -22,7 +22,7 @@ _SHOWN_KEYS = 8
 # Published DenseNets have the keys of a time when names of modules could hold dots.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
 _PLACES = "encoder.pos_embedding"
-# Of batch norms; files from before torch 0.4.1, published DenseNets among them, have none, and torch doesn't ask for it.
+# Of batch norms; files from before torch 0.4.1, such as published DenseNets, have none, and torch asks for none.
 _COUNTER = "num_batches_tracked"
 # Their builders turn ImageNet's normalization into this one inside the network, with published weights alone.
 _TRANSFORMS_INPUT, _HALF = ("googlenet", "inception_v3"), [0.5, 0.5, 0.5]
