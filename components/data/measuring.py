@@ -3,6 +3,9 @@
 What was measured is kept by content in a store beside the data, so that a grown data set costs only what is new and a
 pass that was killed goes on where it stopped. The store changes no result: an entry is found only by the same bytes,
 ending, settings, code and decoders, and it may be deleted at any time.
+
+A known file costs a microsecond or two: outcomes lie in columns, are kept as whole batches, and are joined with the
+manifest by key in one step; no Python object is made of them.
 """
 
 import contextlib
@@ -11,16 +14,21 @@ import hashlib
 import multiprocessing
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import get_type_hints
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from components.data import decoding, hashing, probing
 from components.data.decoding import UndecodableImage
+from components.data.hashing import COLOUR_SIDE, SIDE
 from components.data.probing import Measurement, probe_without_hashes, with_hashes
-from components.data.raw import RawFile, RawImages
+from components.data.raw import RawFile, RawImages, raw_files
 from components.errors import DataError
 from components.files import sha256_of_file
 from components.progress import Progress
@@ -28,58 +36,76 @@ from components.progress import Progress
 Outcome = Measurement | str
 """What was measured, or the reason why the file goes to quarantine."""
 
-_KINDS = tuple(get_type_hints(Measurement).values())
-_NAMES = tuple(get_type_hints(Measurement))
-_HASHES, _SIGN = ("hash", "mirror_hash"), 2**63
-_HASH_PLACES = tuple(_NAMES.index(name) for name in _HASHES)
+_TYPES = {int: pa.int64(), float: pa.float64(), str: pa.string()}
+_TYPE_OF = {
+    "hash": pa.uint64(),
+    "mirror_hash": pa.uint64(),
+    "thumbnail": pa.binary(SIDE**2),
+    "colours": pa.binary(3 * COLOUR_SIDE**2),
+}
+_KEYS = pa.schema([("key", pa.string())])
+OUTCOMES = pa.schema(
+    [
+        ("reason", pa.string()),
+        *((name, _TYPE_OF.get(name) or _TYPES[kind]) for name, kind in get_type_hints(Measurement).items()),
+    ]
+)
+"""The reason for quarantine, then the fields of a Measurement; in each row one of the two is null."""
+_ENDING = r"[^/.]\.*(?P<ending>\.[^./]*)$"
+"""As os.path.splitext: the dots with which a name begins are none."""
 _BATCH = 256
 _WORTH_PROCESSES = 2048
 """From so many files on, starting processes (a second or two) is repaid: small images keep Python's lock busy."""
 _PATIENCE_SECONDS = 60.0
+_PAGE_BYTES = 65536
+"""SQLite's largest: a batch is read in a third of the time that pages of 4 KiB take."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    outcomes: list[Outcome]
-    """One a row, in the order of the rows."""
+    outcomes: pa.Table
+    """The columns of OUTCOMES, a row a row of the manifest, in its order."""
     num_measured: int
     num_known: int
     """Files whose measurement was found in the store, and that were not read again."""
 
 
 def measure_all(
-    rows: Sequence[RawFile], raw: Path, *, max_megapixels: float, store: Path | None, progress: Progress
+    manifest: pa.Table, raw: Path, *, max_megapixels: float, store: Path | None, progress: Progress
 ) -> Pass:
     """Measures every file on all cores; `store` is the folder of kept measurements, None keeps none.
 
     Raises DataError where the bytes are not those that the manifest promises.
     """
-    outcomes: dict[str, Outcome] = {}
-    common = _version(max_megapixels)
-    keys = [_key(row, common) for row in rows]
-    with MeasurementStore.opened(store) as kept:
-        outcomes |= kept.find(key for key in keys if key)
-        num_known = len(outcomes)
-        waiting = {key: row for key, row in zip(keys, rows, strict=True) if key and key not in outcomes}
-        done = len(rows) - len(waiting)
-        progress("validate", done, len(rows))
-        for batch in _measured(waiting, raw, max_megapixels):
+    keys = _keys(manifest)
+    wanted = keys.drop_null().unique()
+    with MeasurementStore.opened(store, _version(max_megapixels)) as kept:
+        found = [kept.find(wanted)]
+        waiting = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found[0]["key"])))
+        rows = raw_files(manifest.take(pc.index_in(waiting, value_set=keys)))
+        done = len(manifest) - len(rows)
+        progress("validate", done, len(manifest))
+        for batch in _measured(list(zip(waiting.to_pylist(), rows, strict=True)), raw, max_megapixels):
             kept.add(batch)
-            outcomes |= batch
+            found.append(pa.Table.from_batches([batch]))
             done += len(batch)
-            progress("validate", done, len(rows))
-    found = [
-        outcomes[key] if key else row.problem or "the file has no content" for key, row in zip(keys, rows, strict=True)
-    ]
-    return Pass(found, len(waiting), num_known)
+            progress("validate", done, len(manifest))
+    return Pass(_joined(manifest, keys, pa.concat_tables(found)), len(rows), len(wanted) - len(rows))
 
 
-def _key(row: RawFile, common: str) -> str | None:
-    """What the outcome depends on, as one text; None for a row without bytes."""
-    if row.problem is not None or row.shard is None:
-        return None
-    ending = os.path.splitext(row.path)[1]  # noqa: PTH122 - a million times
-    return f"{row.sha256} {common} {ending}"
+def _keys(manifest: pa.Table) -> pa.Array:
+    """What a row's outcome depends on beside the version, as one text; null for a row without bytes."""
+    ending = pc.struct_field(pc.extract_regex(manifest["path"], _ENDING), "ending")
+    key = pc.binary_join_element_wise(manifest["sha256"], pc.fill_null(ending, ""), "")
+    has_bytes = pc.and_(pc.is_null(manifest["problem"]), pc.is_valid(manifest["shard"]))
+    return pc.if_else(has_bytes, key, None).combine_chunks()
+
+
+def _joined(manifest: pa.Table, keys: pa.Array, found: pa.Table) -> pa.Table:
+    outcomes = found.select(OUTCOMES.names).take(pc.index_in(keys, value_set=found["key"]))
+    unread = pc.coalesce(manifest["problem"], "the file has no content")
+    reason = pc.if_else(pc.is_null(keys), unread, outcomes["reason"])
+    return outcomes.set_column(0, OUTCOMES.field("reason"), reason)
 
 
 @functools.cache
@@ -94,12 +120,11 @@ def _version(max_megapixels: float) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _measured(waiting: dict[str, RawFile], raw: Path, max_megapixels: float) -> Iterator[dict[str, Outcome]]:
-    items = list(waiting.items())
-    batches = [items[start : start + _BATCH] for start in range(0, len(items), _BATCH)]
+def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> Iterator[pa.RecordBatch]:
+    batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
     if not batches:
         return
-    with _workers(len(items)) as workers:
+    with _workers(len(waiting)) as workers:
         tasks = [workers.submit(_measure_batch, batch, raw, max_megapixels) for batch in batches]
         try:
             for task in as_completed(tasks):
@@ -123,12 +148,17 @@ def _one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _measure_batch(batch: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> dict[str, Outcome]:
+def _measure_batch(batch: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> pa.RecordBatch:
     with RawImages(raw) as images:
-        found = {key: _measure(row, images, max_megapixels) for key, row in batch}
-    good = [key for key, outcome in found.items() if isinstance(outcome, Measurement)]
-    hashed = with_hashes([outcome for outcome in found.values() if isinstance(outcome, Measurement)])
-    return found | dict(zip(good, hashed, strict=True))
+        outcomes = [_measure(row, images, max_megapixels) for _, row in batch]
+    hashed = iter(with_hashes([outcome for outcome in outcomes if isinstance(outcome, Measurement)]))
+    columns = [[key for key, _ in batch], [outcome if isinstance(outcome, str) else None for outcome in outcomes]]
+    fields = [None if isinstance(outcome, str) else vars(next(hashed)) for outcome in outcomes]
+    columns += [[one and one[name] for one in fields] for name in OUTCOMES.names[1:]]
+    schema = pa.schema([*_KEYS, *OUTCOMES])
+    return pa.record_batch(
+        [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema
+    )
 
 
 def _measure(row: RawFile, images: RawImages, max_megapixels: float) -> Outcome:
@@ -145,50 +175,73 @@ def _measure(row: RawFile, images: RawImages, max_megapixels: float) -> Outcome:
 
 
 class MeasurementStore:
-    """Outcomes by key in an SQLite file; batches are added whole, by any number of processes.
+    """Outcomes by key in an SQLite file, in Arrow's format; batches are added whole, by any number of processes.
 
     A store that can't be read or written is done without: it is a shortcut, never a need.
     """
 
-    def __init__(self, connection: sqlite3.Connection | None) -> None:
-        self._connection = connection
+    def __init__(self, file: Path | None, version: str) -> None:
+        self._file = file
+        self._version = version
+        self._connection = None if file is None else _connect(file)
 
     @classmethod
     @contextlib.contextmanager
-    def opened(cls, folder: Path | None) -> Iterator["MeasurementStore"]:
-        connection = None if folder is None else _connect(folder / "measurements.sqlite")
+    def opened(cls, folder: Path | None, version: str) -> Iterator["MeasurementStore"]:
+        store = cls(folder and folder / "outcomes.sqlite", version)
         try:
-            yield cls(connection)
+            yield store
         finally:
-            if connection is not None:
-                connection.close()
+            store._close()
 
-    def find(self, keys: Iterable[str]) -> dict[str, Outcome]:
-        if self._connection is None:
-            return {}
-        wanted = list(dict.fromkeys(keys))
-        found: dict[str, Outcome] = {}
+    def find(self, wanted: pa.Array) -> pa.Table:
+        """The batches that hold any of the keys, in the columns `key` and OUTCOMES; other keys may stand beside."""
+        batches: list[pa.RecordBatch] = []
         try:
-            for start in range(0, len(wanted), 500):
-                chunk = wanted[start : start + 500]
-                query = f"SELECT * FROM measured WHERE key IN ({','.join('?' * len(chunk))})"
-                for key, problem, *values in self._connection.execute(query, chunk):
-                    if (outcome := _from_row(problem, values)) is not None:
-                        found[key] = outcome
-        except sqlite3.Error:
-            return {}
-        return found
+            if self._connection is not None:
+                batches = self._read(self._connection, wanted)
+        except sqlite3.OperationalError:
+            # Locked for too long, or a disk that fails: what it holds may well be sound.
+            self._close()
+        except sqlite3.DatabaseError:
+            self._begin_anew()
+        return pa.Table.from_batches(batches, pa.schema([*_KEYS, *OUTCOMES]))
 
-    def add(self, batch: dict[str, Outcome]) -> None:
+    def _read(self, connection: sqlite3.Connection, wanted: pa.Array) -> list[pa.RecordBatch]:
+        rows = connection.execute("SELECT rowid, keys FROM batches WHERE version = ?", (self._version,))
+        keys = {place: batch for place, blob in rows if (batch := _restored(blob, _KEYS)) is not None}
+        if not keys:
+            return []
+        is_wanted = pc.is_in(pa.Table.from_batches(keys.values())["key"], value_set=wanted).to_numpy()
+        starts = np.cumsum([0, *(len(batch) for batch in keys.values())])[:-1]
+        batches = []
+        for place, holds_any in zip(list(keys), np.logical_or.reduceat(is_wanted, starts), strict=True):
+            if holds_any:
+                [blob] = connection.execute("SELECT content FROM batches WHERE rowid = ?", (place,)).fetchone()
+                content = _restored(blob, OUTCOMES)
+                if content is not None and len(content) == len(keys[place]):
+                    columns = [*keys[place].columns, *content.columns]
+                    batches.append(pa.record_batch(columns, pa.schema([*_KEYS, *OUTCOMES])))
+        return batches
+
+    def add(self, batch: pa.RecordBatch) -> None:
         if self._connection is None:
             return
-        rows = [(key, *_to_row(outcome)) for key, outcome in batch.items()]
+        blobs = [batch.select(schema.names).serialize() for schema in (_KEYS, OUTCOMES)]
         try:
             with self._connection:
-                self._connection.executemany(
-                    f"INSERT OR REPLACE INTO measured VALUES (?, ?{', ?' * len(_NAMES)})", rows
-                )
+                self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (self._version, *blobs))
         except sqlite3.Error:
+            self._close()
+
+    def _begin_anew(self) -> None:
+        self._close()
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+            self._connection = _connect(self._file)
+
+    def _close(self) -> None:
+        if self._connection is not None:
             self._connection.close()
             self._connection = None
 
@@ -202,9 +255,9 @@ def _connect(path: Path) -> sqlite3.Connection | None:
         except (OSError, sqlite3.Error):
             return None
         try:
-            connection.execute(
-                f"CREATE TABLE IF NOT EXISTS measured (key TEXT PRIMARY KEY, problem, {', '.join(_NAMES)})"
-            )
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            # The order counts: what stands before the content is read without it.
+            connection.execute("CREATE TABLE IF NOT EXISTS batches (version TEXT, keys BLOB, content BLOB)")
             connection.commit()
             return connection
         except sqlite3.OperationalError:
@@ -217,21 +270,14 @@ def _connect(path: Path) -> sqlite3.Connection | None:
     return None
 
 
-def _to_row(outcome: Outcome) -> list[Any]:
-    """The reason, then the fields of a measurement; one of the two is null."""
-    if isinstance(outcome, str):
-        return [outcome, *(None for _ in _NAMES)]
-    values = vars(outcome)
-    # SQLite's whole numbers have a sign.
-    return [None, *(value - _SIGN if name in _HASHES else value for name, value in values.items())]
-
-
-def _from_row(problem: Any, values: list[Any]) -> Outcome | None:
-    """None for an entry that is damaged."""
-    if isinstance(problem, str):
-        return problem
-    if any(type(value) is not kind for value, kind in zip(values, _KINDS, strict=True)):
+def _restored(blob: object, schema: pa.Schema) -> pa.RecordBatch | None:
+    """None for a batch that is damaged: its files are measured anew."""
+    try:
+        batch = pa.ipc.read_record_batch(blob, schema)
+        batch.validate(full=True)
+    except (pa.ArrowException, OSError, EOFError, TypeError):
         return None
-    for place in _HASH_PLACES:
-        values[place] += _SIGN
-    return Measurement(*values)
+    num_reasons = len(batch) - batch.column(0).null_count
+    if len(batch) == 0 or any(column.null_count != num_reasons for column in batch.columns[1:]):
+        return None
+    return batch

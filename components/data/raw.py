@@ -77,14 +77,23 @@ class RawDataset:
 
 
 def read_manifest(folder: Path) -> list[RawFile]:
+    return raw_files(read_manifest_table(folder))
+
+
+def read_manifest_table(folder: Path) -> pa.Table:
+    """The manifest's columns: those of SCHEMA, and FURTHER where its source says more."""
     table = pq.read_table(folder / MANIFEST)
     if missing := set(SCHEMA.names) - set(table.column_names):
         raise DataError(
             f"{folder / MANIFEST}: without {', '.join(sorted(missing))}, by an older release; ingest the data again"
         )
-    if FURTHER.name not in table.column_names:
-        table = table.append_column(FURTHER, pa.nulls(len(table), FURTHER.type))
-    columns = [table[name].to_pylist() for name in RawFile.__annotations__]
+    return table
+
+
+def raw_files(manifest: pa.Table) -> list[RawFile]:
+    if FURTHER.name not in manifest.column_names:
+        manifest = manifest.append_column(FURTHER, pa.nulls(len(manifest), FURTHER.type))
+    columns = [manifest[name].to_pylist() for name in RawFile.__annotations__]
     return [RawFile(*row) for row in zip(*columns, strict=True)]
 
 

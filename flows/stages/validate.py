@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.data.decoding import decode
@@ -23,12 +24,11 @@ from components.data.label_errors import (
     read_corrections,
     suspects_csv,
 )
-from components.data.measuring import Outcome, measure_all
+from components.data.measuring import measure_all
 from components.data.preprocessing import PreprocessSettings
-from components.data.probing import Measurement
 from components.data.profile import profile_of
 from components.data.quality import QualityReport, QualitySettings, check_quality
-from components.data.raw import MANIFEST, RawFile, RawImages, read_manifest, read_raw_dataset
+from components.data.raw import RawImages, read_manifest_table, read_raw_dataset
 from components.data.tables import write_table
 from components.errors import DataError
 from components.files import read_json, whole_file, write_json, write_text
@@ -67,24 +67,24 @@ def validate(places: Places, progress: Progress) -> str:
     """Writes the tables, the profile and the report; raises DataError when a rule says stop."""
     label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
     preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
-    rows = read_manifest(places.raw)
+    manifest = read_manifest_table(places.raw)
     kind = read_raw_dataset(places.raw).kind
     check_searchable(label_settings, kind)
-    corrections = _corrections(label_settings, places.judged, {row.path: row.label for row in rows}, kind)
+    corrections = _corrections(label_settings, places.judged, manifest, kind)
     measured = measure_all(
-        rows,
+        manifest,
         places.raw,
         max_megapixels=preprocess.max_megapixels,
         store=_measurements(places.params),
         progress=progress,
     )
-    quarantine = [(row, reason) for row, reason in zip(rows, measured.outcomes, strict=True) if isinstance(reason, str)]
-    _write_images(places, measured.outcomes, corrections, kind)
-    _write_quarantine(places.validated / "quarantine.csv", quarantine)
-    if len(quarantine) == len(rows):
+    _write_images(places.validated / "images.parquet", manifest, measured.outcomes, corrections, kind)
+    quarantine = _quarantine(manifest, measured.outcomes)
+    write_text(places.validated / "quarantine.csv", quarantine.to_csv(index=False))
+    if len(quarantine) == len(manifest):
         raise DataError(
-            f"none of the {len(rows)} files can be decoded"
-            + (f", for one: {quarantine[0][0].path}: {quarantine[0][1]}" if quarantine else "")
+            f"none of the {len(manifest)} files can be decoded"
+            + (f", for one: {quarantine['path'][0]}: {quarantine['reason'][0]}" if len(quarantine) else "")
             + "; ingest images that can (quarantine.csv has the reason of each)"
         )
     table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
@@ -104,7 +104,7 @@ def validate(places: Places, progress: Progress) -> str:
 def _judge(
     places: Places,
     table: pd.DataFrame,
-    quarantine: list[tuple[RawFile, str]],
+    quarantine: pd.DataFrame,
     corrections: list[Correction],
     progress: Progress,
 ) -> tuple[QualityReport, LabelSearch]:
@@ -125,7 +125,7 @@ def _judge(
         suspects = search.suspects
         write_text(places.validated / "label_errors.csv", suspects_csv(suspects))
         record = outcome.as_record() | {
-            "quarantined": [{"path": row.path, "reason": reason} for row, reason in quarantine],
+            "quarantined": quarantine[["path", "reason"]].to_dict("records"),
             "corrected_labels": [asdict(correction) for correction in corrections],
             "suspected_label_errors": [asdict(suspect) for suspect in suspects[:SHOWN_SUSPECTS]],
             "num_suspected": len(suspects),
@@ -154,8 +154,11 @@ def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress:
         np.save(stream, found, allow_pickle=False)
 
 
-def _corrections(settings: LabelSettings, judged: Path, labels: dict[str, str], kind: LabelKind) -> list[Correction]:
-    return [] if settings.corrections is None else read_corrections(judged / settings.corrections, labels, kind)
+def _corrections(settings: LabelSettings, judged: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
+    if settings.corrections is None:
+        return []
+    labels = dict(zip(manifest["path"].to_pylist(), manifest["label"].to_pylist(), strict=True))
+    return read_corrections(judged / settings.corrections, labels, kind)
 
 
 def _search(
@@ -182,15 +185,21 @@ def _measurements(params: Path) -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or params.parent / ".darkroom") / "measurements"
 
 
-def _write_images(places: Places, outcomes: list[Outcome], corrections: list[Correction], kind: LabelKind) -> None:
+def _write_images(
+    target: Path, manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], kind: LabelKind
+) -> None:
     """The manifest's rows that could be decoded, with all of its columns, and what was measured."""
-    table = _corrected(pq.read_table(places.raw / MANIFEST).drop_columns(["problem"]), corrections, kind)
-    table = table.filter(pa.array([isinstance(outcome, Measurement) for outcome in outcomes], pa.bool_()))
-    measured = [found for found in outcomes if isinstance(found, Measurement)]
-    for name in Measurement.__annotations__:
-        type_ = pa.uint64() if name.endswith("hash") else None
-        table = table.append_column(name, pa.array([getattr(one, name) for one in measured], type=type_))
-    write_table(places.validated / "images.parquet", table)
+    table = _corrected(manifest.drop_columns(["problem"]), corrections, kind)
+    for name in outcomes.column_names:
+        table = table.append_column(name, outcomes[name])
+    write_table(target, table.filter(pc.is_null(table["reason"])).drop_columns(["reason"]))
+
+
+def _quarantine(manifest: pa.Table, outcomes: pa.Table) -> pd.DataFrame:
+    """Path, label and reason of each file that could not be decoded."""
+    table = manifest.select(["path", "label"]).append_column("reason", outcomes["reason"])
+    quarantine: pd.DataFrame = table.filter(pc.is_valid(table["reason"])).to_pandas()
+    return quarantine
 
 
 def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:
@@ -205,13 +214,6 @@ def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) 
             column = [values.get(path, old) for path, old in zip(paths, table[name].to_pylist(), strict=True)]
             table = table.set_column(index, table.schema.field(name), pa.array(column, table.schema.field(name).type))
     return table
-
-
-def _write_quarantine(target: Path, quarantine: list[tuple[RawFile, str]]) -> None:
-    frame = pd.DataFrame(
-        [(row.path, row.label, reason) for row, reason in quarantine], columns=["path", "label", "reason"]
-    )
-    write_text(target, frame.to_csv(index=False))
 
 
 def _refuse_bad(outcome: QualityReport, page: Path) -> None:

@@ -6,13 +6,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from components.data import measuring
 from components.data.measuring import measure_all
-from components.data.probing import Measurement
-from components.data.raw import RawFile
+from components.data.probing import probe
+from components.data.raw import SCHEMA
 from components.errors import DataError
 from components.progress import silent
 
@@ -24,28 +25,27 @@ def jpeg(number: int) -> bytes:
     return stream.getvalue()
 
 
-def raw_of(folder: Path, files: dict[str, bytes]) -> tuple[Path, list[RawFile]]:
-    """A raw version of one shard, without a manifest, and its rows."""
+def raw_of(folder: Path, files: dict[str, bytes]) -> tuple[Path, pa.Table]:
+    """A raw version of one shard, and its manifest."""
     folder.mkdir()
     rows, shard = [], b""
     for path, content in files.items():
         values = {"path": path, "label": path.split("/")[0], "sha256": hashlib.sha256(content).hexdigest()}
-        values |= {"size_bytes": len(content), "shard": "images-00000.tar", "offset": len(shard)}
-        rows.append(RawFile(**{name: values.get(name) for name in RawFile.__annotations__}))
+        rows.append(values | {"size_bytes": len(content), "shard": "images-00000.tar", "offset": len(shard)})
         shard += content
     (folder / "images-00000.tar").write_bytes(shard)
-    return folder, rows
+    return folder, pa.Table.from_pylist(rows, SCHEMA)
 
 
 @pytest.fixture
-def some(tmp_path: Path) -> tuple[Path, list[RawFile]]:
+def some(tmp_path: Path) -> tuple[Path, pa.Table]:
     files = {f"{label}/{number}.jpg": jpeg(number + 50 * (label == "b")) for label in "ab" for number in range(6)}
     return raw_of(tmp_path / "raw", files | {"a/cut.jpg": jpeg(99)[:-300], "b/text.jpg": b"no image"})
 
 
-def passing(some: tuple[Path, list[RawFile]], store: Path | None, max_megapixels: float = 100) -> measuring.Pass:
-    raw, rows = some
-    return measure_all(rows, raw, max_megapixels=max_megapixels, store=store, progress=silent)
+def passing(some: tuple[Path, pa.Table], store: Path | None, max_megapixels: float = 100) -> measuring.Pass:
+    raw, manifest = some
+    return measure_all(manifest, raw, max_megapixels=max_megapixels, store=store, progress=silent)
 
 
 def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -> None:
@@ -58,18 +58,38 @@ def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -
 
 
 def test_broken_files_get_their_reason(some) -> None:
-    _, rows = some
-    reasons = {row.path: one for row, one in zip(rows, passing(some, None).outcomes, strict=True)}
+    outcomes = passing(some, None).outcomes
+    reasons = dict(zip(some[1]["path"].to_pylist(), outcomes["reason"].to_pylist(), strict=True))
     assert "broken" in reasons["a/cut.jpg"]
     assert "no image" in reasons["b/text.jpg"]
-    assert sum(isinstance(one, Measurement) for one in reasons.values()) == 12
+    assert [path for path, reason in reasons.items() if reason is None] == sorted(reasons)[:6] + sorted(reasons)[7:13]
+
+
+def test_each_row_has_what_probing_says_of_its_own_file(tmp_path) -> None:
+    """Whatever comes from the store and whatever is new, equal bytes, rows without bytes, endings in odd places."""
+    files = {f"a.b/{number}.jpg": jpeg(number) for number in range(7)}
+    files |= {"a.b/again.jpg": jpeg(3), "a.b/wrong.png": jpeg(3), "a.b/.jpg": jpeg(4), "a.b/bare": jpeg(5)}
+    raw, manifest = raw_of(tmp_path / "raw", files)
+    lost = [{"path": "c/lost.jpg", "problem": "a link out of the folder"}, {"path": "c/nothing.jpg"}]
+    manifest = pa.concat_tables([manifest.slice(4), pa.Table.from_pylist(lost, SCHEMA), manifest.slice(0, 4)])
+    passing((raw, manifest.slice(2, 4)), tmp_path / "store")
+    both = passing((raw, manifest), tmp_path / "store")
+    assert (both.num_known, both.num_measured) == (4, 6)
+    for row, outcome in zip(manifest.to_pylist(), both.outcomes.to_pylist(), strict=True):
+        reason = outcome.pop("reason")
+        if row["path"] in ("a.b/wrong.png", "a.b/.jpg", "a.b/bare"):
+            assert "the content is JPEG" in reason
+        elif row["shard"] is None:
+            assert reason == (row["problem"] or "the file has no content")
+        else:
+            assert outcome == vars(probe(files[row["path"]], row["path"], max_megapixels=100))
 
 
 def test_other_settings_are_measured_anew(tmp_path, some) -> None:
     passing(some, tmp_path / "store")
     strict = passing(some, tmp_path / "store", max_megapixels=0.0001)
     assert strict.num_known == 0
-    assert not any(isinstance(one, Measurement) for one in strict.outcomes)
+    assert strict.outcomes["reason"].null_count == 0
 
 
 def test_a_killed_pass_goes_on_where_it_stopped(tmp_path, some, monkeypatch) -> None:
@@ -79,9 +99,9 @@ def test_a_killed_pass_goes_on_where_it_stopped(tmp_path, some, monkeypatch) -> 
         if done >= 6:
             raise KeyboardInterrupt
 
-    raw, rows = some
+    raw, manifest = some
     with pytest.raises(KeyboardInterrupt):
-        measure_all(rows, raw, max_megapixels=100, store=tmp_path / "store", progress=stop)
+        measure_all(manifest, raw, max_megapixels=100, store=tmp_path / "store", progress=stop)
     again = passing(some, tmp_path / "store")
     assert again.num_known >= 6
     assert again.outcomes == passing(some, None).outcomes
@@ -96,16 +116,31 @@ def test_processes_find_what_threads_find(some, monkeypatch) -> None:
 
 def test_a_damaged_store_is_started_anew(tmp_path, some) -> None:
     (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "measurements.sqlite").write_bytes(b"this is no database" * 100)
+    (tmp_path / "store" / "outcomes.sqlite").write_bytes(b"this is no database" * 100)
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
     assert passing(some, tmp_path / "store").num_known == 14
 
 
-def test_damaged_entries_are_measured_anew(tmp_path, some) -> None:
+def test_a_store_with_a_damaged_page_is_started_anew(tmp_path, some) -> None:
     passing(some, tmp_path / "store")
-    with sqlite3.connect(tmp_path / "store" / "measurements.sqlite") as connection:
-        connection.execute("UPDATE measured SET thumbnail = NULL")
+    with (tmp_path / "store" / "outcomes.sqlite").open("r+b") as stream:
+        stream.seek(measuring._PAGE_BYTES)
+        stream.write(b"\xff" * 100)
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
+    assert passing(some, tmp_path / "store").num_known == 14
+
+
+@pytest.mark.parametrize("column", ["keys", "content"])
+@pytest.mark.parametrize("value", ["NULL", "'text'", "x''", "substr({column}, 1, 400)", "zeroblob(length({column}))"])
+def test_damaged_batches_are_measured_anew(tmp_path, some, monkeypatch, column: str, value: str) -> None:
+    monkeypatch.setattr(measuring, "_BATCH", 7)
+    first = passing(some, tmp_path / "store")
+    with sqlite3.connect(tmp_path / "store" / "outcomes.sqlite") as connection:
+        connection.execute(f"UPDATE batches SET {column} = {value.format(column=column)} WHERE rowid = 1")
+    again = passing(some, tmp_path / "store")
+    assert (again.num_known, again.num_measured) == (7, 7)
+    assert again.outcomes == first.outcomes
+    assert passing(some, tmp_path / "store").num_known == 14
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
@@ -126,10 +161,10 @@ def test_two_passes_at_once_share_a_store(tmp_path, some) -> None:
 
 
 def test_bytes_that_are_not_those_of_the_manifest_are_refused(some) -> None:
-    raw, rows = some
+    raw, _ = some
     shard = next(raw.glob("*.tar"))
     content = bytearray(shard.read_bytes())
-    content[rows[0].offset + 5] ^= 1
+    content[5] ^= 1
     shard.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"a/0\.jpg.*dvc checkout"):
         passing(some, None)
