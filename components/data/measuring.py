@@ -14,6 +14,7 @@ import hashlib
 import multiprocessing
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -43,7 +44,6 @@ _TYPE_OF = {
     "thumbnail": pa.binary(SIDE**2),
     "colours": pa.binary(3 * COLOUR_SIDE**2),
 }
-_KEYS = pa.schema([("key", pa.string())])
 OUTCOMES = pa.schema(
     [
         ("reason", pa.string()),
@@ -51,12 +51,15 @@ OUTCOMES = pa.schema(
     ]
 )
 """The reason for quarantine, then the fields of a Measurement; in each row one of the two is null."""
+_KEYS = pa.schema([("key", pa.string())])
+_KEPT = pa.schema([*_KEYS, *OUTCOMES])
 _ENDING = r"[^/.]\.*(?P<ending>\.[^./]*)$"
 """As os.path.splitext: the dots with which a name begins are none."""
 _BATCH = 256
 _WORTH_PROCESSES = 2048
 """From so many files on, starting processes (a second or two) is repaid: small images keep Python's lock busy."""
 _PATIENCE_SECONDS = 60.0
+_SEAL_BYTES = 4
 _PAGE_BYTES = 65536
 """SQLite's largest: a batch is read in a third of the time that pages of 4 KiB take."""
 
@@ -110,13 +113,13 @@ def _joined(manifest: pa.Table, keys: pa.Array, found: pa.Table) -> pa.Table:
 
 @functools.cache
 def _version(max_megapixels: float) -> str:
-    """The setting, the code that measures and the libraries that decode: no entry outlives a change of them."""
+    """The setting, columns, code that measures and libraries that decode: no entry outlives a change of them."""
     import cv2
     import numpy as np
     import PIL
 
     code = [sha256_of_file(Path(str(module.__file__))) for module in (decoding, hashing, probing)]
-    parts = [f"{max_megapixels:g}", *code, cv2.__version__, np.__version__, PIL.__version__]
+    parts = [f"{max_megapixels:g}", str(OUTCOMES), *code, cv2.__version__, np.__version__, PIL.__version__]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -152,13 +155,11 @@ def _measure_batch(batch: list[tuple[str, RawFile]], raw: Path, max_megapixels: 
     with RawImages(raw) as images:
         outcomes = [_measure(row, images, max_megapixels) for _, row in batch]
     hashed = iter(with_hashes([outcome for outcome in outcomes if isinstance(outcome, Measurement)]))
-    columns = [[key for key, _ in batch], [outcome if isinstance(outcome, str) else None for outcome in outcomes]]
-    fields = [None if isinstance(outcome, str) else vars(next(hashed)) for outcome in outcomes]
-    columns += [[one and one[name] for one in fields] for name in OUTCOMES.names[1:]]
-    schema = pa.schema([*_KEYS, *OUTCOMES])
-    return pa.record_batch(
-        [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema
-    )
+    rows = [
+        {"key": key, "reason": outcome} if isinstance(outcome, str) else {"key": key, **vars(next(hashed))}
+        for (key, _), outcome in zip(batch, outcomes, strict=True)
+    ]
+    return pa.RecordBatch.from_pylist(rows, _KEPT)
 
 
 def _measure(row: RawFile, images: RawImages, max_megapixels: float) -> Outcome:
@@ -205,7 +206,7 @@ class MeasurementStore:
             self._close()
         except sqlite3.DatabaseError:
             self._begin_anew()
-        return pa.Table.from_batches(batches, pa.schema([*_KEYS, *OUTCOMES]))
+        return pa.Table.from_batches(batches, _KEPT)
 
     def _read(self, connection: sqlite3.Connection, wanted: pa.Array) -> list[pa.RecordBatch]:
         rows = connection.execute("SELECT rowid, keys FROM batches WHERE version = ?", (self._version,))
@@ -219,15 +220,14 @@ class MeasurementStore:
             if holds_any:
                 [blob] = connection.execute("SELECT content FROM batches WHERE rowid = ?", (place,)).fetchone()
                 content = _restored(blob, OUTCOMES)
-                if content is not None and len(content) == len(keys[place]):
-                    columns = [*keys[place].columns, *content.columns]
-                    batches.append(pa.record_batch(columns, pa.schema([*_KEYS, *OUTCOMES])))
+                if content is not None:
+                    batches.append(pa.record_batch([*keys[place].columns, *content.columns], _KEPT))
         return batches
 
     def add(self, batch: pa.RecordBatch) -> None:
         if self._connection is None:
             return
-        blobs = [batch.select(schema.names).serialize() for schema in (_KEYS, OUTCOMES)]
+        blobs = [_sealed(batch.select(schema.names)) for schema in (_KEYS, OUTCOMES)]
         try:
             with self._connection:
                 self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (self._version, *blobs))
@@ -270,14 +270,16 @@ def _connect(path: Path) -> sqlite3.Connection | None:
     return None
 
 
+def _sealed(batch: pa.RecordBatch) -> bytes:
+    content: bytes = batch.serialize().to_pybytes()
+    return content + zlib.crc32(content).to_bytes(_SEAL_BYTES)
+
+
 def _restored(blob: object, schema: pa.Schema) -> pa.RecordBatch | None:
     """None for a batch that is damaged: its files are measured anew."""
-    try:
-        batch = pa.ipc.read_record_batch(blob, schema)
-        batch.validate(full=True)
-    except (pa.ArrowException, OSError, EOFError, TypeError):
+    if not isinstance(blob, bytes) or len(blob) <= _SEAL_BYTES:
         return None
-    num_reasons = len(batch) - batch.column(0).null_count
-    if len(batch) == 0 or any(column.null_count != num_reasons for column in batch.columns[1:]):
+    content, seal = memoryview(blob)[:-_SEAL_BYTES], blob[-_SEAL_BYTES:]
+    if zlib.crc32(content) != int.from_bytes(seal):
         return None
-    return batch
+    return pa.ipc.read_record_batch(content, schema)

@@ -1,8 +1,10 @@
+import contextlib
 import hashlib
 import io
 import os
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +133,26 @@ def test_a_store_with_a_damaged_page_is_started_anew(tmp_path, some) -> None:
 
 
 @pytest.mark.parametrize("column", ["keys", "content"])
-@pytest.mark.parametrize("value", ["NULL", "'text'", "x''", "substr({column}, 1, 400)", "zeroblob(length({column}))"])
-def test_damaged_batches_are_measured_anew(tmp_path, some, monkeypatch, column: str, value: str) -> None:
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        lambda blob: None,
+        lambda blob: "text",
+        lambda blob: b"",
+        lambda blob: bytes(4),
+        lambda blob: blob[:400],
+        lambda blob: blob[:-600] + bytes([blob[-600] ^ 1]) + blob[-599:],
+    ],
+    ids=["null", "text", "nothing", "zeros", "cut", "one bit"],
+)
+def test_damaged_batches_are_measured_anew(
+    tmp_path, some, monkeypatch, column: str, damaged: Callable[[bytes], object]
+) -> None:
     monkeypatch.setattr(measuring, "_BATCH", 7)
     first = passing(some, tmp_path / "store")
-    with sqlite3.connect(tmp_path / "store" / "outcomes.sqlite") as connection:
-        connection.execute(f"UPDATE batches SET {column} = {value.format(column=column)} WHERE rowid = 1")
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "outcomes.sqlite")) as connection, connection:
+        [[blob]] = connection.execute(f"SELECT {column} FROM batches WHERE rowid = 1")
+        connection.execute(f"UPDATE batches SET {column} = ? WHERE rowid = 1", (damaged(blob),))
     again = passing(some, tmp_path / "store")
     assert (again.num_known, again.num_measured) == (7, 7)
     assert again.outcomes == first.outcomes
