@@ -11,6 +11,7 @@ manifest by key in one step; no Python object is made of them.
 import contextlib
 import functools
 import hashlib
+import math
 import multiprocessing
 import os
 import sqlite3
@@ -70,7 +71,7 @@ class Pass:
     """The columns of OUTCOMES, a row a row of the manifest, in its order."""
     num_measured: int
     num_known: int
-    """Files whose measurement was found in the store, and that were not read again."""
+    """Rows whose measurement was found in the store: their files were not read again."""
 
 
 def measure_all(
@@ -81,10 +82,10 @@ def measure_all(
     Raises DataError where the bytes are not those that the manifest promises.
     """
     keys = _keys(manifest)
-    wanted = keys.drop_null().unique()
     with MeasurementStore.opened(store, _version(max_megapixels)) as kept:
-        found = [kept.find(wanted)]
-        waiting = wanted.filter(pc.invert(pc.is_in(wanted, value_set=found[0]["key"])))
+        found = [kept.find(keys)]
+        is_known = pc.is_in(keys, value_set=found[0]["key"])
+        waiting = keys.filter(pc.invert(is_known)).drop_null().unique()
         rows = raw_files(manifest.take(pc.index_in(waiting, value_set=keys)))
         done = len(manifest) - len(rows)
         progress("validate", done, len(manifest))
@@ -93,7 +94,7 @@ def measure_all(
             found.append(pa.Table.from_batches([batch]))
             done += len(batch)
             progress("validate", done, len(manifest))
-    return Pass(_joined(manifest, keys, pa.concat_tables(found)), len(rows), len(wanted) - len(rows))
+    return Pass(_joined(manifest, keys, pa.concat_tables(found)), len(rows), is_known.true_count)
 
 
 def _keys(manifest: pa.Table) -> pa.Array:
@@ -124,10 +125,12 @@ def _version(max_megapixels: float) -> str:
 
 
 def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> Iterator[pa.RecordBatch]:
-    batches = [waiting[start : start + _BATCH] for start in range(0, len(waiting), _BATCH)]
-    if not batches:
+    if not waiting:
         return
-    with _workers(len(waiting)) as workers:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    size = min(_BATCH, math.ceil(len(waiting) / cores))
+    batches = [waiting[start : start + size] for start in range(0, len(waiting), size)]
+    with _workers(len(waiting), cores) as workers:
         tasks = [workers.submit(_measure_batch, batch, raw, max_megapixels) for batch in batches]
         try:
             for task in as_completed(tasks):
@@ -137,8 +140,7 @@ def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: flo
                 task.cancel()
 
 
-def _workers(num_files: int) -> Executor:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _workers(num_files: int, cores: int) -> Executor:
     if num_files < _WORTH_PROCESSES or cores == 1:
         return ThreadPoolExecutor(cores)
     return ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
@@ -196,7 +198,7 @@ class MeasurementStore:
             store._close()
 
     def find(self, wanted: pa.Array) -> pa.Table:
-        """The batches that hold any of the keys, in the columns `key` and OUTCOMES; other keys may stand beside."""
+        """The batches that hold any of the keys, in the columns `key` and OUTCOMES; further keys may stand beside."""
         batches: list[pa.RecordBatch] = []
         try:
             if self._connection is not None:
@@ -256,6 +258,8 @@ def _connect(path: Path) -> sqlite3.Connection | None:
             return None
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            # A killed pass loses nothing by it; what a power cut damages is noticed and measured anew.
+            connection.execute("PRAGMA synchronous = OFF")
             # The order counts: what stands before the content is read without it.
             connection.execute("CREATE TABLE IF NOT EXISTS batches (version TEXT, keys BLOB, content BLOB)")
             connection.commit()
