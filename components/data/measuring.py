@@ -220,10 +220,9 @@ class MeasurementStore:
         batches = []
         for place, holds_any in zip(list(keys), np.logical_or.reduceat(is_wanted, starts), strict=True):
             if holds_any:
-                [blob] = connection.execute("SELECT content FROM batches WHERE rowid = ?", (place,)).fetchone()
-                content = _restored(blob, OUTCOMES)
-                if content is not None:
-                    batches.append(pa.record_batch([*keys[place].columns, *content.columns], _KEPT))
+                for [blob] in connection.execute("SELECT content FROM batches WHERE rowid = ?", (place,)):
+                    if (content := _restored(blob, OUTCOMES)) is not None:
+                        batches.append(pa.record_batch([*keys[place].columns, *content.columns], _KEPT))
         return batches
 
     def add(self, batch: pa.RecordBatch) -> None:
