@@ -150,13 +150,14 @@ def test_a_corrected_label_reaches_the_split(
 ) -> None:
     ingest(project, labelled(tmp_path / "set", header, rows), settings)
     prepare(project, "validate.images_per_class.level=warn")
-    uncorrected = digest(project)
+    uncorrected, before = digest(project), parts(project)
     (data_paths(project).judged / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
     said = prepare(project, "labels.corrections=mended.csv")
     assert "1 labels corrected" in said
     assert images(project)["circle/003.png"] == {"path": "circle/003.png", "label": label, "labels": labels}
     assert sum(row["label"] == label for row in images(project).values()) in (1, 26)
     assert digest(project) != uncorrected
+    assert parts(project) == before
     assert len(read_json(data_paths(project).report)["corrected_labels"]) == 1
     prepare(project, "labels.corrections=null")
     assert digest(project) == uncorrected

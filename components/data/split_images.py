@@ -1,6 +1,6 @@
 """The columns of the validated images that a split needs, as numbers, so that a million rows stay small and fast."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -57,10 +57,13 @@ class SplitImages:
     """pyarrow array of text, ISO 8601."""
     generation_N: NDArray[np.int64]
     """The ingest that brought the image; 0 is the first."""
+    ingested: tuple[Names, Strata] | None = None
+    """Labels and strata as they came; None where none was corrected."""
 
     @classmethod
     def from_table(cls, table: Any) -> Self:
-        """Needs path, label and sha256; labels, group, given_split, timestamp and generation may be missing."""
+        """Needs path, label and sha256; labels, group, given_split, timestamp and generation may be missing, and so
+        may ingested_label and ingested_labels, which say what the corrected ones were."""
         if not len(table):
             raise DataError("there are no images to split; ingest some first")
         label = Names.of(table["label"])
@@ -70,15 +73,24 @@ class SplitImages:
             path=table["path"].combine_chunks(),
             sha256=table["sha256"].combine_chunks(),
             label=label,
-            strata=_strata(label, table["labels"] if "labels" in table.column_names else None),
+            strata=_strata(label, _column(table, "labels")),
             group=Names.of(_text(table, "group")),
             given=Names.of(_text(table, "given_split")),
             timestamp=_text(table, "timestamp").combine_chunks(),
             generation_N=_generation(table),
+            ingested=_ingested(table),
         )
 
     def __len__(self) -> int:
         return len(self.generation_N)
+
+    @property
+    def as_ingested(self) -> Self:
+        """The same images with the labels that they came with."""
+        if self.ingested is None:
+            return self
+        label, strata = self.ingested
+        return replace(self, label=label, strata=strata, ingested=None)
 
     @cached_property
     def kind_N(self) -> NDArray[np.int64]:
@@ -107,6 +119,17 @@ def _generation(table: Any) -> NDArray[np.int64]:
         return np.zeros(len(table), np.int64)
     generations: NDArray[np.int64] = table["generation"].fill_null(0).to_numpy().astype(np.int64)
     return generations
+
+
+def _column(table: Any, name: str) -> Any | None:
+    return table[name] if name in table.column_names else None
+
+
+def _ingested(table: Any) -> tuple[Names, Strata] | None:
+    if (column := _column(table, "ingested_label")) is None:
+        return None
+    label = Names.of(column)
+    return label, _strata(label, _column(table, "ingested_labels"))
 
 
 def _strata(label: Names, labels: Any) -> Strata:

@@ -3,7 +3,8 @@
 One union-find runs over images, kinds (equal bytes) and groups, an ingest (generation) at a time. What an earlier
 generation was dealt stands fixed: a new image goes where its cluster is, one that would join clusters of two parts is
 excluded, and the clusters that are new are dealt so that each class comes nearest to its shares. So the parts of the
-first ingest are the same whatever comes later.
+first ingest are the same whatever comes later. Classes are those that the images came with: a label that is corrected
+moves no image, but where the corrected class would lack one in a part.
 Letters: N images, V nodes of the union-find, S strata, C clusters, P parts.
 """
 
@@ -119,7 +120,7 @@ def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, p
         parts=[*settings.parts, EXCLUDED],
         part_N=deal.part_N,
         cluster_N=np.unique(deal.cluster_of_images(), return_inverse=True)[1].astype(np.int64),
-        fold_N=_folds(images, deal, settings),
+        fold_N=_folds(images.as_ingested, deal, settings),
         excluded=deal.excluded,
     )
 
@@ -128,7 +129,7 @@ class _Deal:
     """The split as it grows. Nodes of the union-find are the images, then the kinds, then the groups."""
 
     def __init__(self, images: SplitImages, near: Pairs, settings: SplitSettings) -> None:
-        self._images, self._settings = images, settings
+        self._images, self._corrected, self._settings = images.as_ingested, images, settings
         self._rank_N = _ranks(images, settings.seed)
         self._time_N = _times(images) if settings.method == "time" else None
         self._given_N = _given(images, settings)
@@ -216,8 +217,12 @@ class _Deal:
         if free_C.any():
             number = np.cumsum(free_C) - 1
             chosen = free_C[cluster]
-            free = self._clusters(unplaced[chosen], number[cluster[chosen]])
-            part_C[free_C] = open_parts[self._dealt(free, open_parts, generation)]
+            members = unplaced[chosen], number[cluster[chosen]]
+            free = self._clusters(self._images, *members)
+            dealt_C = self._dealt(free, open_parts, generation)
+            if free.time_C is None and self._corrected is not self._images:
+                self._fill(self._corrected, self._clusters(self._corrected, *members), dealt_C, open_parts, generation)
+            part_C[free_C] = open_parts[dealt_C]
             np.add.at(self._dealt_SP, (free.stratum_E, part_C[free_C][free.cluster_E]), free.count_E)
         self._root_part_V[roots] = part_C
 
@@ -226,8 +231,8 @@ class _Deal:
         given = np.unique(self._given_N[self._images.generation_N <= generation])
         return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
 
-    def _clusters(self, image_M: Ints, cluster_M: Ints) -> FreeClusters:
-        return FreeClusters.of(self._images, image_M, cluster_M, self._rank_N, self._time_N)
+    def _clusters(self, images: SplitImages, image_M: Ints, cluster_M: Ints) -> FreeClusters:
+        return FreeClusters.of(images, image_M, cluster_M, self._rank_N, self._time_N)
 
     def _dealt(self, free: FreeClusters, open_parts: Ints, generation: int) -> Ints:
         share_P = self._settings.share_P[open_parts]
@@ -238,15 +243,19 @@ class _Deal:
             return by_time
         dealt_SP = self._dealt_SP[:, open_parts]
         part_C = deal_stratified(free, dealt_SP, share_P)
-        present_SP = self._present(generation)[:, open_parts]
-        np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
-        fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
+        self._fill(self._images, free, part_C, open_parts, generation)
         return part_C
 
-    def _present(self, generation: int) -> Ints:
+    def _fill(self, images: SplitImages, free: FreeClusters, part_C: Ints, open_parts: Ints, generation: int) -> None:
+        """Moves clusters within `part_C` so that each stratum of these labels stands in each part that needs it."""
+        present_SP = self._present(images, generation)[:, open_parts]
+        np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
+        fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
+
+    def _present(self, images: SplitImages, generation: int) -> Ints:
         placed = (self.part_N != NONE) & (self.part_N < len(self._settings.parts))
-        placed &= self._images.generation_N <= generation
-        return present_in(self._images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
+        placed &= images.generation_N <= generation
+        return present_in(images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
 
     def _keep_given(self, new: Ints, generation: int) -> None:
         """Brings new images back to the author's part, unless it was opened to be dealt on."""

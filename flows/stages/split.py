@@ -27,7 +27,7 @@ from flows.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
-_READ = (*_KEPT, "given_split", "timestamp", "generation", "thumbnail", "colours")
+_READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "generation", "thumbnail", "colours")
 _SHOWN = 200
 
 

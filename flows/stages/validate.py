@@ -203,13 +203,15 @@ def _quarantine(manifest: pa.Table, outcomes: pa.Table) -> pd.DataFrame:
 
 
 def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:
-    """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says."""
+    """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says; what they were
+    stays in `ingested_label` and `ingested_labels`, by which images are dealt to parts."""
     new = {correction.path: correction.corrected for correction in corrections}
     paths = table["path"].to_pylist()
     separator = {"hierarchy": PATH_SEPARATOR, "multi": SET_SEPARATOR, "single": None}[kind]
     taken_apart = {path: label.split(separator) if separator else [label] for path, label in new.items()}
     for name, values in (("label", new), ("labels", taken_apart)):
         if new and name in table.column_names:
+            table = table.append_column(f"ingested_{name}", table[name])
             index = table.column_names.index(name)
             column = [values.get(path, old) for path, old in zip(paths, table[name].to_pylist(), strict=True)]
             table = table.set_column(index, table.schema.field(name), pa.array(column, table.schema.field(name).type))

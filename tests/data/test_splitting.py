@@ -138,6 +138,26 @@ def test_removing_a_single_image_moves_at_most_one_image_a_cut(seed: int) -> Non
     assert {label[int(path.removesuffix(".png"))] for path in moved} <= {label[removed]}
 
 
+def test_a_corrected_label_moves_no_image() -> None:
+    label = ["a", "b", "c"] * 40
+    before = part_of_path(table_of(label), deal(table_of(label)))
+    for image in range(0, 120, 7):
+        corrected = [*label[:image], "c" if label[image] != "c" else "a", *label[image + 1 :]]
+        table = table_of(corrected, ingested_label=label)
+        assert part_of_path(table, deal(table)) == before
+
+
+def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its_own() -> None:
+    label = ["common"] * 60 + ["rare"] * 8
+    before = deal(table_of(label)).part_N
+    rare = np.arange(68) >= 60
+    corrected = np.where(rare & (before == 2), "common", label).tolist()
+    after = deal(table_of(corrected, ingested_label=label)).part_N
+    still = np.array(corrected) == "rare"
+    assert set(after[still].tolist()) == {0, 1, 2}
+    assert (after[~still] == before[~still]).all()
+
+
 def test_each_class_comes_within_one_image_of_its_share() -> None:
     label = [f"class {number}" for number in np.random.default_rng(1).zipf(1.4, 4000) % 25]
     split = deal(table_of(label))
