@@ -39,7 +39,8 @@ class SplitSettings(Settings):
     """params.yaml: split."""
 
     method: Literal["random", "group", "time", "given"]
-    """random: stratified; group: the same, and each image must have a group; time: newest into test; given: as found.
+    """random: stratified; group: the same, and each image must have a group; time: the newest of each ingest into
+    test; given: as found.
 
     Groups and duplicates stay whole under each of them.
     """
@@ -101,6 +102,8 @@ class Split:
     """-1 outside of train and val, and where no folds are asked for."""
     excluded: dict[int, str]
     """Why an image is in no part."""
+    num_older: int | None = None
+    """Test images older than the newest training image, where time is what parts them."""
 
 
 def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, progress: Progress = silent) -> Split:
@@ -122,6 +125,7 @@ def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, p
         cluster_N=np.unique(deal.cluster_of_images(), return_inverse=True)[1].astype(np.int64),
         fold_N=_folds(images.as_ingested, deal, settings),
         excluded=deal.excluded,
+        num_older=deal.num_older(),
     )
 
 
@@ -148,6 +152,12 @@ class _Deal:
 
     def cluster_of_images(self) -> Ints:
         return self._root_V[: len(self._images)]
+
+    def num_older(self) -> int | None:
+        if self._time_N is None:
+            return None
+        train, test = (self.part_N == PARTS.index(part) for part in ("train", "test"))
+        return int((self._time_N[test] < self._time_N[train].max()).sum())
 
     def take(self, generation: int) -> None:
         """Gives each image of this generation a part; no earlier image moves."""

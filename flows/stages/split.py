@@ -77,7 +77,7 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
         num_excluded=len(proof["excluded"]),
     )
     write_text(folder / "leaks.html", page)
-    return _summary(proof, pairs)
+    return _summary(proof, pairs, dealt)
 
 
 def _pictures(column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -117,7 +117,7 @@ def _sections(table: Any, leaks: Leaks, thumbnail_NSS: NDArray[np.uint8]) -> lis
     ]
 
 
-def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
+def _summary(proof: dict[str, Any], pairs: DuplicatePairs, dealt: Split) -> str:
     sentences = [
         ", ".join(f"{count} {part}" for part, count in proof["images"].items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
@@ -128,6 +128,11 @@ def _summary(proof: dict[str, Any], pairs: DuplicatePairs) -> str:
         sentences[1] = f"{across} pairs stand in two parts (see leaks.html); the gate will refuse"
     if proof["as_given"] and (torn := sum(proof["as_given"]["pairs_across_parts"].values())):
         sentences.append(f"the given split has {torn} pairs in two parts (see leaks.html)")
+    if dealt.num_older:
+        sentences.append(
+            f"{dealt.num_older} test images are older than the newest training image, for each ingest is cut by itself "
+            "and duplicates and groups stay whole"
+        )
     further = [part for part in proof["images"] if part not in PARTS and part != EXCLUDED]
     if further:
         sentences.append(f"no model step reads {', '.join(further)}")

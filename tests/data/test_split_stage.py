@@ -120,6 +120,15 @@ def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "after" / "split.parquet")["part"].to_pylist()[:59] == part[:59]
 
 
+def test_test_images_older_than_training_images_are_told(tmp_path: Path) -> None:
+    timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
+    told = "test images are older than the newest training image, for each ingest is cut by itself"
+    for generation, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
+        write_validated(tmp_path, timestamp=timestamp, generation=generation)
+        summary = split(params(tmp_path, method="time"), tmp_path, tmp_path / "split", silent)
+        assert (told in summary) == said
+
+
 def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Path) -> None:
     write_validated(tmp_path)
     embedding = np.eye(60, dtype=np.float32)

@@ -224,6 +224,15 @@ def test_newest_images_come_into_test_and_clusters_stay_whole() -> None:
     assert leaks(table, split, NO_PAIRS)["group"] == 0
 
 
+def test_test_images_that_are_older_than_training_images_are_counted() -> None:
+    stamp = [str(np.datetime64("2024-01-01") + number) for number in range(80)]
+    early = table_of(["a", "b"] * 20, timestamp=stamp[:40])
+    both = table_of(["a", "b"] * 40, timestamp=stamp, generation=[0] * 40 + [1] * 40)
+    # 6 of the 40 images of the first ingest are its test part, and all older than the second ingest's training part.
+    assert [deal(table, method="time").num_older for table in (early, both)] == [0, 6]
+    assert deal(early).num_older is None
+
+
 def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
     table, near = random_manifest(5, generations=1)
     split = deal(table, near, folds=5)
