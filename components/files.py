@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system answers where a disk, a quota, or a limit on the size of a file takes no more."""
 # Linux, renameat2(2): paths from the working folder, and both names change places.
 _HERE, _EXCHANGE = -100, 2
 _DRAFT, _NEW_SECONDS = ".draft", 60.0

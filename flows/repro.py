@@ -17,12 +17,14 @@ from filelock import FileLock
 from ruamel.yaml import YAML
 
 from components.errors import DarkroomError, DataError, ServiceError
-from components.files import sha256_of_record, write_text
+from components.files import DISK_FULL, sha256_of_record, write_text
 from flows.child import Event, last_lines, run_child
 from flows.console import say
 from flows.project import PIPELINE, Project
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_FULL = (*map(os.strerror, DISK_FULL), "disk is full")
+"""The last is SQLite's, in which DVC keeps its state."""
 _LACKING = ("missing-files", "key does not exist", "No such file")
 _EXTRAS = {"dvc-s3": "s3", "dvc-gs": "gs", "dvc-azure": "az"}
 """The extra of our own package that brings a driver of DVC's."""
@@ -192,7 +194,7 @@ def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[Stage
                 return [_stage_run(name, finished.events) for name in STAGES]
             said = last_lines(log)
             if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
-                raise DarkroomError(f"dvc repro failed: {said} (all of it in {log})")
+                raise _failure("repro", said, f" (all of it in {log})")
             time.sleep(1.0)
 
 
@@ -291,6 +293,8 @@ def _bring_back(project: Project) -> None:
 
 def _why_not_pulled(version: str, said: str) -> DarkroomError:
     """DVC's many words as one sentence with its remedy."""
+    if _full(said):
+        return DarkroomError(f"data version {version} could not be brought back: {said}")
     if driver := re.search(r"requires '?(dvc-\w+)", said):
         extra = _EXTRAS.get(driver[1])
         remedy = f"pip install 'darkroom[{extra}]'" if extra else f"pip install {driver[1]}"
@@ -326,8 +330,20 @@ def _dvc(project: Project, *arguments: str) -> None:
                 return
             said = " ".join((answer.stderr or answer.stdout).split())
             if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
-                raise DarkroomError(f"dvc {arguments[0]} failed: {said}")
+                raise _failure(arguments[0], said)
             time.sleep(1.0)
+
+
+def _failure(verb: str, said: str, where: str = "") -> DarkroomError:
+    if phrase := _full(said):
+        return DarkroomError(
+            f"dvc {verb}: the disk is full ({phrase.lower()}); free some space and run it again{where}"
+        )
+    return DarkroomError(f"dvc {verb} failed: {said}{where}")
+
+
+def _full(said: str) -> str | None:
+    return next((phrase for phrase in _FULL if phrase in said), None)
 
 
 def _one_at_a_time(project: Project) -> FileLock:

@@ -8,7 +8,6 @@ are joined once many have gathered.
 A source that shares no image with the version before starts anew, as if there had been none.
 """
 
-import errno
 import hashlib
 import io
 import os
@@ -27,7 +26,7 @@ from components.data.raw import DATASET, FURTHER, MANIFEST, SCHEMA, RawDataset, 
 from components.data.sources import Source, SourceImage
 from components.data.tables import write_table
 from components.errors import DarkroomError, DataError
-from components.files import write_json
+from components.files import DISK_FULL, write_json
 from components.progress import Progress, track
 
 SHARD_BYTES = 256 << 20
@@ -88,9 +87,10 @@ def write_raw(source: Source, folder: Path, *, before: Path | None = None, progr
     try:
         return _write(source, folder, _known(before), progress)
     except OSError as problem:
-        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if problem.errno not in DISK_FULL:
             raise
-        raise DarkroomError(f"the disk of {folder.parent} is full; free some space and ingest again") from None
+        said = os.strerror(problem.errno).lower()
+        raise DarkroomError(f"the disk of {folder.parent} is full ({said}); free some space and ingest again") from None
 
 
 def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> RawVersion:

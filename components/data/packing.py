@@ -9,7 +9,6 @@ augmented/previews/          the same sheet for every policy, and statistics.jso
 """
 
 import contextlib
-import errno
 import heapq
 import math
 import os
@@ -37,7 +36,7 @@ from components.data.statistics import ChannelStatistics
 from components.data.stores import ImageRows, Place, Store, new_writer, open_images
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import read_json, whole_file, whole_folder, write_json
+from components.files import DISK_FULL, read_json, whole_file, whole_folder, write_json
 from components.labels import LabelSpace
 from components.progress import Progress
 
@@ -49,7 +48,6 @@ _CHUNK = 16
 _JPEG_SHARE = 0.3
 """Bytes of a JPEG square over its pixels, on the safe side: photographs of clothes have 0.27 at 64 px, 0.15 at 224."""
 _PREVIEW_IMAGES = 48
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _INDEX = pa.schema(
     [
@@ -226,7 +224,7 @@ def _room_for(folder: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        if problem.errno not in _FULL:
+        if problem.errno not in DISK_FULL:
             raise
         raise DataError(
             f"packing needs about {_size(needed)} in {folder}, and its disk took no more "

@@ -4,9 +4,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from components.errors import DarkroomError, record_of
+from components.files import DISK_FULL
 from components.progress import EVENTS_VARIABLE, EventFile, Progress, from_environment
 
 
@@ -16,7 +18,7 @@ def run_stage(name: str, work: Callable[[Progress], str]) -> NoReturn:
     tell = EventFile(path).write if path else lambda **_: None
     started = time.perf_counter()
     try:
-        summary = work(from_environment())
+        summary = _done(name, work)
     except DarkroomError as problem:
         tell(event="failed", stage=name, **record_of(problem))
         print(f"darkroom: {problem}", file=sys.stderr)
@@ -24,3 +26,13 @@ def run_stage(name: str, work: Callable[[Progress], str]) -> NoReturn:
     tell(event="ran", stage=name, seconds=time.perf_counter() - started, summary=summary)
     print(f"{name}: {summary}", file=sys.stderr)
     sys.exit(0)
+
+
+def _done(name: str, work: Callable[[Progress], str]) -> str:
+    try:
+        return work(from_environment())
+    except OSError as problem:
+        if problem.errno not in DISK_FULL:
+            raise
+        where, said = problem.filename or Path.cwd(), os.strerror(problem.errno).lower()
+        raise DarkroomError(f"{name}: the disk of {where} is full ({said}); free some space and run it again") from None

@@ -113,6 +113,40 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) 
     assert "leads out of the data folder" in str(problems["dog/link.png"])
 
 
+def test_a_link_in_place_of_a_class_or_a_part_is_no_file_that_is_left_aside(folder: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "elsewhere" / "rare" / "1.png")
+    for kind, target in (
+        ("class", tmp_path / "elsewhere" / "rare"),
+        ("class within", folder / "dog"),
+        ("class nowhere", tmp_path / "unmounted"),
+    ):
+        (folder / kind).symlink_to(target)
+        with pytest.raises(DataError, match=f"pets: {kind} is a link to a folder or to nothing, .* put the folder its"):
+            find(str(folder))
+        (folder / kind).unlink()
+    parts = tmp_path / "parts"
+    for name in ("train/dog/1.png", "train/cat/1.png", "val/dog/1.png"):
+        picture(parts / name)
+    for kind in ("test", "train/rare"):
+        (parts / kind).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(DataError, match=f"parts: {kind} is a link to a folder"):
+            find(str(parts))
+        (parts / kind).unlink()
+
+
+def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path, tmp_path: Path) -> None:
+    (folder / "photo").symlink_to(picture(tmp_path / "secret.png"))
+    (folder / "loose.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(folder / "pipe")
+    source = find(str(folder))
+    assert {image.path: image.problem for image in source.images if image.problem} == {
+        "photo": "a link that leads out of the data folder",
+        "loose.png": "a link that leads out of the data folder",
+        "pipe": "not a plain file",
+    }
+    assert source.left_aside == []
+
+
 CSV = "path,label,group,split\ncat/1.jpg,007,anna,train\ndog/1.png,dog,,test\ndog/deep/2.PNG,dog,anna,\n"
 
 

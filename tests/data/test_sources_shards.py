@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,25 @@ def test_a_part_is_told_by_all_shards_or_by_none(tmp_path: Path) -> None:
     assert {image.given_split for image in find(str(tmp_path)).images} == {None}
 
 
+def test_shards_in_folders_called_like_parts_and_what_lies_beside_them(tmp_path: Path) -> None:
+    for name in ("train/00.tar", "val/00.tar"):
+        shard(tmp_path / name, TWO)
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / ".git").mkdir()
+    source = find(str(tmp_path))
+    assert [(image.path, image.given_split) for image in source.images] == [
+        ("train/00/0001.png", "train"),
+        ("train/00/0002.png", "train"),
+        ("val/00/0001.png", "val"),
+        ("val/00/0002.png", "val"),
+    ]
+    assert source.images[3].read() == png(2)
+    assert (source.left_aside, source.num_hidden) == (["README.md"], 1)
+    (tmp_path / "test").symlink_to(tmp_path / "val")
+    with pytest.raises(DataError, match="test is a link to a folder or to nothing, which is not followed"):
+        find(str(tmp_path))
+
+
 def test_braces() -> None:
     assert expand_braces("a.tar") == ["a.tar"]
     assert expand_braces("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
@@ -114,12 +134,12 @@ def test_braces() -> None:
 
 def test_a_sample_without_an_image_goes_to_quarantine(tmp_path: Path) -> None:
     files = TWO | {"0003.cls": b"cat", "0004.cls": b"cat", "0004.pyd": b"array", "README.md": b"hello"}
-    files |= {"._0001.png": b"of macOS"}
+    files |= {"._0001.png": b"of macOS", "0001.txt": b"a caption", "0004.txt": b"another"}
     source = find(str(shard(tmp_path / "s.tar", files)))
     problems = {image.path: image.problem for image in source.images}
     assert problems["s/0003"] == "the sample has no image"
     assert problems["s/0004.pyd"] == "the ending .pyd is of no image format that is read"
-    assert source.left_aside == ["s.tar/README.md", "s.tar/._0001.png"]
+    assert source.left_aside == ["s.tar/0001.txt", "s.tar/0004.txt", "s.tar/README.md", "s.tar/._0001.png"]
 
 
 def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
@@ -151,9 +171,34 @@ def test_a_mistake_in_a_shard_is_one_sentence(tmp_path: Path, files: dict[str, b
 
 
 def test_what_is_no_whole_uncompressed_tar_is_named(tmp_path: Path) -> None:
-    cut = shard(tmp_path / "cut.tar", {f"{number}.png": png(number) * 40 for number in range(20)})
-    cut.write_bytes(cut.read_bytes()[:20_000])
     packed = shard(tmp_path / "packed.tar", TWO, "w:gz")
-    for path in (cut, packed):
-        with pytest.raises(DataError, match="can't be read as an uncompressed tar"):
-            find(str(path))
+    with pytest.raises(DataError, match=r"can't be read as an uncompressed tar .*; pack it anew without compression"):
+        find(str(packed))
+
+
+TEN = {
+    f"{number}.{ending}": png(number) * 40 if ending == "png" else b"ab"[number % 2 :]
+    for number in range(10)
+    for ending in ("png", "cls")
+}
+DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
+    "a header of zeros": lambda whole, at: whole[:at] + bytes(512) + whole[at + 512 :],
+    "a damaged header": lambda whole, at: whole[:at] + b"?" + whole[at + 1 :],
+    "cut before a header": lambda whole, at: whole[:at],
+    "cut in a header": lambda whole, at: whole[: at + 100],
+    "cut in a file": lambda whole, at: whole[: at + 1000],
+    "zeros to the end": lambda whole, at: whole[:at].ljust(len(whole), b"\0"),
+    "another tar behind it": lambda whole, _: whole + whole,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_tar_that_ends_early_is_not_taken_for_a_whole_one(tmp_path: Path, damage: str) -> None:
+    path = shard(tmp_path / "s.tar", TEN)
+    with tarfile.open(path) as tar:
+        start = tar.getmember("4.png").offset
+    path.write_bytes(DAMAGES[damage](path.read_bytes(), start))
+    last = "9.cls" if damage == "another tar behind it" else "3.cls"
+    last = "4.png" if damage == "cut in a file" else last
+    with pytest.raises(DataError, match=rf"s\.tar: ends early or is damaged behind {last}; copy it again, or pack it"):
+        find(str(path))

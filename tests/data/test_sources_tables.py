@@ -191,7 +191,24 @@ MISTAKES = {
     "both": ("path,label,labels\na.png,x,x\n", "has a column label and a column labels; keep one"),
     "nothing": ("", "table.csv: is empty"),
     "no rows": ("path,label\n", "holds no rows"),
-    "ragged": ("path,label\na.png\n", "can't be read as a table"),
+    "note twice": ("path,label,note,note\na.png,x,1,2\n", "column note stands there 2 times; keep one"),
+    "no names": ("path,label,,\na.png,x,,\n", "column without a name stands there 2 times; keep one"),
+    "ragged": ("path,label\na.png,x\nb.png\n", r"row 2 holds 1 values for 2 columns \('b.png'\); mend its commas and"),
+    "open quote": (
+        'path,label\n"a.png,x\nb.png,y\n',
+        "row 1 holds 1 values for 2 columns .* mend its commas and quotes",
+    ),
+    "semicolons": ("path;label\na.png;x, y\n", "its columns are separated by ';'; save it with commas"),
+    "tabs": ("path\tlabel\na.png\tx\n", r"its columns are separated by '\\t'; save it with commas"),
+    "nan": (
+        "path,label\na.png,x\nb.png,NaN\n",
+        "row 2: the label in column label is 'NaN', as an empty one is written",
+    ),
+    "nan in a set": ("path,labels\na.png,x|y\nb.png,nan\n", "row 2: the label in column labels is 'nan', as an empty"),
+    "nan group": (
+        "path,label,group\na.png,x,nan\n",
+        "row 1: group is 'nan', as an empty one is written; leave it empty",
+    ),
     "absolute": ("path,label\n/etc/a.png,x\n", "row 1: '/etc/a.png' isn't a path inside"),
     "drive": ("path,label\nC:/a.png,x\n", "row 1: 'C:/a.png' isn't a path inside"),
     "other address": ("path,label\nfile:///etc/a.png,x\n", "row 1: 'file:///etc/a.png' is no address of a store"),
@@ -232,6 +249,8 @@ def test_a_mistake_in_a_table_is_one_sentence(root: Path, mistake: str) -> None:
         ("[1]", "line 1: should be an object"),
         ('{"path": "a.png", "path": "b.png", "label": "x"}', "line 1: path stands there 2 times; keep one"),
         ('{"path": "a.png", "label": ["x"]}', "should be one name"),
+        ('{"path": "a.png", "label": ' + "7" * 5000 + "}", "line 1: holds a number or a nesting that is too long"),
+        ('{"path": ' + "[" * 100_000, "line 1: holds a number or a nesting that is too long to be read; shorten it"),
         ('{"path": "a.png", "label": null}', "label in column label is empty"),
         ('{"path": "a.png", "labels": []}', "labels is empty"),
         ('{"path": "a.png", "labels": ["a|b"]}', "the label 'a|b' holds '|'"),
@@ -247,6 +266,8 @@ def test_a_mistake_in_json_lines_is_one_sentence(root: Path, line: str, sentence
 def test_numbers_among_names_are_classes_where_they_are_listed(root: Path) -> None:
     table = csv(root, "path,label\na.png,cat\nb.png,3\n")
     assert len(find(table, IngestSettings(classes=["cat", "3"])).images) == 2
+    table = csv(root, "path,label\na.png,cat\nb.png,nan\n")
+    assert len(find(table, IngestSettings(classes=["cat", "nan"])).images) == 2
 
 
 def test_leaves_of_one_name_under_two_branches_are_two_classes(root: Path) -> None:
@@ -258,9 +279,11 @@ def test_leaves_of_one_name_under_two_branches_are_two_classes(root: Path) -> No
 
 
 def test_what_is_no_utf8_or_no_date_is_one_sentence(root: Path) -> None:
-    (root / "header.csv").write_bytes("path,label,größe\na.png,x,1\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"header\.csv: is not UTF-8 text; save it as such"):
-        find(str(root / "header.csv"))
+    content = "path,label\na.png,x\nb.png,größe\n"
+    for name, encoding, line in (("l.csv", "latin-1", 3), ("m.csv", "utf-16", 1), ("n.jsonl", "utf-16-le", 1)):
+        (root / name).write_bytes(content.encode(encoding))
+        with pytest.raises(DataError, match=rf"{name}: line {line} is not UTF-8 text; save the table as such"):
+            find(str(root / name))
     seconds = pa.array([10**12, 0], pa.timestamp("s"))
     with pytest.raises(DataError, match=r"table\.parquet: holds a time outside the years 1 to 9999"):
         find(parquet(root, path=["a.png", "b.png"], label=["x", "y"], timestamp=seconds))
@@ -288,12 +311,13 @@ def test_further_parts_may_be_given(root: Path) -> None:
 
 def test_parquet_that_is_none_and_repeated_columns(root: Path) -> None:
     (root / "broken.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match="can't be read as a table"):
+    with pytest.raises(DataError, match=r"broken\.parquet: is no whole Parquet file .*; copy or write it again"):
         find(str(root / "broken.parquet"))
-    table = pa.Table.from_arrays([pa.array(["a.png"])] * 3, names=["path", "label", "label"])
-    pq.write_table(table, root / "twice.parquet")
-    with pytest.raises(DataError, match="column label stands there 2 times"):
-        find(str(root / "twice.parquet"))
+    for names in (["path", "label", "label"], ["path", "label", "note", "note"]):
+        table = pa.Table.from_arrays([pa.array(["a.png"])] * len(names), names=names)
+        pq.write_table(table, root / "twice.parquet")
+        with pytest.raises(DataError, match=f"column {names[-1]} stands there 2 times; keep one"):
+            find(str(root / "twice.parquet"))
 
 
 def test_a_hierarchy_without_settings_names_the_remedy(root: Path) -> None:
@@ -328,11 +352,17 @@ def test_class_folders_that_differ_only_in_case(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("nowhere", "no such folder or table"), ("empty", "no images in it"), ("note.txt", "is neither a folder nor")],
+    [
+        ("nowhere", "no such folder or table"),
+        ("empty", "no images in it"),
+        ("note.txt", "is neither a folder nor"),
+        ("shards.tar.gz", "nor a tar shard .*; save a table as CSV, unpack an archive, or give --data a folder"),
+    ],
 )
 def test_a_place_that_holds_no_data(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "note.txt").write_text("a note")
+    for file in ("note.txt", "shards.tar.gz"):
+        (tmp_path / file).write_text("a note")
     with pytest.raises(DataError, match=sentence):
         find(str(tmp_path / name))
 

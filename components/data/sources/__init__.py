@@ -5,12 +5,20 @@ stands where an image belongs is listed; one that can't be taken carries the rea
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from components.data.sources.checks import refuse_useless
 from components.data.sources.embedded import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
-from components.data.sources.places import LocalFolder, Place, is_remote, remote_folder, split_remote
+from components.data.sources.places import (
+    LocalFolder,
+    Place,
+    is_remote,
+    refuse_unfollowed,
+    remote_folder,
+    split_remote,
+)
 from components.data.sources.settings import IngestSettings
 from components.data.sources.shards import are_shards, expand_braces, from_shards, shards_among
 from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
@@ -55,7 +63,10 @@ def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -
         raise DataError(f"{location}: no such folder or table; give --data an existing one")
     if (found := _list_file(LocalFolder(path.parent), path.name, settings, part_of)) is not None:
         return found
-    raise DataError(f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard")
+    raise DataError(
+        f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard (.tar); "
+        "save a table as CSV, unpack an archive, or give --data a folder"
+    )
 
 
 def _list_file(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source | None:
@@ -68,4 +79,10 @@ def _list_file(place: Place, name: str, settings: IngestSettings, part_of: Mappi
 def _list_folder(place: Place, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
     listing = place.files()
     shards = shards_among(listing.paths)
-    return from_shards(place, shards, settings, part_of) if shards else from_folder(place, listing, part_of)
+    if not shards:
+        return from_folder(place, listing, part_of)
+    others = sorted(set(listing.paths).difference(shards))
+    for path in others:
+        refuse_unfollowed(place, path)
+    source = from_shards(place, shards, settings, part_of)
+    return replace(source, left_aside=others + source.left_aside, num_hidden=listing.num_hidden)

@@ -40,7 +40,8 @@ def _refuse_empty(source: Source, location: str) -> None:
     if not usable:
         first = source.images[0]
         raise DataError(
-            f"{location}: none of the {len(source.images)} files can be taken, for one {first.path}: {first.problem}"
+            f"{location}: none of the {len(source.images)} files can be taken, for one {first.path}: {first.problem}; "
+            "mend this or give --data other images"
         )
     sets = {image.labels for image in usable}
     classes = {label for labels in sets for label in labels} if source.kind == "multi" else set(map("/".join, sets))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from components.data.sources.places import Listing, Place, wrong_ending
+from components.data.sources.places import Listing, Place, refuse_unfollowed, wrong_ending
 from components.data.sources.source import Source, SourceImage
 from components.errors import DataError
 
@@ -10,7 +10,7 @@ from components.errors import DataError
 def from_folder(place: Place, listing: Listing, part_of: Mapping[str, str]) -> Source:
     """`listing` is that of the place; `part_of` says which part a folder's name means.
 
-    Raises DataError where parts and other folders with images stand side by side.
+    Raises DataError where parts and other folders with images stand side by side, or a link where one of them may be.
     """
     with_parts = _are_parts(place.name, listing.paths, part_of)
     class_depth = 2 if with_parts else 1
@@ -18,12 +18,15 @@ def from_folder(place: Place, listing: Listing, part_of: Mapping[str, str]) -> S
     for path in listing.paths:
         steps = path.split("/")
         given = part_of.get(steps[0].lower()) if with_parts else None
-        read = place.reader(path)
+        read, problem = place.reader(path), place.problem_of(path)
         if len(steps) > class_depth and (given or not with_parts):
-            label, problem = steps[class_depth - 1], place.problem_of(path)
+            label = steps[class_depth - 1]
             images.append(SourceImage(path, (label,), read, given_split=given, problem=problem))
-        elif wrong_ending(path) is None:
-            images.append(SourceImage(path, (), read, given_split=given, problem="in no class folder"))
+            continue
+        if (ending := wrong_ending(path)) is not None:
+            refuse_unfollowed(place, path)
+        if problem != ending or ending is None:
+            images.append(SourceImage(path, (), read, given_split=given, problem=problem or "in no class folder"))
         else:
             left_aside.append(path)
     return Source(images, left_aside=left_aside, num_hidden=listing.num_hidden)

@@ -44,6 +44,10 @@ class Place(Protocol):
         """Why the file can't be an image of the data set, as far as one knows without reading it."""
         ...
 
+    def is_unfollowed(self, path: str) -> bool:
+        """Whether the path is a link to a folder, or to nothing: what lies behind it is not listed."""
+        ...
+
     def reader(self, path: str) -> Callable[[], bytes]: ...
 
     def read_range(self, path: str, offset: int, size_bytes: int) -> bytes: ...
@@ -86,6 +90,10 @@ class LocalFolder:
         except OSError as problem:
             return f"can't be read: {problem.strerror}"
         return wrong_ending(path) if stat.S_ISREG(mode) else "not a plain file"
+
+    def is_unfollowed(self, path: str) -> bool:
+        file = self._root / path
+        return file.is_symlink() and not file.is_file()
 
     def reader(self, path: str) -> Callable[[], bytes]:
         return partial(_read_file, f"{self._root}/{path}")
@@ -148,6 +156,9 @@ class RemoteFolder:
     def problem_of(self, path: str) -> str | None:
         return wrong_ending(path)
 
+    def is_unfollowed(self, path: str) -> bool:
+        return False
+
     def reader(self, path: str) -> Callable[[], bytes]:
         return partial(self._ask, self._filesystem.cat_file, f"{self._root}/{path}")
 
@@ -186,6 +197,15 @@ class RemoteFolder:
         # Each store has errors of its own; a store that fails must not look like files that are broken.
         except Exception as problem:
             raise _service_error(self.name, problem) from None
+
+
+def refuse_unfollowed(place: Place, path: str) -> None:
+    """Raises DataError where the path hides what may be a class, a part or a shard behind a link."""
+    if place.is_unfollowed(path):
+        raise DataError(
+            f"{place.name}: {path} is a link to a folder or to nothing, which is not followed; put the folder itself "
+            "there, or remove the link"
+        )
 
 
 def is_remote(location: str) -> bool:

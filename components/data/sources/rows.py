@@ -5,6 +5,7 @@ Numbers are names here: the label 7 is the class `7`, in every kind of table. Fr
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,8 +15,9 @@ from components.data.sources.settings import IngestSettings
 from components.data.sources.source import LEVEL_JOINT, SET_JOINT, Kind
 from components.errors import DataError, nearest
 
-OPTIONAL = ("group", "timestamp", "split", "weight")
-_OWN = ("path", "label", "labels", *OPTIONAL)
+_OWN = ("path", "label", "labels", "group", "timestamp", "split", "weight")
+_NO_VALUE = ("nan", "<na>")
+"""How pandas writes an empty cell where a column was made text."""
 _LONGEST = 100
 """A further column with a longer text tells images apart rather than in kinds."""
 
@@ -60,11 +62,9 @@ def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str
 
 
 def require_column(name: str, names: Sequence[str], *, source: str) -> None:
-    """Raises DataError unless the column stands there exactly once."""
-    if names.count(name) == 1:
-        return
+    """Raises DataError unless the column stands there."""
     if name in names:
-        raise DataError(f"{source}: column {name} stands there {names.count(name)} times; keep one")
+        return
     others = [other for other in names if other not in _OWN]
     similar = {other.strip().lower(): other for other in others}
     found = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
@@ -80,7 +80,7 @@ def describe(
     """`part_of` says which part a name means; `place` names the row in a sentence, such as `labels.csv: row 3`."""
     return Description(
         labels=_labels(row, columns, settings, place),
-        group=_text(row.get("group")),
+        group=_group(row.get("group"), place),
         timestamp=_timestamp(row.get("timestamp"), place),
         weight=_weight(row.get("weight"), place),
         given_split=_part(row.get("split"), part_of, place),
@@ -100,18 +100,18 @@ def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
 
 def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, place: str) -> tuple[str, ...]:
     if columns.kind == "multi":
-        return _label_set(row.get("labels"), settings.separator, place)
-    labels = tuple(_label(row.get(name), name, place) for name in columns.names)
+        return _label_set(row.get("labels"), settings, place)
+    labels = tuple(_label(row.get(name), name, settings, place) for name in columns.names)
     if columns.kind == "hierarchy":
         _refuse_joint(labels, LEVEL_JOINT, place)
     return labels
 
 
-def _label_set(value: Any, separator: str, place: str) -> tuple[str, ...]:
-    names = list(value) if isinstance(value, list | tuple) else (_text(value) or "").split(separator)
+def _label_set(value: Any, settings: IngestSettings, place: str) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, list | tuple) else (_text(value) or "").split(settings.separator)
     if not names or names == [""]:
         raise DataError(f"{place}: labels is empty; fill it or remove the row")
-    labels = tuple(sorted({_label(name, "labels", place) for name in names}))
+    labels = tuple(sorted({_label(name, "labels", settings, place) for name in names}))
     _refuse_joint(labels, SET_JOINT, place)
     return labels
 
@@ -122,13 +122,26 @@ def _refuse_joint(labels: tuple[str, ...], joint: str, place: str) -> None:
             raise DataError(f"{place}: the label {label!r} holds {joint!r}, which joins labels; use another sign")
 
 
-def _label(value: Any, column: str, place: str) -> str:
+def _label(value: Any, column: str, settings: IngestSettings, place: str) -> str:
     if isinstance(value, list | tuple | dict):
-        raise DataError(f"{place}: {column} is {value!r}, should be one name (many go into a column labels)")
+        shown = reprlib.repr(value)
+        raise DataError(f"{place}: {column} is {shown}, should be one name (many go into a column labels)")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if (text := _text(value)) is None:
         raise DataError(f"{place}: the label in column {column} is empty; fill it or remove the row")
+    if text.lower() in _NO_VALUE and text not in (settings.classes or ()):
+        raise DataError(
+            f"{place}: the label in column {column} is {text!r}, as an empty one is written; fill it or remove the "
+            "row, or list the class in ingest.classes"
+        )
+    return text
+
+
+def _group(value: Any, place: str) -> str | None:
+    text = _text(value)
+    if text is not None and text.lower() in _NO_VALUE:
+        raise DataError(f"{place}: group is {text!r}, as an empty one is written; leave it empty, or name the group")
     return text
 
 

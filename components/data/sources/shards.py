@@ -7,6 +7,7 @@
 Shards are read where they are, without unpacking. Source: the WebDataset project's description of its format.
 """
 
+import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from components.data.decoding import IMAGE_ENDINGS
 from components.data.sources.places import Place, wrong_ending
@@ -26,6 +27,10 @@ from components.errors import DataError
 
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
+_END_BYTES = 2 * tarfile.BLOCKSIZE
+"""Of zeros, which every whole tar ends with. Source: POSIX.1, pax, ustar interchange format."""
+_LONGEST_END_BYTES = _END_BYTES + tarfile.RECORDSIZE
+"""The end is filled up to a whole record; longer runs of zeros are what a copy leaves that stopped half-way."""
 
 
 @dataclass
@@ -43,10 +48,10 @@ def are_shards(name: str) -> bool:
 
 
 def shards_among(paths: list[str]) -> list[str]:
-    """The shards of a folder that holds them; none where it holds images or folders of them."""
+    """The shards of a folder that holds them, also below train and test; none where it holds images."""
     if any(PurePosixPath(path).suffix.lower() in IMAGE_ENDINGS for path in paths):
         return []
-    return [path for path in paths if are_shards(path) and "/" not in path]
+    return [path for path in paths if are_shards(path)]
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -56,7 +61,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 
 def from_shards(place: Place, names: list[str], settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
-    """`part_of` says which part a name in a record's field `split`, or in the shard's own name, means."""
+    """`part_of` says which part a name in a record's field `split`, or in the shard's own path, means."""
     samples = [(name, sample) for name in names for sample in _samples_of(place, name)]
     labelled = [(name, sample) for name, sample in samples if sample.row]
     known = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
@@ -72,6 +77,9 @@ def from_shards(place: Place, names: list[str], settings: IngestSettings, part_o
                 raise DataError(f"{where}: has no .cls or .json file with its label; add one or remove the image")
             left_aside += [f"{name}/{other}" for other in sample.others]
             continue
+        # Without an image, the first of the others stands in its place, and is quarantined.
+        rest = sample.others if sample.image else sample.others[1:]
+        left_aside += [f"{name}/{other}" for other in rest]
         said = vars(describe(sample.row, columns, settings, part_of, place=where))
         said["given_split"] = said["given_split"] or parts.get(name)
         images.append(_image(place, name, sample, said))
@@ -96,9 +104,11 @@ def _image(place: Place, shard: str, sample: _Sample, said: dict[str, Any]) -> S
 def _samples_of(place: Place, shard: str) -> Iterator[_Sample]:
     """In order of the shard."""
     samples: dict[str, _Sample] = {}
+    last = ""
     try:
         with place.open(shard) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
             for member in tar:
+                last = member.name
                 if member.isdir():
                     continue
                 name = path_inside(member.name, shard, "the shard")
@@ -109,13 +119,31 @@ def _samples_of(place: Place, shard: str) -> Iterator[_Sample]:
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 _put(samples.setdefault(key, _Sample(key)), name, ending.lower(), member, tar, f"{shard}: {name}")
+            _refuse_damaged(stream, tar.offset)
     except FileNotFoundError:
         raise DataError(f"{shard}: no such shard in {place.name}; name existing ones") from None
     except (tarfile.TarError, EOFError) as problem:
+        if last:
+            raise DataError(
+                f"{shard}: ends early or is damaged behind {last}; copy it again, or pack it anew"
+            ) from None
         raise DataError(
             f"{shard}: can't be read as an uncompressed tar ({problem}); pack it anew without compression"
         ) from None
     yield from samples.values()
+
+
+def _refuse_damaged(stream: BinaryIO, end: int) -> None:
+    """Raises ReadError unless the tar ends at byte `end`: the reader takes any header that it can't read for the end.
+
+    Zeros that a broken copy left within the last record look like a whole tar, and can't be told from one.
+    """
+    size_bytes = stream.seek(0, os.SEEK_END)
+    if not _END_BYTES <= size_bytes - end <= _LONGEST_END_BYTES:
+        raise tarfile.ReadError("no end, or one that is too long")
+    stream.seek(end)
+    if any(stream.read()):
+        raise tarfile.ReadError("more behind the end")
 
 
 def _put(sample: _Sample, name: str, ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: str) -> None:
@@ -143,10 +171,10 @@ def _fields(ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: s
 
 
 def _parts_of(names: list[str], part_of: Mapping[str, str]) -> dict[str, str]:
-    """The author's part of each shard, where all their names say one, such as flowers-train-000.tar."""
+    """The author's part of each shard, where all their paths say one: flowers-train-000.tar, or train/000.tar."""
     found = {}
     for name in names:
-        words = re.split(r"[-_.]", PurePosixPath(name).name.lower())
+        words = re.split(r"[-_./]", name.lower())
         parts = {part_of[word] for word in words if word in part_of}
         if len(parts) != 1:
             return {}

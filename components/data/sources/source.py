@@ -50,7 +50,7 @@ class Source:
     levels: tuple[str, ...] = ()
     """Names of a hierarchy's levels, from the coarsest to the finest."""
     left_aside: list[str] = field(default_factory=list)
-    """Files outside the class folders that are no images, such as a licence."""
+    """Files that hold no image of a class: a licence beside the class folders, a caption in a shard."""
     num_hidden: int = 0
     """Hidden files and folders, which are left out."""
 

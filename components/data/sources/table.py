@@ -8,12 +8,14 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from components.data.sources.places import Place, is_remote, is_store_address, remote_folder
-from components.data.sources.rows import OPTIONAL, describe, label_columns, require_column
+from components.data.sources.rows import describe, label_columns, require_column
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
 from components.errors import DataError
 
 TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
+_SHOWN = 60
+"""Signs of a row that a sentence about it quotes."""
 
 
 def is_table(name: str) -> bool:
@@ -33,9 +35,6 @@ def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mappi
     names, rows = _rows_of(content, name)
     require_column("path", names, source=name)
     columns = label_columns(names, settings, source=name)
-    for optional in OPTIONAL:
-        if optional in names:
-            require_column(optional, names, source=name)
     if not rows:
         raise DataError(f"{name}: holds no rows, only the names of columns; add a row an image")
     images, seen, stores = [], dict[str, int](), dict[str, Place]()
@@ -92,17 +91,43 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
     import pyarrow as pa
     import pyarrow.csv
 
+    _refuse_other_separator(_text_of(content, name), name)
+    ragged: list[Any] = []
+
+    def refuse(row: Any) -> str:
+        ragged.append(row)
+        return "error"
+
     # Line breaks inside quotes are legal in CSV; every column is text, for a label such as 007 is a name.
-    layout = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    layout = pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
+    in_order = pyarrow.csv.ReadOptions(use_threads=False)  # several threads don't know the number of a row
     try:
-        names = pyarrow.csv.open_csv(io.BytesIO(content), parse_options=layout).schema.names
+        names = pyarrow.csv.open_csv(io.BytesIO(content), in_order, layout).schema.names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
-        table = pyarrow.csv.read_csv(io.BytesIO(content), parse_options=layout, convert_options=as_text)
-    except UnicodeDecodeError:  # in the names of the columns; in the rows Arrow says so itself
-        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
+        table = pyarrow.csv.read_csv(io.BytesIO(content), in_order, layout, as_text)
     except pa.ArrowInvalid as problem:
-        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
-    return names, _unrepeated(table).to_pylist()
+        if not ragged:
+            raise DataError(f"{name}: can't be read as a table ({_said(problem)}); mend its quotes") from None
+        row = ragged[0]
+        raise DataError(
+            f"{name}: row {row.number - 1} holds {row.actual_columns} values for {row.expected_columns} columns "
+            f"({row.text[:_SHOWN]!r}); mend its commas and quotes"
+        ) from None
+    _refuse_repeated(names, name)
+    return names, table.to_pylist()
+
+
+def _refuse_other_separator(text: str, name: str) -> None:
+    header = text.lstrip().partition("\n")[0]
+    for separator in (";", "\t", "|"):
+        if separator in header and "," not in header:
+            raise DataError(f"{name}: its columns are separated by {separator!r}; save it with commas")
+
+
+def _refuse_repeated(names: list[str], source: str) -> None:
+    for column, count in Counter(names).items():
+        if count > 1:
+            raise DataError(f"{source}: column {column or 'without a name'} stands there {count} times; keep one")
 
 
 def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -110,37 +135,44 @@ def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, 
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(io.BytesIO(content)).names
-        table = _unrepeated(pq.ParquetFile(io.BytesIO(content)).read())
+        table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowInvalid, OSError) as problem:
-        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
+        raise DataError(f"{name}: is no whole Parquet file ({_said(problem)}); copy or write it again") from None
+    _refuse_repeated(table.column_names, name)
     try:
-        return names, table.to_pylist()
+        return table.column_names, table.to_pylist()
     except (OverflowError, ValueError) as problem:
-        said = " ".join(str(problem).split())
-        raise DataError(f"{name}: holds a time outside the years 1 to 9999 ({said}); mend or leave it out") from None
-
-
-def _unrepeated(table: Any) -> Any:
-    """Without repeated columns: those that matter are refused by name, the others may repeat."""
-    counts = Counter(table.column_names)
-    return table.select([place for place, name in enumerate(table.column_names) if counts[name] == 1])
+        raise DataError(
+            f"{name}: holds a time outside the years 1 to 9999 ({_said(problem)}); mend or leave it out"
+        ) from None
 
 
 def _json_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
     rows, names = [], dict[str, None]()
-    try:
-        # At line feeds alone: other separators of lines may stand inside of a text.
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
-    for number, line in enumerate(lines, start=1):
+    # At line feeds alone: other separators of lines may stand inside of a text.
+    for number, line in enumerate(_text_of(content, name).split("\n"), start=1):
         if not line.strip():
             continue
         row = json_object(line, f"{name}: line {number}")
         names.update(dict.fromkeys(row))
         rows.append(row)
     return list(names), rows
+
+
+def _text_of(content: bytes, name: str) -> str:
+    """Raises DataError for what is no UTF-8, and for zero bytes, which are the mark of UTF-16."""
+    wrong = content.find(b"\0")
+    if wrong < 0:
+        try:
+            return content.decode("utf-8-sig")
+        except UnicodeDecodeError as problem:
+            wrong = problem.start
+    line = 1 + content.count(b"\n", 0, wrong)
+    raise DataError(f"{name}: line {line} is not UTF-8 text; save the table as such")
+
+
+def _said(problem: Exception) -> str:
+    return " ".join(str(problem).split())
 
 
 def json_object(text: str, where: str) -> dict[str, Any]:
@@ -153,7 +185,9 @@ def json_object(text: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text, object_pairs_hook=each_once)
     except json.JSONDecodeError as problem:
-        raise DataError(f"{where}: is no JSON: {problem.msg} at sign {problem.pos + 1}") from None
+        raise DataError(f"{where}: is no JSON: {problem.msg} at sign {problem.pos + 1}; mend it") from None
+    except (ValueError, RecursionError):  # of the numbers' digits and the nesting, Python takes only so many
+        raise DataError(f"{where}: holds a number or a nesting that is too long to be read; shorten it") from None
     if not isinstance(row, dict):
         raise DataError(f'{where}: should be an object such as {{"path": "a.jpg", "label": "cat"}}')
     return row
