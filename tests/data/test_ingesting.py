@@ -271,12 +271,13 @@ def test_a_file_that_can_not_be_read_goes_to_quarantine_and_others_come_in(tmp_p
         ingest(Source([given.images[0]]), tmp_path / "none")
 
 
-def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EFBIG])
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(code, "as the system says")
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", full)
-    with pytest.raises(DarkroomError, match="is full; free some space and ingest again"):
+    with pytest.raises(DarkroomError, match=r"is full \(.*\); free some space and ingest again"):
         ingest(source([1, 2]), tmp_path / "raw")
 
 

@@ -1,0 +1,57 @@
+"""Where a disk takes no more, a stage and DVC say so in one sentence with its remedy."""
+
+import errno
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from components.errors import DarkroomError
+from components.progress import EVENTS_VARIABLE, Progress
+from flows.project import open_project
+from flows.repro import restore_raw
+from flows.stages.entry import run_stage
+
+NO_SPACE = "[Errno 28] No space left on device: 'cache/files/md5/61/.x.tmp'"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_stage_that_fills_the_disk_ends_with_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int
+) -> None:
+    def write(_: Progress) -> str:
+        raise OSError(code, "as the system says", "measured.parquet")
+
+    monkeypatch.setenv(EVENTS_VARIABLE, str(tmp_path / "events.jsonl"))
+    with pytest.raises(SystemExit) as ended:
+        run_stage("validate", write)
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("darkroom: validate: the disk of measured.parquet is full (")
+    assert told.endswith("; free some space and run it again\n")
+    assert "is full" in (tmp_path / "events.jsonl").read_text()
+
+
+def test_another_failure_of_the_system_is_shown_as_it_is() -> None:
+    def write(_: Progress) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    with pytest.raises(PermissionError):
+        run_stage("validate", write)
+
+
+def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "params.yaml").touch()
+    (tmp_path / "dvc.yaml").write_text(
+        "stages:\n  validate:\n    deps: [data/raw, data/judged]\n    outs: [data/validated, data/report.json]\n"
+        "  split:\n    outs: [data/split]\n  augment:\n    outs: [data/augmented]\n"
+    )
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "raw.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: raw\n")
+    failed = subprocess.CompletedProcess([], 255, "", f"ERROR: failed to transfer '61f1' - {NO_SPACE}")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(
+        DarkroomError, match=r"0123456789ab could not be brought back: dvc pull: the disk is full"
+    ) as told:
+        restore_raw(open_project(tmp_path))
+    assert str(told.value).endswith("(no space left on device); free some space and run it again")
