@@ -48,8 +48,7 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: Batch, *, number: int, epoch: int) -> Tensor:
         """Mean loss of the batch's images, in nats; `number` counts batches from the start of the training."""
-        # Dropout draws by seed and batch alone.
-        torch.manual_seed((self._settings.seed << 32) + number)
+        _seed_draws((self._settings.seed << 32) + number, batch.images_BHWC.device)
         side = side_at(epoch, epochs=self._epochs, full_px=self._side_px, start=self._settings.progressive_resizing)
         mixed = mix(
             shrink(batch.images_BHWC, side),
@@ -82,6 +81,16 @@ class Objective:
     def _mean(self, logits_BT: Tensor, target: Tensor, weight_B: Tensor) -> Tensor:
         weight_K = None if self._class_weight_K is None else self._class_weight_K.to(logits_BT.device)
         return (weight_B * self._loss(logits_BT, target, class_weight_K=weight_K)).mean()
+
+
+def _seed_draws(seed: int, device: torch.device) -> None:
+    """Dropout draws by seed and batch alone.
+
+    Not by `torch.manual_seed`: it also leaves a note, with a traceback, for each kind of device that isn't there.
+    """
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
 
 
 def _as_tuple(output: Any) -> tuple[Any, ...]:
