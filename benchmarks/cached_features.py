@@ -1,6 +1,6 @@
 """A head on cached features beside ordinary training through the same frozen backbone, both by Darkroom's own `fit`.
 
-    python benchmarks/cached_features.py [--images 900] [--epochs 20] [--rounds 3] [--architecture resnet18]
+    python benchmarks/cached_features.py [--images 2400] [--epochs 20] [--rounds 5] [--architecture resnet18]
 
 Images are drawn (bright shapes on noise, 64 px), the backbone has fresh weights: what is compared is time and whether
 the heads come out alike, not how good such features are. Each round works its features out anew.
@@ -29,9 +29,9 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=900)
+    parser.add_argument("--images", type=int, default=2400)
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--architecture", default="resnet18")
     asked = parser.parse_args()
     refuse_busy_machine()

@@ -1,6 +1,6 @@
 """Perceptual hashing and the search for near duplicates, beside imagededup's pHash on the same files.
 
-    OMP_NUM_THREADS=1 python benchmarks/hashing.py FOLDER [--images 4000] [--hashed 500] [--rounds 5]
+    OMP_NUM_THREADS=1 python benchmarks/hashing.py [FOLDER] [--images 4000] [--hashed 500] [--rounds 5]
 
 Needs imagededup and PyWavelets (`pip install --no-deps imagededup PyWavelets`, with whatever else it asks for).
 First hashing, of so many files: from decoded pixels, as the pipeline hashes what it has decoded to validate it; and
@@ -11,14 +11,15 @@ comparison, which the peer doesn't have. One thread each.
 """
 
 import argparse
-import random
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from near_duplicates import measured, recompressed
+from photographs import files_in, photographs
 from PIL import Image
-from side_by_side import compare, machine, ratio, table
+from side_by_side import compare, machine, needs_peer, ratio, table
 
 from components.data.decoding import decode
 from components.data.duplicates import DuplicateSettings, find_duplicates
@@ -32,17 +33,18 @@ SETTINGS = DuplicateSettings(max_bits=_BITS, min_correlation=0.98)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--hashed", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     cv2.setNumThreads(1)
-    files = sorted(path for path in flags.folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-    files = random.Random(2027).sample(files, min(flags.images, len(files)))
-    print(machine("numpy", "opencv-python-headless", "pillow", "imagededup"), flush=True)
-    hashing(files[: flags.hashed], flags.rounds)
-    searching(files[: flags.images // 2], flags.rounds)
+    needs_peer("imagededup")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = files_in(photographs(flags.folder, Path(scratch)))[: flags.images]
+        hashing(files[: flags.hashed], flags.rounds)
+        searching(files[: flags.images // 2], flags.rounds)
+    print(machine("numpy", "opencv-python-headless", "pillow", "imagededup"))
 
 
 def hashing(files: list[Path], rounds: int) -> None:

@@ -26,7 +26,7 @@ import albumentations
 import cv2
 import numpy as np
 import torch
-from PIL import Image
+from photographs import photographs
 from side_by_side import Timing, compare, machine, table
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
@@ -56,26 +56,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as scratch:
-        source = flags.folder or drawn_photographs(Path(scratch) / "drawn", flags.images)
+        source = photographs(flags.folder, Path(scratch), flags.images)
         chosen = linked(source, Path(scratch) / "chosen", flags.images)
         images = as_raw(chosen, Path(scratch) / "raw")
         print(f"{len(images)} images, {np.mean([image.size_bytes for image in images]) / 1e3:.1f} kB each")
         for side in flags.side:
             Comparison(Path(scratch), chosen, images, side, flags.rounds).run()
     print(machine("torch", "torchvision", "opencv-python-headless", "pillow", "albumentations"))
-
-
-def drawn_photographs(folder: Path, count: int) -> Path:
-    """JPEGs of 400 × 533 with smooth colours, edges and noise, in two classes."""
-    random = np.random.default_rng(0)
-    rows, columns = np.mgrid[0:533, 0:400]
-    for number in range(count):
-        place = folder / f"class {number % 2}"
-        place.mkdir(parents=True, exist_ok=True)
-        waves = [np.sin(rows / random.uniform(9, 90) + columns / random.uniform(9, 90)) for _ in range(3)]
-        pixels = np.stack(waves, axis=-1) * 100 + 128 + random.normal(0, 6, (533, 400, 1))
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(place / f"{number:05d}.jpg", quality=85)
-    return folder
 
 
 def linked(source: Path, folder: Path, count: int) -> Path:

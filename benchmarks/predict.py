@@ -1,7 +1,7 @@
 """Images a second of `darkroom predict` over JPEG files, beside the ways that people have without it.
 
-    python benchmarks/predict.py FOLDER [--architecture resnet18] [--side 224] [--images 400] [--rounds 5]
-    python benchmarks/predict.py FOLDER --memory 1000 10000 100000 [--side 64]
+    python benchmarks/predict.py [FOLDER] [--architecture resnet18] [--side 224] [--images 400] [--rounds 5]
+    python benchmarks/predict.py [FOLDER] --memory 1000 10000 100000 [--side 64]
 
 FOLDER holds a folder a class of JPEGs. All sides answer the same files with the same weights, in turns, on all cores:
 
@@ -31,6 +31,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from photographs import files_in, photographs
 from PIL import Image
 from scoring_clients import as_numbers, asked, onnx_package, served, serving
 from side_by_side import compare, machine, refuse_busy_machine, table, usage
@@ -54,16 +55,16 @@ FITTED, CALIBRATED, BATCH, REQUEST = 400, 64, 64, 16
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--architecture", default="resnet18")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="+", metavar="IMAGES")
     flags = parser.parse_args()
-    files = sorted(flags.folder.rglob("*.jpg"), key=lambda file: (file.stem, file.parent.name))
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
+        files = files_in(photographs(flags.folder, scratch))
         fitted, judged = files[:FITTED], files[FITTED : FITTED + flags.images]
         model = small_model(flags.architecture, flags.side, fitted)
         card = ModelCard(flags.architecture, model.spec.labels, model.spec.preprocess, "fp32", "d", "r")

@@ -1,6 +1,6 @@
 """Latency of one image through MLflow's scoring server, at 1 and 16 clients: p50 and p99.
 
-    python benchmarks/serving.py FOLDER [--architecture resnet18] [--side 224] [--requests 200] [--rounds 5]
+    python benchmarks/serving.py [FOLDER] [--architecture resnet18] [--side 224] [--requests 200] [--rounds 5]
 
 FOLDER holds a folder a class of JPEGs. Two servers of the same ONNX file, each `mlflow models serve` with one worker,
 asked in turns over kept connections, every client as soon as it has its answer:
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from photographs import files_in, photographs
 from predict import small_model
 from scoring_clients import Client, as_numbers, onnx_package, served, serving
 from side_by_side import machine, refuse_busy_machine
@@ -34,17 +35,17 @@ Encode = Callable[[bytes], bytes]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--architecture", default="resnet18")
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     refuse_busy_machine()
-    files = sorted(flags.folder.rglob("*.jpg"), key=lambda file: (file.stem, file.parent.name))
-    contents = [file.read_bytes() for file in files[: flags.requests]]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
+        files = files_in(photographs(flags.folder, scratch))
+        contents = [file.read_bytes() for file in files[: flags.requests]]
         file = scratch / "fp32.onnx"
         model = small_model(flags.architecture, flags.side, files[:200])
         preprocess = model.spec.preprocess

@@ -1,5 +1,7 @@
 """What every benchmark shares: sides that take turns, the machine's facts, and a refusal to time on a busy one.
 
+One that is timed by the CPU seconds of one thread may share the machine, and does not refuse.
+
 timings = compare({"ours": ours, "peer": peer}, rounds=5)
 print(table(timings, per_round=num_images, unit="images/s", peer="peer"))
 print(machine("torch", "torchvision"))
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
@@ -115,11 +118,16 @@ def machine(*packages: str) -> str:
 
 def refuse_busy_machine() -> None:
     """Ends the program where others keep the cores busy, for wall times would be theirs too."""
-    if os.environ.get(_ALLOW_BUSY):
-        return
     share = _busy_share()
-    if share > _BUSY_SHARE:
+    if share > _BUSY_SHARE and not os.environ.get(_ALLOW_BUSY):
         sys.exit(f"others use {share:.0%} of this machine's processors; wait, or set {_ALLOW_BUSY}=1 and say so")
+
+
+def needs_peer(package: str) -> None:
+    """Ends the program, which is no failure, where the peer isn't installed: none of ours needs it."""
+    if find_spec(package) is None:
+        print(f"left out: {package} is not installed; make an environment of its own that has it beside Darkroom's")
+        sys.exit()
 
 
 def _cpu_seconds() -> float:
@@ -139,9 +147,10 @@ def _ticks() -> tuple[int, int]:
     stat = Path("/proc/stat")
     if not stat.exists():
         return 0, 0
-    # user nice system idle iowait …: a niced process gives way, so it is not counted as busy.
-    user, _, system, idle, waiting, *_ = map(int, stat.read_text().splitlines()[0].split()[1:])
-    return user + system, user + system + idle + waiting
+    # Niced processes too: they give way, yet take caches and memory.
+    user, niced, system, idle, waiting, *_ = map(int, stat.read_text().splitlines()[0].split()[1:])
+    busy = user + niced + system
+    return busy, busy + idle + waiting
 
 
 def _cpuinfo() -> list[str]:

@@ -1,6 +1,6 @@
 """Images a second of training beside a script in the manner of torchvision's reference training, and time to a score.
 
-    python benchmarks/training.py FOLDER [--validation FOLDER] [--architecture resnet18] [--side 128] [--batch 64]
+    python benchmarks/training.py [FOLDER] [--validation FOLDER] [--architecture resnet18] [--side 128] [--batch 64]
         [--images 512] [--workers 2] [--rounds 5] [--precision auto] [--until 0.6] [--epochs 12]
 
 FOLDER holds a folder a class of JPEGs. Peer: ImageFolder, RandomResizedCrop, flip, PILToTensor, ToDtype, Normalize, a
@@ -25,6 +25,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from photographs import photographs
 from side_by_side import Timing, machine, refuse_busy_machine, table
 from torch import nn
 from torch.utils.data import DataLoader
@@ -48,7 +49,7 @@ class Reached(Exception):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--validation", type=Path)
     parser.add_argument("--architecture", default="resnet18")
     parser.add_argument("--side", type=int, default=128)
@@ -62,6 +63,7 @@ def main() -> None:
     flags = parser.parse_args()
     refuse_busy_machine()
     with tempfile.TemporaryDirectory() as scratch:
+        flags.folder = photographs(flags.folder, Path(scratch), 2 * flags.images)
         comparison = Comparison(flags, Path(scratch))
         if flags.until is None:
             comparison.throughput()
