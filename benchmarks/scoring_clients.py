@@ -23,11 +23,10 @@ _START_SECONDS = 120
 @contextlib.contextmanager
 def served(model_file: Path, scratch: Path) -> Iterator[str]:
     """The address of `mlflow models serve` with the package of the ONNX file, as the registry holds it."""
-    import mlflow
 
-    from flows.tracking.packaging import packed
+    from flows.tracking.packaging import write_package
 
-    mlflow.pyfunc.save_model(scratch / "package", **packed(model_file))
+    write_package(model_file, scratch / "package")
     with serving(scratch / "package", scratch) as address:
         yield address
 

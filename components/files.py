@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,13 @@ def read_json(source: Path) -> Any:
 def sha256_of_file(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sha256_of_folder(folder: Path, *, passed_over: Collection[str] = ()) -> str:
+    """A digest of the names and contents of all files below a folder, but for files and folders of these names."""
+    below = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+    kept = [place for place in below if not set(place.parts) & set(passed_over)]
+    return sha256_of_record([(place.as_posix(), sha256_of_file(folder / place)) for place in kept])
 
 
 def sha256_of_record(record: Any) -> str:

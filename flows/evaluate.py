@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
-from components.files import read_json, sha256_of_file, sha256_of_record, write_json
+from components.files import read_json, sha256_of_folder, write_json
 from flows.console import progress, say
 from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
@@ -192,8 +192,7 @@ def folder_digest(root: Path, folder: str | None) -> str | None:
     """Of the names and contents below a folder of the project; None where none is asked for."""
     if folder is None:
         return None
-    files = sorted(file for file in (root / folder).rglob("*") if file.is_file())
-    return sha256_of_record([(file.relative_to(root / folder).as_posix(), sha256_of_file(file)) for file in files])
+    return sha256_of_folder(root / folder)
 
 
 def up_to_evaluated(session: Session) -> tuple[Prepared, Evaluated]:

@@ -4,12 +4,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from components.errors import DataError
 from flows.project import Project
 from flows.repro import data_paths
 
 if TYPE_CHECKING:
     from components.evaluation.served import ImageFiles
+
+
+def raw_files(project: Project, part: str, *, most: int) -> list[bytes]:
+    """The files of so many images of a part, spread evenly over it; DataError where it holds none."""
+    with image_files(project, part) as files:
+        chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).astype(int))
+        return [files.read(int(place)) for place in chosen]
 
 
 @contextmanager

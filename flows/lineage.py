@@ -19,6 +19,7 @@ from flows.session import Session
 from flows.tracking import runs
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
+from flows.tracking.serving_check import SERVING_CHECK, ServingCheck
 
 if TYPE_CHECKING:
     from flows.prepare import Prepared
@@ -54,14 +55,22 @@ def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
 
 
 def write_version_lineage(
-    session: Session, prepared: "Prepared", run_id: str, *, step: str, export: Path, made: dict[str, Any]
+    session: Session,
+    prepared: "Prepared",
+    run_id: str,
+    *,
+    step: str,
+    export: Path,
+    made: dict[str, Any],
+    check: ServingCheck,
 ) -> str:
     """Keeps the lineage of a file that is about to be registered; returns its place with the run.
 
     Data that changed without changing what training reads leave the trained model as it was, and so may other settings
     of evaluation and export: the version is of the data and settings at hand. What the training alone knows (the
     network, where it started, the machine) is taken over from its own record. `export` is the record of the
-    export, which another export of the run would replace, and `made` says which of its files this is.
+    export, which another export of the run would replace, `made` says which of its files this is, and `check` is of its
+    package.
     """
     place = f"registered-{made['sha256'][:12]}"
     folder = runs.new_folder(session.tracking, run_id, place)
@@ -71,6 +80,7 @@ def write_version_lineage(
     own = {"machine": trained["machine"], "params": now["params"] | {"model": trained["params"]["model"]}}
     write_json(folder / RECORD, trained | now | own | made | {"run_id": run_id})
     shutil.copyfile(export, folder / export.name)
+    write_json(folder / SERVING_CHECK, check.as_record())
     runs.store(session.tracking, run_id, folder, place)
     return place
 

@@ -1,7 +1,6 @@
 """Let the gate judge a registered version, write down the outcome, and move the aliases last."""
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +28,7 @@ from flows.tasks import step
 from flows.tracking import ledger, registry, runs
 from flows.tracking.ledger import Ledger
 from flows.tracking.registry import Version
+from flows.tracking.serving_check import SERVING_CHECK
 
 if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
@@ -264,26 +264,30 @@ def _intervals(session: Session, version: Version) -> dict[str, Any]:
 
 def _measured(session: Session, version: Version) -> gate.Measured:
     """What `quantize` measured of this very file; another file of the same run says nothing of it."""
-    folder = export_folder(session, version.run_id)
-    export = read_json(folder / "export.json")
+    serving_check = _serving_check(session, version)
+    export = read_json(export_folder(session, version.run_id) / "export.json")
     own = next((one for one in export["formats"].values() if one["sha256"] == version.sha256), None)
     if own is None:
-        return gate.Measured()
+        return gate.Measured(serving_check=serving_check)
     return gate.Measured(
         size_bytes=own["bytes"],
         latency_p95_ms=own["latency"]["p95_ms"],
         parity_difference=export["parity"]["max_logit_difference"],
         scores=own["test"],
         fp32_scores=export["formats"]["fp32"]["test"],
-        serving_check=_serving_check(folder / "serving_check.json", version),
+        serving_check=serving_check,
     )
 
 
-def _serving_check(file: Path, version: Version) -> bool | None:
-    if not file.exists():
+def _serving_check(session: Session, version: Version) -> bool | None:
+    """Of the package that the registry holds; ServiceError where that isn't the one which was checked."""
+    file = version_lineage(session.tracking, version) / SERVING_CHECK
+    if not file.exists() or registry.PACKAGE_TAG not in version.tags:
         return None
     record = read_json(file)
-    return bool(record["passed"]) if record.get("sha256") == version.sha256 else None
+    if session.params.promote.serving_check:
+        registry.require_package(session.tracking, version)
+    return bool(record["passed"]) if record["package_sha256"] == version.tags[registry.PACKAGE_TAG] else None
 
 
 def _validation_passed(session: Session, version: Version) -> bool | None:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from prefect import flow
 
 from components.export.settings import after_epochs
@@ -13,6 +12,7 @@ from flows.aware import learn_rounding
 from flows.console import progress, say
 from flows.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
 from flows.fingerprint import fingerprint
+from flows.image_files import raw_files
 from flows.lineage import RECORD
 from flows.prepare import Prepared
 from flows.repro import data_paths
@@ -124,7 +124,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             images=Images(
                 train=train,
                 val=open_part(augmented, "val"),
-                raw=_raw_test_files(session, settings.parity_images),
+                raw=raw_files(session.project, "test", most=settings.parity_images),
             ),
             settings=settings,
             say=say,
@@ -144,22 +144,6 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     runs.store(session.tracking, run_id, folder, "export")
     _tell_served(session, run_id, served, test)
     _log(session, run_id, record)
-
-
-def _raw_test_files(session: Session, count: int) -> list[bytes]:
-    """Bytes of test images as they came, spread evenly over the part."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from components.data.raw import RawImages
-
-    paths = data_paths(session.project)
-    table = pq.read_table(paths.split / "split.parquet")
-    table = table.filter(pc.equal(table["part"], "test"))
-    chosen = np.unique(np.linspace(0, len(table) - 1, min(count, len(table))).astype(int))
-    with RawImages(paths.raw) as store:
-        rows = table.select(["shard", "offset", "size_bytes"]).take(chosen).to_pylist()
-        return [store.read(**row) for row in rows]
 
 
 @dataclass(frozen=True)

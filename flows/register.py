@@ -1,17 +1,23 @@
-"""Register the very file that would be served as a new version, with its lineage."""
+"""Register the very file that would be served as a new version, with its lineage, once its package is checked."""
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from prefect import flow
 
 from components.export.settings import after_epochs
 from components.files import read_json, sha256_of_file
+from flows.console import say
+from flows.image_files import raw_files
 from flows.lineage import LINEAGE_TAG, RECORD, write_version_lineage
 from flows.prepare import Prepared
 from flows.quantize import Exported, served_file, up_to_exported
 from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
 from flows.tracking import registry, runs
+from flows.tracking.packaging import Package, write_package
+from flows.tracking.serving_check import ServingCheck, check_package
 
 _FINGERPRINT = "fingerprint"
 
@@ -32,31 +38,55 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
         mark = f"{exported.run_id} {sha256}"
         with alone(session, sha256):
             found = registry.find_version(session.tracking, name, _FINGERPRINT, mark)
-            if found is None:
-                found = _register(session, prepared, exported, sha256, mark)
+            # An older release registered files whose packages it hadn't checked.
+            if found is None or registry.PACKAGE_TAG not in found.tags:
+                found = _register(session, prepared, exported, mark)
             else:
                 watch.reused()
         watch.note = f"{name} version {found.number} ({exported.record['served']}, SHA-256 {sha256[:12]})"
     return Registered(found.number, watch.time())
 
 
-def _register(session: Session, prepared: Prepared, exported: Exported, sha256: str, mark: str) -> registry.Version:
+def _register(session: Session, prepared: Prepared, exported: Exported, mark: str) -> registry.Version:
+    """The package is made once; what was checked is what is stored."""
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        file = served_file(session, exported)
+        package = write_package(file, Path(scratch) / "package", run_id=exported.run_id)
+        images = raw_files(session.project, "test", most=session.params.quantize.parity_images)
+        check = check_package(package, images)
+        if not check.passed:
+            say(f"the package of {file.name} failed its serving check: {check.failures}")
+        return _store(session, prepared, exported, package, check, mark)
+
+
+def _store(
+    session: Session, prepared: Prepared, exported: Exported, package: Package, check: ServingCheck, mark: str
+) -> registry.Version:
     name, served = session.params.register.name, exported.record["served"]
     file, measured = served_file(session, exported), exported.record["formats"][served]
+    sha256 = measured["sha256"]
     made = {"sha256": sha256, "served": served, "recipe": measured["recipe"], "aware_epochs": measured["aware_epochs"]}
-    export = file.with_name("export.json")
-    place = write_version_lineage(session, prepared, exported.run_id, step=exported.step, export=export, made=made)
+    place = write_version_lineage(
+        session,
+        prepared,
+        exported.run_id,
+        step=exported.step,
+        export=file.with_name("export.json"),
+        made=made | {registry.PACKAGE_TAG: package.sha256},
+        check=check,
+    )
     lineage = read_json(runs.folder_of(session.tracking, exported.run_id) / place / RECORD)
     return registry.register(
         session.tracking,
         name,
         run_id=exported.run_id,
-        model_file=file,
+        package=package,
         tags={
             "served": served,
             "aware_epochs": str(measured["aware_epochs"]),
             "step": exported.step,
             "sha256": sha256,
+            "serving_check": "passed" if check.passed else "failed",
             "accuracy": f"{measured['test']['accuracy']:.6f}",
             "macro_f1": f"{measured['test']['macro_f1']:.6f}",
             "bytes": str(measured["bytes"]),

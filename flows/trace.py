@@ -71,6 +71,7 @@ def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[L
     yield from _packed(project, kept)
     yield from _runs(tracking, version, kept)
     yield _file(tracking, version)
+    yield _package(tracking, version)
     yield _judged(tracking, version)
 
 
@@ -146,6 +147,17 @@ def _file(tracking: Tracking, version: Version) -> Link:
         return Link("ONNX file", version.sha256, "broken", str(problem))
     same = (model.card.run_id, model.card.data_version) == (version.run_id, version.tags.get("data_version"))
     return Link("ONNX file", version.sha256, _state(same), "its SHA-256, and the run and data that it names itself")
+
+
+def _package(tracking: Tracking, version: Version) -> Link:
+    digest = version.tags.get(registry.PACKAGE_TAG)
+    if digest is None:
+        return Link("package", "unknown", "not checked", "an older release registered it")
+    try:
+        registry.require_package(tracking, version)
+    except DarkroomError as problem:
+        return Link("package", digest, "broken", str(problem))
+    return Link("package", digest, "verified", "the digest of the package that the clean process was given")
 
 
 def _judged(tracking: Tracking, version: Version) -> Link:

@@ -26,6 +26,8 @@ from flows.session import Session
 from flows.stages.augment import augment
 from flows.stages.split import split
 from flows.stages.validate import Places, validate
+from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 QUICK = (
@@ -70,6 +72,13 @@ def prepared_from(session: Session, table: Path) -> Prepared:
     augment(params, paths.raw, paths.split, paths.augmented, silent)
     digest = read_json(paths.split / "leakage.json")["digest"]
     return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
+
+
+def stored_folder(tracking: Tracking, version: Version) -> Path:
+    """Where the artefact store, which is a folder here, has the package of a version."""
+    source = tracking.client.get_model_version(version.name, version.number).source
+    model = tracking.client.get_logged_model(source.rpartition("/")[2])
+    return Path(model.artifact_location.removeprefix("file://"))
 
 
 def new_project(folder: Path) -> Path:

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ from flows.session import Session, open_session
 from flows.trace import trace
 from flows.tracking import ledger, registry
 from flows.tracking.connection import artifact_folder
+from flows.tracking.packaging import write_package
 
 Darkroom = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -287,14 +289,15 @@ class Life:
         file = export_folder(session, self.run_id) / f"model_{other}.onnx"
         changed = {"served": other, "sha256": sha256_of_file(file)}
         keep = ("step", "data_version", "split_digest", "processor")
-        return registry.register(
-            session.tracking,
-            "digits",
-            run_id=self.run_id,
-            model_file=file,
-            tags={name: first.tags[name] for name in keep} | changed,
-            description="",
-        ).number
+        with tempfile.TemporaryDirectory() as scratch:
+            return registry.register(
+                session.tracking,
+                "digits",
+                run_id=self.run_id,
+                package=write_package(file, Path(scratch) / "package"),
+                tags={name: first.tags[name] for name in keep} | changed,
+                description="",
+            ).number
 
     def lineage(self) -> Path:
         """The record of version 1."""

@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from colour_models import COLOURS, SIDE, colour_model
-from projects import REPOSITORY, draw_colours, isolate
+from projects import REPOSITORY, draw_colours, isolate, stored_folder
 
 from components.data.ingesting import write_raw
 from components.data.sources import IngestSettings, find
 from components.errors import DataError, ServiceError
-from components.export.trials import Recorded, check_serving
 from components.files import read_json, sha256_of_file, write_json
 from components.progress import silent
 from components.serving.classifier import OnnxClassifier
@@ -34,6 +33,8 @@ from flows.session import Session, open_session
 from flows.stages.split import split
 from flows.stages.validate import Places, validate
 from flows.tracking import ledger, registry, runs
+from flows.tracking.packaging import write_package
+from flows.tracking.serving_check import SERVING_CHECK
 
 SETTINGS = (
     f"preprocess.image_size_px={SIDE}",
@@ -86,11 +87,17 @@ class Life:
         return Prepared(version, read_json(paths.split / "leakage.json")["digest"], "a" * 64, [])
 
     def register(self, prepared: Prepared, model: Path, *, checks: bool | None = None) -> str:
-        """A run that keeps what the gate reads, and a version of the file."""
+        """A run that keeps what the gate reads, and a version of the file; of its package, where `checks` says how
+        the serving check of that went.
+        """
         tracking, sha256 = self.session.tracking, sha256_of_file(model)
         run_id = runs.begin(tracking, "train", f"{sha256} {prepared.split_digest}", name="colours", tags={})
         lineage = runs.new_folder(tracking, run_id, "lineage")
         write_lineage(self.session, prepared, lineage)
+        package = write_package(model, self.folder / f"package_{sha256}") if checks is not None else None
+        if package is not None:
+            record = {"package_sha256": package.sha256, "passed": checks}
+            write_json(lineage / SERVING_CHECK, record)
         runs.store(tracking, run_id, lineage, "lineage")
         runs.finish(tracking, run_id, "train", "done", place="lineage")
         export = runs.new_folder(tracking, run_id, "export")
@@ -100,8 +107,6 @@ class Life:
             export / "export.json",
             {"served": "int8", "parity": parity, "formats": {"int8": measured, "fp32": measured | {"sha256": "f"}}},
         )
-        if checks is not None:
-            write_json(export / "serving_check.json", {"sha256": sha256, "passed": checks})
         runs.store(tracking, run_id, export, "export")
         served = runs.new_folder(tracking, run_id, "served")
         write_json(served / "scores.json", {"intervals": {}})
@@ -113,10 +118,13 @@ class Life:
         shutil.copyfile(model, kept)
         tags = {"served": "int8", "step": "train", "sha256": sha256, "file": model.name}
         tags |= {"data_version": prepared.data_version, "split_digest": prepared.split_digest}
+        if package is not None:
+            made = registry.register(tracking, self.name, run_id=run_id, package=package, tags=tags, description="")
+            return made.number
         if not registry.versions(tracking, self.name):
             tracking.client.create_registered_model(self.name)
-        made = tracking.client.create_model_version(self.name, source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
-        return str(made.version)
+        bare = tracking.client.create_model_version(self.name, source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
+        return str(bare.version)
 
     def judge(self, prepared: Prepared, number: str) -> Promoted:
         judged: Promoted = promote_version.fn(self.session, prepared, number, again=True)
@@ -199,21 +207,26 @@ def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: P
     assert again.aliases() == {"challenger": sound}
 
 
-def test_a_serving_check_that_failed_keeps_the_file_out(life: Life, small: Prepared, tmp_path: Path) -> None:
+def test_a_serving_check_that_failed_keeps_the_package_out(life: Life, small: Prepared, tmp_path: Path) -> None:
     asking, before = life.asking(serving_check=True), life.aliases()["champion"]
-    file = colour_model(tmp_path / "again.onnx", red_bias=1)
-    image = (life.folder / "table_24" / "000.png").read_bytes()
-    model = OnnxClassifier(file)
-    said_NK = model.card.labels.probabilities(model.logits(model.square(image)[None]))
-    checks = check_serving(file, Recorded([image], said_NK[:, ::-1]), provider="cpu")
-    # It loads and refuses what it must, but answers otherwise than it did before.
-    assert [check.name for check in checks if not check.passed] == ["answers to 1 recorded images"]
-    for passed in (False, True):
-        version = asking.register(small, colour_model(file, red_bias=2 + passed), checks=passed)
+    for passed in (None, False, True):
+        file = colour_model(tmp_path / "again.onnx", red_bias=2 + bool(passed) + 0.5 * (passed is None))
+        version = asking.register(small, file, checks=passed)
         judged = asking.judge(small, version)
         (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
-        assert (rule["passed"], judged.promoted) == (passed, passed), judged.reasons
+        assert (rule["passed"], judged.promoted) == (passed is True, passed is True), judged.reasons
         assert life.aliases()["champion"] == (version if passed else before)
+
+
+def test_a_package_that_changed_since_its_check_is_not_judged(life: Life, small: Prepared, tmp_path: Path) -> None:
+    asking, before = life.asking(serving_check=True), life.aliases()
+    version = asking.register(small, colour_model(tmp_path / "sound.onnx", red_bias=4), checks=True)
+    registered = registry.get_version(life.session.tracking, life.name, version)
+    with (stored_folder(life.session.tracking, registered) / "scoring.py").open("a") as scoring:
+        scoring.write("# changed\n")
+    with pytest.raises(ServiceError, match=f"the package of version {version} isn't the one that was checked"):
+        asking.judge(small, version)
+    assert life.aliases() == before
 
 
 def test_a_file_is_judged_on_the_provider_that_it_was_measured_on_or_not_at_all(

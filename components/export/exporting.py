@@ -1,13 +1,10 @@
 """From a trained model to the files that could be served: each written, tried, judged; one chosen."""
 
-import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from components.data.calibration import CalibrationImages, calibration_images
 from components.data.loading import PackedPart
@@ -21,15 +18,14 @@ from components.export.parity import Parity, agreement, torch_parity
 from components.export.quantization import Quantizer, Recipe
 from components.export.search import first_recipes, refined
 from components.export.settings import QuantizeSettings, after_epochs
-from components.export.trials import FileDoesNotServe, Recorded, check_serving, time_file
+from components.export.trials import FileDoesNotServe, time_file
 from components.files import write_json
 from components.models.classifier import ImageClassifier
 from components.serving.classifier import ModelCard, OnnxClassifier
-from components.serving.trial import Check, Speed
+from components.serving.trial import Speed
 from components.training.settings import Rounding
 
 CALIBRATION = "calibration.json"
-SERVING_CHECK = "serving_check.json"
 
 Learn = Callable[[Rounding], ImageClassifier]
 """Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.aware` says."""
@@ -57,8 +53,6 @@ class Exported:
     """Forms that don't run here, and why."""
     choice: Choice
     calibration_digest: str
-    checks: list[Check]
-    """The serving check of the chosen file."""
 
     @property
     def served(self) -> Tried:
@@ -76,7 +70,6 @@ class Exported:
             "served": self.choice.served,
             "reasons": self.choice.reasons,
             "calibration_digest": self.calibration_digest,
-            "serving_check": all(check.passed for check in self.checks),
         }
 
 
@@ -89,7 +82,7 @@ class Images:
     val: PackedPart
     """Judges each file, and fits the rule for its answers."""
     raw: list[bytes]
-    """Image files as they came, for parity and the serving check."""
+    """Image files as they came, for parity."""
 
 
 def export_model(
@@ -127,12 +120,11 @@ def export_model(
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
-    checks = _serving_check(formats[choice.served].file, images.raw, settings, folder / SERVING_CHECK)
     parities = {
         name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
         for name, one in formats.items()
     }
-    return Exported(parities, formats, int8, skipped, choice, calibration.digest, checks)
+    return Exported(parities, formats, int8, skipped, choice, calibration.digest)
 
 
 @dataclass(frozen=True)
@@ -216,7 +208,6 @@ class _Bench:
         """Only what a clean process could run is loaded here."""
         settings = self.settings
         report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
-        assert report.speed is not None
         on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
         answers = fit_answers(on_val)
         write_answers(file, answers)
@@ -255,23 +246,6 @@ def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
         else:
             one.file.unlink()
     return replace(int8[best], file=target)
-
-
-def _serving_check(file: Path, raw_images: list[bytes], settings: QuantizeSettings, record: Path) -> list[Check]:
-    """The chosen file's answers as this process has them, asked again of one with nothing but what serving needs."""
-    model = OnnxClassifier(file, provider=settings.provider)
-    logits_NT = np.concatenate([model.logits(model.square(content)[None]) for content in raw_images])
-    probability_NK = model.card.labels.probabilities(logits_NT, temperature=model.card.answers.temperature)
-    checks = check_serving(file, Recorded(raw_images, probability_NK), provider=settings.provider)
-    write_json(
-        record,
-        {
-            "sha256": model.sha256,
-            "passed": all(check.passed for check in checks),
-            "checks": [json.loads(check.model_dump_json()) for check in checks],
-        },
-    )
-    return checks
 
 
 def _record(one: Tried, fp32: Measured) -> dict[str, Any]:

@@ -11,6 +11,8 @@ RUNTIME_BUILDS = {"tensorrt": "onnxruntime-gpu", "cuda": "onnxruntime-gpu", "ope
 """By provider: builds of ONNX Runtime that have it come as packages of other names."""
 _IMAGE_STACK = ("numpy", "opencv-python-headless", "pillow", "pydantic", "simplejpeg")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
+_OF_THIS_PLATFORM = "_sysconfigdata_"
+"""Begins the name of a module of the standard library that isn't among its names, for it ends in the platform's."""
 
 
 def serving_packages() -> tuple[str, ...]:
@@ -23,9 +25,12 @@ def runtime_package() -> str:
     return next((name for name in RUNTIME_BUILDS.values() if _is_installed(name)), RUNTIME)
 
 
-def forget_other_packages() -> None:
-    """From now on importing anything but the standard library, Darkroom and the serving packages fails."""
-    sys.meta_path.insert(0, _OutOfReach(_modules_of(serving_packages())))
+def forget_other_packages(packages: Sequence[str]) -> None:
+    """From now on importing anything but the standard library, Darkroom's components and these packages fails.
+
+    What the packages require themselves is within reach too.
+    """
+    sys.meta_path.insert(0, _OutOfReach(_modules_of(packages)))
 
 
 class _OutOfReach:
@@ -33,7 +38,8 @@ class _OutOfReach:
         self._reachable = reachable | set(sys.stdlib_module_names) | {"components"}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
-        if name.partition(".")[0] not in self._reachable:
+        top = name.partition(".")[0]
+        if top not in self._reachable and not top.startswith(_OF_THIS_PLATFORM):
             raise ModuleNotFoundError(f"{name} is not among what serving needs", name=name)
 
 

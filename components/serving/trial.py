@@ -10,11 +10,9 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from components.serving.isolation import forget_other_packages
+from components.serving.isolation import forget_other_packages, serving_packages
 from components.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,32 +26,13 @@ _WARM_UP = 5
 _SECONDS_A_BATCH = 0.15
 
 
-class RecordedRequest(Settings):
-    """An image file and what the model is known to answer to it."""
-
-    image: str
-    """Path of the file."""
-    probabilities: list[float]
-    """Of the K answers."""
-
-
 class TrialRequest(Settings):
     model: str
     answer: str
     """Path of the report."""
     provider: str
     latency_runs: int
-    """Single images to time; 0 times nothing."""
-    recorded: list[RecordedRequest] = Field(default_factory=list)
-    tolerance: float = 1e-3
-    """How far a probability may be from the recorded one."""
-
-
-class Check(Settings):
-    name: str
-    value: str
-    limit: str
-    passed: bool
+    """Single images to time."""
 
 
 class Latency(Settings):
@@ -73,26 +52,20 @@ class Speed(Settings):
 
 class TrialReport(Settings):
     sha256: str
-    speed: Speed | None
+    speed: Speed
     peak_mib: float | None
     """Largest resident memory of the process; None where the system doesn't tell."""
-    checks: list[Check]
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
 
 
 def main(request_file: str) -> None:
-    forget_other_packages()
+    forget_other_packages(serving_packages())
     from components.files import write_json
     from components.serving.classifier import OnnxClassifier
 
     request = TrialRequest.from_section("trial", json.loads(Path(request_file).read_text(encoding="utf-8")))
     model = OnnxClassifier(Path(request.model), provider=request.provider)
-    speed = _speed(model, request.latency_runs) if request.latency_runs else None
-    checks = [*_recorded(model, request), *_malformed(model)] if request.recorded else []
-    report = TrialReport(sha256=model.sha256, speed=speed, peak_mib=_peak_mib(), checks=checks)
+    speed = _speed(model, request.latency_runs)
+    report = TrialReport(sha256=model.sha256, speed=speed, peak_mib=_peak_mib())
     write_json(Path(request.answer), report.model_dump())
 
 
@@ -122,52 +95,6 @@ def _seconds(model: "OnnxClassifier", images_BHWC: "NDArray[np.uint8]") -> float
     started = time.perf_counter()
     model.logits(images_BHWC)
     return time.perf_counter() - started
-
-
-def _recorded(model: "OnnxClassifier", request: TrialRequest) -> list[Check]:
-    import numpy as np
-
-    squares = np.stack([model.square(Path(one.image).read_bytes()) for one in request.recorded])
-    logits_NT = np.concatenate([model.logits(square[None]) for square in squares])
-    answers = model.card.answers
-    probability_NK = model.card.labels.probabilities(logits_NT, temperature=answers.temperature)
-    difference = float(np.abs(probability_NK - np.array([one.probabilities for one in request.recorded])).max())
-    return [
-        Check(
-            name=f"answers to {len(squares)} recorded images",
-            value=f"{difference:.2g} apart",
-            limit=f"at most {request.tolerance:g}",
-            passed=difference <= request.tolerance,
-        )
-    ]
-
-
-def _malformed(model: "OnnxClassifier") -> list[Check]:
-    """Bytes that are no image, and arrays of another shape, must be refused with a sentence."""
-    import numpy as np
-
-    from components.data.decoding import UndecodableImage
-    from components.errors import DarkroomError
-
-    side = model.card.preprocess.image_size_px
-    requests: dict[str, Any] = {
-        "an empty file": lambda: model.square(b""),
-        "a text": lambda: model.square(b"not a picture"),
-        "half a PNG": lambda: model.square(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"),
-        "a square of another size": lambda: model.logits(np.zeros((1, side + 1, side, 3), np.uint8)),
-        "numbers of another kind": lambda: model.logits(np.zeros((1, side, side, 3), np.float32)),
-    }
-    checks = []
-    for name, ask in requests.items():
-        try:
-            ask()
-            refused = False
-        except (UndecodableImage, DarkroomError):
-            refused = True
-        checks.append(
-            Check(name=f"refuses {name}", value="refused" if refused else "took it", limit="refused", passed=refused)
-        )
-    return checks
 
 
 def _peak_mib() -> float | None:

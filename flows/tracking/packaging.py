@@ -1,31 +1,79 @@
-"""A model file packed so that MLflow's scoring server answers with it as it is."""
+"""A model file packed as the folder that ships, with which MLflow's scoring server answers as it is."""
 
 import base64
 import io
+import shutil
+import tempfile
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from components.files import sha256_of_folder
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import ModelCard, OnnxClassifier
 from components.serving.isolation import serving_packages
+from flows.fingerprint import CODE_ROOT, imported_modules
+from flows.tracking.connection import quiet_mlflow
 
 _IMAGE = "image"
+_SCORING = "flows.tracking.scoring"
+_COMPONENTS = "components"
+_LEFT_BY_READERS = ("__pycache__", "registered_model_meta")
+"""Python and MLflow leave them in a package that is loaded or fetched; they are no part of it."""
 
 
-def packed(model_file: Path) -> dict[str, Any]:
-    """What `mlflow.pyfunc.log_model` and `save_model` are to be told: the file, the code that serves it, its form."""
-    here = Path(__file__).resolve()
+@dataclass(frozen=True)
+class Package:
+    """A folder as MLflow has it: the ONNX file, the code that serves it, the packages that this needs."""
+
+    folder: Path
+    model_file: Path
+    sha256: str
+    """Of all that is in the folder."""
+
+    @property
+    def requirements(self) -> list[str]:
+        """Lines such as numpy==2.4.6."""
+        return (self.folder / "requirements.txt").read_text(encoding="utf-8").split()
+
+
+def write_package(model_file: Path, folder: Path, *, run_id: str | None = None) -> Package:
+    """Into a folder that isn't there yet; `run_id` is that of the run which made the model."""
+    quiet_mlflow()
+    import mlflow
+    from mlflow.models import Model
+
     card = OnnxClassifier(model_file, provider="cpu").card
-    return {
-        "python_model": str(here.with_name("scoring.py")),
-        "artifacts": {"model": str(model_file)},
-        "code_paths": [str(here.parents[2] / "components")],
-        "signature": _signature(card),
-        "input_example": _example(card),
-        "pip_requirements": [f"{package}=={version(package)}" for package in (*serving_packages(), "pandas")],
-        "metadata": {"classes": card.classes},
-    }
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        mlflow.pyfunc.save_model(
+            folder,
+            mlflow_model=Model(run_id=run_id),
+            python_model=str(CODE_ROOT.joinpath(*_SCORING.split(".")).with_suffix(".py")),
+            artifacts={"model": str(model_file)},
+            code_paths=[str(_serving_code(Path(scratch)))],
+            signature=_signature(card),
+            input_example=_example(card),
+            pip_requirements=[f"{package}=={version(package)}" for package in (*serving_packages(), "pandas")],
+            metadata={"classes": card.classes},
+        )
+    for cache in list(folder.rglob("__pycache__")):
+        shutil.rmtree(cache)
+    return Package(folder, folder / "artifacts" / model_file.name, package_sha256(folder))
+
+
+def package_sha256(folder: Path) -> str:
+    return sha256_of_folder(folder, passed_over=_LEFT_BY_READERS)
+
+
+def _serving_code(scratch: Path) -> Path:
+    """The components that answer a request, and no others, in folders as they stand here."""
+    for name, source in imported_modules((_SCORING,)).items():
+        if name.partition(".")[0] == _COMPONENTS:
+            target = scratch / source.relative_to(CODE_ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target)
+    return scratch / _COMPONENTS
 
 
 def _example(card: ModelCard) -> Any:

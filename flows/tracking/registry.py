@@ -1,5 +1,7 @@
 """Registered versions and the files that they hold."""
 
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,11 +9,13 @@ from typing import Any
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.files import sha256_of_file
 from flows.tracking.ledger import CHAMPION, aliases, read_ledger
-from flows.tracking.packaging import packed
+from flows.tracking.packaging import Package, package_sha256
 from flows.tracking.runs import Tracking
 
 _FILE_NAME = "file"
 _OUR_TAGS = ("served", "step", "sha256", "data_version", "split_digest", _FILE_NAME)
+PACKAGE_TAG = "package_sha256"
+"""Of a registered version: the digest of its package, which a clean process has checked."""
 TAG_LETTERS = 5000
 """What a tag of a version holds at most."""
 DESCRIPTION_LETTERS = 5000
@@ -33,26 +37,44 @@ def register(
     name: str,
     *,
     run_id: str,
-    model_file: Path,
+    package: Package,
     tags: dict[str, str],
     description: str,
 ) -> Version:
-    """A new version that holds exactly this file, packed so that MLflow's scoring server can answer with it."""
+    """A new version that holds exactly this package; raises ServiceError where it has changed since it was made."""
     import mlflow
+    from mlflow.models import Model
 
     with mlflow.start_run(run_id=run_id):
-        info = mlflow.pyfunc.log_model(name="served", **packed(model_file))
+        info = Model.log(None, _AsPacked(package), name="served", flavor_name=mlflow.pyfunc.__name__)
     if not _exists(tracking, name):
         tracking.client.create_registered_model(name)
     version = tracking.client.create_model_version(
         name,
         source=info.model_uri,
         run_id=run_id,
-        tags={**tags, _FILE_NAME: model_file.name},
+        tags={**tags, _FILE_NAME: package.model_file.name, PACKAGE_TAG: package.sha256},
         description=description,
         model_id=info.model_id,
     )
     return get_version(tracking, name, str(version.version))
+
+
+class _AsPacked:
+    """Takes the place of a flavour's module: where MLflow would have a model saved, it copies the package."""
+
+    def __init__(self, package: Package) -> None:
+        self._package = package
+
+    def save_model(self, path: str, mlflow_model: Any) -> None:
+        """Raises ServiceError where the copy, which MLflow then stores, isn't what was packed."""
+        del mlflow_model
+        shutil.copytree(self._package.folder, path)
+        if package_sha256(Path(path)) != self._package.sha256:
+            raise ServiceError(
+                f"the package of {self._package.model_file.name} isn't the one that was checked: its SHA-256 differs; "
+                "register it again"
+            )
 
 
 def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
@@ -119,6 +141,25 @@ def fetch_model(tracking: Tracking, version: Version) -> Path:
             f"the file of version {version.number} isn't the one that was registered: its SHA-256 differs"
         )
     return local
+
+
+def require_package(tracking: Tracking, version: Version) -> str:
+    """The digest of the version's package; raises ServiceError where the registry holds another one, or none."""
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        try:
+            mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.number}", dst_path=scratch)
+        except (MlflowException, OSError) as problem:
+            raise ServiceError(f"the package of version {version.number} can't be fetched: {problem}") from None
+        found = package_sha256(Path(scratch))
+    if found != version.tags.get(PACKAGE_TAG):
+        raise ServiceError(
+            f"the package of version {version.number} isn't the one that was checked: its SHA-256 differs; register "
+            "the model again"
+        )
+    return found
 
 
 def annotate(

@@ -1,4 +1,4 @@
-"""From a trained model to files, tried and judged; one is chosen, and it is checked as it would serve."""
+"""From a trained model to files, tried and judged; one is chosen."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from exported_model import Exported
 from components.data.loading import PackedPart
 from components.errors import TrainingDiverged
 from components.evaluation.served import predict_packed
-from components.export.exporting import CALIBRATION, SERVING_CHECK, Images, Learn, export_model
+from components.export.exporting import CALIBRATION, Images, Learn, export_model
 from components.export.exporting import Exported as Result
 from components.export.search import first_recipes, refined
 from components.export.settings import QuantizeSettings
@@ -95,12 +95,6 @@ def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart)
     assert record["formats"]["fp32"]["agreement"] == 1
     differences = [record["formats"][name]["parity"]["max_logit_difference"] for name in ("fp32", "fp16", "int8")]
     assert 0 < differences[0] < differences[1] < differences[2]
-
-
-def test_the_served_file_was_checked_as_it_would_serve(result: Result) -> None:
-    found = json.loads((result.served.file.parent / SERVING_CHECK).read_text())
-    assert found["passed"]
-    assert found["sha256"] == OnnxClassifier(result.served.file).sha256
 
 
 def test_calibration_names_and_hashes_originals_of_the_training_part(result: Result, part: PackedPart) -> None:

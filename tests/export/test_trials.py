@@ -10,7 +10,7 @@ import pytest
 from exported_model import Exported
 
 from components.errors import DataError, ServiceError
-from components.export.trials import FileDoesNotServe, Recorded, check_serving, time_file
+from components.export.trials import FileDoesNotServe, time_file
 from components.serving.classifier import OnnxClassifier
 from components.serving.providers import PROVIDERS
 
@@ -19,47 +19,24 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
 
 
-@pytest.fixture
-def recorded(exported: Exported, image_files: list[bytes]) -> Recorded:
-    model = OnnxClassifier(exported.file)
-    logits_NT = model.logits(np.stack([model.square(content) for content in image_files]))
-    return Recorded(image_files, model.card.labels.probabilities(logits_NT))
-
-
 def test_a_file_is_timed_with_its_memory(exported: Exported) -> None:
     report = time_file(exported.file, provider="cpu", latency_runs=20)
-    assert report.speed is not None
     assert 0 < report.speed.latency.p50_ms <= report.speed.latency.p95_ms <= report.speed.latency.p99_ms
     assert report.speed.images_per_second >= 0.5 * 1000 / report.speed.latency.p50_ms
     assert report.peak_mib is None or 20 < report.peak_mib < 2000
 
 
-def test_the_serving_check_asks_for_recorded_answers_and_refusals(exported: Exported, recorded: Recorded) -> None:
-    checks = check_serving(exported.file, recorded, provider="cpu")
-    assert [check.name for check in checks if not check.passed] == []
-    assert len(checks) == 7
-
-
-def test_the_serving_check_fails_where_the_file_answers_otherwise(exported: Exported, recorded: Recorded) -> None:
-    other = Recorded(recorded.contents, np.roll(recorded.probabilities_NK, 1, axis=1))
-    broken = [check for check in check_serving(exported.file, other, provider="cpu") if not check.passed]
-    assert [check.name for check in broken] == [f"answers to {len(recorded.contents)} recorded images"]
-
-
-def test_a_file_that_cannot_be_loaded_fails_the_check_and_stops_no_one_else(
-    exported: Exported, recorded: Recorded, tmp_path: Path
-) -> None:
+def test_a_file_that_cannot_be_loaded_stops_no_one_else(exported: Exported, tmp_path: Path) -> None:
     half = tmp_path / "half.onnx"
     half.write_bytes(exported.file.read_bytes()[:500])
     with pytest.raises(FileDoesNotServe, match=r"half\.onnx ended its process with exit code 1"):
         time_file(half, provider="cpu", latency_runs=5)
-    assert [check.passed for check in check_serving(half, recorded, provider="cpu")] == [False]
 
 
 def test_packages_that_serving_does_not_need_are_out_of_reach(exported: Exported) -> None:
     code = (
-        "from components.serving.isolation import forget_other_packages\n"
-        "forget_other_packages()\n"
+        "from components.serving.isolation import forget_other_packages, serving_packages\n"
+        "forget_other_packages(serving_packages())\n"
         "import onnxruntime, numpy, PIL, pydantic\n"
         "for name in ('torch', 'mlflow', 'sklearn', 'onnx', 'pandas'):\n"
         "    try:\n        __import__(name)\n    except ModuleNotFoundError:\n        print(name)\n"

@@ -22,7 +22,7 @@ import pytest
 from PIL import Image
 from projects import free_port
 
-from flows.tracking.packaging import packed
+from flows.tracking.packaging import write_package
 from flows.tracking.server import application, served_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -31,11 +31,7 @@ COMMANDS = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "docs" / "serving.md").r
 
 @pytest.fixture(scope="module")
 def package(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import mlflow
-
-    folder = tmp_path_factory.mktemp("package") / "model"
-    mlflow.pyfunc.save_model(folder, **packed(onnx_file))
-    return folder
+    return write_package(onnx_file, tmp_path_factory.mktemp("package") / "model").folder
 
 
 @pytest.fixture(scope="module")
