@@ -23,7 +23,6 @@ _START_SECONDS = 120
 @contextlib.contextmanager
 def served(model_file: Path, scratch: Path) -> Iterator[str]:
     """The address of `mlflow models serve` with the package of the ONNX file, as the registry holds it."""
-
     from flows.tracking.packaging import write_package
 
     write_package(model_file, scratch / "package")

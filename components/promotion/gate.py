@@ -48,7 +48,7 @@ class Measured:
     fp32_scores: Mapping[str, float] | None = None
     """Of the fp32 file on the same images as `scores`."""
     serving_check: bool | None = None
-    """Whether a clean process served it."""
+    """Whether a clean process served its package."""
 
 
 @dataclass(frozen=True)

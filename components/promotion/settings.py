@@ -79,7 +79,7 @@ class PromoteSettings(Settings):
     max_latency_ms: float | None = Field(gt=0)
     """95th percentile of one image on the machine that quantized; larger lets slower files through."""
     serving_check: bool
-    """true: the check in a clean process must have passed for this very file."""
+    """true: the check in a clean process must have passed for the very package that holds the file."""
     approval: bool
     """true: what passes the gate waits until a person approves it."""
 

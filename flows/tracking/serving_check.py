@@ -178,7 +178,7 @@ def _apart(known: Record, said: Record) -> float | None:
     if not known.keys() <= said.keys() or any(known[name] != said[name] for name in words):
         return None
     numbers = known.keys() - words
-    return max(abs(known[name] - said[name]) / max(1.0, abs(known[name])) for name in numbers)
+    return max(abs(float(known[name]) - float(said[name])) / max(1.0, abs(float(known[name]))) for name in numbers)
 
 
 def _in_time(replies: Sequence[dict[str, Any]]) -> Check:
