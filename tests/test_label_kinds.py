@@ -34,6 +34,7 @@ from flows.report import write_report
 from flows.repro import data_paths
 from flows.session import Session, open_session
 from flows.tracking import registry, runs
+from flows.tracking.serving_check import SERVING_CHECK
 from flows.train import train_model
 
 SIDE = 16
@@ -189,6 +190,17 @@ def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> N
         assert answer["level_shade"] == answer["label"].partition("/")[0]
     (grey,) = loaded.predict(example)
     assert set(signature.outputs.input_names()) <= set(grey)
+
+
+def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> None:
+    judged = promote_version.fn(life.asking(serving_check=True), life.prepared, life.promoted.version, again=True)
+    (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
+    assert rule["passed"]
+    version = registry.get_version(life.session.tracking, "kinds", life.promoted.version)
+    kept = version_lineage(life.session.tracking, version)
+    found = read_json(kept / SERVING_CHECK)
+    assert [check for check in found["checks"] if not check["passed"]] == []
+    assert found["package_sha256"] == read_json(kept / RECORD)["package_sha256"] == version.tags["package_sha256"]
 
 
 def test_it_learns_to_bear_int8(life: Life) -> None:

@@ -396,7 +396,7 @@ def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
     states = {link["link"]: link["state"] for link in found["links"]}
     assert states.pop("git revision") == "not checked"
     assert set(states.values()) == {"verified"}
-    assert len(states) == 11
+    assert len(states) == 12
     tracking = life.session().tracking
     sha256 = registry.get_version(tracking, "digits", "1").sha256
     registry.annotate(tracking, "digits", "1", tags={"sha256": "f" * 64})
