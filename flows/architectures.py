@@ -5,6 +5,7 @@ from typing import Any
 
 from components.errors import SettingsError
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
+from components.models.scaling import LEAST_COMPOUND, MOST_COMPOUND
 from flows.console import progress
 from flows.listing import show_table
 
@@ -12,13 +13,17 @@ _LATENCY_RUNS = 20
 
 
 def list_architectures(
-    names: list[str], *, image_size_px: int, num_classes: int, latency: bool, show: bool
+    names: list[str], *, image_size_px: int, num_classes: int, latency: bool, show: bool, compound: float | None = None
 ) -> dict[str, Any]:
-    """The named ones, or all; those that can't take the size are listed with the reason."""
+    """The named ones, or all; those that can't take the size are listed with the reason.
+
+    `efficientnet` is that of the compound coefficient, B0 without one.
+    """
     from components.models.architectures import torchvision_names
     from components.models.costs import costs
 
-    chosen = names or [name for name in (*OWN_ARCHITECTURES, *torchvision_names()) if name != COMPOUND]
+    _check_compound(compound, names)
+    chosen = names or [*OWN_ARCHITECTURES, *torchvision_names()]
     rows, refused = [], []
     for done, name in enumerate(chosen, start=1):
         try:
@@ -26,7 +31,7 @@ def list_architectures(
                 name,
                 image_size_px=image_size_px,
                 num_classes=num_classes,
-                compound=0.0 if name == COMPOUND else None,
+                compound=(compound or 0.0) if name == COMPOUND else None,
                 latency_runs=_LATENCY_RUNS if latency else 0,
             )
             rows.append(asdict(found))
@@ -40,6 +45,15 @@ def list_architectures(
     if show:
         _show(record)
     return record
+
+
+def _check_compound(compound: float | None, names: list[str]) -> None:
+    if compound is None:
+        return
+    if not LEAST_COMPOUND <= compound <= MOST_COMPOUND:
+        raise SettingsError(f"--compound: is {compound:g}, should be from {LEAST_COMPOUND:g} to {MOST_COMPOUND:g}")
+    if names and COMPOUND not in names:
+        raise SettingsError(f"--compound: belongs to {COMPOUND} alone; name it too, or leave --compound out")
 
 
 def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool) -> dict[str, Any]:
@@ -63,7 +77,7 @@ def _show(record: dict[str, Any]) -> None:
     )
     rows = [
         (
-            row["architecture"],
+            row["architecture"] + (f", compound {row['compound']:g}" if row["compound"] is not None else ""),
             f"{row['parameters']:,}",
             f"{row['flops'] / 1e6:,.1f}",
             f"{row['weight_bytes'] / 1e6:,.1f}",

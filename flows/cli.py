@@ -338,6 +338,9 @@ def architectures(
     ] = None,
     with_weights: Annotated[bool, typer.Option("--weights", help="With --for: weights are at hand.")] = False,
     latency: Annotated[bool, typer.Option("--latency", help="Measure it here too; takes seconds for each.")] = False,
+    compound: Annotated[
+        float | None, typer.Option("--compound", help="Of efficientnet, as model.compound. Default: 0, which is B0.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List architectures with their parameters, computation, memory and latency."""
@@ -348,7 +351,12 @@ def architectures(
         if scenario is not None:
             return advised(scenario, image_size_px=image_size_px, with_weights=with_weights, show=not as_json)
         return list_architectures(
-            names or [], image_size_px=image_size_px, num_classes=num_classes, latency=latency, show=not as_json
+            names or [],
+            image_size_px=image_size_px,
+            num_classes=num_classes,
+            latency=latency,
+            show=not as_json,
+            compound=compound,
         )
 
     _finish(_guarded(work), as_json, lambda result: "")

@@ -1,5 +1,6 @@
 """Architectures and registered versions beside each other: trained alike, exported, measured on the same images."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from flows.quantize import quantize_model, served_file
 from flows.session import Session, open_session
 from flows.tracking import registry, runs
 from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
 from flows.train import train_model
 from flows.workers import require_deployment, train_on
 
@@ -68,7 +70,7 @@ class Compared:
     """Median for one decoded image on this machine."""
     bytes: int | None = None
     training_seconds: float | None = None
-    """Of all epochs, fine-tuning included, where it was trained."""
+    """Of all epochs, fine-tuning and an ensemble's members included, where it was trained; None where that isn't known."""
     non_dominated: bool = False
     """No other one is as good in accuracy, latency, size and training time, and better in one of them."""
     reason: str = ""
@@ -187,11 +189,8 @@ def _entrant(session: Session, prepared: Prepared, name: str, version: Version |
 
 def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compared], int]:
     """The lines, the one that is chosen by validation first, and on how many test images they rest."""
-    import numpy as np
-
     from components.evaluation.comparison import compare_models
     from components.evaluation.metrics import score
-    from components.evaluation.pareto import non_dominated
     from components.serving.classifier import OnnxClassifier
 
     settings = session.params.evaluate
@@ -220,18 +219,27 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
                 p_corrected=p_corrected,
                 latency_ms=latency[one.name],
                 bytes=one.file.stat().st_size,
-                training_seconds=_training_seconds(session, one.run_id),
+                training_seconds=training_seconds(session.tracking, one.run_id),
             )
         )
-    free = non_dominated(np.array([_costs(line) for line in lines]))
-    lines = [replace(line, non_dominated=bool(one)) for line, one in zip(lines, free, strict=True)]
+    lines = with_front(lines)
     lines.sort(key=lambda line: (line.name != chosen, -(line.validation_accuracy or 0.0), line.name))
     return lines, found.images
 
 
+def with_front(lines: Sequence[Compared]) -> list[Compared]:
+    """The lines, marked where no other model is as good in everything; what isn't known of one wins it nothing."""
+    import numpy as np
+
+    from components.evaluation.pareto import non_dominated
+
+    front = non_dominated(np.array([_costs(line) for line in lines]))
+    return [replace(line, non_dominated=bool(one)) for line, one in zip(lines, front, strict=True)]
+
+
 def _costs(line: Compared) -> list[float]:
     measures = (line.latency_ms, line.bytes, line.training_seconds)
-    return [-(line.accuracy or 0.0), *(float(one) if one is not None else 0.0 for one in measures)]
+    return [-(line.accuracy or 0.0), *(float(one) if one is not None else math.inf for one in measures)]
 
 
 def _against(found: "Comparison", name: str) -> tuple[float | None, float | None]:
@@ -274,12 +282,21 @@ def _latencies(session: Session, entrants: Sequence[_Entrant]) -> dict[str, floa
     return {name: median(times) for name, times in measured.items()}
 
 
-def _training_seconds(session: Session, run_id: str | None) -> float:
-    """Of all epochs of a run and of that which it was fine-tuned from."""
-    if run_id is None:
-        return 0.0
-    own = sum(seconds for _, seconds in runs.metric_history(session.tracking, run_id, "seconds"))
-    return own + _training_seconds(session, runs.tags_of(session.tracking, run_id).get("darkroom.trained_from"))
+def training_seconds(tracking: Tracking, run_id: str) -> float | None:
+    """Of all epochs of a run and of those that it came from, each run once; None where one of them doesn't tell."""
+    waiting, seconds = [run_id], dict[str, float]()
+    while waiting:
+        one = waiting.pop()
+        if one in seconds:
+            continue
+        if runs.step_of(tracking, one) is None:
+            return None
+        epochs, before = runs.metric_history(tracking, one, "seconds"), runs.made_from(runs.tags_of(tracking, one))
+        if not epochs and not before:
+            return None
+        seconds[one] = sum(took for _, took in epochs)
+        waiting += before
+    return sum(seconds.values())
 
 
 def _keep(session: Session, run_id: str, lines: list[Compared], picture: Path) -> None:
@@ -292,7 +309,7 @@ def _keep(session: Session, run_id: str, lines: list[Compared], picture: Path) -
             accuracy=line.accuracy or 0.0,
             latency_ms=line.latency_ms or 0.0,
             megabytes=(line.bytes or 0) / 1e6,
-            training_seconds=line.training_seconds or 0.0,
+            training_seconds=line.training_seconds,
             non_dominated=line.non_dominated,
         )
         for line in done
@@ -329,7 +346,7 @@ def _row(line: dict[str, Any], chosen: str) -> list[str]:
         told("p_corrected", ".3f"),
         told("latency_ms", ".2f"),
         told("bytes", ","),
-        told("training_seconds", ".1f"),
+        told("training_seconds", ".1f") or ("" if line["reason"] else "unknown"),
         "yes" if line["non_dominated"] else "",
         line["reason"],
     ]

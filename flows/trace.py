@@ -134,7 +134,7 @@ def _runs(tracking: Tracking, version: Version, kept: Path) -> Iterator[Link]:
             own = runs.fetch(tracking, run_id, "lineage", step=state) / "dvc.lock"
             same = lock_digest(own, "augment") == lock_digest(kept / "dvc.lock", "augment")
             yield Link(f"run ({state})", run_id, _state(same), "other data, of which the packed images are the same")
-        waiting += tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
+        waiting += runs.made_from(tags)
 
 
 def _file(tracking: Tracking, version: Version) -> Link:

@@ -25,6 +25,8 @@ _WARMUP_RUNS = 3
 @dataclass(frozen=True)
 class Costs:
     architecture: str
+    compound: float | None
+    """Of `efficientnet`; None for all others."""
     parameters: int
     flops: int
     """Of one image's forward pass; a multiplication and its addition are two."""
@@ -46,6 +48,7 @@ def costs(
     images_BCHW = torch.empty(_BATCH, 3, image_size_px, image_size_px, device="meta")
     return Costs(
         architecture=name,
+        compound=compound,
         parameters=sum(value.numel() for value in model.parameters()),
         weight_bytes=sum(value.nbytes for value in model.state_dict().values()),
         flops=_flops(model, images_BCHW) // _BATCH,

@@ -180,7 +180,8 @@ class Tradeoff:
     accuracy: float
     latency_ms: float
     megabytes: float
-    training_seconds: float
+    training_seconds: float | None
+    """None where it isn't known: the point is left out."""
     non_dominated: bool
 
 
@@ -196,13 +197,14 @@ def draw_tradeoffs(models: Sequence[Tradeoff], target: Path) -> None:
     )
     figure, panels = _new_figure(1, len(measures), width=12, height=3.8)
     for axes, (name, label) in zip(panels, measures, strict=True):
-        for number, model in enumerate(models):
+        known = [(number, model) for number, model in enumerate(models) if getattr(model, name) is not None]
+        for number, model in known:
             colour, place = f"C{number % 10}", (getattr(model, name), model.accuracy)
             axes.scatter(*place, s=60, facecolors=colour if model.non_dominated else "none", edgecolors=colour)
             axes.annotate(model.name, place, textcoords="offset points", xytext=(6, 4), fontsize=8)
         axes.set(xlabel=label, ylabel="test accuracy")
-        values = [getattr(model, name) for model in models]
-        if 0 < 10 * min(values) < max(values):
+        values = [getattr(model, name) for _, model in known]
+        if values and 0 < 10 * min(values) < max(values):
             axes.set_xscale("log")
         axes.margins(0.2)
         axes.grid(alpha=0.3)

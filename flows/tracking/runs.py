@@ -233,6 +233,11 @@ def latest_done(tracking: Tracking, step: str) -> str | None:
     return _find(tracking, f"tags.`{_DONE}.{step}` != ''", newest_by=f"tags.`{_USED}`")
 
 
+def made_from(tags: Mapping[str, str]) -> list[str]:
+    """The runs whose models a run with these tags went on from, or joined."""
+    return tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
+
+
 def newest_done(tracking: Tracking, step: str) -> str | None:
     """The run that was begun last of those on which the step was finished."""
     return _find(tracking, f"tags.`{_DONE}.{step}` != ''")

@@ -18,6 +18,7 @@ def test_the_picture_is_drawn_to_equal_bytes_in_both_formats(tmp_path: Path) -> 
     models = [
         Tradeoff("plain", 0.98, 0.1, 0.3, 30.0, non_dominated=True),
         Tradeoff("resnet18", 0.97, 1.5, 11.0, 0.0, non_dominated=False),
+        Tradeoff("models:/digits/3", 0.96, 1.2, 9.0, None, non_dominated=False),
     ]
     for name, start in (("tradeoffs.png", b"\x89PNG"), ("tradeoffs.svg", b"<?xml")):
         draw_tradeoffs(models, tmp_path / name)
