@@ -70,7 +70,7 @@ class Compared:
     """Median for one decoded image on this machine."""
     bytes: int | None = None
     training_seconds: float | None = None
-    """Of all epochs, fine-tuning and an ensemble's members included, where it was trained; None where it isn't known."""
+    """Of all epochs, fine-tuning and an ensemble's members included, where it was trained; None: not known."""
     non_dominated: bool = False
     """No other one is as good in accuracy, latency, size and training time, and better in one of them."""
     reason: str = ""
