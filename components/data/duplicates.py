@@ -37,7 +37,7 @@ class DuplicateSettings(Settings):
     min_correlation: float = Field(gt=0, le=1)
     """Least correlation of two aligned 32×32 grey pictures for a candidate pair to count; larger joins fewer."""
     embeddings: EmbeddingSettings | None = None
-    """A second level: pairs that a named model takes for one picture; changing it embeds all images anew."""
+    """A second level: pairs that a named model takes for one picture; another model decodes and embeds all anew."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class LabelSettings(Settings):
     corrections: str | None = None
     """A file in the judgements' folder with the columns path and corrected; null: labels stay as they came."""
     find_errors: bool = False
-    """true: search for suspected label errors; costs about a minute per 10,000 images and core."""
+    """true: search for suspected label errors; decodes all images again, about a minute per 10,000 and core in all."""
     features: str | None = None
     """An .onnx file in the judgements' folder that takes uint8 RGB [batch, side, side, 3]; null: random patches."""
     folds: int = Field(default=5, ge=2, le=20)
