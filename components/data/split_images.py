@@ -108,6 +108,25 @@ class SplitImages:
         return str(self.path[int(image)].as_py())
 
 
+def times_of(images: SplitImages) -> NDArray[np.int64]:
+    """Nanoseconds since 1970; a time without a zone is taken as UTC. Raises DataError where an image has no time."""
+    import pandas as pd
+
+    times = pd.to_datetime(
+        pd.Series(images.timestamp.to_pylist(), dtype=object), format="ISO8601", utc=True, errors="coerce"
+    )
+    lost = np.flatnonzero(times.isna().to_numpy())
+    if len(lost):
+        value = images.timestamp[int(lost[0])].as_py()
+        found = "no timestamp" if value is None else f"the timestamp {value!r}, which isn't ISO 8601"
+        raise DataError(
+            f"split.method time needs the time of each image; {images.path_of(lost[0])} has {found} "
+            f"({len(lost)} of {len(images)} images); mend them or choose another method"
+        )
+    nanoseconds = times.dt.as_unit("ns").astype("int64").to_numpy()
+    return np.asarray(nanoseconds, np.int64)
+
+
 def _text(table: Any, name: str) -> Any:
     if name in table.column_names:
         return table[name].cast(pa.string())

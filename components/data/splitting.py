@@ -29,7 +29,7 @@ from components.data.dealing import (
 )
 from components.data.duplicates import DuplicateSettings, Pairs, clusters
 from components.data.parts import EXCLUDED, PARTS
-from components.data.split_images import SplitImages
+from components.data.split_images import SplitImages, times_of
 from components.errors import DataError
 from components.progress import Progress, silent
 from components.settings import Settings
@@ -135,7 +135,7 @@ class _Deal:
     def __init__(self, images: SplitImages, near: Pairs, settings: SplitSettings) -> None:
         self._images, self._corrected, self._settings = images.as_ingested, images, settings
         self._rank_N = _ranks(images, settings.seed)
-        self._time_N = _times(images) if settings.method == "time" else None
+        self._time_N = times_of(images) if settings.method == "time" else None
         self._given_N = _given(images, settings)
         self._group_start = len(images) + int(images.kind_N.max()) + 1
         self._edges, self._edge_generation = _links(images, near, self._group_start)
@@ -337,25 +337,6 @@ def _given(images: SplitImages, settings: SplitSettings) -> Ints:
         )
     part_of_name = np.array([settings.parts.index(name) for name in images.given.names])
     return np.where(images.given.code_N == NONE, NONE, part_of_name[images.given.code_N])
-
-
-def _times(images: SplitImages) -> Ints:
-    """Nanoseconds since 1970; a time without a zone is taken as UTC."""
-    import pandas as pd
-
-    times = pd.to_datetime(
-        pd.Series(images.timestamp.to_pylist(), dtype=object), format="ISO8601", utc=True, errors="coerce"
-    )
-    lost = np.flatnonzero(times.isna().to_numpy())
-    if len(lost):
-        value = images.timestamp[int(lost[0])].as_py()
-        found = "no timestamp" if value is None else f"the timestamp {value!r}, which isn't ISO 8601"
-        raise DataError(
-            f"split.method time needs the time of each image; {images.path_of(lost[0])} has {found} "
-            f"({len(lost)} of {len(images)} images); mend them or choose another method"
-        )
-    nanoseconds = times.dt.as_unit("ns").astype("int64").to_numpy()
-    return np.asarray(nanoseconds, np.int64)
 
 
 def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
