@@ -246,7 +246,8 @@ def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> No
             runs.store(tracking, run_id, output / name, place)
     runs.set_tags(tracking, run_id, {"darkroom.diagnosis": result["diagnosis"]["sentence"]})
     runs.store(tracking, run_id, data_paths(session.project).augmented / "preview.png", "figures")
-    runs.log_metrics(tracking, run_id, {"best_epoch": result["best_epoch"]})
+    scores = {f"best_{name}": value for name, value in result["scores"].items()}
+    runs.log_metrics(tracking, run_id, {"best_epoch": result["best_epoch"]} | scores)
     runs.log_dataset(
         tracking, run_id, name=session.params.register.name, digest=prepared.data_version, source="data/raw"
     )

@@ -11,7 +11,6 @@ from typing import Any
 from prefect import flow
 
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
-from components.files import read_json
 from components.training.search import Choices, Outcome, Search, Trial
 from flows import child
 from flows.console import say
@@ -227,10 +226,8 @@ def _train_there(task: _Task, session: Session, trial: Trial, mark: str) -> None
 
 
 def best_score(session: Session, run_id: str, metric: str) -> float:
-    """The validation score of the epoch whose weights were kept."""
-    history = read_json(runs.fetch(session.tracking, run_id, "history.json", step="train"))
-    best = int(runs.metric_history(session.tracking, run_id, "best_epoch")[-1][1])
-    return float(next(one[f"val_{metric}"] for one in history if one["epoch"] == best))
+    """The validation score of the weights that were kept: the best epoch's, or a soup's."""
+    return runs.metric_history(session.tracking, run_id, f"best_val_{metric}")[-1][1]
 
 
 def _note(task: _Task, outcome: Outcome) -> None:

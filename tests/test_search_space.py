@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from components.errors import SettingsError
+from flows import tune
 from flows.params import Params, read_params
 from flows.project import Project
 from flows.sections import read_sections
@@ -66,3 +68,9 @@ def test_values_for_one_training_leave_the_others_as_they_are(project: Project) 
         params.with_values({"train.epoch": 3})
     with pytest.raises(SettingsError, match=r"trian: unknown section; did you mean train\?"):
         params.with_values({"trian.epochs": 3})
+
+
+def test_a_trial_is_judged_by_the_weights_that_it_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {"best_epoch": 2.0, "best_val_accuracy": 0.9}
+    monkeypatch.setattr(tune.runs, "metric_history", lambda tracking, run, name: [(0, 0.1), (0, kept[name])])
+    assert tune.best_score(SimpleNamespace(tracking=None), "run", "accuracy") == 0.9  # type: ignore[arg-type]

@@ -89,9 +89,9 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
         return "the teacher has to see the images; set train.teacher to null"
     if job.side_px != job.preprocess.image_size_px:
         return "images are smaller in training; set train.image_size_px to null"
-    if settings.progressive_resizing != 1.0:
+    if job.progressive_resizing != 1.0:
         return "the size of the images changes; set train.progressive_resizing to 1.0"
-    if settings.schedule == "cyclic":
+    if job.schedule == "cyclic":
         return "snapshots are whole networks; choose another train.schedule"
     if not _answers_alone(classifier, images_BHWC):
         return f"{classifier.spec.architecture} works on after its head; train with the frozen backbone as it is"
@@ -112,10 +112,9 @@ def use_cached(
 
     Raises SettingsError where it is on and something stands against it, but not that `finetune` frees the backbone.
     """
-    frozen = job.model.freeze_backbone if job.step == "train" else job.finetune.unfreeze_parts == 1
-    if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not frozen):
+    if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not job.freezes_backbone):
         return None
-    if job.step == "finetune" and not frozen:
+    if job.step == "finetune" and not job.freezes_backbone:
         say("no features are cached in finetune, for the backbone learns there")
         return None
     reason = reason_against(job, classifier, torch.from_numpy(np.array(train.pixels_NHWC[np.arange(2)])))

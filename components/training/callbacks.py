@@ -15,7 +15,7 @@ from components.data.loading import Batch
 from components.files import read_json, write_json
 from components.models.classifier import save_classifier
 from components.training.checkpoints import read_checkpoint
-from components.training.reports import EpochReport
+from components.training.reports import SCORES, EpochReport
 from components.training.resuming import Identity, refuse_other_identity
 from components.training.schedules import cycle_ends
 
@@ -160,10 +160,23 @@ class TimeLimit(Callback):
 
 
 class Patience(EarlyStopping):
+    """Ends the training where a score got no better for some epochs."""
+
+    def __init__(self, score: str, patience: int, say: Callable[[str], None]) -> None:
+        super().__init__(monitor=f"val_{score}", mode=mode_of(score), patience=patience)
+        self._score, self._say = score, say
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that had stopped when it was cut off is not gone on with."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if 0 < self.stopped_epoch < trainer.max_epochs - 1:
+            self._say(
+                f"stopped after epoch {self.stopped_epoch + 1}: {self._score} on validation got no better for "
+                f"train.patience ({self.patience}) epochs"
+            )
 
 
 class Reporter(Callback):
@@ -217,7 +230,7 @@ class Reporter(Callback):
             epoch=done,
             epochs=self._epochs,
             train_loss=pl_module.mean_train_loss(),
-            **{name: float(trainer.callback_metrics[name]) for name in ("val_loss", "val_accuracy", "val_macro_f1")},
+            **{name: float(trainer.callback_metrics[name]) for name in SCORES},
             learning_rate=rates[-1],
             learning_rates=rates,
             seconds=seconds,

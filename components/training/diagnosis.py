@@ -3,30 +3,32 @@
 import math
 from collections.abc import Sequence
 
+from components.labels import LabelSpace
 from components.training.reports import Diagnosis, EpochReport
 
 _POOR = 0.5
-"""Of the loss of a guess: a training loss that stays above it has learnt little."""
+"""Of the loss of a guess: losses that stay above it have learnt little. Of mixed images that of training stays high."""
 _WORSE = 0.1
-"""By this share the last validation loss is above the best one where a model overfits."""
+"""By this share the last validation loss is above the best one where a model overfits, though training still gains."""
 _GAIN = 0.02
 """Of the validation loss an epoch: above it another epoch pays."""
 
 
-def diagnose(history: Sequence[EpochReport], *, chance: float, section: str) -> Diagnosis:
-    """Rules of thumb on the losses.
+def diagnose(history: Sequence[EpochReport], *, train_chance: float, val_chance: float, section: str) -> Diagnosis:
+    """Rules of thumb on the losses; that of training may be any kind, so it is held against its own figures alone.
 
-    `chance` is the loss of a guess, ln K nats among K classes; `section` of params.yaml holds the rate and the epochs.
+    The chances are the losses of a guess, in validation ln K nats among K classes; `section` of params.yaml holds the
+    rate and the epochs.
     """
     first, last = history[0], history[-1]
     best = min(history, key=lambda report: report.val_loss)
-    if not math.isfinite(last.train_loss) or last.train_loss > 1.5 * max(first.train_loss, chance):
+    if not math.isfinite(last.train_loss) or last.train_loss > 1.5 * max(first.train_loss, train_chance):
         return Diagnosis(
             "diverged",
             f"diverged: the training loss rose from {first.train_loss:.3g} to {last.train_loss:.3g}; "
             f"try a lower {section}.learning_rate",
         )
-    if last.val_loss > (1 + _WORSE) * best.val_loss and last.train_loss < last.val_loss:
+    if last.val_loss > (1 + _WORSE) * best.val_loss and last.train_loss < best.train_loss:
         return Diagnosis(
             "overfits",
             f"overfits: the validation loss was best after epoch {best.epoch} ({best.val_loss:.3g}) and is "
@@ -39,13 +41,24 @@ def diagnose(history: Sequence[EpochReport], *, chance: float, section: str) -> 
             f"still improving: the last epochs lowered the validation loss from {history[-3].val_loss:.3g} to "
             f"{last.val_loss:.3g}; try more {section}.epochs",
         )
-    if last.train_loss > _POOR * chance and last.val_accuracy < 0.9:
+    poor = last.train_loss > _POOR * train_chance and last.val_loss > _POOR * val_chance
+    if poor and last.val_accuracy < 0.9:
         return Diagnosis(
             "underfits",
-            f"underfits: the training loss stays at {last.train_loss:.3g} where a guess has {chance:.3g}; try a larger "
-            f"model.architecture, another {section}.learning_rate, or a milder augment.policy",
+            f"underfits: the training loss stays at {last.train_loss:.3g} where a guess has {train_chance:.3g}; try a "
+            f"larger model.architecture, another {section}.learning_rate, or a milder augment.policy",
         )
     return Diagnosis("fine", f"fine: the validation loss settled at {last.val_loss:.3g}, close to its best")
+
+
+def chance(space: LabelSpace, level_weights: Sequence[float] | None) -> float:
+    """The validation loss of a guess, in nats."""
+    if space.kind == "multi":
+        return math.log(2)
+    if space.kind == "single":
+        return math.log(len(space.classes))
+    weights = level_weights or [1.0] * len(space.levels)
+    return sum(weight * math.log(len(level.classes)) for weight, level in zip(weights, space.levels, strict=True))
 
 
 def _still_falls(history: Sequence[EpochReport]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from components.errors import SettingsError
+from components.errors import DataError, SettingsError
 from components.training.settings import TrainSettings
 
 
@@ -60,6 +60,17 @@ def check_batch(settings: TrainSettings, group: Group, batch_size: int) -> None:
         raise SettingsError(
             f"params.yaml: train.batch_size: {batch_size} images can't be dealt to {group.world} processes; "
             f"give a multiple of {group.world}, {2 * group.world} or more"
+        )
+
+
+def check_images(count: int, group: Group) -> None:
+    """Raises DataError where a training part is too small to deal two images to each process: batch norm needs them."""
+    if count < 2 * group.world:
+        training = "training" if group.world == 1 else f"training on {group.world} devices"
+        images = "image" if count == 1 else "images"
+        raise DataError(
+            f"the train part holds {count} {images}, and {training} needs {2 * group.world}; change split.fractions or "
+            "add images"
         )
 
 

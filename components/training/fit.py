@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import math
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -24,9 +23,8 @@ from components.data.loading import (
     training_loader,
 )
 from components.data.sharing import decoded_file
-from components.errors import DataError, SettingsError
+from components.errors import SettingsError
 from components.files import write_json
-from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, save_classifier
 from components.models.parts import main_head, parts
 from components.training.alarm import Alarm, Leave
@@ -44,9 +42,9 @@ from components.training.callbacks import (
     mode_of,
 )
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
-from components.training.diagnosis import diagnose
+from components.training.diagnosis import chance, diagnose
 from components.training.distillation import open_teacher
-from components.training.distribution import Group, check_batch, device_here, group_of, trainer_options
+from components.training.distribution import Group, check_batch, check_images, device_here, group_of, trainer_options
 from components.training.halving import CHECKPOINTS, HISTORY, halved, is_out_of_memory, too_little_memory
 from components.training.learner import Learner
 from components.training.measuring import Numerics, apply_numerics, choose_numerics
@@ -56,12 +54,13 @@ from components.training.plan import Plan, digest_of, read_plan, write_plan
 from components.training.quantization_aware import RoundedClassifier
 from components.training.rate_finding import find_rate
 from components.training.recomputing import recompute_activations
-from components.training.reports import EpochReport, FitResult
+from components.training.reports import SCORES, EpochReport, FitResult
 from components.training.resident import ResidentBatches, stays_resident
 from components.training.resuming import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
 from components.training.starting import starting_model
 from components.training.unfreezing import Unfreezing
+from components.training.without_effect import without_effect
 
 MODEL = "model"
 RATE_TEST = "rate.json"
@@ -119,7 +118,7 @@ class _Training:
         self._halvings = self._plan.halvings if self._plan is not None else halvings
         self._part = part
         self._val = open_part(Path(job.data), "val")
-        _refuse_few_images(len(part), group.world)
+        check_images(len(part), group)
         self._model = self._whole = starting_model(job, say)
         if group.world == 1:
             self._train_on_features()
@@ -128,6 +127,8 @@ class _Training:
                 "params.yaml: train.cache_features: is on, but features are cached by one process alone; set it to "
                 "auto, or train on one device"
             )
+        elif job.train.cache_features == "auto" and job.freezes_backbone:
+            self._say("the frozen backbone works on every image in every epoch, for one process alone caches features")
         if job.rounding is not None:
             self._model = RoundedClassifier(self._whole, job.rounding, self._part)
         if job.train.recompute and self._model is self._whole:
@@ -150,17 +151,25 @@ class _Training:
         trainer = self._trainer(plan, around)
         if self._start is not None:
             self._say(f"going on from the last checkpoint in {job.step}")
+        for sentence in without_effect(job, cached=self._cached, resident=plan.resident):
+            self._say(sentence)
         validation = self._validation_batches()
         trainer.fit(learner, self._training_batches(plan, trainer), validation, ckpt_path=self._start)
         learner.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
+        best_epoch = _best_epoch(reporter.history, job.train.monitor)
+        scores = {name: getattr(reporter.history[best_epoch - 1], name) for name in SCORES}
         if soup is not None:
-            self._make_soup(learner, trainer, soup.best_first(), validation)
+            scores = self._make_soup(learner, trainer, soup.best_first(), validation)
         if self._group.leads:
             save_classifier(self._finished(learner.judged), self._output / MODEL)
-        diagnosis = diagnose(reporter.history, chance=_chance(self._model.spec.labels), section=job.section)
+        diagnosis = diagnose(
+            reporter.history,
+            train_chance=self._objective.of_a_guess(self._part.target, self._part.weight_N),
+            val_chance=chance(self._model.spec.labels, job.model.level_weights),
+            section=job.section,
+        )
         self._say(diagnosis.sentence)
-        best_epoch = _best_epoch(reporter.history, job.train.monitor)
-        return FitResult(self._output / MODEL, reporter.history, best_epoch, diagnosis)
+        return FitResult(self._output / MODEL, reporter.history, best_epoch, scores, diagnosis)
 
     def _train_on_features(self) -> None:
         cached = use_cached(
@@ -177,10 +186,14 @@ class _Training:
 
     def _finished(self, judged: ImageClassifier) -> ImageClassifier:
         """The whole network, with the head that was trained on its features put back."""
-        if isinstance(self._model, HeadOnFeatures):
+        if self._cached:
             main_head(self._whole.net).load_state_dict(main_head(judged.net).state_dict())
             return self._whole
         return judged
+
+    @property
+    def _cached(self) -> bool:
+        return isinstance(self._model, HeadOnFeatures)
 
     @property
     def _batch_size(self) -> int:
@@ -252,7 +265,7 @@ class _Training:
             batch_size=self._batch_size,
             seed=settings.seed,
             augment=augment,
-            workers=settings.loader_workers,
+            workers=0 if self._cached else settings.loader_workers,
             **self._dealing(),
         )
         return ResumableBatches(loader, place)
@@ -262,17 +275,16 @@ class _Training:
 
     def _around(self) -> list[Callback]:
         settings = self._job.train
-        monitor = f"val_{settings.monitor}"
         found: list[Callback] = []
         if self._group.world > 1 and self._leave is not None:
             found.append(Alarm(self._group, self._make_room, self._leave))
         if settings.patience:
-            found.append(Patience(monitor=monitor, mode=mode_of(settings.monitor), patience=settings.patience))
+            found.append(Patience(settings.monitor, settings.patience, self._say))
         if settings.time_limit_minutes:
             found.append(TimeLimit(settings.time_limit_minutes, self._say))
         if self._unfreezes:
             found.append(self._unfreezing())
-        if settings.schedule == "cyclic":
+        if self._job.schedule == "cyclic":
             found.append(Snapshots(self._output / MEMBERS, settings.cycles))
         return found
 
@@ -314,29 +326,25 @@ class _Training:
 
     def _make_soup(
         self, learner: Learner, trainer: pl.Trainer, files: list[Path], validation: DataLoader[Batch]
-    ) -> None:
+    ) -> dict[str, float]:
+        """Gives the learner the weights of the soup; its scores on validation."""
         monitor = self._job.train.monitor
         sign = -1.0 if mode_of(monitor) == "min" else 1.0
 
-        def score(state: dict[str, torch.Tensor]) -> float:
+        def scores_of(state: dict[str, torch.Tensor]) -> dict[str, float]:
             learner.load_state_dict(state)
             (scores,) = trainer.validate(learner, validation, verbose=False)
-            return sign * float(scores[f"val_{monitor}"])
+            return {name: float(scores[name]) for name in SCORES}
 
-        soup, chosen = greedy_soup([read_checkpoint(file)["state_dict"] for file in files], score)
-        learner.load_state_dict(soup)
-        self._say(f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {sign * score(soup):.4f}")
-
-
-def _refuse_few_images(count: int, world: int) -> None:
-    """Batch norm can't train on a single image."""
-    if count < 2 * world:
-        training = "training" if world == 1 else f"training on {world} devices"
-        images = "image" if count == 1 else "images"
-        raise DataError(
-            f"the train part holds {count} {images}, and {training} needs {2 * world}; change split.fractions or add "
-            "images"
+        soup, chosen = greedy_soup(
+            [read_checkpoint(file)["state_dict"] for file in files],
+            lambda state: sign * scores_of(state)[f"val_{monitor}"],
         )
+        scores = scores_of(soup)
+        self._say(
+            f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {scores[f'val_{monitor}']:.4f}"
+        )
+        return scores
 
 
 def _named_numerics(job: TrainingJob, say: Say) -> Numerics:
@@ -355,13 +363,6 @@ def _named_numerics(job: TrainingJob, say: Say) -> Numerics:
 def _best_epoch(history: list[EpochReport], monitor: str) -> int:
     sign = -1 if mode_of(monitor) == "min" else 1
     return max(history, key=lambda report: sign * getattr(report, f"val_{monitor}")).epoch
-
-
-def _chance(space: LabelSpace) -> float:
-    """The loss of a guess, in nats."""
-    if space.kind == "multi":
-        return math.log(2)
-    return sum(math.log(len(level.classes)) for level in space.levels) or math.log(len(space.classes))
 
 
 def _quieten() -> None:

@@ -123,7 +123,7 @@ class Learner(pl.LightningModule):
         )
         steps = int(self.trainer.estimated_stepping_batches)
         self._shape = new_shape(
-            settings.schedule,
+            self.job.schedule,
             steps=steps,
             warmup=round(steps * min(_LONGEST_WARMUP, settings.warmup_epochs / self.job.epochs)),
             cycles=settings.cycles,

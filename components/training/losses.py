@@ -3,6 +3,7 @@
 Letters: B images of a batch, T logits, K classes.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -62,6 +63,15 @@ def image_losses(
             level_B = _single(logits_BT[:, place], ancestor_K[target], kind, focal_gamma, label_smoothing)
             loss_B = loss_B + weight * level_B
     return loss_B if class_weight_K is None else class_weight_K[target] * loss_B
+
+
+def guess(space: LabelSpace) -> Tensor:
+    """Logits [T] of one who knows nothing: each class, of every level, as likely as another, and each label of a set as
+    likely as not, in softmax and sigmoid alike."""
+    if space.kind == "multi":
+        return torch.zeros(space.num_logits)
+    counts = [len(level.classes) for level in space.levels] or [len(space.classes)]
+    return torch.cat([torch.full((count,), -math.log(max(1, count - 1))) for count in counts])
 
 
 def _single(logits_BK: Tensor, target_B: Tensor, kind: LossKind, gamma: float, smoothing: float) -> Tensor:

@@ -16,13 +16,16 @@ from torch import Tensor, nn
 from components.data.loading import Batch
 from components.labels import LabelSpace
 from components.training.distillation import Teacher, distillation_loss
-from components.training.losses import image_losses
+from components.training.losses import guess, image_losses
 from components.training.mixing import mix
 from components.training.resizing import shrink, side_at
 from components.training.settings import TrainingJob
 
 _AUXILIARY_WEIGHT = 0.3
 """Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
+
+_GUESSES = 1024
+"""Images, evenly spaced in the part, whose mean stands for that of all."""
 
 
 class Objective:
@@ -33,8 +36,8 @@ class Objective:
         class_weight_K: NDArray[np.float32] | None,
         teacher: Teacher | None = None,
     ) -> None:
-        self._settings, self._epochs = job.train, job.epochs
-        self._side_px = job.side_px
+        self._settings = job.train
+        self._side = partial(side_at, epochs=job.epochs, full_px=job.side_px, start=job.progressive_resizing)
         self._class_weight_K = None if class_weight_K is None else torch.from_numpy(class_weight_K)
         self._teacher, self._space = teacher, space
         self._loss = partial(
@@ -49,9 +52,8 @@ class Objective:
     def __call__(self, model: nn.Module, batch: Batch, *, number: int, epoch: int) -> Tensor:
         """Mean loss of the batch's images, in nats; `number` counts batches from the start of the training."""
         _seed_draws((self._settings.seed << 32) + number, batch.images_BHWC.device)
-        side = side_at(epoch, epochs=self._epochs, full_px=self._side_px, start=self._settings.progressive_resizing)
         mixed = mix(
-            shrink(batch.images_BHWC, side),
+            shrink(batch.images_BHWC, self._side(epoch)),
             mixup=self._settings.mixup,
             cutmix=self._settings.cutmix,
             erase=self._settings.erase,
@@ -65,6 +67,13 @@ class Objective:
             if logits_BT is not None:
                 loss = loss + _AUXILIARY_WEIGHT * self._mixed(logits_BT, batch, mixed.partner_B, mixed.share)
         return loss
+
+    def of_a_guess(self, target: NDArray[Any], weight_N: NDArray[np.float32]) -> float:
+        """What the labels' part of the loss is where nothing was learned, in nats: a guess among all classes."""
+        some = np.linspace(0, len(target) - 1, min(len(target), _GUESSES), dtype=int)
+        logits_NT = guess(self._space).expand(len(some), -1)
+        loss = self._mean(logits_NT, torch.from_numpy(target[some]), torch.from_numpy(weight_N[some]))
+        return float(loss) * (1.0 if self._teacher is None else 1 - self._settings.teacher_share)
 
     def _taught(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
         settings = self._settings

@@ -69,8 +69,15 @@ def main() -> int:
         return problem.exit_code
     # Written last: its presence says that the job is done.
     if leads:
-        record = {"best_epoch": result.best_epoch, "history": [asdict(report) for report in result.history]}
-        write_json(Path(job.output) / RESULT, record | {"diagnosis": asdict(result.diagnosis)})
+        write_json(
+            Path(job.output) / RESULT,
+            {
+                "best_epoch": result.best_epoch,
+                "scores": result.scores,
+                "history": [asdict(report) for report in result.history],
+                "diagnosis": asdict(result.diagnosis),
+            },
+        )
     return 0
 
 

@@ -66,7 +66,6 @@ def aware_settings(train: TrainSettings) -> TrainSettings:
             "schedule": "cosine",
             "warmup_epochs": 0.0,
             "scale_rate_with_batch": False,
-            "progressive_resizing": 1.0,
             "patience": 0,
             "ema_decay": 0.0,
             "soup": 0,

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+SCORES = ("val_loss", "val_accuracy", "val_macro_f1")
+"""What validation tells of a model."""
+
 
 @dataclass(frozen=True)
 class EpochReport:
@@ -43,7 +46,9 @@ class Diagnosis:
 @dataclass(frozen=True)
 class FitResult:
     model: Path
-    """Folder of the model from the best epoch."""
+    """Folder of the model: of the best epoch, or of a soup."""
     history: list[EpochReport]
     best_epoch: int
+    scores: dict[str, float]
+    """Of the model on validation, by the names in SCORES."""
     diagnosis: Diagnosis

@@ -55,7 +55,8 @@ class TrainSettings(Settings):
     learning_rate: Rate
     """At its peak; larger learns faster, until it diverges; auto: a range test finds it before training."""
     scale_rate_with_batch: bool
-    """true: learning_rate is that of 256 images a step, and grows in line with them (Goyal et al. 2017)."""
+    """true: learning_rate, that of `finetune` too, is for 256 images a step, and grows in line with them (Goyal et al.
+    2017); one that a range test found stays as it is."""
     optimizer: Literal["adamw", "adam", "sgd"]
     weight_decay: float = Field(ge=0)
     """Pull of weights towards zero; larger overfits less. Norms and biases have none."""
@@ -63,11 +64,11 @@ class TrainSettings(Settings):
     """What the rate does after its climb: cosine (to zero), step (a tenth after each third), plateau (a tenth when
     validation stalls), one_cycle (up and down), cyclic (cosines begun anew, a snapshot after each), constant."""
     warmup_epochs: float = Field(ge=0)
-    """Epochs in which the rate climbs to its peak; half of a training at most."""
+    """Epochs in which the rate climbs to its peak; half of a training at most; one_cycle climbs by itself."""
     plateau_epochs: int = Field(ge=1)
     """With `schedule: plateau`: epochs without a lower validation loss before the rate falls."""
     cycles: int = Field(ge=2)
-    """With `schedule: cyclic`: cosines, and so snapshots, over the whole training."""
+    """With `schedule: cyclic`: cosines, and so snapshots, over the whole of `train`; `finetune` follows one cosine."""
     loss: Literal["cross_entropy", "focal", "binary_cross_entropy"]
     """cross_entropy; focal: easy images count less; binary_cross_entropy: each class against the rest. Sets of labels
     have the binary form of the first two."""
@@ -99,8 +100,8 @@ class TrainSettings(Settings):
     erase: float = Field(ge=0, le=1)
     """Share of the images with a rectangle of noise; larger overfits less."""
     progressive_resizing: float = Field(gt=0, le=1)
-    """Side of the first epochs' images over the full one, reached after two thirds of the epochs; smaller is faster;
-    1: the full size from the start."""
+    """In `train` alone: side of the first epochs' images over the full one, reached after two thirds of the epochs;
+    smaller is faster; 1: the full size from the start."""
     monitor: Literal["loss", "accuracy", "macro_f1"]
     """The validation score by which the best checkpoint is kept."""
     patience: int = Field(ge=0)
@@ -143,7 +144,7 @@ class TrainSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """params.yaml: finetune. Optimizer, batch and loss are those of `train`."""
+    """params.yaml: finetune. All else is as in `train`, but images have their full size and no cycles are kept."""
 
     epochs: int = Field(ge=0)
     """0 leaves fine-tuning out."""
@@ -227,6 +228,23 @@ class TrainingJob(Settings):
         """Of the images that it learns from and is validated on."""
         full = self.preprocess.image_size_px
         return self.train.image_size_px or full if self.step == "train" else full
+
+    @property
+    def progressive_resizing(self) -> float:
+        """Side of the first epochs' images over that of the last ones."""
+        return self.train.progressive_resizing if self.step == "train" else 1.0
+
+    @property
+    def schedule(self) -> Schedule:
+        """Snapshots are of a whole training: what goes on with its model follows one cosine."""
+        return "cosine" if self.train.schedule == "cyclic" and self.step != "train" else self.train.schedule
+
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether the head alone learns."""
+        if self.step == "finetune":
+            return self.finetune.unfreeze_parts == 1
+        return self.step == "train" and self.model.freeze_backbone
 
     @property
     def draws(self) -> bool:

@@ -13,6 +13,7 @@ from components.models.classifier import ImageClassifier, load_classifier, new_c
 from components.models.parts import freeze_backbone, parts, unfreeze_last
 from components.training.resizing import side_at
 from components.training.settings import TrainingJob
+from components.training.unfreezing import parts_left_out
 
 
 def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
@@ -38,6 +39,9 @@ def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassif
         freeze_backbone(model.net)
     if job.step == "finetune":
         _unfreeze(model, job)
+        sentence = parts_left_out(model.net, job.finetune)
+        if sentence is not None:
+            say(sentence)
     return model
 
 
@@ -58,7 +62,7 @@ def _refuse_broken_weights(model: ImageClassifier, source: str | None) -> None:
 
 
 def _refuse_small_sides(model: ImageClassifier, job: TrainingJob) -> None:
-    start, full_px = job.train.progressive_resizing, job.preprocess.image_size_px
+    start, full_px = job.progressive_resizing, job.preprocess.image_size_px
     if job.side_px > full_px:
         raise SettingsError(
             f"params.yaml: train.image_size_px: is {job.side_px}, should be at most "

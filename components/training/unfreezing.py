@@ -7,13 +7,27 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+from torch import nn
 
-from components.models.parts import head_names, keep_frozen_statistics, learn_last
+from components.models.parts import head_names, keep_frozen_statistics, learn_last, parts
+from components.training.settings import FinetuneSettings
 
 
 def parts_at(epoch: int, *, every: int, heads: int, most: int) -> int:
     """How many parts learn in an epoch counted from 0, the head's own included."""
     return min(most, heads + epoch // every)
+
+
+def parts_left_out(net: nn.Module, settings: FinetuneSettings) -> str | None:
+    """A sentence where fine-tuning ends before all parts that may learn have their turn."""
+    every, most, heads = settings.unfreeze_every, settings.unfreeze_parts or len(parts(net)), len(head_names(net))
+    last = parts_at(settings.epochs - 1, every=every, heads=heads, most=most) if every else most
+    if last == most:
+        return None
+    return (
+        f"finetune.unfreeze_every is {every}: {last} of {most} parts learn in {settings.epochs} epochs, and all would "
+        f"in {(most - heads) * every + 1}"
+    )
 
 
 class Unfreezing(Callback):

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from components.training.diagnosis import diagnose
+from components.labels import LabelSpace
+from components.training.diagnosis import chance, diagnose
 from components.training.reports import EpochReport
 
 
@@ -41,6 +42,35 @@ def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> li
 def test_curves_are_told_apart_and_the_setting_to_try_is_named(
     train: list[float], val: list[float], accuracy: float, verdict: str, setting: str
 ) -> None:
-    found = diagnose(history(train, val, accuracy), chance=math.log(10), section="train")
+    guess = math.log(10)
+    found = diagnose(history(train, val, accuracy), train_chance=guess, val_chance=guess, section="train")
     assert found.verdict == verdict
     assert setting in found.sentence
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "accuracy", "train_chance", "verdict"),
+    [
+        ([0.7, 0.69, 0.69], [2.3, 2.3, 2.3], 0.1, 0.33, "underfits"),
+        ([0.023, 0.023, 0.023], [2.3, 2.3, 2.3], 0.1, 0.023, "underfits"),
+        ([1.9, 1.6, 1.5], [1.2, 0.7, 0.7], 0.8, 2.3, "fine"),
+        ([0.3, 2.0, 9.0], [2.3, 2.4, 2.5], 0.1, 0.33, "diverged"),
+        ([300.0, 60.0, 20.0], [1.5, 0.8, 1.3], 0.8, 230.0, "overfits"),
+        ([0.3, 0.31, 0.32], [1.5, 0.8, 1.3], 0.8, 0.33, "underfits"),
+    ],
+    ids=["binary", "weighted", "mixed", "binary diverged", "heavy weights", "noise of one that learns nothing"],
+)
+def test_a_training_loss_of_another_kind_is_held_against_its_own_chance(
+    train: list[float], val: list[float], accuracy: float, train_chance: float, verdict: str
+) -> None:
+    curves = history(train, val, accuracy)
+    found = diagnose(curves, train_chance=train_chance, val_chance=math.log(10), section="train")
+    assert found.verdict == verdict
+
+
+def test_the_chance_of_a_hierarchy_weighs_its_levels() -> None:
+    tree = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
+    assert chance(tree, None) == pytest.approx(math.log(2) + math.log(3))
+    assert chance(tree, [0.5, 1.0]) == pytest.approx(0.5 * math.log(2) + math.log(3))
+    assert chance(LabelSpace.of("single", ["a", "b", "c"]), None) == pytest.approx(math.log(3))
+    assert chance(LabelSpace.of("multi", [["a", "b", "c"]]), None) == pytest.approx(math.log(2))

@@ -126,7 +126,8 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
     assert job.train.precision == "auto"
     exit_code, told, words = train_unlike(job, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     assert exit_code == 0, words
-    assert told[0].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
+    assert told[0].startswith("finetune.unfreeze_every is 1: 2 of ")
+    assert told[1].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
     assert [sentence for sentence in told if "don't fit" in sentence] == [
         "12 images don't fit the memory: going on with 6 at a time, twice as many times a step"
     ]
@@ -187,6 +188,11 @@ def test_several_processes_have_no_cached_features(
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "cache_features": "on"})
     with pytest.raises(SettingsError, match=r"train\.cache_features: is on, but features are cached by one process"):
         fit(job, on_epoch=lambda _: None)
+    said: list[str] = []
+    job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "batch_size": 15})
+    with pytest.raises(SettingsError, match="can't be dealt to 2 processes"):
+        fit(job, on_epoch=lambda _: None, say=said.append)
+    assert said == ["the frozen backbone works on every image in every epoch, for one process alone caches features"]
 
 
 def test_a_batch_that_can_not_be_dealt_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:

@@ -244,9 +244,11 @@ def test_fit_names_the_setting_to_change_when_it_diverges(make_job: MakeJob, tmp
 
 def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-12, "epochs": 6, "patience": 1, "monitor": "accuracy", "augment": False}
-    result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody)
+    said: list[str] = []
+    result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody, say=said.append)
     assert len(result.history) == 2
     assert result.best_epoch == 1
+    assert "stopped after epoch 2: accuracy on validation got no better for train.patience (1) epochs" in said
 
 
 def test_a_training_that_had_stopped_early_is_not_gone_on_with(make_job: MakeJob, tmp_path: Path) -> None:

@@ -5,15 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from components.data.loading import open_part
 from components.files import read_json, write_json
 from components.labels import LabelSpace
 from components.models.classifier import load_classifier
+from components.training.averaging import average
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 
@@ -81,6 +84,20 @@ def test_a_transfer_that_is_cut_off_ends_with_the_same_weights(
     others = load_file(whole.model / "model.safetensors")
     for name, value in load_file(resumed.model / "model.safetensors").items():
         assert torch.equal(value, others[name]), name
+
+
+def test_the_scores_of_a_training_are_those_of_its_soup(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of all checkpoints, so that it is none of them.
+    monkeypatch.setattr("components.training.fit.greedy_soup", lambda states, score: (average(states), [0, 1]))
+    job = make_job(tmp_path, train={"epochs": 2, "soup": 2})
+    result, part = fit(job, on_epoch=lambda _: None), open_part(Path(job.data), "val")
+    with torch.no_grad():
+        logits_BT = load_classifier(result.model)(torch.from_numpy(np.array(part.pixels_NHWC[:])))
+    loss = torch.nn.functional.cross_entropy(logits_BT, torch.from_numpy(part.target))
+    assert result.scores["val_loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert result.scores["val_loss"] not in [report.val_loss for report in result.history]
 
 
 def test_levels_weigh_as_the_settings_say(make_job: MakeJob, packed: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The loss of a mixed batch is that of the mixed target, whatever the kind of labels."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,33 @@ SINGLE = LabelSpace.of("single", ["a", "b", "c"])
 SET = LabelSpace.of("multi", [["a", "b", "c"]])
 TREE = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
 IMAGES = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 16, 16, 3).contiguous()
+
+
+@pytest.mark.parametrize(
+    ("space", "train", "loss"),
+    [
+        (SINGLE, {}, math.log(3)),
+        (SINGLE, {"label_smoothing": 0.1}, math.log(3)),
+        (SINGLE, {"loss": "focal", "focal_gamma": 2.0}, (2 / 3) ** 2 * math.log(3)),
+        # Of a class that is there in one of three images.
+        (SINGLE, {"loss": "binary_cross_entropy"}, (math.log(3) + 2 * math.log(3 / 2)) / 3),
+        (SET, {}, math.log(2)),
+        (TREE, {}, 0.5 * math.log(2) + math.log(3)),
+    ],
+    ids=["single", "smoothed", "focal", "binary", "set", "hierarchy"],
+)
+def test_a_guess_has_the_loss_of_its_kind(
+    space: LabelSpace, train: dict[str, object], loss: float, make_job: MakeJob, tmp_path: Path
+) -> None:
+    labels = np.arange(5000) % 3
+    target = np.eye(3, dtype=bool)[labels] if space.kind == "multi" else labels
+    levels = {"level_weights": [0.5, 1.0] if space.kind == "hierarchy" else None}
+    job = make_job(tmp_path, model=levels, train={"label_smoothing": 0.0, **train})
+    ones = np.ones(len(labels), np.float32)
+    assert Objective(job, space, None).of_a_guess(target, ones) == pytest.approx(loss, rel=1e-5)
+    if space.kind == "single":
+        weights_K = np.array([0.01, 0.01, 0.01], np.float32)
+        assert Objective(job, space, weights_K).of_a_guess(target, ones) == pytest.approx(0.01 * loss, rel=1e-5)
 
 
 class Means(nn.Module):

@@ -49,7 +49,9 @@ def test_a_process_tells_its_epochs_as_events_and_leaves_a_result(
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2]
     progress = [event for event in events if event["event"] == "progress"]
     assert progress[-1]["done"] == progress[-1]["total"]
-    assert len(read_json(tmp_path / "job" / "result.json")["history"]) == 2
+    result = read_json(tmp_path / "job" / "result.json")
+    assert len(result["history"]) == 2
+    assert result["scores"]["val_loss"] == min(report["val_loss"] for report in result["history"])
     assert (tmp_path / "job" / "model" / "model.safetensors").exists()
 
 

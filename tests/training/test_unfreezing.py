@@ -13,11 +13,12 @@ from components.data.loading import open_part
 from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.models.architectures import blueprint
-from components.models.classifier import load_classifier, save_classifier
+from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.models.parts import learn_last, parts
 from components.training.fit import fit
 from components.training.resizing import shrink
 from components.training.settings import TrainingJob
+from components.training.starting import starting_model
 from components.training.unfreezing import parts_at
 
 MakeJob = Callable[..., TrainingJob]
@@ -61,6 +62,20 @@ def test_the_head_learns_before_the_parts(make_job: MakeJob, trained: Path, tmp_
     assert all(name.startswith(("classifier", "features.block3")) for name in later)
 
 
+def test_parts_whose_turn_never_comes_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+    def said(**finetune: object) -> list[str]:
+        sentences: list[str] = []
+        starting_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune), sentences.append)
+        return sentences
+
+    assert said(epochs=2, unfreeze_every=5) == [
+        "finetune.unfreeze_every is 5: 1 of 4 parts learn in 2 epochs, and all would in 16"
+    ]
+    for learnt in ({"epochs": 16, "unfreeze_every": 5}, {"epochs": 2, "unfreeze_every": 0}):
+        assert said(**learnt) == []
+    assert said(epochs=2, unfreeze_every=1, unfreeze_parts=2) == []
+
+
 def test_batch_norms_can_keep_their_statistics(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     moved = changed(trained, tuned(make_job, tmp_path, trained, epochs=1, freeze_statistics=True))
     assert "features.block1.0.weight" in moved
@@ -88,6 +103,30 @@ def test_training_sees_smaller_images_than_finetuning(make_job: MakeJob, tmp_pat
         logits_BT = model(shrink(torch.from_numpy(np.array(part.pixels_NHWC[:])), 8))
     loss = nn.functional.cross_entropy(logits_BT, torch.from_numpy(part.target))
     assert small.history[0].val_loss == pytest.approx(loss.item(), rel=1e-4)
+
+
+def test_finetuning_sees_full_images_and_keeps_no_cycles(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+    small = {"progressive_resizing": 0.5, "schedule": "cyclic", "cycles": 2}
+    job = make_job(tmp_path, step="finetune", start_from=trained, train=small, finetune={"epochs": 2})
+    seen: set[int] = set()
+
+    def look(_: nn.Module, images: tuple[torch.Tensor], __: torch.Tensor) -> None:
+        if isinstance(_, ImageClassifier):
+            seen.add(images[0].shape[1])
+
+    hook = nn.modules.module.register_module_forward_hook(look)
+    said: list[str] = []
+    try:
+        result = fit(job, on_epoch=lambda _: None, say=said.append)
+    finally:
+        hook.remove()
+    assert seen == {16}
+    assert not (tmp_path / "members").exists()
+    assert result.history[0].learning_rate > result.history[1].learning_rate
+    assert said[:2] == [
+        "train.progressive_resizing is for train alone: finetune sees full images from the start",
+        "train.schedule: cyclic is for train alone: finetune follows one cosine",
+    ]
 
 
 @pytest.mark.parametrize(
