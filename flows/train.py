@@ -23,6 +23,7 @@ from flows.session import Session, StepTime, alone, open_session, timed
 from flows.starting import STARTING, starting_record, starting_weights, teacher_mark, teacher_model
 from flows.tasks import step
 from flows.tracking import runs
+from flows.tracking.system_metrics import system_metrics
 
 _CODE = ("components.training.process",)
 _KEPT = (
@@ -145,7 +146,8 @@ def learn(
     if not num_gpus():
         say("training on the CPU, for this machine has no GPU")
     try:
-        run_job(session, run_id, output, kind, on_epoch)
+        with system_metrics(tracking, run_id):
+            run_job(session, run_id, output, kind, on_epoch)
     except TrainingStopped as stopped:
         runs.stop(tracking, run_id, str(stopped))
         raise
@@ -218,7 +220,7 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
 
 
 def _used(event: Event) -> str:
-    """Of the machine, by the training's process."""
+    """Of the machine, by the training's processes."""
     gpu = f", GPU {event['gpu_memory_gib']:.1f} GiB" if event["gpu_memory_gib"] else ""
     return f"CPU {event['cpu_percent']:.0f}% and {event['memory_gib']:.1f} GiB{gpu}"
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import psutil
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
@@ -18,6 +17,7 @@ from components.training.checkpoints import read_checkpoint
 from components.training.reports import SCORES, EpochReport
 from components.training.resuming import Identity, refuse_other_identity
 from components.training.schedules import cycle_ends
+from components.training.usage import UsageMeter
 
 LAST = "last.safetensors"
 _BEST = "best"
@@ -193,7 +193,6 @@ class Reporter(Callback):
         self._on_epoch, self._on_step = on_epoch, on_step
         self._seconds, self._images, self._since, self._steps = 0.0, 0, 0.0, 0
         self._learning_seconds = 0.0
-        self._process = psutil.Process()
         # Read here, for Lightning calls no hook where all epochs are done.
         self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
 
@@ -208,7 +207,7 @@ class Reporter(Callback):
         self.history = self.history[: trainer.current_epoch]
         self._steps = int(trainer.estimated_stepping_batches)
         self._since = time.perf_counter()
-        self._process.cpu_percent()
+        self._meter = UsageMeter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds, self._images, self._since = 0.0, 0, time.perf_counter()
@@ -223,7 +222,7 @@ class Reporter(Callback):
         self._learning_seconds = self._spent()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = self._spent()
+        seconds, used = self._spent(), self._meter.read()
         done = trainer.current_epoch + 1
         rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
         report = EpochReport(
@@ -236,8 +235,8 @@ class Reporter(Callback):
             seconds=seconds,
             images_per_second=self._images * trainer.world_size / self._learning_seconds,
             seconds_left=seconds * (self._epochs - done),
-            cpu_percent=self._process.cpu_percent(),
-            memory_gib=self._process.memory_info().rss / 2**30,
+            cpu_percent=used.cpu_percent,
+            memory_gib=used.memory_gib,
             gpu_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
         )
         self.history.append(report)

@@ -29,9 +29,9 @@ class EpochReport:
     seconds_left: float
     """Until the last epoch is done, if the others take as long."""
     cpu_percent: float
-    """Of one core, by this process, over the epoch."""
+    """Of one core, by this process and those that it started, over the epoch or the last second."""
     memory_gib: float
-    """Resident in this process at the end of the epoch."""
+    """Resident in these processes at the end of the epoch."""
     gpu_memory_gib: float
     """The most that was taken on the GPU; 0 without one."""
 

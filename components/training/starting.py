@@ -39,9 +39,9 @@ def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassif
         freeze_backbone(model.net)
     if job.step == "finetune":
         _unfreeze(model, job)
-        sentence = parts_left_out(model.net, job.finetune)
-        if sentence is not None:
-            say(sentence)
+        left_out = parts_left_out(model.net, job.finetune)
+        if left_out is not None:
+            say(left_out)
     return model
 
 

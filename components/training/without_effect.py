@@ -11,9 +11,9 @@ def without_effect(job: TrainingJob, *, cached: bool, resident: bool) -> list[st
     settings = job.train
     found = []
     if job.progressive_resizing != settings.progressive_resizing:
-        found.append(f"train.progressive_resizing is for train alone: {job.step} sees full images from the start")
+        found.append(f"train.progressive_resizing is for train alone: {job.section} sees full images from the start")
     if job.schedule != settings.schedule:
-        found.append(f"train.schedule: {settings.schedule} is for train alone: {job.step} follows one cosine")
+        found.append(f"train.schedule: {settings.schedule} is for train alone: {job.section} follows one cosine")
     if job.schedule == "one_cycle" and settings.warmup_epochs:
         found.append("train.warmup_epochs has no effect, for one_cycle climbs by itself")
     if cached and settings.recompute:
