@@ -63,7 +63,7 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
             },
             settings=session.params.evaluate.model_dump(),
             code=_CODE,
-            packages=("torch", "scikit-learn"),
+            packages=("torch", "scikit-learn", "torchmetrics"),
         )
         with alone(session, mark):
             if runs.find_done(session.tracking, "evaluate", mark) == run_id:

@@ -45,8 +45,8 @@ def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], 
 
 
 def bin_of(confidence: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-    """Bin b holds confidences above b / B up to (b + 1) / B, as in torchmetrics."""
-    place: NDArray[np.int64] = np.clip(np.ceil(confidence * np.float32(NUM_BINS)).astype(np.int64) - 1, 0, NUM_BINS - 1)
+    """Bin b holds confidences from b / B to below (b + 1) / B, as in torchmetrics, and the last one those of 1."""
+    place: NDArray[np.int64] = np.minimum((confidence * np.float32(NUM_BINS)).astype(np.int64), NUM_BINS - 1)
     return place
 
 

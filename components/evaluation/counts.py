@@ -78,11 +78,6 @@ def _by_label(label_N: NDArray[np.int64], weight_DN: Floats, num_classes: int) -
     return np.stack([np.bincount(label_N, weight_N, num_classes).astype(np.float64) for weight_N in weight_DN])
 
 
-def count_once(judged: Judged) -> Counts:
-    """The images as they are, as a single draw."""
-    return count(judged, np.ones((1, judged.num_images)))
-
-
 def confusion(judged: Judged) -> NDArray[np.int64]:
     """[true class, predicted class]; of sets how often the second was said too much where the first was missed."""
     if judged.kind == "multi":
@@ -96,7 +91,7 @@ def confusion(judged: Judged) -> NDArray[np.int64]:
     return found
 
 
-def confused_pairs(pairs_KK: NDArray[np.int64], names: Sequence[str], count_K: Floats) -> list[ConfusedPair]:
+def confused_pairs(pairs_KK: NDArray[np.int64], names: Sequence[str], count_K: NDArray[np.int64]) -> list[ConfusedPair]:
     """Of a confusion the pairs off its diagonal, the most frequent first."""
     wrong_KK = pairs_KK.copy()
     np.fill_diagonal(wrong_KK, 0)

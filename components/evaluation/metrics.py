@@ -1,8 +1,8 @@
 """Scores of predictions with 95% intervals, of one class, of sets of labels and of every level of a hierarchy.
 
-The intervals are made of what each image adds to a score, so the scores are found that way too; the tests hold every
-value to scikit-learn's and torchmetrics' own functions. Means over classes (macro) are over the classes that the images
-have.
+The values come from scikit-learn and torchmetrics (values.py). The draws behind the intervals are made of what each
+image adds to a score, so that nothing is sorted or predicted again. Means over classes (macro) are over the classes
+that the images have.
 
 Letters: N images, K classes, D draws, M scores.
 """
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from components.errors import DataError
 from components.evaluation.bootstrap import Interval, draws, intervals
-from components.evaluation.counts import ConfusedPair, Counts, confused_pairs, confusion, count, count_once
-from components.evaluation.image_terms import ImageTerms, image_terms
+from components.evaluation.counts import ConfusedPair, confused_pairs, confusion, count
+from components.evaluation.image_terms import columns_of, image_terms
 from components.evaluation.judged import Floats, Judged, judge, levels_above
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking import Mean, RankScore, rank_scores
+from components.evaluation.values import values_of, values_of_classes
 from components.labels import LabelKind
 
 MATRIX_CLASSES = 200
@@ -114,20 +115,26 @@ def score(predictions: Predictions, *, top_k: int, num_draws: int = 0, seed: int
     judged = judge(predictions)
     above = {
         name: _scores(level, top_k=top_k, num_draws=num_draws, seed=seed, levels={})
-        for name, level in levels_above(predictions, judged).items()
+        for name, level in levels_above(predictions.space, judged).items()
     }
     return _scores(judged, top_k=top_k, num_draws=num_draws, seed=seed, levels=above)
+
+
+def unranked_scores(
+    predictions: Predictions, *, top_k: int, num_draws: int, seed: int
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """The headline without ROC AUC and average precision, which take the longest; intervals where there are draws."""
+    _refuse_broken(predictions)
+    judged = judge(predictions)
+    values = values_of(judged, top_k=top_k)
+    return values, _intervals(judged, {}, values, top_k, num_draws, seed)[0] if num_draws else {}
 
 
 def drawn_scores(predictions: Predictions, *, top_k: int, num_draws: int, seed: int = 7) -> dict[str, Floats]:
     """Each score in each draw [D]; models that are given as many images are drawn the same ones, so they pair."""
     _refuse_broken(predictions)
-    return _drawn(_terms(judge(predictions), top_k, drawn=True), num_draws, seed)[0]
-
-
-def macro_f1_of(judged: Judged, weight_DN: Floats) -> list[float]:
-    """Macro F1 for each row of weights of the images."""
-    return [float(value) for value in count(judged, weight_DN).averages()["macro_f1"]]
+    judged = judge(predictions)
+    return _drawn(judged, _ranks(judged, drawn=True), top_k, num_draws, seed)[0]
 
 
 def _refuse_broken(predictions: Predictions) -> None:
@@ -142,109 +149,77 @@ def _refuse_broken(predictions: Predictions) -> None:
 
 
 def _scores(judged: Judged, *, top_k: int, num_draws: int, seed: int, levels: dict[str, Scores]) -> Scores:
-    terms = _terms(judged, top_k, drawn=num_draws > 0)
-    found, of_classes = _intervals(terms, num_draws, seed) if num_draws else ({}, [{} for _ in judged.names])
-    counts, pairs_KK = count_once(judged), confusion(judged)
-    # Of a class without images nothing was found that there is.
-    by_class: dict[str, NDArray[Any]] = {
-        name: np.nan_to_num(values_DK[0]) for name, values_DK in counts.of_classes().items()
-    }
-    by_class |= {name: ranks.value_K for name, ranks in terms.ranks.items()}
-    by_class |= _two_by_two(counts, judged.num_images)
-    classes = [_class_scores(label, by_class, place, of_classes[place]) for place, label in enumerate(judged.names)]
+    ranks = _ranks(judged, drawn=num_draws > 0)
+    values = values_of(judged, top_k=top_k) | {name: mean.value for name, mean in _means(ranks).items()}
+    found, of_classes = _intervals(judged, ranks, values, top_k, num_draws, seed) if num_draws else ({}, {})
+    by_class = values_of_classes(judged) | {name: one.value_K for name, one in ranks.items()}
+    pairs_KK = confusion(judged)
     return Scores(
         kind=judged.kind,
-        values=dict(sorted(_values(terms).items())),
+        values=dict(sorted(values.items())),
         intervals=dict(sorted(found.items())),
         images=judged.num_images,
         top_k=top_k,
         draws=num_draws,
-        classes=classes,
+        classes=[_class_scores(label, by_class, of_classes, place) for place, label in enumerate(judged.names)],
         confusion=None if judged.kind == "multi" else pairs_KK,
-        confused=confused_pairs(pairs_KK, judged.names, counts.there_DK[0]),
+        confused=confused_pairs(pairs_KK, judged.names, judged.images_K),
         levels=levels,
     )
 
 
-def _class_scores(label: str, by_class: dict[str, NDArray[Any]], place: int, found: dict[str, Interval]) -> ClassScores:
+def _class_scores(
+    label: str, by_class: dict[str, NDArray[Any]], of_classes: dict[str, list[Interval]], place: int
+) -> ClassScores:
     numbers: dict[str, Any] = {name: values_K[place].item() for name, values_K in by_class.items()}
-    return ClassScores(label=label, **numbers, intervals=found)
+    return ClassScores(label=label, **numbers, intervals={name: of[place] for name, of in of_classes.items()})
 
 
-def _two_by_two(counts: Counts, num_images: int) -> dict[str, NDArray[np.int64]]:
-    """Images of each class [K], and its confusion with the rest."""
-    hit_K, said_K, there_K = (of_DK[0].astype(np.int64) for of_DK in (counts.hit_DK, counts.said_DK, counts.there_DK))
-    return {
-        "images": there_K,
-        "true_positives": hit_K,
-        "false_negatives": there_K - hit_K,
-        "false_positives": said_K - hit_K,
-        "true_negatives": num_images - said_K - there_K + hit_K,
-    }
+def _ranks(judged: Judged, *, drawn: bool) -> dict[str, RankScore]:
+    """Ready to be drawn from, if asked for."""
+    names = ("roc_auc", "average_precision")
+    found = rank_scores(columns_of(judged), judged.positives(), judged.num_images, influences=drawn)
+    return dict(zip(names, found, strict=True))
 
 
-@dataclass(frozen=True)
-class _Terms:
-    """All that a score and a draw of it are made of."""
-
-    judged: Judged
-    of_images: ImageTerms
-    ranks: dict[str, RankScore]
-
-    @property
-    def rank_means(self) -> dict[str, Mean]:
-        return {
-            f"{averaged}_{name}": mean for name, ranks in self.ranks.items() for averaged, mean in ranks.means.items()
-        }
+def _means(ranks: dict[str, RankScore]) -> dict[str, Mean]:
+    return {f"{averaged}_{name}": mean for name, one in ranks.items() for averaged, mean in one.means.items()}
 
 
-def _terms(judged: Judged, top_k: int, *, drawn: bool) -> _Terms:
-    of_images = image_terms(judged, top_k=top_k)
-    roc_auc, average_precision = rank_scores(of_images.columns, judged.positives(), judged.num_images, influences=drawn)
-    return _Terms(judged, of_images, {"roc_auc": roc_auc, "average_precision": average_precision})
-
-
-def _values(terms: _Terms) -> dict[str, float]:
-    num_images = terms.judged.num_images
-    return (
-        {name: float(term_N.mean()) for name, term_N in terms.of_images.means.items()}
-        | {name: float(value_D[0]) for name, value_D in count_once(terms.judged).averages().items()}
-        | {name: mean.value for name, mean in terms.rank_means.items()}
-        | {name: float(np.abs(gap_NB.sum(axis=0)).sum() / num_images) for name, gap_NB in terms.of_images.gaps.items()}
-    )
-
-
-def _intervals(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Interval], list[dict[str, Interval]]]:
-    """Of the values and of each class."""
-    drawn, drawn_of_classes = _drawn(terms, num_draws, seed)
-    for name, gap_NB in terms.of_images.gaps.items():
-        drawn[name] = _without_bias(drawn[name], gap_NB)
+def _intervals(
+    judged: Judged, ranks: dict[str, RankScore], values: dict[str, float], top_k: int, num_draws: int, seed: int
+) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
+    """Of the values, and of each class by its score."""
+    drawn, drawn_of_classes = _drawn(judged, ranks, top_k, num_draws, seed)
+    for name in drawn:
+        if name.startswith("expected_calibration_error"):
+            drawn[name] = _without_bias(drawn[name], values[name])
     found = dict(zip(drawn, intervals(np.stack(list(drawn.values()), axis=1)), strict=True))
     of_classes = {name: intervals(value_DK) for name, value_DK in drawn_of_classes.items()}
-    of_classes |= {name: ranks.intervals() for name, ranks in terms.ranks.items()}
-    return found, [{name: of[place] for name, of in of_classes.items()} for place in range(len(terms.judged.names))]
+    return found, of_classes | {name: one.intervals() for name, one in ranks.items()}
 
 
-def _without_bias(error_D: Floats, gap_NB: Floats) -> Floats:
+def _without_bias(error_D: Floats, value: float) -> Floats:
     """Draws of a calibration error around the error itself.
 
     It is a sum of sizes, to which the noise of a draw adds on average, so that all draws may lie above the value.
     """
-    value = np.abs(gap_NB.sum(axis=0)).sum() / len(gap_NB)
     centred_D: Floats = np.clip(error_D + (value - np.median(error_D)), 0, 1)
     return centred_D
 
 
-def _drawn(terms: _Terms, num_draws: int, seed: int) -> tuple[dict[str, Floats], dict[str, Floats]]:
+def _drawn(
+    judged: Judged, ranks: dict[str, RankScore], top_k: int, num_draws: int, seed: int
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Every value in each draw [D], and precision, recall and F1 of each class [D, K]."""
-    num_images, of_images, rank_means = terms.judged.num_images, terms.of_images, terms.rank_means
+    num_images, of_images, rank_means = judged.num_images, image_terms(judged, top_k=top_k), _means(ranks)
     term_NM = np.stack(list(of_images.means.values()), axis=1) / num_images
     value_M = np.array([mean.value for mean in rank_means.values()])
-    moved_NM = np.stack([mean.influence_N for mean in rank_means.values()], axis=1)
+    moved_NM = np.array([mean.influence_N for mean in rank_means.values()]).reshape(-1, num_images).T
     values: list[dict[str, Floats]] = []
     by_class: list[dict[str, Floats]] = []
     for drawn_DN in draws(num_images, count=num_draws, seed=seed):
-        counts = count(terms.judged, drawn_DN)
+        counts = count(judged, drawn_DN)
         by_class.append({name: of.astype(np.float32) for name, of in counts.of_classes().items()})
         values.append(
             dict(zip(of_images.means, (drawn_DN @ term_NM).T, strict=True))

@@ -1,11 +1,11 @@
 """How well the probabilities rank what is true before what isn't: ROC AUC and average precision, one against the rest.
 
-The values are those of scikit-learn's roc_auc_score and average_precision_score, found for all classes in one pass
-(micro: with every image and class as one yes or no, in a second) that also tells what a bootstrap needs: how far each
-image moves a mean. A draw that counts image j w_j times has, to first order, the mean plus Σ w_j influence_j. For the
-ROC AUC that is the projection on which the variance of DeLong, DeLong and Clarke-Pearson (1988, "Comparing the areas
-under two or more correlated ROC curves") rests; for the average precision the derivative by the weights (the
-infinitesimal jackknife, Efron 1982). Sorting anew in each draw would cost a thousand times as much.
+The values come from scikit-learn, which is asked of groups of images (see values.py) that are found for all classes in
+one pass (micro: with every image and class as one yes or no, in a second). The groups also tell what a bootstrap needs:
+how far each image moves a mean. A draw that counts image j w_j times has, to first order, the mean plus
+Σ w_j influence_j. For the ROC AUC that is the projection on which the variance of DeLong, DeLong and Clarke-Pearson
+(1988, "Comparing the areas under two or more correlated ROC curves") rests; for the average precision the derivative by
+the weights (the infinitesimal jackknife, Efron 1982). Sorting anew in each draw would cost a thousand times as much.
 
 Letters: N images, K classes, B classes of a block, U distinct scores among the positives, G groups: each of these
 scores and each gap between them; M the two measures.
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval
+from components.evaluation.values import average_precision, roc_auc
 
 _NORMAL_95 = 1.959963984540054
 _BLOCK = 32
@@ -220,20 +221,18 @@ def _measures(positives_G: NDArray[np.int64], all_G: NDArray[np.int64]) -> tuple
 
 
 def _roc_auc(positives_G: NDArray[np.int64], negatives_G: NDArray[np.int64]) -> _Measure:
-    num_positives, num_negatives = positives_G.sum(), negatives_G.sum()
+    value, num_positives, num_negatives = roc_auc(positives_G, negatives_G), positives_G.sum(), negatives_G.sum()
     # Of the positives those that a negative of the group stands below; ties count half.
     outranked_G = (num_positives - positives_G.cumsum() + positives_G / 2) / num_positives
     outranks_G = (negatives_G.cumsum() - negatives_G / 2) / num_negatives
-    value = float(outranked_G @ negatives_G / num_negatives)
     return _Measure(value, (outranked_G - value) / num_negatives, (outranks_G - value) / num_positives)
 
 
 def _average_precision(positives_G: NDArray[np.int64], all_G: NDArray[np.int64]) -> _Measure:
-    num_positives = positives_G.sum()
+    value, num_positives = average_precision(positives_G, all_G - positives_G), positives_G.sum()
     hits_G = positives_G[::-1].cumsum()[::-1]
     said_G = np.maximum(all_G[::-1].cumsum()[::-1], 1)
     precision_G = hits_G / said_G
-    value = float(positives_G @ precision_G / num_positives)
     # One image more with this score lowers the precision at each positive score up to its own, and raises it if it
     # is positive itself.
     lowered_G = (positives_G * hits_G / said_G**2).cumsum()

@@ -5,6 +5,7 @@ Letters: N images, T logits, D draws.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,7 @@ from numpy.typing import NDArray
 from components.data.stores import ImageRows
 from components.evaluation.bootstrap import Interval, draws, intervals, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
-from components.evaluation.image_terms import image_terms
-from components.evaluation.judged import judge
-from components.evaluation.metrics import macro_f1_of, score
+from components.evaluation.metrics import unranked_scores
 from components.evaluation.predictions import Predictions, predictions_at
 from components.progress import Progress
 
@@ -35,10 +34,13 @@ class CorruptedScores:
     """95%, of the accuracy (Wilson 1927)."""
     macro_f1: float
     macro_f1_interval: Interval | None
-    """95%, by the bootstrap; None without draws."""
+    """95%, by the bootstrap, as those below; None without draws."""
+    balanced_accuracy: float
+    balanced_accuracy_interval: Interval | None
     log_loss: float
     log_loss_interval: Interval | None
-    """95%, by the bootstrap; None without draws."""
+    expected_calibration_error: float
+    expected_calibration_error_interval: Interval | None
 
 
 @dataclass(frozen=True)
@@ -78,14 +80,15 @@ def robustness(
     clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
     weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_draws, seed=seed)])
-    found = [_scored("none", 0, clean, top_k, weight_DN)]
+    scored = partial(_scored, top_k=top_k, num_draws=num_draws, seed=seed)
+    found = [scored("none", 0, clean)]
     right_N_of: dict[str, list[NDArray[np.bool_]]] = {"none": [clean.correct_N]}
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
             worse = replace(clean, logits_NT=logits_NT)
-            found.append(_scored(name, strength, worse, top_k, weight_DN))
+            found.append(scored(name, strength, worse))
             right_N_of.setdefault(name, []).append(worse.correct_N)
             progress("corruptions", len(found) - 1, total)
     right_N_of["corruptions"] = [right_N for name in CORRUPTIONS for right_N in right_N_of[name]]
@@ -100,21 +103,24 @@ def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
 
 
 def _scored(
-    name: str, strength: int, predictions: Predictions, top_k: int, weight_DN: NDArray[np.float64]
+    name: str, strength: int, predictions: Predictions, *, top_k: int, num_draws: int, seed: int
 ) -> CorruptedScores:
-    scores, judged = score(predictions, top_k=top_k), judge(predictions)
-    macro_f1_D = np.array(macro_f1_of(judged, weight_DN) if len(weight_DN) else [])
-    log_loss_N = image_terms(judged, top_k=top_k).means["log_loss"]
+    values, found = unranked_scores(predictions, top_k=top_k, num_draws=num_draws, seed=seed)
+    images = len(predictions.path_N)
     return CorruptedScores(
         corruption=name,
         strength=strength,
-        images=scores.images,
-        accuracy=scores.accuracy,
-        interval=share_interval(int(predictions.correct_N.sum()), scores.images),
-        macro_f1=scores.macro_f1,
-        macro_f1_interval=_interval(macro_f1_D),
-        log_loss=scores.values["log_loss"],
-        log_loss_interval=_interval(weight_DN @ log_loss_N / scores.images),
+        images=images,
+        accuracy=values["accuracy"],
+        interval=share_interval(int(predictions.correct_N.sum()), images),
+        macro_f1=values["macro_f1"],
+        macro_f1_interval=found.get("macro_f1"),
+        balanced_accuracy=values["balanced_accuracy"],
+        balanced_accuracy_interval=found.get("balanced_accuracy"),
+        log_loss=values["log_loss"],
+        log_loss_interval=found.get("log_loss"),
+        expected_calibration_error=values["expected_calibration_error"],
+        expected_calibration_error_interval=found.get("expected_calibration_error"),
     )
 
 

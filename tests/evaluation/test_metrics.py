@@ -200,6 +200,43 @@ def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tr
     assert coarse.intervals["accuracy"][0] <= coarse.accuracy <= coarse.intervals["accuracy"][1]
 
 
+def test_every_level_of_a_hierarchy_has_its_error_before_scaling() -> None:
+    space = LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
+    random = np.random.default_rng(9)
+    target_N, logits_NT = random.integers(0, 4, 200), random.normal(size=(200, 6))
+    found = score(predictions(target_N, logits_NT, space, AnswerRule(temperature=2.0)), top_k=2, num_draws=20)
+    plain = score(predictions(target_N, logits_NT, space), top_k=2).headline()
+    for level in ("", "coarse."):
+        before = found.headline()[f"{level}expected_calibration_error_before_scaling"]
+        assert before == pytest.approx(plain[f"{level}expected_calibration_error"])
+        assert before != found.headline()[f"{level}expected_calibration_error"]
+    assert set(found.headline_intervals()) == set(found.headline())
+
+
+def test_a_log_loss_of_a_model_that_is_far_too_sure_is_that_of_scikit_learn() -> None:
+    found = score(predictions([0, 1, 2], [[0.0, 900.0, 0.0], B, C]), top_k=2, num_draws=20)
+    probability_NK = np.array([[0.0, 1.0, 0.0], *(np.exp(one) / np.exp(one).sum() for one in (B, C))])
+    assert found.values["log_loss"] == pytest.approx(reference.log_loss([0, 1, 2], probability_NK), rel=1e-6)
+    assert found.intervals["log_loss"][1] <= -math.log(np.finfo(float).eps)
+
+
+def test_sets_of_a_single_label_are_scored_by_that_label() -> None:
+    space = LabelSpace(kind="multi", classes=["a"])
+    found = score(predictions([[True], [True], [True], [False]], [[1], [-1], [-1], [1]], space), top_k=2, num_draws=5)
+    assert (found.classes[0].precision, found.classes[0].recall) == (0.5, 1 / 3)
+    assert found.values["macro_recall"] == found.values["micro_recall"] == pytest.approx(1 / 3)
+    assert found.values["hamming_loss"] == 3 / 4
+
+
+def test_sets_without_any_label_leave_unknown_what_nobody_can_know() -> None:
+    found = score(
+        predictions(np.zeros((4, 2), bool), -np.ones((4, 2)), LabelSpace(kind="multi", classes=["a", "b"])), top_k=2
+    )
+    unknown = {name for name, value in found.values.items() if math.isnan(value)}
+    assert unknown >= {"balanced_accuracy", "macro_f1", "weighted_recall", "micro_recall", "macro_roc_auc"}
+    assert found.accuracy == 1
+
+
 def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
     before = score(random_singles(), top_k=2).values
     after = score(random_singles(answers=AnswerRule(temperature=0.5)), top_k=2).values
