@@ -1,6 +1,7 @@
 """The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 
 from components.errors import DarkroomError, DataError
+from components.files import DISK_FULL
 
 app = typer.Typer(
     name="darkroom",
@@ -492,6 +494,11 @@ def _guarded(work: Callable[[], Any]) -> Any:
         return work()
     except DarkroomError as problem:
         _stop(str(problem), problem.exit_code)
+    except OSError as problem:
+        if problem.errno not in DISK_FULL:
+            raise
+        said = os.strerror(problem.errno).lower()
+        _stop(f"the disk is full ({said}); free some space and try again", DarkroomError.exit_code)
     except KeyboardInterrupt:
         _stop("stopped; the next run goes on from here", 130)
 

@@ -25,6 +25,8 @@ from flows.project import PIPELINE, Project
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
 _FULL = (*map(os.strerror, DISK_FULL), "disk is full")
 """The last is SQLite's, in which DVC keeps its state."""
+_CAME_SHORT = ("failed to transfer", "could not be linked", "No possible cache link types")
+"""What DVC prints where its cache or the project lacks files, whatever its exit code."""
 _LACKING = ("missing-files", "key does not exist", "No such file")
 _EXTRAS = {"dvc-s3": "s3", "dvc-gs": "gs", "dvc-azure": "az"}
 """The extra of our own package that brings a driver of DVC's."""
@@ -190,9 +192,10 @@ def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[Stage
         while True:
             log = project.logs / "dvc-repro.log"
             finished = run_child(command, folder=project.root, log=log, on_event=on_event, variables=_variables())
-            if finished.exit_code == 0:
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if finished.exit_code == 0 and not _came_short(text):
                 return [_stage_run(name, finished.events) for name in STAGES]
-            said = last_lines(log)
+            said = " | ".join(filter(_came_short, text.splitlines())) or last_lines(log)
             if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
                 raise _failure("repro", said, f" (all of it in {log})")
             time.sleep(1.0)
@@ -217,7 +220,10 @@ def data_kept_on_failure(project: Project) -> Iterator[None]:
         gone = [path for path in folders if present[path] and not path.exists()]
         if (changed or gone) and files[_pointer(project)] is not None:
             try:
-                _dvc(project, "checkout", "--force")
+                # The outputs of stages that had none yet are in no version.
+                outputs = [str(path.relative_to(project.root)) for path in folders[1:] if present[path]]
+                pointer = str(_pointer(project).relative_to(project.root))
+                _dvc(project, "checkout", "--force", pointer, *outputs)
             except DarkroomError as problem:
                 say(f"the files of the data version before could not be put back: {problem}")
         raise
@@ -326,9 +332,9 @@ def _dvc(project: Project, *arguments: str) -> None:
             answer: Any = subprocess.run(
                 command, cwd=project.root, env={**os.environ, **_variables()}, capture_output=True, text=True
             )
-            if answer.returncode == 0:
-                return
             said = " ".join((answer.stderr or answer.stdout).split())
+            if answer.returncode == 0 and not _came_short(said):
+                return
             if not any(phrase in said for phrase in _LOCKED) or time.monotonic() > deadline:
                 raise _failure(arguments[0], said)
             time.sleep(1.0)
@@ -339,7 +345,12 @@ def _failure(verb: str, said: str, where: str = "") -> DarkroomError:
         return DarkroomError(
             f"dvc {verb}: the disk is full ({phrase.lower()}); free some space and run it again{where}"
         )
-    return DarkroomError(f"dvc {verb} failed: {said}{where}")
+    hint = "; free some space, see that DVC's cache can be written, and try again" if _came_short(said) else ""
+    return DarkroomError(f"dvc {verb} failed: {said}{hint}{where}")
+
+
+def _came_short(said: str) -> bool:
+    return any(phrase in said for phrase in _CAME_SHORT)
 
 
 def _full(said: str) -> str | None:

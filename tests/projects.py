@@ -1,12 +1,14 @@
 """What tests are made of: project folders like a fresh clone, drawn images, free ports."""
 
+import contextlib
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +171,17 @@ def write_shapes(folder: Path, *, each: int = 40, labels: tuple[str, ...] = ("ci
         for number in range(each):
             draw_shape(label, number).save(folder / label / f"{number:03d}.png")
     return folder
+
+
+@contextlib.contextmanager
+def full_disk(file_bytes: int) -> Iterator[None]:
+    """A limit on the size of a file stands for the full disk, for children too: the same system call fails."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def free_port() -> int:

@@ -1,6 +1,7 @@
 """Where a disk takes no more, a stage and DVC say so in one sentence with its remedy."""
 
 import errno
+import os
 import subprocess
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from components.errors import DarkroomError
 from components.progress import EVENTS_VARIABLE, Progress
+from flows.cli import _guarded
 from flows.project import open_project
 from flows.repro import restore_raw
 from flows.stages.entry import run_stage
@@ -55,3 +57,18 @@ def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(tmp_path: Path, m
     ) as told:
         restore_raw(open_project(tmp_path))
     assert str(told.value).endswith("(no space left on device); free some space and run it again")
+
+
+def test_in_any_command_a_full_disk_is_one_sentence_and_other_errors_keep_their_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(code: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with pytest.raises(SystemExit) as ended:
+        _guarded(lambda: fail(errno.ENOSPC))
+    assert ended.value.code == 1
+    said = "darkroom: the disk is full (no space left on device); free some space and try again\n"
+    assert capsys.readouterr().err == said
+    with pytest.raises(PermissionError):
+        _guarded(lambda: fail(errno.EACCES))

@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from projects import new_project, write_shapes
+from projects import full_disk, new_project, write_shapes
 
 from components.data.raw import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
 from components.errors import DarkroomError, DataError
+from flows import repro
 from flows.ingest import _bring_in, _listed
 from flows.params import override
 from flows.project import Project, open_project
-from flows.repro import data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.repro import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
 
 FEW = ("circle", "square")
 
@@ -63,6 +64,47 @@ def test_a_failed_dvc_add_leaves_the_version_before(project: Project, tmp_path: 
     assert ingest(project, tmp_path / "more") == data_version(project)
     assert len(read_manifest(data_paths(project).raw)) == 18
     assert set(state(project)) - set(before) == {"raw/images-00001.tar"}
+
+
+def test_a_disk_that_fills_while_dvc_adds_leaves_the_version_before(project: Project, tmp_path: Path) -> None:
+    before = state(project)
+    (tmp_path / "draft").mkdir()
+    (tmp_path / "draft" / "images-00000.tar").write_bytes(b"x" * 3_000_000)
+    sentence = r"dvc add: the disk is full \(file too large\); free some space and run it again"
+    with full_disk(2_000_000), pytest.raises(DarkroomError, match=sentence):
+        adopt_raw(project, tmp_path / "draft")
+    assert state(project) == before
+
+
+def test_files_that_dvc_can_not_bring_back_from_its_cache_are_no_version(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk `dvc add` exits with 0, and the folder lacks files."""
+    before = state(project)
+    said = subprocess.CompletedProcess([], 0, "", "Some targets could not be linked from cache to workspace.\nSee")
+    monkeypatch.setattr(repro.subprocess, "run", lambda *_, **__: said)
+    (tmp_path / "draft").mkdir()
+    with pytest.raises(DarkroomError, match=r"could not be linked from cache .*; free some space"):
+        adopt_raw(project, tmp_path / "draft")
+    assert state(project) == before
+
+
+def test_a_first_preparation_that_fails_leaves_the_raw_data_alone(
+    project: Project, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = state(project)
+
+    @data_kept_on_failure(project)
+    def work() -> None:
+        (project.root / "dvc.lock").write_text("schema: '2.0'\n")
+        data_paths(project).validated.mkdir()
+        raise DarkroomError("the disk is full")
+
+    with pytest.raises(DarkroomError, match="the disk is full"):
+        work()
+    assert state(project) == before
+    assert not (project.root / "dvc.lock").exists()
+    assert "could not be put back" not in capfd.readouterr().err
 
 
 def test_what_a_stage_that_failed_had_removed_is_put_back(project: Project) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.errors import SettingsError, first_line
+from components.files import whole_file
 from components.progress import Progress, silent
 from components.settings import Settings
 
@@ -61,6 +62,13 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
         rows.append(np.asarray(session.run(None, {entry.name: batch})[0], np.float32).reshape(stop - start, -1))
         progress("features", stop, count)
     return np.concatenate(rows) if rows else np.empty((0, 1), np.float32)
+
+
+def write_embeddings(target: Path, embedding_NF: Embeddings) -> None:
+    """What np.save would write; but that hides why a disk took no more."""
+    with whole_file(target) as draft, draft.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(embedding_NF))
+        stream.write(np.ascontiguousarray(embedding_NF).data)
 
 
 def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

@@ -1,5 +1,6 @@
 """What every stage has around its work: one sentence for a mistake, an exit code, and word to the parent process."""
 
+import contextlib
 import os
 import sys
 import time
@@ -20,8 +21,11 @@ def run_stage(name: str, work: Callable[[Progress], str]) -> NoReturn:
     try:
         summary = _done(name, work)
     except DarkroomError as problem:
-        tell(event="failed", stage=name, **record_of(problem))
-        print(f"darkroom: {problem}", file=sys.stderr)
+        # On a full disk one of the two may not get through.
+        with contextlib.suppress(OSError):
+            print(f"darkroom: {problem}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            tell(event="failed", stage=name, **record_of(problem))
         sys.exit(problem.exit_code)
     tell(event="ran", stage=name, seconds=time.perf_counter() - started, summary=summary)
     print(f"{name}: {summary}", file=sys.stderr)

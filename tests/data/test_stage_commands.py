@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from projects import REPOSITORY, draw_shape, write_shapes
+from projects import REPOSITORY, draw_shape, full_disk, write_shapes
 
 from components.data.ingesting import write_raw
 from components.data.raw import read_manifest
@@ -71,6 +72,25 @@ def test_an_unknown_label_stops_validation(
     assert len(pq.read_table(folder / "validated" / "images.parquet")) == 30
     assert read_json(folder / "validation.json")["passed"] is False
     assert "known_classes" in (folder / "validation.html").read_text()
+
+
+def test_a_full_disk_stops_validation_and_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project_of(tmp_path, write_shapes(tmp_path / "source", each=15, labels=FEW))
+    raw = {file: file.read_bytes() for file in (folder / "raw").iterdir()}
+    events = tmp_path / "events"
+    events.touch()
+    monkeypatch.setenv("DARKROOM_EVENTS", str(events))
+    with full_disk(20_000):
+        assert validate_as_command(folder, monkeypatch) == 1
+    said = one_sentence(capsys)
+    assert said.startswith("darkroom: validate: the disk of ")
+    assert said.endswith(" is full (file too large); free some space and run it again")
+    failed = json.loads(events.read_text().splitlines()[-1])
+    assert (failed["event"], failed["message"]) == ("failed", said.removeprefix("darkroom: "))
+    assert {file: file.read_bytes() for file in (folder / "raw").iterdir()} == raw
+    assert list((folder / "validated").iterdir()) == []
 
 
 def test_all_images_in_quarantine_stop_validation_and_each_has_its_reason(
