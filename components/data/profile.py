@@ -1,6 +1,9 @@
 """How a data version is distributed, small enough to keep, and how far another one lies from it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,11 +48,14 @@ def profile_of(images: "pd.DataFrame") -> Profile:
 
 
 def _counts(images: "pd.DataFrame", name: str) -> Counter[str]:
-    """How often each value occurs; an image with a set of labels counts for each of them, as in the class rules."""
-    if name != "label" or "labels" not in images:
-        return Counter(map(str, images[name]))
-    pairs = zip(images["label"], images["labels"], strict=True)
-    return Counter(one for label, labels in pairs for one in counted_names(label, labels))
+    return Counter(chain.from_iterable(names_of(images, name)))
+
+
+def names_of(images: "pd.DataFrame", column: str) -> Iterable[Sequence[str]]:
+    """What each image counts for: the column's value; of a set of labels each of them, as in the class rules."""
+    if column != "label" or "labels" not in images:
+        return zip(map(str, images[column]))
+    return map(counted_names, images["label"], images["labels"])
 
 
 def drift(found: Profile, accepted: Profile) -> dict[str, float]:
@@ -64,10 +70,8 @@ def drift(found: Profile, accepted: Profile) -> dict[str, float]:
     far = {}
     for name in accepted["numbers"].keys() & found["numbers"].keys():
         old, new = (np.asarray(one["numbers"][name]) for one in (accepted, found))
-        inner = np.quantile(old, np.linspace(0, 1, _BINS + 1), method="inverted_cdf")
-        # Values under the smallest and over the largest get bins of their own, so that a constant can drift, too.
-        edges = np.unique([np.nextafter(old[0], -np.inf), *inner])
-        p, q = (np.bincount(np.searchsorted(edges, one), minlength=len(edges) + 1) / len(one) for one in (new, old))
+        edges = _edges(old)
+        p, q = (_shares(edges, one) for one in (new, old))
         far[name] = _beyond_chance(p, q, *sizes)
     for name in accepted["names"].keys() & found["names"].keys():
         before, now = accepted["names"][name], found["names"][name]
@@ -75,6 +79,60 @@ def drift(found: Profile, accepted: Profile) -> dict[str, float]:
         p, q = (np.array([counts.get(value, 0) for value in values]) / sum(counts.values()) for counts in (now, before))
         far[name] = _beyond_chance(p, q, *sizes)
     return dict(sorted(far.items()))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """A range or a name in a column that more of the images have than of the accepted ones."""
+
+    title: str
+    rows: list[int]
+
+
+def grown(images: "pd.DataFrame", accepted: Profile, column: str, *, most: int) -> list[Growth]:
+    """Where the column of both has grown, in share of the images: the most so first."""
+    places: Iterable[Sequence[Any]]
+    if column in accepted["numbers"]:
+        old = np.asarray(accepted["numbers"][column])
+        edges = _edges(old)
+        titles: dict[Any, str] = dict(enumerate(_titles(edges)))
+        before: dict[Any, float] = dict(enumerate(_shares(edges, old).tolist()))
+        places = zip(np.searchsorted(edges, images[column].to_numpy(np.float64)).tolist())
+    else:
+        counts = accepted["names"][column]
+        titles = {}
+        before = {name: count / sum(counts.values()) for name, count in counts.items()}
+        places = names_of(images, column)
+    rows: defaultdict[Any, list[int]] = defaultdict(list)
+    for row, found in enumerate(places):
+        for place in found:
+            rows[place].append(row)
+    total = sum(map(len, rows.values()))
+    shares = {place: (len(found) / total, before.get(place, 0.0)) for place, found in rows.items()}
+    more = [place for place, (now, then) in shares.items() if now > then]
+    more.sort(key=lambda place: shares[place][1] - shares[place][0])
+    return [
+        Growth(f"{column} {titles.get(place, place)}: {now:.1%} of the images, {then:.1%} of the accepted", rows[place])
+        for place in more[:most]
+        for now, then in [shares[place]]
+    ]
+
+
+def _edges(old: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values under the smallest and over the largest get bins of their own, so that a constant can drift, too."""
+    inner = np.quantile(old, np.linspace(0, 1, _BINS + 1), method="inverted_cdf")
+    return np.unique([np.nextafter(old[0], -np.inf), *inner])
+
+
+def _titles(edges: NDArray[np.float64]) -> list[str]:
+    """Of each bin; the second one holds the smallest of the accepted values alone."""
+    between = [f"{low:g} to {high:g}" for low, high in pairwise(edges[1:])]
+    return [f"below {edges[1]:g}", f"{edges[1]:g}", *between, f"above {edges[-1]:g}"]
+
+
+def _shares(edges: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the values, in each bin."""
+    return np.bincount(np.searchsorted(edges, values), minlength=len(edges) + 1) / len(values)
 
 
 def _beyond_chance(new: NDArray[np.float64], old: NDArray[np.float64], num_new: int, num_old: int) -> float:

@@ -5,15 +5,18 @@ a class) and `dataset` (one row). A broken rule warns or stops, as the rule says
 """
 
 import logging
+import math
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
-from components.data.profile import Profile, drift, profile_of
-from components.labels import counted_names
+from components.data.profile import Profile, drift, grown, names_of, profile_of
 from components.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,18 +24,24 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 _SHOWN_EXAMPLES = 12
+_SHOWN_OF_EACH, _SHOWN_GROWN_CLASSES = 4, 3
 _IMAGE_RULES = ("side_px", "aspect", "brightness", "contrast", "sharpness", "entropy_bits", "colourfulness")
 
 
-class Rule(Settings):
+class Demand(Settings):
+    """What each image should have."""
+
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the rows that must meet it."""
+    level: Literal["warn", "stop"]
+    """stop: the stage fails and no model is trained on this data; warn: the report says so."""
+
+
+class Rule(Demand):
     """A range for one measured value; one of its sides may be open."""
 
     at_least: float | None = None
     at_most: float | None = None
-    share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the rows that must lie in the range."""
-    level: Literal["warn", "stop"]
-    """stop: the stage fails and no model is trained on this data; warn: the report says so."""
 
     @model_validator(mode="after")
     def _is_a_range(self) -> Self:
@@ -44,7 +53,7 @@ class Rule(Settings):
 
 
 class KnownClasses(Settings):
-    """A closed list of labels."""
+    """A closed list of labels, of each of which there are images."""
 
     labels: list[str] = Field(min_length=1)
     level: Literal["warn", "stop"]
@@ -61,6 +70,8 @@ class QualitySettings(Settings):
     decodable_share: Rule
     conflicting_labels: Rule
     """Share of the images whose bytes also stand under another label."""
+    unique_paths: Demand = Demand(level="stop")
+    labels_present: Demand = Demand(level="stop")
     side_px: Rule
     """The shorter side of each image."""
     aspect: Rule
@@ -79,6 +90,15 @@ class QualitySettings(Settings):
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A few images of a class, or of what has grown in a column."""
+
+    title: str
+    paths: list[str]
+    """None where there is no picture."""
+
+
+@dataclass(frozen=True)
 class RuleResult:
     rule: str
     level: str
@@ -87,9 +107,11 @@ class RuleResult:
     """What was observed."""
     limit: str
     examples: list[str]
-    """Paths or classes that broke the rule, the first of them."""
+    """Paths, classes or columns that broke the rule, the first of them."""
     num_broken: int = 0
     """Of which those are the first."""
+    shown: list[Shown] = field(default_factory=list)
+    """What shows it, where the examples are no paths."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,7 @@ class QualityReport:
     num_images: int
     num_quarantined: int
     images_per_class: dict[str, int]
+    """0 of a class none of whose files can be decoded."""
 
     @property
     def stopping(self) -> list[RuleResult]:
@@ -110,7 +133,7 @@ class QualityReport:
 def check_quality(
     images: "pd.DataFrame",
     *,
-    num_quarantined: int,
+    quarantined: Sequence[Sequence[str]],
     settings: QualitySettings,
     accepted: Profile | None = None,
 ) -> QualityReport:
@@ -118,14 +141,17 @@ def check_quality(
 
     With a column `labels` the images of a set count for each of its labels.
 
+    `quarantined` has the classes of each file that could not be decoded; none where it stands in no class.
+
     `accepted` is the profile of the data version with which drift is measured; None leaves drift out.
     """
     import pandas as pd
 
-    counts = _class_counts(images)
+    counts = Counter(chain.from_iterable(names_of(images, "label")))
+    counts.update(dict.fromkeys(chain.from_iterable(quarantined), 0))
     images = images.assign(side_px=images[["width_px", "height_px"]].min(axis=1))
     classes = pd.DataFrame({"label": list(counts), "images_per_class": list(counts.values())})
-    dataset = pd.DataFrame([_dataset_row(images, counts, num_quarantined)])
+    dataset = pd.DataFrame([_dataset_row(images, counts, len(quarantined))])
     tables = {
         "images": (images, "path", _IMAGE_RULES),
         "classes": (classes, "label", ("images_per_class",)),
@@ -135,27 +161,21 @@ def check_quality(
     for name, (table, key, columns) in tables.items():
         rules = {column: getattr(settings, column) for column in columns if getattr(settings, column) is not None}
         results += _validate(name, table, key, rules)
-    results = [_with_conflicts(result, images) if result.rule == "conflicting_labels" else result for result in results]
-    results += _check_manifest(images)
+    results = [result if result.passed else _with_examples(result, images, counts) for result in results]
+    results += _check_manifest(images, settings)
     if settings.known_classes is not None:
-        results.append(_check_classes(classes, settings.known_classes))
+        results.append(_check_classes(classes, settings.known_classes, images, counts))
     if accepted is not None:
         results += _check_drift(images, accepted, settings)
-    return QualityReport(results, len(images), num_quarantined, dict(sorted(counts.items())))
-
-
-def _class_counts(images: "pd.DataFrame") -> Counter[str]:
-    if "labels" not in images.columns:
-        return Counter(images["label"])
-    pairs = zip(images["label"], images["labels"], strict=True)
-    return Counter(name for label, labels in pairs for name in counted_names(label, labels))
+    return QualityReport(results, len(images), len(quarantined), dict(sorted(counts.items())))
 
 
 def _dataset_row(images: "pd.DataFrame", counts: Counter[str], num_quarantined: int) -> dict[str, float]:
     labels_per_picture = images.groupby("sha256")["label"].transform("nunique")
+    largest, smallest = max(counts.values(), default=0), min(counts.values(), default=1)
     return {
         "images": len(images),
-        "imbalance": max(counts.values(), default=0) / max(1, min(counts.values(), default=1)),
+        "imbalance": largest / smallest if smallest else math.inf,
         "decodable_share": len(images) / max(1, len(images) + num_quarantined),
         "conflicting_labels": float((labels_per_picture > 1).mean()) if len(images) else 0.0,
     }
@@ -174,40 +194,82 @@ def _validate(name: str, table: "pd.DataFrame", key: str | None, rules: dict[str
     ]
 
 
-def _check_manifest(images: "pd.DataFrame") -> list[RuleResult]:
+def _check_manifest(images: "pd.DataFrame", settings: QualitySettings) -> list[RuleResult]:
     from great_expectations.expectations import (
         ExpectColumnValuesToBeUnique,
         ExpectColumnValuesToNotBeNull,
     )
 
+    unique, present = settings.unique_paths, settings.labels_present
+    # The manifest has an empty text where a label is missing.
+    table = images[["path"]].assign(label=images["label"].where(images["label"] != ""))
     answers = _run(
         "manifest",
-        images,
-        [ExpectColumnValuesToBeUnique(column="path"), ExpectColumnValuesToNotBeNull(column="label")],
+        table,
+        [
+            ExpectColumnValuesToBeUnique(column="path", mostly=unique.share),
+            ExpectColumnValuesToNotBeNull(column="label", mostly=present.share),
+        ],
     )
-    names = (("unique_paths", "every path once"), ("labels_present", "every image has a label"))
-    return [
-        RuleResult(name, "stop", bool(answer.success), f"{_unexpected_count(answer)} break it", limit, [])
-        for (name, limit), answer in zip(names, answers, strict=True)
-    ]
+    demands = (("unique_paths", unique, "every path once"), ("labels_present", present, "every image has a label"))
+    results = []
+    for (name, demand, limit), answer in zip(demands, answers, strict=True):
+        broken = _broken_rows(answer)
+        value = f"{len(broken)} of {len(images)} break it"
+        examples = [str(path) for path in images["path"].iloc[broken].unique()[:_SHOWN_EXAMPLES]]
+        passed, limit = bool(answer.success), _of_share(limit, demand)
+        results.append(RuleResult(name, demand.level, passed, value, limit, examples, len(broken)))
+    return results
 
 
-def _with_conflicts(result: RuleResult, images: "pd.DataFrame") -> RuleResult:
-    if result.passed:
-        return result
-    broken = images[images.groupby("sha256")["label"].transform("nunique") > 1].sort_values(["sha256", "path"])
-    return replace(result, examples=list(broken["path"][:_SHOWN_EXAMPLES]), num_broken=len(broken))
+def _with_examples(result: RuleResult, images: "pd.DataFrame", counts: Counter[str]) -> RuleResult:
+    """With the images or classes that broke a rule on all of them."""
+    if result.rule == "conflicting_labels":
+        broken = images[images.groupby("sha256")["label"].transform("nunique") > 1].sort_values(["sha256", "path"])
+        return replace(result, examples=list(broken["path"][:_SHOWN_EXAMPLES]), num_broken=len(broken))
+    if result.rule == "imbalance" and counts:
+        ordered = sorted(counts, key=lambda name: (counts[name], name))
+        extremes = list(dict.fromkeys([ordered[0], ordered[-1]]))
+        result = replace(result, examples=extremes, num_broken=len(extremes))
+    if result.rule in ("images_per_class", "imbalance"):
+        return replace(result, shown=_of_classes(result.examples, images, counts))
+    return result
 
 
-def _check_classes(classes: "pd.DataFrame", known: KnownClasses) -> RuleResult:
+def _of_classes(names: list[str], images: "pd.DataFrame", counts: Counter[str]) -> list[Shown]:
+    rows: dict[str, list[int]] = {name: [] for name in names}
+    for row, found in enumerate(names_of(images, "label")):
+        for name in rows.keys() & found:
+            rows[name].append(row)
+    return [Shown(_told(name, counts), _sample(images, rows[name])) for name in names]
+
+
+def _told(name: str, counts: Counter[str]) -> str:
+    if name not in counts:
+        return f"{name}: listed, but no file has this label"
+    return f"{name}: {counts[name]:,} images" if counts[name] else f"{name}: none of its files can be decoded"
+
+
+def _sample(images: "pd.DataFrame", rows: list[int]) -> list[str]:
+    """Paths of a few of the rows, from the first to the last."""
+    chosen = np.linspace(0, len(rows) - 1, min(_SHOWN_OF_EACH, len(rows))).astype(int)
+    return [str(images["path"].iloc[rows[place]]) for place in chosen]
+
+
+def _check_classes(
+    classes: "pd.DataFrame", known: KnownClasses, images: "pd.DataFrame", counts: Counter[str]
+) -> RuleResult:
     from great_expectations.expectations import ExpectColumnValuesToBeInSet
 
     [answer] = _run("known_classes", classes, [ExpectColumnValuesToBeInSet(column="label", value_set=known.labels)])
     unknown = sorted(map(str, answer.result.get("unexpected_list") or []))
+    lacking = sorted(name for name in set(known.labels) if not counts[name])
     value = f"{len(unknown)} of {len(classes)} classes unknown"
+    value += f", {len(lacking)} listed without an image" if lacking else ""
     limit = f"the {len(known.labels)} listed classes"
-    examples = unknown[:_SHOWN_EXAMPLES]
-    return RuleResult("known_classes", known.level, bool(answer.success), value, limit, examples, len(unknown))
+    passed, broken = bool(answer.success) and not lacking, [*unknown, *lacking]
+    shown = _of_classes(broken[:_SHOWN_EXAMPLES], images, counts)
+    return RuleResult("known_classes", known.level, passed, value, limit, broken[:_SHOWN_EXAMPLES], len(broken), shown)
 
 
 def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySettings) -> list[RuleResult]:
@@ -215,13 +277,15 @@ def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySet
 
     found = drift(profile_of(images), accepted)
     results = []
-    for name, rule, columns in (
-        ("drift", settings.drift, [column for column in found if column != "label"]),
-        ("class_drift", settings.class_drift, ["label"]),
+    for name, rule, columns, most in (
+        ("drift", settings.drift, [column for column in found if column != "label"], 1),
+        ("class_drift", settings.class_drift, ["label"], _SHOWN_GROWN_CLASSES),
     ):
         if rule is not None and columns:
             table = pd.DataFrame({"column": columns, name: [found[column] for column in columns]})
-            results += _validate(name, table, "column", {name: rule})
+            [result] = _validate(name, table, "column", {name: rule})
+            growth = chain.from_iterable(grown(images, accepted, column, most=most) for column in result.examples)
+            results.append(replace(result, shown=[Shown(one.title, _sample(images, one.rows)) for one in growth]))
     return results
 
 
@@ -251,7 +315,7 @@ def _run(name: str, table: "pd.DataFrame", expectations: "list[Expectation]") ->
 
 
 def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: str | None) -> RuleResult:
-    broken = list(answer.result.get("unexpected_index_list") or [])
+    broken = _broken_rows(answer)
     values = table[column]
     if key is None:
         value, examples = f"{values.iloc[0]:g}", []
@@ -263,8 +327,8 @@ def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: st
     return RuleResult(column, rule.level, passed, value, _limit(rule), examples, len(broken))
 
 
-def _unexpected_count(answer: Any) -> int:
-    return int(answer.result.get("unexpected_count") or 0)
+def _broken_rows(answer: Any) -> list[int]:
+    return list(answer.result.get("unexpected_index_list") or [])
 
 
 def _limit(rule: Rule) -> str:
@@ -273,5 +337,8 @@ def _limit(rule: Rule) -> str:
         sides.append(f"at least {rule.at_least:g}")
     if rule.at_most is not None:
         sides.append(f"at most {rule.at_most:g}")
-    text = " and ".join(sides) or "any value"
-    return text if rule.share == 1 else f"{text}, for {rule.share:.0%} of them"
+    return _of_share(" and ".join(sides) or "any value", rule)
+
+
+def _of_share(limit: str, demand: Demand) -> str:
+    return limit if demand.share == 1 else f"{limit}, for {demand.share:.0%} of them"

@@ -2,7 +2,7 @@
 
 _MEANINGS = {
     "images": "images that can be decoded",
-    "images_per_class": "images that can be decoded, in each class",
+    "images_per_class": "images that can be decoded, in each class of the data",
     "imbalance": "largest class over smallest",
     "decodable_share": "of all files that stand where an image belongs",
     "conflicting_labels": "share of the images whose bytes also carry another label",
@@ -11,7 +11,7 @@ _MEANINGS = {
     "brightness": "mean luma, 0 black to 1 white",
     "contrast": "deviation of the luma, of 0 to 1; one colour has 0",
     "sharpness": "variance of the Laplacian; blur has little",
-    "known_classes": "labels that are on the list",
+    "known_classes": "labels that are on the list, with images of each of them",
     "unique_paths": "no file is listed twice",
     "labels_present": "no image is without a label",
     "drift": "stability index of each measured column against the accepted data; above 0.25 it is another distribution",

@@ -27,7 +27,7 @@ _STYLE = """
 :root{color-scheme:light dark;--good:#17693f;--bad:#a12c1a;--warn:#7d5200;--bar:#1c5a9e}
 @media (prefers-color-scheme:dark){:root{--good:#7ad3a0;--bad:#ff9f8b;--warn:#ecc46d;--bar:#84b9f2}}
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
-h1{margin-bottom:.3rem}h2{margin:2.2rem 0 .5rem}p{max-width:46rem;margin:.4rem 0}
+h1{margin-bottom:.3rem}h2{margin:2.2rem 0 .5rem}h3{margin:1rem 0 .4rem;font-size:1rem}p{max-width:46rem;margin:.4rem 0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid #8884;vertical-align:top}
 td{overflow-wrap:break-word;min-width:5rem}.note{color:#808080;font-size:.85rem}
@@ -125,12 +125,20 @@ def _class_bars(images_per_class: Mapping[str, int]) -> Markup:
 
 
 def _broken(result: Mapping[str, Any], pictures: Mapping[str, str]) -> Markup:
-    figures = [_figure(pictures[path], path) for path in result["examples"] if path in pictures]
-    others = [path for path in result["examples"] if path not in pictures]
     heading = result["rule"] + _cut(len(result["examples"]), result["num_broken"])
-    return Markup('<h2>{}</h2><p>{}; should be {}</p><p>{}</p><div class="pictures">{}</div>').format(
-        heading, result["value"], result["limit"], ", ".join(others), Markup("").join(figures)
-    )
+    head = Markup("<h2>{}</h2><p>{}; should be {}</p>").format(heading, result["value"], result["limit"])
+    if result["shown"]:
+        groups = (
+            Markup("<h3>{}</h3>{}").format(one["title"], _pictures(one["paths"], pictures)) for one in result["shown"]
+        )
+        return head + Markup("").join(groups)
+    others = [path for path in result["examples"] if path not in pictures]
+    return head + Markup("<p>{}</p>{}").format(", ".join(others), _pictures(result["examples"], pictures))
+
+
+def _pictures(paths: Sequence[str], pictures: Mapping[str, str]) -> Markup:
+    figures = [_figure(pictures[path], path) for path in paths if path in pictures]
+    return Markup('<div class="pictures">{}</div>').format(Markup("").join(figures))
 
 
 def _cut(num_shown: int, total: int) -> str:

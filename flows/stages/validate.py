@@ -5,7 +5,6 @@ import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 
 from components.data.decoding import decode
 from components.data.embeddings import FILE as EMBEDDINGS
-from components.data.embeddings import EmbeddingSettings, Pixels, embed
+from components.data.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
 from components.data.label_errors import (
     Correction,
     LabelSearch,
@@ -31,8 +30,8 @@ from components.data.quality import QualityReport, QualitySettings, check_qualit
 from components.data.raw import RawImages, read_manifest_table, read_raw_dataset
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import read_json, whole_file, write_json, write_text
-from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind
+from components.files import read_json, write_json, write_text
+from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
 from components.progress import Progress
 from components.reporting.validation_page import picture_uri, validation_page
 from flows.project import HOME_VARIABLE
@@ -89,7 +88,8 @@ def validate(places: Places, progress: Progress) -> str:
         )
     table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
     write_json(places.validated / "profile.json", profile_of(table))
-    outcome, search = _judge(places, table, quarantine, corrections, progress)
+    lost = _lost(manifest, measured.outcomes, corrections, kind)
+    outcome, search = _judge(places, table, quarantine, lost, corrections, progress)
     _refuse_bad(outcome, places.page)
     _embed(places, table, preprocess.max_megapixels, progress)
     return (
@@ -105,6 +105,7 @@ def _judge(
     places: Places,
     table: pd.DataFrame,
     quarantine: pd.DataFrame,
+    lost: list[list[str]],
     corrections: list[Correction],
     progress: Progress,
 ) -> tuple[QualityReport, LabelSearch]:
@@ -115,7 +116,7 @@ def _judge(
     accepted = places.judged / "accepted.json"
     outcome = check_quality(
         table,
-        num_quarantined=len(quarantine),
+        quarantined=lost,
         settings=quality,
         accepted=read_json(accepted) if accepted.exists() else None,
     )
@@ -132,7 +133,9 @@ def _judge(
             "classes_not_searched": search.unjudged,
         }
         write_json(places.report, record)
-        shown = [path for result in outcome.results if not result.passed for path in result.examples]
+        broken = [result for result in outcome.results if not result.passed]
+        shown = [path for result in broken for path in result.examples]
+        shown += [path for result in broken for one in result.shown for path in one.paths]
         shown += [suspect.path for suspect in suspects[:SHOWN_SUSPECTS]]
         row_of = {path: row for row, path in enumerate(table["path"])}
         pictures = {path: picture_uri(decoded(row_of[path])) for path in dict.fromkeys(shown) if path in row_of}
@@ -150,8 +153,7 @@ def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress:
         model = places.judged / settings.model
         setting = "split.duplicates.embeddings.model"
         found = embed(len(table), decoded, model=model, setting=setting, progress=progress)
-    with whole_file(places.validated / EMBEDDINGS) as draft, draft.open("wb") as stream:
-        np.save(stream, found, allow_pickle=False)
+    write_embeddings(places.validated / EMBEDDINGS, found)
 
 
 def _corrections(settings: LabelSettings, judged: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
@@ -200,6 +202,13 @@ def _quarantine(manifest: pa.Table, outcomes: pa.Table) -> pd.DataFrame:
     table = manifest.select(["path", "label"]).append_column("reason", outcomes["reason"])
     quarantine: pd.DataFrame = table.filter(pc.is_valid(table["reason"])).to_pandas()
     return quarantine
+
+
+def _lost(manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], kind: LabelKind) -> list[list[str]]:
+    """The classes of each file that could not be decoded; none of one that stands in no class."""
+    table = manifest.select(["path", "label", "labels"]).filter(pc.is_valid(outcomes["reason"]))
+    rows = _corrected(table, corrections, kind).to_pylist()
+    return [counted_names(row["label"], row["labels"]) for row in rows]
 
 
 def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:

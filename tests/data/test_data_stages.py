@@ -232,6 +232,23 @@ def test_data_that_breaks_a_rule_stops_and_names_it(source: Path, tmp_path: Path
     assert read_json(tmp_path / "validation.json")["passed"] is False
 
 
+def test_a_class_none_of_whose_files_can_be_decoded_stops(tmp_path: Path) -> None:
+    for number, label in enumerate(LABELS[:2]):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        for image in range(30):
+            picture(number, image).save(tmp_path / "source" / label / f"{image}.png")
+    (tmp_path / "source" / "rare").mkdir()
+    (tmp_path / "source" / "rare" / "0.png").write_text("no image")
+    write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
+    with pytest.raises(DataError, match=r"images_per_class is 0 to 30; 1 of 3 outside, .* \(such as rare\)"):
+        validate_in(tmp_path, settings(tmp_path))
+    assert read_json(tmp_path / "validation.json")["images_per_class"] == {"ash": 30, "birch": 30, "rare": 0}
+    page = (tmp_path / "validation.html").read_text()
+    assert "<h3>rare: none of its files can be decoded</h3>" in page
+    # Of the imbalance that an empty class makes, the largest class is shown.
+    assert page.count("<img ") == 4
+
+
 def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
     for label in LABELS:
         (tmp_path / "source" / label).mkdir(parents=True)

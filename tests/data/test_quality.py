@@ -1,11 +1,12 @@
+import re
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.profile import drift, profile_of
-from components.data.quality import QualityReport, QualitySettings, RuleResult, check_quality
+from components.data.profile import drift, grown, profile_of
+from components.data.quality import QualityReport, QualitySettings, RuleResult, Shown, check_quality
 from components.errors import SettingsError
 from components.reporting.validation_page import picture_uri, validation_page
 
@@ -44,9 +45,11 @@ def images(count: int = 200, seed: int = 1) -> pd.DataFrame:
     )
 
 
-def checked(table: pd.DataFrame, accepted: Any = None, quarantined: int = 0, **rules: Any) -> dict[str, RuleResult]:
+def checked(
+    table: pd.DataFrame, accepted: Any = None, quarantined: list[list[str]] | None = None, **rules: Any
+) -> dict[str, RuleResult]:
     settings = QualitySettings.from_section("validate", RULES | rules)
-    report = check_quality(table, num_quarantined=quarantined, settings=settings, accepted=accepted)
+    report = check_quality(table, quarantined=quarantined or [], settings=settings, accepted=accepted)
     assert isinstance(report, QualityReport)
     return {result.rule: result for result in report.results}
 
@@ -118,22 +121,65 @@ def test_repeated_paths_and_unknown_classes_are_found() -> None:
     table.loc[5, "path"] = table.loc[6, "path"]
     found = checked(table, known_classes={"labels": ["cat"], "level": "stop"})
     assert not found["unique_paths"].passed
+    assert found["unique_paths"].examples == ["000006.png"]
+    assert found["unique_paths"].value == "2 of 200 break it"
     assert found["known_classes"].examples == ["dog"]
+    [shown] = found["known_classes"].shown
+    assert shown.title.startswith("dog: ")
+    assert {table.set_index("path")["label"][path] for path in shown.paths} == {"dog"}
+
+
+@pytest.mark.parametrize("missing", ["", None])
+def test_images_without_a_label_are_named(missing: str | None) -> None:
+    table = images()
+    table.loc[[3, 7], "label"] = missing
+    found = checked(table)["labels_present"]
+    assert (found.level, found.passed, found.examples) == ("stop", False, ["000003.png", "000007.png"])
+    assert found.num_broken == 2
+
+
+def test_whether_repeated_paths_and_missing_labels_stop_is_a_setting() -> None:
+    table = images()
+    table.loc[5, "path"] = table.loc[6, "path"]
+    table.loc[8, "label"] = ""
+    demand = {"share": 0.95, "level": "warn"}
+    found = checked(table, unique_paths=demand, labels_present={"level": "warn"})
+    assert found["unique_paths"].passed
+    assert found["unique_paths"].limit == "every path once, for 95% of them"
+    assert (found["labels_present"].passed, found["labels_present"].level) == (False, "warn")
+
+
+def test_a_class_none_of_whose_files_can_be_decoded_counts_with_no_image() -> None:
+    known = {"labels": ["cat", "dog", "rare", "fox"], "level": "stop"}
+    found = checked(images(), quarantined=[["rare"], ["rare"], ["cat"], []], known_classes=known)
+    assert not found["images_per_class"].passed
+    assert found["images_per_class"].shown == [Shown("rare: none of its files can be decoded", [])]
+    assert (found["imbalance"].passed, found["imbalance"].value) == (False, "inf")
+    assert found["known_classes"].examples == ["fox", "rare"]
+    assert found["known_classes"].value == "0 of 3 classes unknown, 2 listed without an image"
+    assert [one.title for one in found["known_classes"].shown] == [
+        "fox: listed, but no file has this label",
+        "rare: none of its files can be decoded",
+    ]
 
 
 def test_too_few_images_and_imbalance_and_quarantine_are_found() -> None:
     found = checked(
         images(100).assign(label=["rare"] * 5 + ["often"] * 95),
-        quarantined=100,
+        quarantined=[["often"]] * 100,
         images_per_class={"at_least": 10, "level": "stop"},
         imbalance={"at_most": 10, "level": "warn"},
         decodable_share={"at_least": 0.9, "level": "stop"},
     )
     assert found["images_per_class"].examples == ["rare"]
+    assert found["images_per_class"].shown == [Shown("rare: 5 images", ["000000.png", *RARE])]
     assert not found["imbalance"].passed
+    assert found["imbalance"].examples == ["rare", "often"]
+    assert [len(one.paths) for one in found["imbalance"].shown] == [4, 4]
     assert not found["decodable_share"].passed
 
 
+RARE = ["000001.png", "000002.png", "000004.png"]
 DRIFT: dict[str, Any] = {"drift": {"at_most": 0.25, "level": "warn"}, "class_drift": {"at_most": 0.25, "level": "stop"}}
 
 
@@ -147,6 +193,12 @@ def test_drift_names_the_columns() -> None:
     moved = images(2000, seed=2).assign(brightness=lambda table: table["brightness"] * 0.5, width_px=31)
     found = checked(moved, profile_of(images(2000)), **DRIFT)
     assert set(found["drift"].examples) == {"brightness", "width_px"}
+    darker, narrower = found["drift"].shown
+    assert re.fullmatch(r"brightness .*: \d+\.\d% of the images, \d+\.\d% of the accepted", darker.title)
+    grown_range = moved.set_index("path")["brightness"][darker.paths]
+    assert len(grown_range) == 4
+    assert grown_range.max() < images(2000)["brightness"].median()
+    assert narrower.title == "width_px below 32: 100.0% of the images, 0.0% of the accepted"
     assert found["class_drift"].passed
 
 
@@ -154,6 +206,9 @@ def test_a_new_class_mix_drifts() -> None:
     found = checked(images(500).assign(label=["cat"] * 450 + ["dog"] * 50), profile_of(images(500)), **DRIFT)
     assert not found["class_drift"].passed
     assert found["drift"].passed
+    [shown] = found["class_drift"].shown
+    assert shown.title.startswith("label cat: 90.0% of the images, ")
+    assert shown.paths == ["000000.png", "000149.png", "000299.png", "000449.png"]
 
 
 def labelled_sets(seed: int, share: float, count: int = 500) -> pd.DataFrame:
@@ -170,7 +225,12 @@ def test_the_drift_of_sets_is_that_of_each_label() -> None:
     assert set(accepted["names"]["label"]) == set("abcdef")
     assert checked(labelled_sets(2, 0.5), accepted, **DRIFT)["class_drift"].passed
     assert drift(profile_of(labelled_sets(2, 0.5)), accepted)["label"] < 0.01
-    assert drift(profile_of(labelled_sets(2, 0.02)), accepted)["label"] > 0.1
+    fewer = labelled_sets(2, 0.02)
+    assert drift(profile_of(fewer), accepted)["label"] > 0.1
+    [found] = grown(fewer, accepted, "label", most=1)
+    name = found.title.removeprefix("label ").partition(":")[0]
+    assert name in "bcdef"
+    assert found.rows == [row for row, labels in enumerate(fewer["labels"]) if name in labels]
 
 
 def test_without_accepted_data_there_is_no_drift_rule() -> None:
@@ -188,8 +248,12 @@ def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
         "results": [
             {
                 **{"rule": "aspect", "level": "stop", "passed": False, "value": evil, "limit": "5"},
-                **{"examples": ["a", evil], "num_broken": 57},
-            }
+                **{"examples": ["a", evil], "num_broken": 57, "shown": []},
+            },
+            {
+                **{"rule": "images_per_class", "level": "stop", "passed": False, "value": "0 to 1", "limit": "5"},
+                **{"examples": [evil], "num_broken": 1, "shown": [{"title": evil, "paths": ["a"]}]},
+            },
         ],
         "num_suspected": 3,
         "classes_not_searched": [evil],
@@ -198,7 +262,7 @@ def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
     }
     page = validation_page(record, {"a": picture_uri(np.zeros((20, 900, 3), np.uint8)), evil: "data:image/jpeg;,"})
     assert "<script" not in page
-    assert page.count("<img ") == 3
+    assert page.count("<img ") == 4
     assert all(f"(the first {cut})" in page for cut in ("2 of 57", "200 of 240", "1 of 3"))
     assert "http://" not in page
     assert "https://" not in page

@@ -8,7 +8,14 @@ from components.reporting.validation_page import validation_page
 _EVIL = "<script>alert(1)</script>"
 
 
-def rule(name: str, *, passed: bool = True, level: str = "stop", examples: tuple[str, ...] = ()) -> dict[str, Any]:
+def rule(
+    name: str,
+    *,
+    passed: bool = True,
+    level: str = "stop",
+    examples: tuple[str, ...] = (),
+    shown: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Any]:
     broken = len(examples)
     return {
         "rule": name,
@@ -18,6 +25,7 @@ def rule(name: str, *, passed: bool = True, level: str = "stop", examples: tuple
         "limit": "at least 8",
         "examples": list(examples),
         "num_broken": broken,
+        "shown": list(shown),
     }
 
 
@@ -47,6 +55,14 @@ def test_broken_rules_stand_first_and_each_says_what_it_measures() -> None:
     assert "must not be used" in html
     assert html.count('<img src="data:,A"') == 1
     assert "gone.png" in html
+
+
+def test_classes_and_columns_that_broke_a_rule_have_pictures_or_the_reason_why_not() -> None:
+    few = {"title": "cat: 1 images", "paths": ["a.png"]}
+    none = {"title": "fox: none of its files can be decoded", "paths": []}
+    html = page(results=[rule("images_per_class", passed=False, examples=("cat", "fox"), shown=(few, none))])
+    assert re.findall(r"<h3>(.*?)</h3>", html) == [few["title"], none["title"]]
+    assert html.index("cat: 1 images") < html.index('<img src="data:,A"') < html.index("fox: none")
 
 
 def test_classes_are_drawn_beside_each_other_and_many_behind_a_click() -> None:
