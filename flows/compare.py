@@ -15,6 +15,7 @@ from components.errors import DarkroomError, DataError, ServiceError, SettingsEr
 from components.files import sha256_of_record
 from components.models.catalogue import COMPOUND
 from flows.console import say
+from flows.evaluate import columns_of
 from flows.finetune import finetune_model
 from flows.image_files import image_files
 from flows.lineage import known_images
@@ -30,7 +31,7 @@ from flows.train import train_model
 from flows.workers import require_deployment, train_on
 
 if TYPE_CHECKING:
-    from components.evaluation.comparison import Comparison
+    from components.evaluation.bootstrap import Interval
     from components.evaluation.predictions import Predictions
     from components.serving.classifier import OnnxClassifier
 
@@ -59,11 +60,18 @@ class Compared:
     run_id: str | None = None
     validation_accuracy: float | None = None
     """On validation images that none of the models learned from: by it one is chosen."""
+    validation_accuracy_interval: "Interval | None" = None
+    """95% (Wilson 1927)."""
     accuracy: float | None = None
     """On the test part, of the file that would be served."""
+    accuracy_interval: "Interval | None" = None
+    """95%, by the bootstrap, as those below; None without draws."""
     macro_f1: float | None = None
+    macro_f1_interval: "Interval | None" = None
     difference: float | None = None
     """Of the test accuracy to that of the chosen model; None for itself."""
+    difference_interval: "Interval | None" = None
+    """The same images are drawn for both."""
     p_corrected: float | None = None
     """That the difference is luck: paired, corrected by Holm for the number of models."""
     latency_ms: float | None = None
@@ -189,15 +197,15 @@ def _entrant(session: Session, prepared: Prepared, name: str, version: Version |
 
 def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compared], int]:
     """The lines, the one that is chosen by validation first, and on how many test images they rest."""
+    from components.evaluation.bootstrap import share_interval
     from components.evaluation.comparison import compare_models
-    from components.evaluation.metrics import score
+    from components.evaluation.metrics import unranked_scores
     from components.serving.classifier import OnnxClassifier
 
     settings = session.params.evaluate
     models = {one.name: OnnxClassifier(one.file, provider=session.params.quantize.provider) for one in entrants}
-    validation = {
-        name: float(found.correct_N.mean()) for name, found in _predictions(session, "val", entrants, models).items()
-    }
+    validated = {name: found.correct_N for name, found in _predictions(session, "val", entrants, models).items()}
+    validation = {name: float(correct_N.mean()) for name, correct_N in validated.items()}
     test = _predictions(session, "test", entrants, models)
     chosen = max(validation, key=lambda name: validation[name])
     found = compare_models(
@@ -206,17 +214,24 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
     latency = _latencies(session, entrants)
     lines = []
     for one in entrants:
-        scores = score(test[one.name], top_k=settings.top_k).headline()
-        difference, p_corrected = _against(found, one.name)
+        correct_N = validated[one.name]
+        values, intervals = unranked_scores(
+            test[one.name], top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed
+        )
+        against = next((candidate for candidate in found.candidates if candidate.name == one.name), None)
         lines.append(
             Compared(
                 name=one.name,
                 run_id=one.run_id,
                 validation_accuracy=validation[one.name],
-                accuracy=float(test[one.name].correct_N.mean()),
-                macro_f1=scores["macro_f1"],
-                difference=difference,
-                p_corrected=p_corrected,
+                validation_accuracy_interval=share_interval(int(correct_N.sum()), len(correct_N)),
+                accuracy=values["accuracy"],
+                accuracy_interval=intervals.get("accuracy"),
+                macro_f1=values["macro_f1"],
+                macro_f1_interval=intervals.get("macro_f1"),
+                difference=against.difference if against else None,
+                difference_interval=against.interval if against and settings.bootstrap_draws else None,
+                p_corrected=against.p_corrected if against else None,
                 latency_ms=latency[one.name],
                 bytes=one.file.stat().st_size,
                 training_seconds=training_seconds(session.tracking, one.run_id),
@@ -240,11 +255,6 @@ def with_front(lines: Sequence[Compared]) -> list[Compared]:
 def _costs(line: Compared) -> list[float]:
     measures = (line.latency_ms, line.bytes, line.training_seconds)
     return [-(line.accuracy or 0.0), *(float(one) if one is not None else math.inf for one in measures)]
-
-
-def _against(found: "Comparison", name: str) -> tuple[float | None, float | None]:
-    one = next((candidate for candidate in found.candidates if candidate.name == name), None)
-    return (one.difference, one.p_corrected) if one is not None else (None, None)
 
 
 def _predictions(
@@ -315,8 +325,7 @@ def _keep(session: Session, run_id: str, lines: list[Compared], picture: Path) -
         for line in done
     ]
     draw_tradeoffs(points, picture)
-    columns = {name: [asdict(line)[name] for line in lines] for name in Compared.__dataclass_fields__}
-    runs.log_table(session.tracking, run_id, "comparison.json", columns)
+    runs.log_table(session.tracking, run_id, "comparison.json", columns_of([asdict(line) for line in lines]))
     runs.store(session.tracking, run_id, picture, "figures")
     runs.set_tags(session.tracking, run_id, {"darkroom.chosen": lines[0].name})
 
@@ -328,7 +337,11 @@ def show_comparison(result: dict[str, Any]) -> str:
         *("model", "validation", "test", "macro F1", "against *", "p (Holm)"),
         *("ms an image", "bytes", "training s", "Pareto", "reason"),
     )
-    show_table("accuracy by validation and test, latency, size, training time (* best on validation)", columns, rows)
+    show_table(
+        "accuracy by validation and test with 95% intervals, latency, size, training time (* best on validation)",
+        columns,
+        rows,
+    )
     return (
         f"{result['chosen']} is best on validation; p is of the paired test on the same {result['test_images']} test "
         f"images against it; picture: {result['picture']}"
@@ -337,7 +350,9 @@ def show_comparison(result: dict[str, Any]) -> str:
 
 def _row(line: dict[str, Any], chosen: str) -> list[str]:
     def told(name: str, style: str) -> str:
-        return "" if line[name] is None else format(line[name], style)
+        interval = line.get(f"{name}_interval")
+        reach = f" ({' to '.join(format(end, style) for end in interval)})" if interval else ""
+        return "" if line[name] is None else format(line[name], style) + reach
 
     return [
         line["name"] + (" *" if line["name"] == chosen else ""),

@@ -159,13 +159,27 @@ def _tell_members(session: Session, trained: Trained, folder: Path, members: "Se
     """In the record of the evaluation, in a table on the run's page, and a line each."""
     rows = [asdict(one) for one in members]
     write_json(folder / MEMBERS, rows)
-    shown = ("name", "accuracy", "macro_f1", "difference", "p_corrected")
-    runs.log_table(session.tracking, trained.run_id, MEMBERS, {name: [row[name] for row in rows] for name in shown})
+    runs.log_table(session.tracking, trained.run_id, MEMBERS, columns_of(rows))
     for one in members:
+        low, high = one.interval
         say(
-            f"{one.name}: accuracy {one.accuracy:.4f}, {one.difference:+.4f} to the ensemble "
-            f"(p = {one.p_corrected:.3f}), macro F1 {one.macro_f1:.4f}"
+            f"{one.name}: accuracy {one.accuracy:.4f}, {one.difference:+.4f} ({low:+.4f} to {high:+.4f}) to the "
+            f"ensemble (p = {one.p_corrected:.3f}), macro F1 {one.macro_f1:.4f}"
         )
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """A table of plain columns: the ends of X_interval are X_low and X_high; `interval` is that of the difference."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "interval" and not name.endswith("_interval"):
+                columns.setdefault(name, []).append(value)
+                continue
+            stem = name.removesuffix("_interval") if name != "interval" else "difference"
+            for end, edge in zip(("low", "high"), value or (None, None), strict=True):
+                columns.setdefault(f"{stem}_{end}", []).append(edge)
+    return columns
 
 
 def members_of(session: Session, run_id: str) -> list[dict[str, Any]]:

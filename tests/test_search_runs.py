@@ -159,6 +159,9 @@ def test_a_comparison_measures_each_model_on_the_same_images(
         assert line["bytes"] > 10_000
         assert line["training_seconds"] > 0
         assert (line["p_corrected"] is None) == (line["name"] == result["chosen"])
+        for score in ("validation_accuracy", "accuracy", "macro_f1"):
+            low, high = line[f"{score}_interval"]
+            assert low <= line[score] <= high
     assert any(line["non_dominated"] for line in result["models"])
     assert (folder / "tradeoffs.svg").read_bytes().startswith(b"<?xml")
     kept = {one.path for one in session.tracking.client.list_artifacts(result["run_id"])}

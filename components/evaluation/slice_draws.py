@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from components.evaluation.bootstrap import Interval, draws, intervals
 from components.evaluation.judged import Floats, Judged
+from components.evaluation.values import macro_f1_at
 
 _BLOCK_BYTES = 64e6
 
@@ -67,10 +68,10 @@ def macro_f1_of_slices(
     judged: Judged, rows_S: Sequence[NDArray[np.int64]], *, num_draws: int, seed: int
 ) -> tuple[list[float], list[Interval | None]]:
     """Of each slice, with the middle 95% of draws of all images; None without draws."""
-    counts = SliceCounts.of(judged, rows_S)
-    values = counts.macro_f1(np.ones((1, judged.num_images)))[0].tolist()
+    values = [macro_f1_at(judged, rows) for rows in rows_S]
     if not num_draws:
         return values, [None] * len(rows_S)
+    counts = SliceCounts.of(judged, rows_S)
     drawn_DS = np.concatenate(
         [counts.macro_f1(weight_DN) for weight_DN in draws(judged.num_images, count=num_draws, seed=seed)]
     )

@@ -64,6 +64,13 @@ def values_of_classes(judged: Judged) -> dict[str, NDArray[Any]]:
     }
 
 
+def macro_f1_at(judged: Judged, rows: NDArray[np.int64]) -> float:
+    """Of some of the images, over the classes that they have; NaN where they have none."""
+    target, said = (answers[rows] for answers in _answers(judged))
+    present = np.unique(target) if judged.kind != "multi" else np.flatnonzero(target.any(axis=0))
+    return float(_AVERAGED["f1"](target, said, average="macro", labels=present)) if len(present) else np.nan
+
+
 def roc_auc(positives_G: NDArray[np.int64], negatives_G: NDArray[np.int64]) -> float:
     """Of groups from the least to the most probable one."""
     return _of_groups(library.roc_auc_score, positives_G, negatives_G)
