@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any, BinaryIO, cast
 
-from components.errors import DataError
+from components.errors import DataError, first_line
 
 ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 MAX_MEMBER_BYTES = 2**28
@@ -47,8 +47,11 @@ def zip_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[
     """Raises DataError where the stream is no zip archive."""
     try:
         archive = zipfile.ZipFile(stream)
-    except (zipfile.BadZipFile, OSError) as problem:
-        raise DataError(f"can't be read as an archive: {problem}") from None
+    except MemoryError:
+        raise
+    # Its list of members may be broken in as many ways as bytes can.
+    except Exception as problem:
+        raise DataError(f"can't be read as an archive: {first_line(problem)}; pack it anew") from None
     for member in archive.infolist():
         if not member.is_dir() and is_wanted(member.filename):
             yield member.filename, _taken(partial(_zip_content, archive, member), member.file_size)
@@ -68,7 +71,7 @@ def tar_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[
         raise
     # Cut short, or unpacked to nonsense: each compression has errors of its own kind.
     except Exception as problem:
-        raise BrokenOff(f"can't be read on as an archive: {problem}") from None
+        raise BrokenOff(f"can't be read on as an archive: {first_line(problem)}; pack it anew") from None
 
 
 def _unpacked(stream: BinaryIO) -> IO[bytes]:

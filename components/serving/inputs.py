@@ -5,10 +5,7 @@ list one line. (A zip archive carries its own index, which is read.) Folders com
 tables in their own order, so that the same sources name the same images in the same order again.
 """
 
-import csv
 import fnmatch
-import io
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -20,16 +17,15 @@ from typing import Any, BinaryIO, Protocol
 
 from components.data.decoding import IMAGE_ENDINGS
 from components.data.sources.places import RemoteFolder, is_remote, split_remote
-from components.errors import DataError, nearest
+from components.errors import DataError
 from components.serving.archives import ARCHIVE_ENDINGS, BrokenOff, tar_members, zip_members
+from components.serving.tables import TABLE_ENDINGS, path_rows
 
 STANDARD_INPUT = "-"
-TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
 MAX_FILE_BYTES = 2**30
 """A larger file is no photograph."""
 
 _PATTERN = re.compile(r"[*?\[]")
-_BLOCK = 4096
 
 
 @dataclass(frozen=True)
@@ -114,8 +110,9 @@ class RemoteTree:
 def find_inputs(sources: Iterable[str], *, lines: Iterable[str] = ()) -> Iterator[Input]:
     """The images of the sources; `-` stands for `lines`, each of which is a source of its own.
 
-    A source that isn't there raises DataError before anything is read; a line or a table's row that names nothing
-    becomes an input that can't be read. Raises DataError, too, where the sources hold no image at all.
+    A source that isn't there raises DataError before anything is read. A line or a table's row that names nothing, and
+    of several tables, archives and folders one that can't be read, become inputs that can't be read. Raises DataError,
+    too, where the only source can't be read, and where the sources hold no image at all.
     """
     named = list(sources)
     if not named:
@@ -130,7 +127,7 @@ def count_inputs(sources: Iterable[str]) -> int | None:
     named = list(sources)
     if any(source == STANDARD_INPUT or is_remote(source) or _is_packed(source) for source in named):
         return None
-    return sum(1 for source in named for _ in _of(source))
+    return sum(1 for _ in _all(named, ()))
 
 
 def _some(named: list[str], inputs: Iterator[Input]) -> Iterator[Input]:
@@ -145,25 +142,46 @@ def _some(named: list[str], inputs: Iterator[Input]) -> Iterator[Input]:
 
 def _all(sources: list[str], lines: Iterable[str]) -> Iterator[Input]:
     for source in sources:
-        if source != STANDARD_INPUT:
-            yield from _of(source)
-            continue
-        for line in lines:
-            if path := line.rstrip("\r\n"):
-                yield from _listed(path)
+        if source == STANDARD_INPUT:
+            for line in lines:
+                if path := line.rstrip("\r\n"):
+                    yield from _told(path, _listed(path))
+        else:
+            yield from _of(source) if len(sources) == 1 else _told(source, _of(source))
 
 
 def _listed(path: str) -> Iterator[Input]:
-    """A line or row: what is missing there is told in its row, for the list may be long."""
+    """The images of a line or row; raises DataError where it names none."""
+    _require_name(path)
     if _is_image(path) and not _PATTERN.search(path):
         # Taken at its word: a question for each of a million addresses would take longer than the images.
         tree, inside = _tree_of(path)
         yield Input(path, partial(tree.read, inside))
-        return
-    try:
+    else:
         yield from _of(path)
+
+
+def _told(name: str, inputs: Iterator[Input]) -> Iterator[Input]:
+    """The inputs; what is wrong with them as a whole is told in a row, for much else may follow."""
+    try:
+        yield from inputs
     except DataError as problem:
-        yield Input(path, partial(_fail, str(problem)))
+        yield Input(_printable(name), partial(_fail, str(problem)))
+
+
+def _require_name(path: str) -> None:
+    if _printable(path) != path:
+        raise DataError("no file can have this name; correct it in the list")
+
+
+def _printable(name: str) -> str:
+    """Without signs that neither a file's name nor a row can hold."""
+    text = name.replace("\0", r"\x00")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def _require(source: str) -> None:
@@ -214,14 +232,14 @@ def _of_file(tree: Tree, path: str) -> Iterator[Input]:
 def _of_match(tree: Tree, path: str) -> Iterator[Input]:
     """What a pattern meets by the way, such as a note, is left out."""
     if _is_image(path) or _is_packed(path):
-        yield from _of_file(tree, path)
+        yield from _told(tree.named(path), _of_file(tree, path))
 
 
 def _below(tree: Tree, folder: str) -> Iterator[Input]:
     for name, is_folder in tree.entries(folder):
         path = _joined(folder, name)
         if is_folder:
-            yield from _below(tree, path)
+            yield from _told(tree.named(path), _below(tree, path))
         elif _is_image(name):
             yield Input(tree.named(path), partial(tree.read, path))
 
@@ -259,70 +277,24 @@ def _of_table(tree: Tree, path: str, ending: str) -> Iterator[Input]:
     named = tree.named(path)
     folder = path.rpartition("/")[0]
     with _opened(tree, path) as stream:
-        rows = _ROWS[ending](stream, named)
-        for number, value in enumerate(rows, start=1):
-            text = "" if value is None else str(value)
-            if not text:
-                raise DataError(f"{named}: row {number} has no path; fill it in or take the row out")
-            if is_remote(text) or (text.startswith("/") and isinstance(tree, LocalTree)):
-                yield from _listed(text)
-            else:
-                inside = _joined(folder, text)
-                yield Input(tree.named(inside), partial(tree.read, inside))
+        for number, value in enumerate(path_rows(stream, named, ending), start=1):
+            name = value if isinstance(value, str) and value else f"{named}: row {number}"
+            yield from _told(name, _of_row(tree, folder, value))
 
 
-def _csv_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
-    try:
-        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
-            reader = csv.DictReader(text)
-            _require_path(reader.fieldnames or (), name)
-            for row in reader:
-                yield row["path"]
-    except UnicodeDecodeError:
-        raise DataError(f"{name}: is not UTF-8 text; save it as such") from None
-    except csv.Error as problem:
-        raise DataError(f"{name}: can't be read as a table: {problem}") from None
-
-
-def _parquet_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(stream)
-        _require_path(table.schema_arrow.names, name)
-        for block in table.iter_batches(batch_size=_BLOCK, columns=["path"]):
-            yield from block.column(0).to_pylist()
-    except (pa.ArrowInvalid, OSError) as problem:
-        raise DataError(f"{name}: can't be read as a table: {' '.join(str(problem).split())}") from None
-
-
-def _json_paths(stream: BinaryIO, name: str) -> Iterator[Any]:
-    for number, line in enumerate(stream, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError:
-            raise DataError(f"{name}: line {number} is no JSON") from None
-        if not isinstance(row, dict):
-            raise DataError(f'{name}: line {number} should be an object such as {{"path": "a.jpg"}}')
-        _require_path(row, f"{name}: line {number}")
-        yield row["path"]
-
-
-_ROWS: dict[str, Callable[[BinaryIO, str], Iterator[Any]]] = {
-    ".csv": _csv_paths,
-    ".parquet": _parquet_paths,
-    ".jsonl": _json_paths,
-    ".ndjson": _json_paths,
-}
-
-
-def _require_path(names: Iterable[str], name: str) -> None:
-    known = list(names)
-    if "path" not in known:
-        raise DataError(f"{name}: has no column path{nearest('path', known)}; add one that names an image a row")
+def _of_row(tree: Tree, folder: str, value: Any) -> Iterator[Input]:
+    """The images that the row names; raises DataError where it names none."""
+    if isinstance(value, DataError):
+        raise value
+    if value is None or value == "":
+        raise DataError("has no path; fill it in or take the row out")
+    path = str(value)
+    if is_remote(path) or (path.startswith("/") and isinstance(tree, LocalTree)):
+        yield from _listed(path)
+        return
+    _require_name(path)
+    inside = _joined(folder, path)
+    yield Input(tree.named(inside), partial(tree.read, inside))
 
 
 def _of_archive(tree: Tree, path: str, ending: str) -> Iterator[Input]:

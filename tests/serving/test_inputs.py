@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -133,12 +134,9 @@ def test_a_table_may_name_whole_paths_and_addresses(folder: Path, store: Any, tm
     [
         ("t.csv", b"pth,label\na.jpg,x\n", "has no column path; did you mean pth"),
         ("t.csv", b"path\n\xff\xfe\n", "is not UTF-8 text"),
-        ("t.csv", b"path,label\n,x\n", "row 1 has no path"),
         ("t.csv", b"path\n", "no images in .*t.csv"),
-        ("t.jsonl", b'{"path": "a.jpg"}\n{"path"\n', "line 2 is no JSON"),
-        ("t.jsonl", b"[1]\n", "line 1 should be an object"),
-        ("t.parquet", b"no parquet", "can't be read as a table"),
-        ("t.zip", b"no zip", "can't be read as an archive"),
+        ("t.parquet", b"no parquet", "can't be read as a table: .*; write it anew"),
+        ("t.zip", b"no zip", "can't be read as an archive: .*; pack it anew"),
     ],
 )
 def test_a_broken_list_is_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
@@ -146,6 +144,78 @@ def test_a_broken_list_is_refused_in_one_sentence(tmp_path: Path, name: str, con
     with pytest.raises(DataError, match=sentence) as refused:
         list(find_inputs([str(tmp_path / name)]))
     assert "\n" not in str(refused.value)
+
+
+BAD_ROWS = [
+    ("t.csv", b"path\n%s\na\0b.jpg\n%s\n", r"a\x00b.jpg", "no file can have this name; correct it in the list"),
+    ("t.csv", b"id,path\n0,%s\n1,\n2,%s\n", "t.csv: row 2", "has no path; fill it in or take the row out"),
+    ("t.csv", b"path\n%s\nfoo://b/x.jpg\n%s\n", "foo://b/x.jpg", "no known kind of store; give a path, or an address"),
+    ("t.jsonl", b'{"path": "%s"}\n{"path"\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2 is no JSON object; write one"),
+    ("t.jsonl", b'{"path": "%s"}\n[1]\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2 is no JSON object"),
+    ("t.jsonl", b'{"path": "%s"}\n{"pth": 1}\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2: has no column path; did"),
+    ("t.jsonl", b'{"path": "%s"}\n{"path": "\\ud800.jpg"}\n{"path": "%s"}\n', r"\ud800.jpg", "no file can have this"),
+    ("t.jsonl", b'{"path": "%s"}\n' + b"[" * 99_999 + b'\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2 is no JSON"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "content", "name", "sentence"), BAD_ROWS)
+def test_a_bad_row_is_told_between_good_ones(
+    folder: Path, table: str, content: bytes, name: str, sentence: str
+) -> None:
+    (folder / table).write_bytes(content % (b"a.jpg", b"b.gif"))
+    first, bad, last = find_inputs([str(folder / table)])
+    assert (first.read(), last.read()) == (b"A", b"B")
+    assert bad.name in (name, f"{folder}/{name}")
+    with pytest.raises(DataError, match=sentence):
+        bad.read()
+
+
+@pytest.mark.parametrize("line", ["a\0b.jpg", "foo://b/x.jpg", "no\0thing"])
+def test_a_bad_line_is_told_between_good_ones(folder: Path, line: str) -> None:
+    first, bad, last = find_inputs(["-"], lines=[f"{folder}/a.jpg\n", f"{line}\n", f"{folder}/b.gif\n"])
+    assert (first.read(), bad.name, last.read()) == (b"A", line.replace("\0", r"\x00"), b"B")
+    with pytest.raises(DataError):
+        bad.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("m.zip", b"no zip", "can't be read as an archive"),
+        # A name in its list of members that is no UTF-8.
+        ("m.zip", None, "can't be read as an archive: .*codec.*; pack it anew"),
+        ("m.csv", b"pth\na.jpg\n", "has no column path; did you mean pth"),
+    ],
+)
+@pytest.mark.parametrize("by_pattern", [True, False])
+def test_a_broken_source_among_others_is_told_in_a_row(
+    tmp_path: Path, name: str, content: bytes | None, sentence: str, by_pattern: bool
+) -> None:
+    for good in ("a.zip", "z.zip"):
+        write_archive(tmp_path / good, {"é.jpg": good.encode()})
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / name).write_bytes(whole.replace("é".encode(), b"\xff\xfe") if content is None else content)
+    files = sorted(str(file) for file in tmp_path.iterdir())
+    first, bad, last = find_inputs([f"{tmp_path}/*"] if by_pattern else files)
+    assert (first.read(), last.read()) == (b"a.zip", b"z.zip")
+    assert bad.name == str(tmp_path / name)
+    with pytest.raises(DataError, match=sentence):
+        bad.read()
+
+
+def test_a_folder_that_may_not_be_listed_is_told_in_a_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, scandir = f"{folder}/b", os.scandir
+
+    def guarded(path: str) -> Any:
+        if path == closed:
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    first, bad, last = find_inputs([str(folder)])
+    assert (first.read(), bad.name, last.read()) == (b"A", closed, b"B")
+    with pytest.raises(DataError, match="can't be listed: Permission denied; make it readable"):
+        bad.read()
 
 
 def write_archive(target: Path, contents: dict[str, bytes]) -> None:

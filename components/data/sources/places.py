@@ -240,7 +240,8 @@ def _filesystem_of(location: str) -> tuple[Any, str]:
         logging.getLogger(driver).setLevel(logging.CRITICAL)
     scheme = location.partition("://")[0]
     if scheme not in fsspec.available_protocols():
-        raise DataError(f"{location}: {scheme}:// is no known kind of store{nearest(scheme, known_implementations)}")
+        remedy = nearest(scheme, known_implementations) or "; give a path, or an address such as s3://bucket/folder"
+        raise DataError(f"{location}: {scheme}:// is no known kind of store{remedy}")
     try:
         filesystem, path = fsspec.url_to_fs(location)
     except ImportError:
