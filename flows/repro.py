@@ -345,8 +345,12 @@ def _failure(verb: str, said: str, where: str = "") -> DarkroomError:
         return DarkroomError(
             f"dvc {verb}: the disk is full ({phrase.lower()}); free some space and run it again{where}"
         )
-    hint = "; free some space, see that DVC's cache can be written, and try again" if _came_short(said) else ""
-    return DarkroomError(f"dvc {verb} failed: {said}{hint}{where}")
+    if _came_short(said):
+        # What DVC says further is about its own ways of linking.
+        first = said.partition(". ")[0]
+        remedy = "free some space, see that DVC's cache can be written, and run it again"
+        return DarkroomError(f"dvc {verb} failed: {first}; {remedy}{where}")
+    return DarkroomError(f"dvc {verb} failed: {said}{where}")
 
 
 def _came_short(said: str) -> bool:
