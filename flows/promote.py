@@ -3,13 +3,13 @@
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow.parquet as pq
 from filelock import FileLock
 from prefect import flow
 
 from components.data.raw import read_raw_dataset
 from components.errors import DataError, ServiceError, SettingsError
+from components.evaluation.significance import PairedComparison
 from components.files import read_json, sha256_of_record
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Entry, champions
@@ -31,11 +31,17 @@ from flows.tracking.registry import Version
 from flows.tracking.serving_check import SERVING_CHECK
 
 if TYPE_CHECKING:
+    from components.evaluation.changes import Changes
     from components.evaluation.predictions import Predictions
     from components.evaluation.served import ImageFiles
     from components.evaluation.slices import SliceScores
 
-_CODE = ("components.promotion.gate", "components.evaluation.served", "components.evaluation.slices")
+_CODE = (
+    "components.promotion.gate",
+    "components.evaluation.changes",
+    "components.evaluation.served",
+    "components.evaluation.slices",
+)
 _NAMED, _WEAKEST = 12, 3
 """Classes that the model card names: the first ones, and those with the lowest recall."""
 
@@ -303,53 +309,39 @@ def _compare(
 ) -> gate.ChampionComparison:
     """On the same images, without those that the champion knows: it learned from them or was chosen by them."""
     from components.evaluation.predictions import predictions_at
-    from components.evaluation.significance import compare_paired
 
     seen = known_images(session, rival, ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     truth = [sorted(labels) for labels in files.labels_N]
-    scores: tuple[dict[str, float], dict[str, float]] = ({}, {})
-    own_N = right_N = np.zeros(0, np.bool_)
-    if kept:
-        own = predictions_at(predictions, kept)
-        own_N = own.correct_N
-        scores, right_N = _champion_scores(session, rival, files.at(kept), own)
+    changes = _changes(session, rival, files.at(kept), predictions_at(predictions, kept)) if kept else None
     return gate.ChampionComparison(
         version=rival.number,
         images=len(kept),
         taken_out=len(files) - len(kept),
         test_digest=sha256_of_record(sorted((files.sha256_N[place], truth[place]) for place in kept)),
-        challenger=scores[0],
-        champion=scores[1],
-        paired=compare_paired(own_N, right_N),
+        challenger=changes.challenger if changes else {},
+        champion=changes.champion if changes else {},
+        intervals=changes.intervals if changes else {},
+        paired=changes.paired if changes else PairedComparison(0, 0, 0, 0.0),
     )
 
 
-def _champion_scores(
-    session: Session, rival: Version, files: "ImageFiles", own: "Predictions"
-) -> tuple[tuple[dict[str, float], dict[str, float]], Any]:
-    """Of the challenger and the champion; and where the champion is right.
-
-    A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone.
-    """
-    from components.evaluation.metrics import score
-    from components.evaluation.served import accuracy_and_macro_f1, predictions_of_files, said_of_files
+def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predictions") -> "Changes":
+    """A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone."""
+    from components.evaluation.changes import changes_between, changes_by_name
+    from components.evaluation.served import predictions_of_files, said_of_files
     from components.serving.classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
     if model.fell_back is not None:
         say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
+    settings = session.params.promote
+    names, confidence = settings.max_loss_against_champion or {}, settings.confidence
     if model.card.labels == own.space:
-        other = predictions_of_files(model, files)
-        both = [score(one, top_k=session.params.evaluate.top_k).headline() for one in (own, other)]
-        return (both[0], both[1]), other.correct_N
-    truth, said = own.space.names(own.target), said_of_files(model, files)
-    names = ("accuracy", "macro_f1")
-    by_name = [
-        dict(zip(names, accuracy_and_macro_f1(truth, one), strict=True))
-        for one in (own.space.names(own.predicted), said)
-    ]
-    return (by_name[0], by_name[1]), np.array(said, dtype=object) == np.array(truth, dtype=object)
+        other, top_k = predictions_of_files(model, files), session.params.evaluate.top_k
+        return changes_between(own, other, names, confidence=confidence, top_k=top_k)
+    truth, own_N = (own.space.names(of) for of in (own.target, own.predicted))
+    return changes_by_name(truth, own_N, said_of_files(model, files), names, confidence=confidence)
 
 
 @flow(name="promote")

@@ -130,7 +130,6 @@ def test_rollback_goes_one_champion_back(first: dict[str, Any], call: Call) -> N
     lenient = (
         "promote.floors={accuracy: 0.0}",
         "promote.max_loss_against_champion={accuracy: 1.0, macro_f1: 1.0}",
-        "promote.confidence=0.999999",
     )
     settings = [text for value in lenient for text in ("--set", value)]
     second = result_of(call("promote", "--version", "2", *settings, "--json"))

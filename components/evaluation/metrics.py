@@ -131,10 +131,14 @@ def unranked_scores(
 
 
 def drawn_scores(predictions: Predictions, *, top_k: int, num_draws: int, seed: int = 7) -> dict[str, Floats]:
-    """Each score in each draw [D]; models that are given as many images are drawn the same ones, so they pair."""
+    """Each score of the headline in each draw [D]; models that are given as many images are drawn the same ones."""
     _refuse_broken(predictions)
     judged = judge(predictions)
-    return _drawn(judged, _ranks(judged, drawn=True), top_k, num_draws, seed)[0]
+    found = _drawn(judged, _ranks(judged, drawn=True), top_k, num_draws, seed)[0]
+    for level, coarse in levels_above(predictions.space, judged).items():
+        drawn = _drawn(coarse, _ranks(coarse, drawn=True), top_k, num_draws, seed)[0]
+        found |= {f"{level}.{name}": value_D for name, value_D in drawn.items()}
+    return found
 
 
 def _refuse_broken(predictions: Predictions) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.errors import nearest
+from components.evaluation.bootstrap import Interval
 from components.evaluation.names import LARGER_IS_BETTER, title, without_level
 from components.evaluation.significance import PairedComparison
 from components.promotion.settings import FinerLimits, PromoteSettings
@@ -89,6 +90,8 @@ class ChampionComparison:
     """SHA-256 over the images that both were scored on, and their labels."""
     champion: Mapping[str, float]
     challenger: Mapping[str, float]
+    intervals: Mapping[str, Interval]
+    """Challenger minus champion, of the scores that may not be lost; each end as sure as promote.confidence."""
     paired: PairedComparison
 
 
@@ -222,26 +225,47 @@ def _against(comparison: ChampionComparison, settings: PromoteSettings) -> Itera
     if not comparison.images:
         return
     for name, allowed in (settings.max_loss_against_champion or {}).items():
-        own, other = (scores.get(name) for scores in (comparison.challenger, comparison.champion))
-        yield _change(f"{title(name)} {against}", name, own, other, allowed)
-    paired = comparison.paired
-    yield RuleVerdict(
-        f"paired test {against}",
-        f"won {paired.only_challenger_right}, lost {paired.only_champion_right} of {paired.images} images, "
-        f"p = {paired.p_worse:.3f}",
-        f"p above {1 - settings.confidence:g}",
-        paired.images > 0 and paired.p_worse > 1 - settings.confidence,
+        yield _sure_change(f"{title(name)} {against}", name, comparison, allowed, settings.confidence)
+
+
+def _sure_change(
+    rule: str, name: str, comparison: ChampionComparison, allowed: float, confidence: float
+) -> RuleVerdict:
+    """Broken where even the better end of the interval is a larger loss than allowed."""
+    larger = without_level(name) in LARGER_IS_BETTER
+    limit = f"{_change_limit(allowed, larger=larger)} at its {'upper' if larger else 'lower'} end"
+    own, other = (scores.get(name) for scores in (comparison.challenger, comparison.champion))
+    interval = comparison.intervals.get(name)
+    if own is None or other is None or interval is None:
+        return RuleVerdict(rule, "not measured", limit, False)
+    change, paired = own - other, comparison.paired
+    counts = f"; won {paired.only_challenger_right}, lost {paired.only_champion_right} of {paired.images} images"
+    value = (
+        f"{_signed(change)} ({_signed(interval[0])} to {_signed(interval[1])}, each end {100 * confidence:g}% sure"
+        f"{counts if name == 'accuracy' else ''})"
     )
+    loss = -interval[1] if larger else interval[0]
+    return RuleVerdict(rule, value, limit, loss <= allowed + _LAST_BITS and not math.isnan(change))
 
 
 def _change(rule: str, name: str, own: float | None, other: float | None, allowed: float) -> RuleVerdict:
     larger = without_level(name) in LARGER_IS_BETTER
-    limit = f"at least {-allowed:+g}" if larger else f"at most {allowed:+g}"
+    limit = _change_limit(allowed, larger=larger)
     if own is None or other is None:
         return RuleVerdict(rule, "not measured", limit, False)
     change = own - other
     loss = -change if larger else change
-    return RuleVerdict(rule, f"{change:+.4f}", limit, loss <= allowed + _LAST_BITS)
+    return RuleVerdict(rule, _signed(change), limit, loss <= allowed + _LAST_BITS)
+
+
+def _change_limit(allowed: float, *, larger: bool) -> str:
+    return f"at least {-allowed or 0:+g}" if larger else f"at most {allowed:+g}"
+
+
+def _signed(change: float) -> str:
+    """However small, a change is told from none."""
+    small = _LAST_BITS < abs(change) < 0.001
+    return f"{change:+.1e}" if small else f"{change:+.4f}"
 
 
 def _at_least(rule: str, value: float | None, floor: float) -> RuleVerdict:

@@ -64,11 +64,11 @@ class PromoteSettings(Settings):
     min_slice_images: int = Field(ge=1)
     """Smaller slices aren't judged; larger asks for more evidence."""
     max_loss_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
-    """So much worse than the champion's on the same images a score may be; larger lets more through."""
+    """So much worse than the champion's on the same images a score may be: what loses more for sure is refused."""
     min_images_against_champion: int = Field(ge=1)
     """Least test images left to compare with the champion, without those that it was trained on."""
-    confidence: float = Field(gt=0.5, lt=1)
-    """The paired test calls the candidate worse at this confidence; larger asks for more proof of a loss."""
+    confidence: float = Field(gt=0.5, le=0.999)
+    """How sure a loss must be, one-sided; larger asks for more proof of a loss. A thousand draws tell no more."""
     max_comparisons_left_out: int = Field(default=0, ge=0)
     """By the search for near duplicates, where more images look alike to it than it compares with each other; larger
     takes a proof for one though so many pairs weren't looked at."""
