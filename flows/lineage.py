@@ -3,7 +3,6 @@
 import platform
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from components.data.raw import MANIFEST
 from components.files import read_json, sha256_of_file, write_json
+from components.processor import this_processor
 from flows.fingerprint import CODE_ROOT, code_digest, package_version
 from flows.project import Project
 from flows.repro import data_paths, version_files
@@ -68,7 +68,7 @@ def write_version_lineage(
 
     Data that changed without changing what training reads leave the trained model as it was, and so may other settings
     of evaluation and export: the version is of the data and settings at hand. What the training alone knows (the
-    network, where it started, the machine) is taken over from its own record. `export` is the record of the
+    network, where it started, the machine it ran on) is taken over from its own record. `export` is the record of the
     export, which another export of the run would replace, `made` says which of its files this is, and `check` is of its
     package.
     """
@@ -141,7 +141,7 @@ def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
         "params": session.params.as_record(),
         "packages": {name: package_version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "machine": {"system": platform.system(), "processor": processor()},
+        "machine": {"system": platform.system(), "processor": str(this_processor())},
     }
 
 
@@ -152,19 +152,6 @@ def git_state(project: Project) -> str:
         return revision + ("+changes" if _git(project, "status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def processor() -> str:
-    """The processor and those of its abilities on which int8 speed and accuracy depend."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or sys.platform
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in fields.items()}
-    flags = set(fields.get("flags", "").split())
-    known = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if flag in flags]
-    return f"{fields.get('model name', 'unknown')} ({', '.join(known) or 'no vector extensions known'})"
 
 
 def _git(project: Project, *arguments: str) -> str:

@@ -11,6 +11,7 @@ from components.data.raw import read_raw_dataset
 from components.errors import DataError, ServiceError, SettingsError
 from components.evaluation.significance import PairedComparison
 from components.files import read_json, sha256_of_record
+from components.processor import Processor, this_processor
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Entry, champions
 from components.promotion.rules import DIGEST, shortened, shortened_reasons
@@ -140,6 +141,7 @@ class _Judge:
                 "num_classes": len(candidate.classes),
                 "weakest": _weakest(candidate),
                 "test_images": len(predictions.path_N),
+                "processor": str(candidate.processor),
                 "measured": {
                     "size_bytes": candidate.measured.size_bytes,
                     "latency_p95_ms": candidate.measured.latency_p95_ms,
@@ -187,6 +189,7 @@ def _mark(session: Session, prepared: Prepared, version: Version, rival: str | N
             "promote": session.params.promote.model_dump(),
             "top_k": session.params.evaluate.top_k,
             "max_logit_difference": session.params.quantize.max_logit_difference,
+            "min_agreement": session.params.quantize.min_agreement,
         },
         code=_CODE,
         packages=(),
@@ -236,7 +239,9 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         classes=scores.classes,
         slices=_slices(session, predictions),
         measured=_measured(session, version),
+        processor=this_processor(),
         max_parity_difference=session.params.quantize.max_logit_difference,
+        min_agreement=session.params.quantize.min_agreement,
         pairs_across_parts=proof["pairs_across_parts"],
         comparisons_left_out=proof["comparisons_left_out"],
         split_digest=version.tags["split_digest"],
@@ -279,6 +284,9 @@ def _measured(session: Session, version: Version) -> gate.Measured:
         size_bytes=own["bytes"],
         latency_p95_ms=own["latency"]["p95_ms"],
         parity_difference=export["parity"]["max_logit_difference"],
+        # Older releases recorded neither.
+        parity=gate.ServedParity(**own["parity"]) if "parity" in own else None,
+        processor=Processor(**export["processor"]) if "processor" in export else None,
         scores=own["test"],
         fp32_scores=export["formats"]["fp32"]["test"],
         serving_check=serving_check,

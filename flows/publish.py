@@ -178,6 +178,7 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
             "split digest": version.tags["split_digest"],
             "MLflow run": version.run_id,
             "SHA-256 of the file": version.sha256,
+            "judged on": str(record.get("processor", "an unknown processor")),
             "ledger": f"entry {entry.number}, seal {entry.seal}",
         },
         pictures=pictures,

@@ -8,6 +8,7 @@ from prefect import flow
 
 from components.export.settings import after_epochs
 from components.files import read_json, sha256_of_file
+from components.processor import Processor
 from flows.console import say
 from flows.image_files import raw_files
 from flows.lineage import LINEAGE_TAG, RECORD, write_version_lineage
@@ -65,7 +66,14 @@ def _store(
     name, served = session.params.register.name, exported.record["served"]
     file, measured = served_file(session, exported), exported.record["formats"][served]
     sha256 = measured["sha256"]
-    made = {"sha256": sha256, "served": served, "recipe": measured["recipe"], "aware_epochs": measured["aware_epochs"]}
+    processor = str(Processor(**exported.record["processor"]))
+    made = {
+        "sha256": sha256,
+        "served": served,
+        "recipe": measured["recipe"],
+        "aware_epochs": measured["aware_epochs"],
+        "exported_on": processor,
+    }
     place = write_version_lineage(
         session,
         prepared,
@@ -93,7 +101,7 @@ def _store(
             "data_version": prepared.data_version,
             "split_digest": prepared.split_digest,
             "git": str(lineage["git"]),
-            "processor": str(lineage["machine"]["processor"]),
+            "processor": processor,
             LINEAGE_TAG: place,
             _FINGERPRINT: mark,
         },

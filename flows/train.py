@@ -11,12 +11,13 @@ from prefect import flow
 
 from components.errors import DarkroomError
 from components.files import read_json, write_json
+from components.processor import this_processor
 from components.training.settings import TrainingJob
 from flows.child import Event, last_lines, run_child
 from flows.console import progress, say
 from flows.fingerprint import fingerprint
 from flows.gpu import num_gpus
-from flows.lineage import RECORD, git_state, processor, write_lineage
+from flows.lineage import RECORD, git_state, write_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.repro import data_paths
 from flows.session import Session, StepTime, alone, open_session, timed
@@ -164,7 +165,7 @@ def run_tags(session: Session, prepared: Prepared, parent: str | None) -> dict[s
     tags = {
         "darkroom.data_version": prepared.data_version,
         "darkroom.split_digest": prepared.split_digest,
-        "darkroom.processor": processor(),
+        "darkroom.processor": str(this_processor()),
         "mlflow.source.git.commit": git_state(session.project),
         "mlflow.source.name": "darkroom",
     }

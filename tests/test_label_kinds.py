@@ -238,7 +238,8 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     other = "fp32" if life.exported.record["served"] == "int8" else "int8"
     quantize = life.session.params.quantize.model_copy(update={"serve": other})
     session = replace(life.session, params=replace(life.session.params, quantize=quantize))
-    exported = replace(life.exported, record=life.exported.record | {"served": other})
+    elsewhere = {"name": "elsewhere", "features": ["avx2"]}
+    exported = replace(life.exported, record=life.exported.record | {"served": other, "processor": elsewhere})
     number = register_model.fn(session, prepared, exported).version
     assert number != life.promoted.version
     judged = promote_version.fn(session, prepared, number)
@@ -251,6 +252,9 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     ]
     assert [record["data_version"][0] for record in records] == ["d", "e"]
     assert [record["params"]["quantize"]["serve"] for record in records] == ["auto", other]
+    # Measured on the processor of the export, whichever trained it.
+    assert records[1]["exported_on"] == "elsewhere (avx2)"
+    assert registry.get_version(session.tracking, "kinds", number).tags["processor"] == "elsewhere (avx2)"
 
 
 @pytest.mark.parametrize("num_classes", [60, 1500])

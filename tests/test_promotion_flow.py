@@ -22,6 +22,7 @@ from components.data.ingesting import write_raw
 from components.data.sources import IngestSettings, find
 from components.errors import DataError, ServiceError
 from components.files import read_json, sha256_of_file, write_json
+from components.processor import this_processor
 from components.progress import silent
 from components.serving.classifier import OnnxClassifier
 from flows.lineage import images_of, known_images, training_lineage, write_lineage
@@ -101,11 +102,13 @@ class Life:
         runs.store(tracking, run_id, lineage, "lineage")
         runs.finish(tracking, run_id, "train", "done", place="lineage")
         export = runs.new_folder(tracking, run_id, "export")
+        parity = {"images": 8, "max_logit_difference": 0.0, "agreement": 1.0}
         measured = {"sha256": sha256, "bytes": model.stat().st_size, "latency": {"p95_ms": 1.0}, "test": {}}
-        parity = {"max_logit_difference": 0.0}
+        formats = {"int8": measured | {"parity": parity}, "fp32": measured | {"sha256": "f"}}
+        processor = {"name": "another", "features": ["none of these"]}
         write_json(
             export / "export.json",
-            {"served": "int8", "parity": parity, "formats": {"int8": measured, "fp32": measured | {"sha256": "f"}}},
+            {"served": "int8", "parity": parity, "formats": formats, "processor": processor},
         )
         runs.store(tracking, run_id, export, "export")
         served = runs.new_folder(tracking, run_id, "served")
@@ -186,8 +189,13 @@ def test_the_slices_of_the_file_that_ships_are_judged(life: Life, small: Prepare
     assert (judged.status, rule["passed"]) == ("refused", False)
     assert judged.reasons == [f"lowest accuracy of a slice by camera: {rule['value']}, should be at least 0.9"]
     sound = life.register(small, colour_model(tmp_path / "sound.onnx"))
-    assert strict.judge(small, sound).promoted
+    promoted = strict.judge(small, sound)
+    assert promoted.promoted
     assert life.aliases() == {"champion": sound}
+    # Where it was judged is told, and that it was exported elsewhere.
+    (told,) = [rule for rule in promoted.rules if rule["rule"] == "processor of these scores"]
+    assert told["value"] == life.last_entry()["processor"] == str(this_processor())
+    assert "exported on another (none of these)" in told["limit"]
 
 
 def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: Prepared, tmp_path: Path) -> None:

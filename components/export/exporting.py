@@ -21,6 +21,7 @@ from components.export.settings import QuantizeSettings, after_epochs
 from components.export.trials import FileDoesNotServe, time_file
 from components.files import write_json
 from components.models.classifier import ImageClassifier
+from components.processor import Processor, this_processor
 from components.serving.classifier import ModelCard, OnnxClassifier
 from components.serving.trial import Speed
 from components.training.settings import Rounding
@@ -53,6 +54,8 @@ class Exported:
     """Forms that don't run here, and why."""
     choice: Choice
     calibration_digest: str
+    processor: Processor
+    """On which all of it was measured."""
 
     @property
     def served(self) -> Tried:
@@ -70,6 +73,7 @@ class Exported:
             "served": self.choice.served,
             "reasons": self.choice.reasons,
             "calibration_digest": self.calibration_digest,
+            "processor": asdict(self.processor),
         }
 
 
@@ -124,7 +128,7 @@ def export_model(
         name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
         for name, one in formats.items()
     }
-    return Exported(parities, formats, int8, skipped, choice, calibration.digest)
+    return Exported(parities, formats, int8, skipped, choice, calibration.digest, this_processor())
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ class QuantizeSettings(Settings):
     max_accuracy_loss: float = Field(ge=0, le=1)
     """int8 ships when it loses at most this accuracy against fp32 on the validation part; larger lets more through."""
     min_agreement: float = Field(ge=0, le=1)
-    """Least share of validation images to which int8 gives the label of fp32."""
+    """Least share of validation images to which int8 gives the label of fp32; at the gate, of `parity_images` to which
+    the served file gives that of torch."""
     max_logit_difference: float = Field(gt=0)
     """Largest difference between torch's logits and those of ONNX fp32 from the same image file."""
     parity_images: int = Field(ge=8)

@@ -6,9 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from components.errors import nearest
-from components.evaluation.bootstrap import Interval
+from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.names import LARGER_IS_BETTER, title, without_level
 from components.evaluation.significance import PairedComparison
+from components.processor import Processor
 from components.promotion.settings import FinerLimits, PromoteSettings
 
 _LAST_BITS = 1e-9
@@ -38,6 +39,16 @@ class ScoredSlice(Protocol):
 
 
 @dataclass(frozen=True)
+class ServedParity:
+    """A file beside the network in torch, from raw image files on."""
+
+    images: int
+    agreement: float
+    """Share of the images with the same answer."""
+    max_logit_difference: float
+
+
+@dataclass(frozen=True)
 class Measured:
     """What was measured of the very file when it was made; None where no measurement of this file is kept."""
 
@@ -45,6 +56,10 @@ class Measured:
     latency_p95_ms: float | None = None
     parity_difference: float | None = None
     """Largest logit difference between torch and ONNX fp32."""
+    parity: ServedParity | None = None
+    """Of this very file."""
+    processor: Processor | None = None
+    """That exported and measured it."""
     scores: Mapping[str, float] | None = None
     fp32_scores: Mapping[str, float] | None = None
     """Of the fp32 file on the same images as `scores`."""
@@ -64,7 +79,11 @@ class Candidate:
     classes: Sequence[ScoredClass]
     slices: Sequence[ScoredSlice]
     measured: Measured
+    processor: Processor
+    """On which it was scored."""
     max_parity_difference: float
+    min_agreement: float
+    """Of its answers with those of the network in torch."""
     pairs_across_parts: Mapping[str, int]
     """From the leak proof."""
     comparisons_left_out: int
@@ -178,7 +197,12 @@ def _worst(rule: str, values: Sequence[tuple[str, float]], floor: float) -> Rule
 
 def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
     found = candidate.measured
-    yield _at_most("parity of torch and ONNX", found.parity_difference, candidate.max_parity_difference, style=".2g")
+    rule = "logit difference of torch and the fp32 file"
+    yield _at_most(rule, found.parity_difference, candidate.max_parity_difference, style=".2g")
+    yield _agreement(found.parity, candidate.min_agreement)
+    if found.processor is not None and found.processor.features != candidate.processor.features:
+        limit = f"as a warning: it was exported on {found.processor}, and another may differ in speed and int8 answers"
+        yield RuleVerdict("processor of these scores", str(candidate.processor), limit, True)
     if settings.max_megabytes is not None:
         size = found.size_bytes / 10**6 if found.size_bytes is not None else None
         yield _at_most("megabytes of the served file", size, settings.max_megabytes, style=".3f")
@@ -190,6 +214,19 @@ def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdi
     if settings.serving_check:
         said = {True: "passed", False: "failed", None: "not made"}[found.serving_check]
         yield RuleVerdict("serving check in a clean process", said, "passed", found.serving_check is True)
+
+
+def _agreement(parity: ServedParity | None, least: float) -> RuleVerdict:
+    """Broken where even the upper end of the interval lies below: few images tell little of the last per cent."""
+    rule, limit = "agreement of the served file with torch", f"at least {least:g} at its upper end"
+    if parity is None or math.isnan(parity.agreement):
+        return RuleVerdict(rule, "not measured", limit, False)
+    low, high = share_interval(round(parity.agreement * parity.images), parity.images)
+    value = (
+        f"{parity.agreement:.4f} of {parity.images} images (95%: {low:.4f} to {high:.4f}), "
+        f"largest logit difference {parity.max_logit_difference:.2g}"
+    )
+    return RuleVerdict(rule, value, limit, high >= least)
 
 
 def _data(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:

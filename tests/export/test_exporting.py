@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from components.export.exporting import Exported as Result
 from components.export.search import first_recipes, refined
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier
+from components.processor import this_processor
 from components.serving.classifier import OnnxClassifier
 from components.training.settings import AwareSettings, Rounding
 
@@ -93,6 +94,7 @@ def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart)
     assert set(record["int8_variants"]) == {"u8s8", "u8s8_reduced", "s8s8"}
     assert record["formats"]["int8"]["bytes"] < 0.35 * record["formats"]["fp32"]["bytes"]
     assert record["formats"]["fp32"]["agreement"] == 1
+    assert record["processor"] == asdict(this_processor())
     differences = [record["formats"][name]["parity"]["max_logit_difference"] for name in ("fp32", "fp16", "int8")]
     assert 0 < differences[0] < differences[1] < differences[2]
 

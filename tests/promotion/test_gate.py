@@ -8,7 +8,8 @@ import pytest
 
 from components.errors import SettingsError
 from components.evaluation.significance import PairedComparison, compare_paired
-from components.promotion.gate import Candidate, ChampionComparison, Measured, decide
+from components.processor import Processor
+from components.promotion.gate import Candidate, ChampionComparison, Measured, ServedParity, decide
 from components.promotion.settings import PromoteSettings
 
 NAN = float("nan")
@@ -41,11 +42,15 @@ GOOD = Candidate(
         size_bytes=1_000_000,
         latency_p95_ms=4.0,
         parity_difference=1e-5,
+        parity=ServedParity(images=64, agreement=1.0, max_logit_difference=0.03),
+        processor=Processor("quick", ["avx2", "avx512_vnni"]),
         scores={"accuracy": 0.98, "log_loss": 0.1},
         fp32_scores={"accuracy": 0.985, "log_loss": 0.08},
         serving_check=True,
     ),
+    processor=Processor("another", ["avx2", "avx512_vnni"]),
     max_parity_difference=1e-3,
+    min_agreement=0.98,
     pairs_across_parts={"exact": 0, "near": 0, "group": 0},
     comparisons_left_out=0,
     split_digest="s" * 64,
@@ -84,6 +89,10 @@ def scored(accuracy: float, macro_f1: float) -> Candidate:
 
 def measured(**changes: Any) -> Candidate:
     return replace(GOOD, measured=replace(GOOD.measured, **changes))
+
+
+def agreeing(share: float) -> Candidate:
+    return measured(parity=ServedParity(images=64, agreement=share, max_logit_difference=0.03))
 
 
 def champion(
@@ -127,6 +136,7 @@ def champion(
         (scored(0.0, 0.0), floors(accuracy=0.0)),
         (replace(GOOD, comparisons_left_out=12), settings(max_comparisons_left_out=12)),
         (measured(parity_difference=1e-3), settings()),
+        (agreeing(62 / 64), settings()),
     ],
     ids=[
         "both floors",
@@ -137,6 +147,7 @@ def champion(
         "zero is a floor",
         "search as complete as asked",
         "parity at its limit",
+        "another answer that few images don't rule out",
     ],
 )
 def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: PromoteSettings) -> None:
@@ -154,8 +165,16 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         (scored(0.95, NAN), settings(), "macro F1 of the served file: nan"),
         (GOOD, settings(floors=None), "no floor is configured; set promote.floors"),
         (GOOD, settings(floors={}), "no floor is configured; set promote.floors"),
-        (measured(parity_difference=0.002), settings(), "parity of torch and ONNX: 0.002"),
-        (measured(parity_difference=NAN), settings(), "parity of torch and ONNX: nan"),
+        (measured(parity_difference=0.002), settings(), "logit difference of torch and the fp32 file: 0.002"),
+        (measured(parity_difference=NAN), settings(), "logit difference of torch and the fp32 file: nan"),
+        (
+            agreeing(54 / 64),
+            settings(),
+            "agreement of the served file with torch: 0.8438 of 64 images (95%: 0.7357 to 0.9129), largest logit "
+            "difference 0.03, should be at least 0.98 at its upper end",
+        ),
+        (agreeing(NAN), settings(), "agreement of the served file with torch: not measured"),
+        (measured(parity=None), settings(), "agreement of the served file with torch: not measured"),
         (replace(GOOD, pairs_across_parts={"exact": 0, "near": 1}), settings(), "pairs leaking across parts: 1"),
         (
             replace(GOOD, comparisons_left_out=12),
@@ -164,7 +183,7 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         ),
         (replace(GOOD, pairs_across_parts={}), settings(), "pairs leaking across parts: not audited"),
         (replace(GOOD, proof_digest="t" * 64), settings(), "leak proof is for this split: no, should be yes"),
-        (measured(parity_difference=None), settings(), "parity of torch and ONNX: not measured"),
+        (measured(parity_difference=None), settings(), "logit difference of torch and the fp32 file: not measured"),
         (replace(GOOD, test_images_trained_on=3), settings(), "test images that it was trained on: 3, should be 0"),
         (replace(GOOD, validation_passed=False), settings(), "data validation: failed, should be passed"),
         (replace(GOOD, validation_passed=None), settings(), "data validation: no report, should be passed"),
@@ -207,7 +226,7 @@ def test_a_broken_rule_keeps_a_model_out_and_is_named(
 
 def test_every_broken_rule_is_named() -> None:
     candidate = replace(
-        measured(parity_difference=1.0),
+        measured(parity_difference=1.0, parity=None),
         scores={"accuracy": 0.1, "macro_f1": 0.1},
         proof_digest="",
         pairs_across_parts={"near": 2},
@@ -219,7 +238,7 @@ def test_every_broken_rule_is_named() -> None:
         candidate, champion(challenger=(0.1, 0.1), lost=80, images=90), settings(min_images_against_champion=91)
     )
     assert not decision.promoted
-    assert len(decision.reasons) == len(decision.rules) == 11
+    assert len(decision.reasons) == len(decision.rules) == 12
 
 
 ALLOWING = {"accuracy": 0.02, "macro_f1": 0.02}
@@ -324,7 +343,16 @@ def test_every_kind_of_rule_can_be_passed() -> None:
     )
     decision = decide(GOOD, champion(), rules)
     assert decision.promoted, decision.reasons
-    assert len(decision.rules) == 2 + 2 + 2 + 3 + 6 + 5 + 3
+    assert len(decision.rules) == 2 + 2 + 2 + 3 + 7 + 5 + 3
+
+
+def test_another_kind_of_processor_than_that_of_the_export_is_told_and_keeps_nothing_out() -> None:
+    assert not any("processor" in rule.rule for rule in decide(GOOD, None, settings()).rules)
+    decision = decide(measured(processor=Processor("slow", ["avx2"])), None, settings())
+    (told,) = [rule for rule in decision.rules if rule.rule == "processor of these scores"]
+    assert decision.promoted
+    assert (told.value, told.passed) == ("another (avx2, avx512_vnni)", True)
+    assert told.limit.startswith("as a warning: it was exported on slow (avx2), and another may differ")
 
 
 def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:

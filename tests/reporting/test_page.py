@@ -97,7 +97,7 @@ def contents() -> PageContents:
             rules=[
                 RuleLine("accuracy of the served file", "0.9345", "at least 0.9", True),
                 RuleLine("macro F1 of the served file", "0.9312", "at least 0.97", False),
-                RuleLine("parity of torch and ONNX", None, "at most 0.001", None),
+                RuleLine("logit difference of torch and the fp32 file", None, "at most 0.001", None),
             ],
             decisions=[DecisionLine(4, "2026-01-02 03:04:05 UTC", "somebody@somewhere", "refused", ["too low"])],
         ),
