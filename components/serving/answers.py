@@ -10,14 +10,16 @@
 Letters: B images, T logits, K classes, L classes of a level.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from components.errors import SettingsError
+from components.errors import SettingsError, nearest
 from components.labels import unlike_score
 from components.serving.classifier import ModelCard
 
@@ -38,12 +40,33 @@ class AnswerOptions:
     probabilities: bool = False
     """That of every class."""
 
+    @classmethod
+    def of(cls, params: Any) -> "AnswerOptions":
+        """As a request asks for them, or doesn't; raises SettingsError for other names and other kinds of values."""
+        asked = {} if params is None else params
+        if not isinstance(asked, dict):
+            raise SettingsError('params should be an object such as {"top_k": 2, "probabilities": true}')
+        if unknown := [name for name in asked if name not in vars(cls())]:
+            hint = nearest(unknown[0], vars(cls())) or f"; there are {' and '.join(vars(cls()))}"
+            raise SettingsError(f"params: there is no {unknown[0][:40]}{hint}")
+        top_k, probabilities = asked.get("top_k", 0), asked.get("probabilities", False)
+        if isinstance(top_k, bool) or not isinstance(top_k, Integral):
+            raise SettingsError(f"top_k is {_shown(top_k)}, should be a whole number")
+        if not isinstance(probabilities, bool | np.bool_):
+            raise SettingsError(f"probabilities is {_shown(probabilities)}, should be true or false")
+        return cls(int(top_k), bool(probabilities))
+
     def check(self, card: ModelCard) -> None:
         """Raises SettingsError where the model has not so many classes."""
         if not 0 <= self.top_k <= len(card.classes):
             raise SettingsError(
                 f"top_k is {self.top_k}, should be between 0 and {len(card.classes)}, the model's classes"
             )
+
+
+def _shown(value: Any) -> str:
+    """As the request has it, as far as a sentence bears."""
+    return json.dumps(value, default=str)[:40]
 
 
 def answer_columns(card: ModelCard, options: AnswerOptions) -> Columns:

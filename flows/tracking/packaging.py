@@ -13,10 +13,10 @@ from components.files import sha256_of_folder
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import ModelCard, OnnxClassifier
 from components.serving.isolation import serving_packages
+from components.serving.requests import COLUMN
 from flows.fingerprint import CODE_ROOT, imported_modules
 from flows.tracking.connection import quiet_mlflow
 
-_IMAGE = "image"
 _SCORING = "flows.tracking.scoring"
 _COMPONENTS = "components"
 _LEFT_BY_READERS = ("__pycache__", "registered_model_meta")
@@ -83,7 +83,7 @@ def _example(card: ModelCard) -> Any:
 
     side, content = card.preprocess.image_size_px, io.BytesIO()
     Image.new("RGB", (side, side), "grey").save(content, format="PNG")
-    return pd.DataFrame({_IMAGE: [base64.b64encode(content.getvalue()).decode("ascii")]})
+    return pd.DataFrame({COLUMN: [base64.b64encode(content.getvalue()).decode("ascii")]})
 
 
 def _signature(card: ModelCard) -> Any:
@@ -94,7 +94,7 @@ def _signature(card: ModelCard) -> Any:
     columns = {**answer_columns(card, AnswerOptions()), "model": str}
     kinds = {str: DataType.string, float: DataType.double, bool: DataType.boolean}
     return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string, _IMAGE)]),
+        inputs=Schema([ColSpec(DataType.string, COLUMN)]),
         outputs=Schema([ColSpec(kinds[kind], name) for name, kind in columns.items()]),
         params=ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("probabilities", DataType.boolean, False)]),
     )

@@ -3,11 +3,9 @@
 MLflow loads this file by itself; it imports nothing of Darkroom but the serving components.
 """
 
-import base64
-import binascii
+import json
 import logging
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,10 @@ from mlflow.pyfunc import PythonModel
 from components.errors import DarkroomError, DataError
 from components.serving.answers import AnswerOptions, Record
 from components.serving.classifier import OnnxClassifier
-from components.serving.inputs import Input
 from components.serving.prediction import Row, answer_batch, batch_size
 from components.serving.providers import PROVIDER_VARIABLE
+from components.serving.requests import COLUMN, images_of
 
-COLUMN = "image"
 _DIGEST_SHOWN = 12
 
 
@@ -43,6 +40,10 @@ class RequestRefused(MlflowException):
     def message(self, text: str) -> None:
         """The server would put the whole request in front, which nobody wants to read."""
 
+    def serialize_as_json(self) -> str:
+        """What the server answers: as documented, without what says the same again to databases."""
+        return json.dumps({"error_code": self.error_code, "message": self.message})
+
 
 class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
@@ -56,34 +57,17 @@ class ImageScorer(PythonModel):
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> list[dict[str, Any]]:
         """A record an image; raises RequestRefused where one is no base64 of an image file."""
-        wanted = params or {}
-        options = AnswerOptions(top_k=wanted.get("top_k", 0), probabilities=wanted.get("probabilities", False))
         try:
+            options = AnswerOptions.of(params)
             options.check(self._model.card)
-            inputs = _inputs(model_input)
+            if COLUMN not in model_input:
+                raise DataError(f"the request has no column {COLUMN}; it should hold image files as base64")
+            inputs = images_of(list(model_input[COLUMN]))
         except DarkroomError as problem:
             raise RequestRefused(str(problem)) from None
         name, size = f"sha256:{self._model.sha256[:_DIGEST_SHOWN]}", batch_size(self._model)
         batches = (inputs[start : start + size] for start in range(0, len(inputs), size))
         return [_answer(row) for batch in batches for row in answer_batch(batch, self._model, name, options)]
-
-
-def _inputs(model_input: pd.DataFrame) -> list[Input]:
-    if COLUMN not in model_input:
-        raise DataError(f"the request has no column {COLUMN}; it should hold image files as base64")
-    texts = list(model_input[COLUMN])
-    if not texts:
-        raise DataError(f"the request holds no images; give at least one in the column {COLUMN}")
-    return [Input(f"image {number}", partial(_content, text)) for number, text in enumerate(texts, start=1)]
-
-
-def _content(text: Any) -> bytes:
-    # Encoders break long lines.
-    joined = "".join(str(text).split())
-    try:
-        return base64.b64decode(joined, validate=True)
-    except (binascii.Error, ValueError):
-        raise DataError("is no base64; encode the bytes of the image file") from None
 
 
 def _answer(row: Row) -> Record:

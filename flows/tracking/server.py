@@ -6,17 +6,22 @@ GET  /model         which version answers, and what it takes
 GET  /health /ping /version   as MLflow has them
 """
 
+from asyncio import to_thread
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.decoding import IMAGE_ENDINGS
+from components.errors import DarkroomError
 from components.serving.page import content_policy, page
+from components.serving.requests import check_request
 from flows.tracking.connection import quiet_mlflow
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_INVOCATIONS = "/invocations"
+_JSON = ("application/json", "application/json;charset=utf-8")
 _MOST_BYTES = 256 * 2**20
 """Of a request; about 190 MiB of image files."""
 
@@ -52,10 +57,14 @@ def application(location: str, served: Served) -> "FastAPI":
 
     @app.middleware("http")
     async def refuse_what_cannot_be_answered(request: Any, call_next: Any) -> Any:
-        if request.method == "POST" and (refusal := _refusal(request.headers)) is not None:
-            status, sentence = refusal
-            return JSONResponse({"error_code": "BAD_REQUEST", "message": sentence}, status_code=status)
-        return await call_next(request)
+        is_post = request.method == "POST"
+        refusal = _refusal(request.headers) if is_post else None
+        if is_post and refusal is None and request.url.path == _INVOCATIONS:
+            refusal = await to_thread(_refusal_of_body, await request.body())
+        if refusal is None:
+            return await call_next(request)
+        status, sentence = refusal
+        return JSONResponse({"error_code": "BAD_REQUEST", "message": sentence}, status_code=status)
 
     @app.get("/", response_class=HTMLResponse)
     def show_page() -> Any:
@@ -91,11 +100,22 @@ def served_of(name: str, aliases: list[str], model_file: Path, *, provider: str 
 
 def _refusal(headers: Any) -> tuple[int, str] | None:
     """Status and sentence for a request that MLflow's server would stumble over, or read whole however large it is."""
-    if "content-type" not in headers:
+    content_type = headers.get("content-type")
+    if content_type is None:
         return 415, "the request has no Content-Type; send application/json"
+    if content_type.replace(" ", "").lower() not in _JSON:
+        return 415, "the request's Content-Type is another one; send application/json"
     length = headers.get("content-length", "")
     if not length.isdigit():
         return 411, "the request doesn't say how long it is; send a Content-Length"
     if int(length) > _MOST_BYTES:
         return 413, f"the request has {int(length):,} bytes, more than {_MOST_BYTES:,}; send fewer images at once"
+    return None
+
+
+def _refusal_of_body(body: bytes) -> tuple[int, str] | None:
+    try:
+        check_request(body)
+    except DarkroomError as problem:
+        return 400, str(problem)
     return None
