@@ -133,6 +133,6 @@ def _tell(summary: Summary) -> None:
 def _parse(model: str) -> tuple[str, str]:
     text = model.removeprefix(_SCHEME)
     name, separator, wanted = text.partition("@") if "@" in text else text.partition("/")
-    if not separator or not name or not wanted:
+    if not separator or not name.strip() or not wanted.strip():
         raise SettingsError(f"--model {model}: should read models:/NAME@ALIAS or models:/NAME/VERSION")
     return name, wanted

@@ -35,7 +35,11 @@ def test_a_name_an_alias_and_a_version_that_are_not_there_are_named(project: Pat
     client.create_model_version("digits", source=f"runs:/{run_id}/m", run_id=run_id)
     for model, sentence in (
         ("models:/typo@champion", "the registry has no model typo"),
+        ("models:/a:b@champion", "the registry has no model a:b; `darkroom models` lists what there is"),
+        ("models:/ @champion", "--model models:/ @champion: should read models:/NAME@ALIAS"),
         ("models:/digits@best", "digits has no alias @best in the registry"),
+        # MLflow itself takes it for the newest version, which the gate may have refused.
+        ("models:/digits@latest", "digits has no alias @latest in the registry"),
         ("models:/digits@champion", "digits has no champion: no version was promoted; `darkroom models` says why"),
         ("models:/digits/7", "digits has no version 7 in the registry"),
         ("models:/digits/1", r"digits version 1 was not registered by Darkroom .it lacks served, step, sha256"),

@@ -12,6 +12,9 @@ from components.evaluation.bootstrap import share_interval
 from components.evaluation.names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
 
+_REGISTRY = "sqlite:///.darkroom/mlflow/mlflow.db"
+"""From the project's folder, where no server keeps the models."""
+
 
 @dataclass(frozen=True)
 class CardPicture:
@@ -197,7 +200,9 @@ def _usage(card: CardContents) -> str:
     return (
         "## How to use it\n\n```\n"
         f'darkroom predict PHOTOS --model "{address}" --out labels.csv\n'
-        f'mlflow models serve --model-uri "{address}"\n```\n'
+        f'MLFLOW_TRACKING_URI={_REGISTRY} mlflow models serve -m "{address}" --env-manager local\n```\n\n'
+        "Both from the project's folder; where its models are kept by a server, `MLFLOW_TRACKING_URI` is that server's "
+        "address.\n"
     )
 
 

@@ -82,14 +82,12 @@ def get_version(tracking: Tracking, name: str, wanted: str) -> Version:
     from mlflow.exceptions import MlflowException
 
     try:
-        found = (
-            tracking.client.get_model_version(name, wanted)
-            if wanted.isdigit()
-            else tracking.client.get_model_version_by_alias(name, wanted)
-        )
-    except MlflowException:
+        holders = aliases(tracking, name)
+        # Asked for an alias, MLflow would answer @latest with the newest version, which no gate has let through.
+        found = tracking.client.get_model_version(name, wanted if wanted.isdigit() else holders[wanted])
+    except (MlflowException, KeyError):
         raise SettingsError(_not_there(tracking, name, wanted)) from None
-    return _version(found, aliases(tracking, name))
+    return _version(found, holders)
 
 
 def require_ours(version: Version) -> Version:
@@ -205,7 +203,8 @@ def _exists(tracking: Tracking, name: str) -> bool:
     try:
         tracking.client.get_registered_model(name)
     except MlflowException as problem:
-        if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
+        # The second of names that no registry can hold.
+        if problem.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return False
         raise DarkroomError(f"the registry doesn't answer for {name}: {problem}") from None
     return True

@@ -51,7 +51,8 @@ def test_the_card_tells_what_is_known() -> None:
         "finds 10.0% of its images (95%: 1.8% to 40.4%; 10 were tested)",
         "1.50 ms (95th percentile) on a processor",
         "| data version | `abc.dir` |",
-        "models:/digits/3",
+        "MLFLOW_TRACKING_URI=sqlite:///.darkroom/mlflow/mlflow.db mlflow models serve -m "
+        '"models:/digits/3" --env-manager local',
     ):
         assert told in text
     assert "<b>" not in text

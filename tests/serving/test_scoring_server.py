@@ -20,18 +20,27 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from projects import free_port
+from projects import clean_environment, free_port, isolate
 
-from flows.tracking.packaging import write_package
+from flows.project import Project
+from flows.tracking import registry
+from flows.tracking.packaging import Package, write_package
+from flows.tracking.runs import open_tracking
 from flows.tracking.server import application, served_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-COMMANDS = re.findall(r"```sh\n(.*?)```", (REPOSITORY / "docs" / "serving.md").read_text(), re.DOTALL)
+GUIDE = (REPOSITORY / "docs" / "serving.md").read_text()
+COMMANDS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def package(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_package(onnx_file, tmp_path_factory.mktemp("package") / "model").folder
+def packed(onnx_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return write_package(onnx_file, tmp_path_factory.mktemp("package") / "model")
+
+
+@pytest.fixture(scope="module")
+def package(packed: Package) -> Path:
+    return packed.folder
 
 
 @pytest.fixture(scope="module")
@@ -294,16 +303,22 @@ def drop(page: Any, file: Path, kind: str) -> None:
     )
 
 
-def test_mlflow_serves_the_package_as_it_is(package: Path, photos: Path, server: str, tmp_path: Path) -> None:
+def test_mlflow_serves_the_champion_as_documented(
+    packed: Package, photos: Path, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolate(monkeypatch)
+    tracking = open_tracking(Project(tmp_path, tmp_path / ".darkroom"), "pets")
+    run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
+    registry.register(tracking, "pets", run_id=run_id, package=packed, tags={}, description="")
+    tracking.client.set_registered_model_alias("pets", "champion", "1")
     port = free_port()
-    # It looks for uvicorn on the path, which an environment that isn't activated lacks.
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(package), "--env-manager", "local"]
+    (command,) = re.findall(r"`(MLFLOW_TRACKING_URI=\S+) (mlflow models serve .*?)`", GUIDE)
+    line = f"{command[0]} exec {command[1]}".replace("NAME", "pets").replace("8080", str(port))
+    # As in an environment that is activated.
+    environment = clean_environment(PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     body = request_for((photos / "photo.jpg").read_bytes())
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*command, "--port", str(port)], cwd=tmp_path, env=environment, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(["bash", "-c", line], cwd=tmp_path, env=environment, stdout=log, stderr=log)
     try:
         answer = None
         deadline = time.monotonic() + 90
@@ -315,3 +330,4 @@ def test_mlflow_serves_the_package_as_it_is(package: Path, photos: Path, server:
         process.terminate()
         process.wait(30)
     assert answer == ask(server, body), (tmp_path / "log").read_text()
+    assert not (tmp_path / "mlflow.db").exists()
