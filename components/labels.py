@@ -5,6 +5,7 @@ Needs numpy alone, for training, evaluation and serving read logits the same way
 Letters: N images, T logits of the network, K classes, D levels of a hierarchy.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Literal, Self
@@ -73,6 +74,19 @@ class LabelSpace(Settings):
             parents = [above[text.rpartition(PATH_SEPARATOR)[0]] for text in classes] if levels else []
             levels.append(Level(name=name, classes=classes, parents=parents))
         return cls(kind=kind, classes=levels[-1].classes, levels=levels)
+
+    def flaw(self) -> str | None:
+        """How a space that somebody else wrote down contradicts itself, as a clause; None where it doesn't."""
+        for place, names in (("the list of classes", self.classes), *((one.name, one.classes) for one in self.levels)):
+            if repeated := [name for name, count in Counter(names).items() if count > 1]:
+                return f"{place} holds {repeated[0]} more than once"
+        if bool(self.levels) != (self.kind == "hierarchy") or (self.levels and self.levels[-1].classes != self.classes):
+            return f"its {len(self.levels)} levels don't lead to the classes that it answers with"
+        for above, level in pairwise(self.levels):
+            known = range(len(above.classes))
+            if len(level.parents) != len(level.classes) or any(parent not in known for parent in level.parents):
+                return f"classes of {level.name} have parents that aren't in {above.name}"
+        return None
 
     @property
     def num_logits(self) -> int:

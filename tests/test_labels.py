@@ -80,3 +80,23 @@ def test_flat_logits_are_stranger_than_sure_ones_and_large_ones_do_not_overflow(
     sure, flat = unlike_score(np.array([[900.0, 0.0], [0.1, 0.0]], np.float32), space)
     assert np.isfinite(sure)
     assert flat > sure
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": ["fruit/apple", "milk/oat"]}, "its 2 levels don't lead to the classes that it answers with"),
+        ({"kind": "single"}, "its 2 levels don't lead to the classes"),
+        ({"levels": []}, "its 0 levels don't lead to the classes"),
+        ({"parents": [0, 0, 2]}, "classes of fine have parents that aren't in coarse"),
+        ({"parents": [0, -1, 1]}, "classes of fine have parents that aren't in coarse"),
+        ({"parents": [0, 1]}, "classes of fine have parents that aren't in coarse"),
+        ({"coarse": ["fruit", "fruit"]}, "coarse holds fruit more than once"),
+    ],
+)
+def test_a_space_that_contradicts_itself_says_how(tree, changes, said):
+    assert tree.flaw() is None
+    changes, record = dict(changes), tree.model_dump()
+    record["levels"][0]["classes"] = changes.pop("coarse", record["levels"][0]["classes"])
+    record["levels"][1]["parents"] = changes.pop("parents", record["levels"][1]["parents"])
+    assert str(LabelSpace.from_section("labels", record | changes).flaw()).startswith(said)

@@ -16,7 +16,7 @@ from components.data.preprocessing import PreprocessSettings, square_of
 from components.errors import DataError, ServiceError, SettingsError
 from components.labels import AS_TRAINED, AnswerRule, LabelSpace
 from components.serving.model_file import check_model_file, metadata_of
-from components.serving.providers import ProviderMissing, open_session
+from components.serving.providers import ProviderMissing, open_session, runtime_reason
 from components.settings import Settings
 
 INPUT, OUTPUT = "images", "logits"
@@ -63,7 +63,10 @@ class ModelCard:
             record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
             return cls(**record | {name: kind.from_section(name, record[name]) for name, kind in _TYPED.items()})
         except (KeyError, ValueError, TypeError, AttributeError, SettingsError):
-            raise ServiceError(f"{name} is no model of Darkroom: its metadata lacks the model card") from None
+            raise ServiceError(
+                f"{name} is no model of Darkroom: its metadata lacks the model card; give the .onnx file that "
+                "`darkroom quantize` or `darkroom run` wrote, or models:/NAME@ALIAS"
+            ) from None
 
 
 class OnnxClassifier:
@@ -107,14 +110,25 @@ class OnnxClassifier:
         return open_session(content, file, self.provider, threads=threads)
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else."""
+        """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else.
+
+        Raises ServiceError where the graph fails on so many images.
+        """
         side = self.card.preprocess.image_size_px
         if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (side, side, 3):
             raise DataError(
                 f"the model takes uint8 images of [B, {side}, {side}, 3], not {images_BHWC.dtype} of "
                 f"{list(images_BHWC.shape)}; make squares of the image files first"
             )
-        answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
+        try:
+            answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
+        except MemoryError:
+            raise
+        # onnxruntime raises kinds of its own that share no base but Exception.
+        except Exception as problem:
+            raise ServiceError(
+                f"the model fails on {len(images_BHWC)} images at once: {runtime_reason(problem)}; export it again"
+            ) from None
         return answer
 
     def square(self, content: bytes) -> NDArray[np.uint8]:
@@ -129,6 +143,10 @@ class OnnxClassifier:
             raise ServiceError(
                 f"{file} doesn't take what its model card says, images of {side}×{side}; export it again"
             )
+        if isinstance(batch := self._session.get_inputs()[0].shape[0], int):
+            raise ServiceError(f"{file} takes {batch} images at once and no other number; export it again for any")
+        if (flaw := self.card.labels.flaw()) is not None:
+            raise ServiceError(f"{file} has a model card that contradicts itself: {flaw}; export it again")
         width = {one.name: one.shape[-1] for one in self._session.get_outputs()}.get(OUTPUT)
         if width != self.card.labels.num_logits:
             raise ServiceError(

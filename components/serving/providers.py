@@ -1,5 +1,6 @@
 """ONNX Runtime's execution providers: what computes a model, and what is done where one isn't here."""
 
+import re
 from pathlib import Path
 
 import onnxruntime as ort
@@ -15,6 +16,10 @@ PROVIDERS = {
 }
 PROVIDER_VARIABLE = "DARKROOM_PROVIDER"
 """Of the environment: what the scoring server, `predict` and `serve` compute with, rather than the model's own."""
+
+_INNARDS = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |/onnxruntime_src/\S+:\d+ [^(]*\([^)]*\)(?: const)? ")
+"""Codes and places of its own source, which ONNX Runtime puts before and between what it says."""
+_REASON_LETTERS = 200
 
 
 class ProviderMissing(ServiceError):
@@ -57,9 +62,17 @@ def open_session(content: bytes, file: Path, provider: str, *, threads: int) -> 
         raise
     # onnxruntime raises kinds of its own that share no base but Exception.
     except Exception as problem:
-        raise ServiceError(f"{file} can't be loaded as ONNX: {first_line(problem)}") from None
+        raise ServiceError(
+            f"{file} can't be loaded as ONNX: {runtime_reason(problem)}; export it again, or install an {RUNTIME} that "
+            f"can run it (here is {ort.__version__})"
+        ) from None
     # Where a provider's own libraries are missing ONNX Runtime says so in its log alone, and goes on without it.
     if session.get_providers()[0] != PROVIDERS[provider]:
         reason = f"ONNX Runtime could not start its {provider} provider, though it was built with it"
         raise ProviderMissing(provider, reason)
     return session
+
+
+def runtime_reason(problem: Exception) -> str:
+    """What ONNX Runtime says for a reason, as a clause."""
+    return _INNARDS.sub("", first_line(problem)).strip(" .")[:_REASON_LETTERS]

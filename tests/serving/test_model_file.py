@@ -1,7 +1,9 @@
 """A model file is looked through before anything loads it."""
 
 import pickle
+import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,66 @@ def test_thresholds_that_are_not_one_a_class_are_refused(onnx_file: Path, tmp_pa
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ServiceError, match="has 1 thresholds for 3 classes; export it again"):
         OnnxClassifier(tmp_path / "other.onnx")
+
+
+def other_operator(model: onnx.ModelProto) -> None:
+    model.graph.node[0].op_type, model.graph.node[0].domain = "Nope", "ours"
+    model.opset_import.add(domain="ours", version=1)
+
+
+def later_opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version = 99
+
+
+def broken_shape(model: onnx.ModelProto) -> None:
+    weights = next(tensor for tensor in model.graph.initializer if tensor.dims)
+    weights.dims[0] += 1
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (other_operator, "ours:Nope.* is not a registered function/op"),
+        (later_opset, "ONNX Runtime only .*guarantees.* support for models"),
+        (broken_shape, ""),
+    ],
+)
+def test_what_the_runtime_refuses_is_told_without_its_innards(
+    onnx_file: Path, tmp_path: Path, damage: Callable[[onnx.ModelProto], None], said: str
+) -> None:
+    model = onnx.load(onnx_file)
+    damage(model)
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(ServiceError, match=f"other.onnx can't be loaded as ONNX: .*{said}.*; export it again") as told:
+        OnnxClassifier(tmp_path / "other.onnx")
+    assert not re.search(r"onnxruntime_src|ONNXRuntimeError|std::|\n", str(told.value))
+    assert len(str(told.value).removeprefix(str(tmp_path))) < 400
+
+
+def test_a_model_of_one_batch_size_is_refused(onnx_file: Path, tmp_path: Path) -> None:
+    model = onnx.load(onnx_file)
+    batch = model.graph.input[0].type.tensor_type.shape.dim[0]
+    batch.dim_value = 1
+    onnx.save(model, tmp_path / "one.onnx")
+    with pytest.raises(ServiceError, match="takes 1 images at once and no other number; export it again for any"):
+        OnnxClassifier(tmp_path / "one.onnx")
+
+
+def test_a_graph_that_fails_on_a_batch_is_told_in_one_sentence(onnx_file: Path, tmp_path: Path) -> None:
+    """It claims to take any number of images, but has the answer to one written into it."""
+    model = onnx.load(onnx_file)
+    model.graph.node[-1].output[0] = "frozen"
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, 3], np.int64), "one"))
+    model.graph.node.append(helper.make_node("Reshape", ["frozen", "one"], ["logits"]))
+    onnx.save(model, tmp_path / "frozen.onnx")
+    classifier = OnnxClassifier(tmp_path / "frozen.onnx")
+    assert classifier.logits(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
+    with pytest.raises(ServiceError, match=r"the model fails on 2 images at once: .*; export it again") as told:
+        classifier.logits(np.zeros((2, 16, 16, 3), np.uint8))
+    assert "\n" not in str(told.value)
+
+
+def test_a_card_that_names_a_class_twice_is_refused(onnx_file: Path, tmp_path: Path) -> None:
+    file = with_classes(onnx_file, tmp_path / "other.onnx", ["cat", "dog", "cat"])
+    with pytest.raises(ServiceError, match="contradicts itself: the list of classes holds cat more than once; export"):
+        OnnxClassifier(file)

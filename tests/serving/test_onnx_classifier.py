@@ -33,7 +33,9 @@ def test_a_foreign_model_is_refused(onnx_file: Path, tmp_path: Path) -> None:
     model = onnx.load(onnx_file)
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
-    with pytest.raises(ServiceError, match=r"foreign\.onnx is no model of Darkroom: its metadata lacks the model card"):
+    with pytest.raises(
+        ServiceError, match=r"foreign\.onnx is no model of Darkroom: its metadata lacks the model card; give the"
+    ):
         OnnxClassifier(tmp_path / "foreign.onnx")
 
 
