@@ -38,6 +38,7 @@ from side_by_side import compare, machine, refuse_busy_machine, table, usage
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from components.data.calibration import CalibrationImages
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.export.onnx_export import export_onnx
 from components.export.quantization import U8S8, Quantizer
@@ -81,9 +82,8 @@ def measure(scratch: Path, model: ImageClassifier, fitted: list[Path], judged: l
     preprocess = model.spec.preprocess
     card = ModelCard(model.spec.architecture, model.spec.labels, preprocess, "int8", "d", "r")
     calibration_NHWC = np.stack([square_of(file.read_bytes(), preprocess) for file in fitted[:CALIBRATED]])
-    with Quantizer(
-        scratch / "fp32.onnx", calibration_NHWC=calibration_NHWC, calibration_digest="benchmark", card=card
-    ) as quantizer:
+    calibration = CalibrationImages(calibration_NHWC, [{"path": file.name} for file in fitted[:CALIBRATED]])
+    with Quantizer(scratch / "fp32.onnx", calibration=calibration, card=card) as quantizer:
         quantizer.write(U8S8, scratch / "int8.onnx")
     sources = linked(judged, scratch / "judged")
     answers: dict[str, list[str]] = {}

@@ -23,6 +23,11 @@ class CalibrationImages:
     def digest(self) -> str:
         return sha256_of_record({"images": self.names})
 
+    def spread(self, count: int) -> "CalibrationImages":
+        """At most so many of them, spread evenly."""
+        places = calibration_sample(self.names, count)
+        return CalibrationImages(self.pixels_NHWC[places], [self.names[place] for place in places])
+
 
 def calibration_images(train: PackedPart, count: int) -> CalibrationImages:
     originals = np.flatnonzero(train.copy_N == 0)

@@ -40,6 +40,8 @@ class Tried:
     measured: Measured
     speed: Speed
     peak_mib: float | None
+    calibration: CalibrationImages | None = None
+    """The images that fixed its ranges; None where none did."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Exported:
     skipped: dict[str, str]
     """Forms that don't run here, and why."""
     choice: Choice
-    calibration_digest: str
     processor: Processor
     """On which all of it was measured."""
 
@@ -72,7 +73,7 @@ class Exported:
             "skipped": self.skipped,
             "served": self.choice.served,
             "reasons": self.choice.reasons,
-            "calibration_digest": self.calibration_digest,
+            "calibration_digest": _named(self.formats["int8"].calibration)["digest"],
             "processor": asdict(self.processor),
         }
 
@@ -105,7 +106,6 @@ def export_model(
     model that was given.
     """
     calibration = calibration_images(images.train, settings.calibration_images)
-    write_json(folder / CALIBRATION, {"part": "train", "digest": calibration.digest, "images": calibration.names})
     bench = _Bench(folder, card, calibration, images.val, settings, say)
     fp32 = bench.exported(model)
     formats: dict[Format, Tried] = {"fp32": fp32}
@@ -123,12 +123,13 @@ def export_model(
         int8 |= bench.learnt(next(recipe for recipe in recipes if recipe.name == promising.recipe), learn)
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
+    write_json(folder / CALIBRATION, {"part": "train"} | _named(formats["int8"].calibration))
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
     parities = {
         name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
         for name, one in formats.items()
     }
-    return Exported(parities, formats, int8, skipped, choice, calibration.digest, this_processor())
+    return Exported(parities, formats, int8, skipped, choice, this_processor())
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class _Bench:
         def attempt(recipe: Recipe) -> bool:
             file = self._file(recipe.name)
             quantizer.write(recipe, file)
-            found[recipe.name] = self._tried(file, recipe.name)
+            found[recipe.name] = replace(self._tried(file, recipe.name), calibration=quantizer.calibration_of(recipe))
             return not broken(fp32, found[recipe.name].measured, self.settings)
 
         kept = [attempt(recipe) for recipe in recipes]
@@ -194,16 +195,12 @@ class _Bench:
             export_onnx(model, fp32_file, card=card)
             with replace(self, card=card).quantizer(fp32_file) as quantizer:
                 quantizer.write(recipe, self._file(name))
-        return {name: self._tried(self._file(name), name, aware_epochs=epochs)}
+                calibration = quantizer.calibration_of(recipe)
+        tried = self._tried(self._file(name), name, aware_epochs=epochs)
+        return {name: replace(tried, calibration=calibration)}
 
     def quantizer(self, fp32_file: Path) -> Quantizer:
-        calibration = self.calibration
-        return Quantizer(
-            fp32_file,
-            calibration_NHWC=calibration.pixels_NHWC,
-            calibration_digest=calibration.digest,
-            card=self.card,
-        )
+        return Quantizer(fp32_file, calibration=self.calibration, card=self.card)
 
     def _file(self, recipe: str) -> Path:
         return self.folder / f"model_{recipe}.onnx"
@@ -225,6 +222,13 @@ class _Bench:
             aware_epochs=aware_epochs,
         )
         return Tried(file, measured, report.speed, report.peak_mib)
+
+
+def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
+    """Digest and names; none where nothing was calibrated."""
+    if calibration is None:
+        return {"digest": None, "images": []}
+    return {"digest": calibration.digest, "images": calibration.names}
 
 
 def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:

@@ -25,6 +25,7 @@ from onnxruntime.quantization import qdq_loss_debug as distortion
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from components.data.calibration import CalibrationImages
 from components.export.normalization import as_one_operator
 from components.export.onnx_export import write_model
 from components.export.quiet import quiet
@@ -46,7 +47,7 @@ class Recipe:
 
     name: str
     activations: Literal["unsigned", "signed", "dynamic"]
-    """dynamic: matrix products alone, their ranges taken anew from each input."""
+    """dynamic: matrix products alone, their ranges taken anew from each input, unsigned as ONNX has no other way."""
     reduce_range: bool = False
     """Weights in 7 bits: no saturation on processors without VNNI, at a small loss of resolution."""
     calibration: Literal["minmax", "percentile"] = "minmax"
@@ -58,16 +59,14 @@ U8S8 = Recipe("u8s8", "unsigned")
 U8S8_REDUCED = Recipe("u8s8_reduced", "unsigned", reduce_range=True)
 S8S8 = Recipe("s8s8", "signed")
 DYNAMIC = Recipe("dynamic", "dynamic")
+DYNAMIC_REDUCED = Recipe("dynamic_reduced", "dynamic", reduce_range=True)
 
 
 class Quantizer:
     """Writes one fp32 file in other forms. A context: what it prepares is kept until it is left."""
 
-    def __init__(
-        self, source: Path, *, calibration_NHWC: NDArray[np.uint8], calibration_digest: str, card: ModelCard
-    ) -> None:
-        self._source, self._images_NHWC, self._card = source, calibration_NHWC, card
-        self._calibration_digest = calibration_digest
+    def __init__(self, source: Path, *, calibration: CalibrationImages, card: ModelCard) -> None:
+        self._source, self._calibration, self._card = source, calibration, card
         self._scratch = tempfile.TemporaryDirectory(prefix="darkroom-")
 
     def __enter__(self) -> Self:
@@ -102,10 +101,10 @@ class Quantizer:
         """The int8 file of one recipe. Equal images give equal bytes."""
         draft = self._place("int8.onnx")
         with quiet():
-            if recipe.activations == "dynamic":
+            if (calibration := self.calibration_of(recipe)) is None:
                 self._write_dynamic(recipe, draft)
             else:
-                self._write_static(recipe, draft)
+                self._write_static(recipe, calibration, draft)
         write_model(onnx.load(draft), target, card=self._int8_card(recipe))
 
     def write_half(self, target: Path) -> None:
@@ -122,9 +121,15 @@ class Quantizer:
         model.model.graph.ClearField("value_info")
         write_model(model.model, target, card=replace(self._card, format="fp16"))
 
+    def calibration_of(self, recipe: Recipe) -> CalibrationImages | None:
+        """The images that fix the ranges of a recipe; None where each input does."""
+        if recipe.activations == "dynamic":
+            return None
+        return self._calibration.spread(_HISTOGRAM_IMAGES) if recipe.calibration == "percentile" else self._calibration
+
     def most_distorted(self, file: Path) -> list[tuple[str, ...]]:
         """For each result that this int8 file rounds, the worst first: all nodes that must stay in float to keep it."""
-        images_NHWC = self._images_NHWC[:_DISTORTION_IMAGES]
+        images_NHWC = self._calibration.pixels_NHWC[:_DISTORTION_IMAGES]
         runs = {}
         for name, model in (("float", self._prepared), ("int8", file)):
             spied = self._place(f"spied_{name}.onnx")
@@ -141,16 +146,16 @@ class Quantizer:
         return [nodes for nodes in around.values() if nodes and not set(nodes) & set(self._normalization)]
 
     def _int8_card(self, recipe: Recipe) -> ModelCard:
-        calibrated = recipe.activations != "dynamic"
-        return replace(self._card, format="int8", calibration_digest=self._calibration_digest if calibrated else None)
+        calibration = self.calibration_of(recipe)
+        digest = calibration.digest if calibration is not None else None
+        return replace(self._card, format="int8", calibration_digest=digest)
 
-    def _write_static(self, recipe: Recipe, draft: Path) -> None:
+    def _write_static(self, recipe: Recipe, calibration: CalibrationImages, draft: Path) -> None:
         percentile = recipe.calibration == "percentile"
-        images_NHWC = self._images_NHWC[:: max(1, len(self._images_NHWC) // _HISTOGRAM_IMAGES)]
         quantize_static(
             self._prepared,
             draft,
-            _Calibration(images_NHWC if percentile else self._images_NHWC),
+            _Calibration(calibration.pixels_NHWC),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QInt8 if recipe.activations == "signed" else QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -22,12 +22,7 @@ def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedPart, val: P
     card = OnnxClassifier(fp32, provider="cpu").card
     with (
         tempfile.TemporaryDirectory(prefix="darkroom-") as scratch,
-        Quantizer(
-            fp32,
-            calibration_NHWC=calibration.pixels_NHWC,
-            calibration_digest=calibration.digest,
-            card=card,
-        ) as quantizer,
+        Quantizer(fp32, calibration=calibration, card=card) as quantizer,
     ):
 
         def distorted(first: Recipe) -> list[tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Recipe
+from components.export.quantization import DYNAMIC, DYNAMIC_REDUCED, S8S8, U8S8, U8S8_REDUCED, Recipe
 
 _EXCLUDED = (1, 2, 4, 8, 16)
 """How many of the most distorted results stay in float, in turn."""
@@ -11,13 +11,14 @@ _EXCLUDED = (1, 2, 4, 8, 16)
 
 def first_recipes(*, is_transformer: bool) -> list[Recipe]:
     """What is always tried: which signedness and range is fast and exact depends on the processor."""
+    static = [U8S8, U8S8_REDUCED, S8S8]
     # Ranges of attention vary from image to image: what is static loses most of the accuracy there.
-    return [DYNAMIC, U8S8] if is_transformer else [U8S8, U8S8_REDUCED, S8S8]
+    return [DYNAMIC, DYNAMIC_REDUCED, *static] if is_transformer else static
 
 
 def recipe_named(name: str, most_distorted: Callable[[Recipe], list[tuple[str, ...]]]) -> Recipe | None:
     """The recipe that a search calls so, whose base is asked for its most distorted results; None where none is."""
-    known = (U8S8, U8S8_REDUCED, S8S8, DYNAMIC)
+    known = first_recipes(is_transformer=True)
     bases = [recipe for recipe in known if name == recipe.name or name.startswith(f"{recipe.name}_")]
     if not bases:
         return None

@@ -108,8 +108,13 @@ def test_calibration_names_and_hashes_originals_of_the_training_part(result: Res
 
 
 def test_more_ways_are_tried_where_the_first_lose_too_much(
-    exported: Exported, part: PackedPart, image_files: list[bytes], tmp_path: Path
+    exported: Exported,
+    part: PackedPart,
+    image_files: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("components.export.quantization._HISTOGRAM_IMAGES", 4)
     said: list[str] = []
     impossible = SETTINGS.model_copy(update={"min_agreement": 1.0, "max_accuracy_loss": 0.0})
     result = exported_into(tmp_path, exported, part, image_files, impossible, said=said)
@@ -118,6 +123,9 @@ def test_more_ways_are_tried_where_the_first_lose_too_much(
         assert len(result.int8) == 5
     else:
         assert (result.formats["int8"].measured.answers == result.formats["fp32"].measured.answers).all()
+    calibration, best = json.loads((tmp_path / CALIBRATION).read_text()), result.formats["int8"]
+    assert OnnxClassifier(best.file).card.calibration_digest == calibration["digest"]
+    assert len(calibration["images"]) == (4 if "percentile" in best.measured.recipe else SETTINGS.calibration_images)
 
 
 STRICT = SETTINGS.model_copy(update={"search_trials": 0, "max_accuracy_loss": 0.25})
@@ -194,7 +202,8 @@ def test_nothing_is_fine_tuned_where_it_gains_nothing(
 
 
 def test_transformers_are_quantized_dynamically_first(exported: Exported) -> None:
-    assert [recipe.name for recipe in first_recipes(is_transformer=True)] == ["dynamic", "u8s8"]
+    names = [recipe.name for recipe in first_recipes(is_transformer=True)]
+    assert names == ["dynamic", "dynamic_reduced", "u8s8", "u8s8_reduced", "s8s8"]
 
 
 def test_refinements_leave_ever_more_nodes_in_float(exported: Exported) -> None:

@@ -11,11 +11,11 @@ import pytest
 from exported_model import Exported
 from torchvision.models import VisionTransformer
 
-from components.data.calibration import calibration_sample
+from components.data.calibration import CalibrationImages, calibration_sample
 from components.export.normalization import as_one_operator
 from components.export.onnx_export import export_onnx
 from components.export.parity import agreement
-from components.export.quantization import DYNAMIC, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
+from components.export.quantization import DYNAMIC, DYNAMIC_REDUCED, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.export.quiet import quiet
 from components.models.architectures import build
 from components.models.classifier import ImageClassifier
@@ -27,7 +27,11 @@ PERCENTILE = replace(U8S8, name="percentile", calibration="percentile")
 
 
 def quantizer_of(exported: Exported, images_NHWC: np.ndarray = IMAGES) -> Quantizer:
-    return Quantizer(exported.file, calibration_NHWC=images_NHWC, calibration_digest="c" * 64, card=exported.card)
+    return Quantizer(exported.file, calibration=named(images_NHWC), card=exported.card)
+
+
+def named(images_NHWC: np.ndarray) -> CalibrationImages:
+    return CalibrationImages(images_NHWC, [{"path": f"{number}.png"} for number in range(len(images_NHWC))])
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def test_int8_answers_nearly_as_the_original_for_any_batch(exported: Exported, i
 
 
 def test_int8_has_the_same_card_but_for_its_format_and_its_calibration(exported: Exported, int8: Path) -> None:
-    assert OnnxClassifier(int8).card == replace(exported.card, format="int8", calibration_digest="c" * 64)
+    assert OnnxClassifier(int8).card == replace(exported.card, format="int8", calibration_digest=named(IMAGES).digest)
 
 
 def test_int8_is_a_single_checked_file_that_computes_in_8_bits(int8: Path) -> None:
@@ -146,7 +150,9 @@ def test_the_most_distorted_results_can_stay_in_float(quantizer: Quantizer, int8
 
 
 @pytest.mark.parametrize("exported", ["plain"], indirect=True)
-@pytest.mark.parametrize("recipe", [U8S8, U8S8_REDUCED, S8S8, PERCENTILE, DYNAMIC], ids=lambda recipe: recipe.name)
+@pytest.mark.parametrize(
+    "recipe", [U8S8, U8S8_REDUCED, S8S8, PERCENTILE, DYNAMIC, DYNAMIC_REDUCED], ids=lambda recipe: recipe.name
+)
 def test_every_recipe_gives_equal_bytes_for_equal_images(exported: Exported, tmp_path: Path, recipe: Recipe) -> None:
     for name in ("one", "two"):
         with quantizer_of(exported) as quantizer:
@@ -190,6 +196,22 @@ def test_calibration_decides_the_ranges(exported: Exported, int8: Path, tmp_path
     with quantizer_of(exported, (IMAGES // 32).astype(np.uint8)) as quantizer:
         quantizer.write(U8S8, tmp_path / "m.onnx")
     assert not np.array_equal(OnnxClassifier(tmp_path / "m.onnx").logits(IMAGES), OnnxClassifier(int8).logits(IMAGES))
+
+
+@pytest.mark.parametrize("exported", ["plain"], indirect=True)
+def test_a_file_names_the_images_that_fixed_its_ranges_and_no_others(exported: Exported, tmp_path: Path) -> None:
+    images = named(np.concatenate([IMAGES, IMAGES // 2]))
+    with quantizer_of(exported, images.pixels_NHWC) as quantizer:
+        for recipe, used in ((U8S8, images), (PERCENTILE, images.spread(64)), (DYNAMIC, None)):
+            quantizer.write(recipe, tmp_path / f"{recipe.name}.onnx")
+            card = OnnxClassifier(tmp_path / f"{recipe.name}.onnx").card
+            assert card.calibration_digest == (used.digest if used is not None else None)
+    assert [len(images.names), len(images.spread(64).names)] == [128, 64]
+    # The others change nothing.
+    with quantizer_of(exported, images.spread(64).pixels_NHWC) as quantizer:
+        quantizer.write(PERCENTILE, tmp_path / "again.onnx")
+    again, first = (OnnxClassifier(tmp_path / name) for name in ("again.onnx", "percentile.onnx"))
+    assert np.array_equal(again.logits(IMAGES), first.logits(IMAGES))
 
 
 @pytest.mark.parametrize(("images", "asked", "expected"), [(10, 3, [0, 4, 9]), (3, 8, [0, 1, 2]), (1, 8, [0])])

@@ -38,9 +38,7 @@ def part(exported: Exported) -> PackedPart:
 def test_the_bytes_are_those_of_the_first_time(exported: Exported, part: PackedPart, tmp_path: Path, way) -> None:  # type: ignore[no-untyped-def]
     first, again = tmp_path / "first.onnx", tmp_path / "again.onnx"
     images = calibration_images(part, 16)
-    with Quantizer(
-        exported.file, calibration_NHWC=images.pixels_NHWC, calibration_digest=images.digest, card=exported.card
-    ) as quantizer:
+    with Quantizer(exported.file, calibration=images, card=exported.card) as quantizer:
         quantizer.write(way, first)
     write_answers(first, fit_answers(predict_packed(OnnxClassifier(first), part)))
     assert repeat_int8(way.name, exported.file, again, train=part, val=part, images=16)

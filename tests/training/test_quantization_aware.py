@@ -79,9 +79,7 @@ def int8_logits(model: ImageClassifier, part: PackedPart, folder: Path, recipe: 
     card = ModelCard(spec.architecture, spec.labels, spec.preprocess, format="fp32", data_version="d", run_id="r")
     export_onnx(model, folder / "fp32.onnx", card=card)
     images = calibration_images(part, CALIBRATION)
-    with Quantizer(
-        folder / "fp32.onnx", calibration_NHWC=images.pixels_NHWC, calibration_digest=images.digest, card=card
-    ) as quantizer:
+    with Quantizer(folder / "fp32.onnx", calibration=images, card=card) as quantizer:
         quantizer.write(recipe, folder / "int8.onnx")
     return OnnxClassifier(folder / "int8.onnx").logits(pixels(part))
 
