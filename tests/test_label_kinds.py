@@ -53,7 +53,8 @@ SETTINGS = [
     "validate.images_per_class={at_least: 2, level: stop}",
     "quantize.aware={epochs: 1, learning_rate: 0.0001}",
     "register.name=kinds",
-    "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
+    "promote.floors=null",
+    "promote.ceilings={log_loss: 100.0}",
 ]
 
 
@@ -220,7 +221,7 @@ def test_the_gate_judges_it(life: Life) -> None:
 def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Life) -> None:
     if life.kind == "multi":
         with pytest.raises(SettingsError, match=r"promote\.floors: shade\.accuracy is of no level .* have no levels"):
-            promote_version.fn(life.asking(floors={"shade.accuracy": 0.0}), life.prepared, life.promoted.version)
+            promote_version.fn(life.asking(floors={"shade.accuracy": 0.1}), life.prepared, life.promoted.version)
         return
     judged = promote_version.fn(
         life.asking(ceilings={"shade.log_loss": 50.0}), life.prepared, life.promoted.version, again=True

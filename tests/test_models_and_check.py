@@ -43,7 +43,8 @@ _TINY = (
     "model.architecture=lenet5",
     "train.epochs=1",
     "finetune.epochs=0",
-    "promote.floors={accuracy: 0.0, macro_f1: 0.0}",
+    "promote.floors=null",
+    "promote.ceilings={log_loss: 100.0}",
 )
 _HOSTILE = "<i>stripes"
 

@@ -107,7 +107,7 @@ def test_a_change_of_the_gate_judges_again_and_works_nothing_else(first: dict[st
 
 def test_a_worse_challenger_is_refused_and_the_champion_stays(first: dict[str, Any], call: Call) -> None:
     worse = ("--set", "train.epochs=1", "--set", "train.learning_rate=0.0000001", "--set", "finetune.epochs=0")
-    floors = ("--set", "promote.floors={accuracy: 0.0, macro_f1: 0.0}")
+    floors = ("--set", "promote.floors={accuracy: 0.001, macro_f1: 0.001}")
     result = result_of(call("run", *worse, *floors, "--json"))
     assert result["promoted"] is False
     assert any("against champion v1" in reason for reason in result["reasons"])
@@ -128,7 +128,7 @@ def test_without_a_floor_nothing_is_promoted(first: dict[str, Any], call: Call) 
 def test_rollback_goes_one_champion_back(first: dict[str, Any], call: Call) -> None:
     del first
     lenient = (
-        "promote.floors={accuracy: 0.0}",
+        "promote.floors={accuracy: 0.001}",
         "promote.max_loss_against_champion={accuracy: 1.0, macro_f1: 1.0}",
     )
     settings = [text for value in lenient for text in ("--set", value)]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from components.errors import nearest
@@ -14,6 +14,7 @@ from components.promotion.settings import FinerLimits, PromoteSettings
 
 _LAST_BITS = 1e-9
 """Sums of many 1/N differ in the last bits."""
+_NAMED = 5
 
 
 class ScoredClass(Protocol):
@@ -159,13 +160,19 @@ def _scores(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVer
 
 def _classes(candidate: Candidate, floors: FinerLimits | None) -> Iterator[RuleVerdict]:
     present = [one for one in candidate.classes if one.images]
+    untested = [one.label for one in candidate.classes if not one.images]
     for name, floor in (floors or {}).items():
         if isinstance(floor, dict):
             yield from (_of_class(present, label, name, limit) for label, limit in floor.items())
-        else:
-            yield _worst(
-                f"lowest {title(name)} of a class", [(one.label, getattr(one, name)) for one in present], floor
-            )
+            continue
+        values = [(one.label, getattr(one, name)) for one in present]
+        rule = _worst(f"lowest {title(name)} of a class", values, floor)
+        yield replace(rule, value=f"{rule.value}; {_without_images(untested)}", passed=False) if untested else rule
+
+
+def _without_images(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
+    return f"no test image of {', '.join(labels[:_NAMED])}{more}"
 
 
 def _of_class(present: Sequence[ScoredClass], label: str, name: str, floor: float) -> RuleVerdict:

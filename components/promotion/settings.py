@@ -20,17 +20,17 @@ FinerLimits = dict[str, float | Limits]
 """A limit for all of them, or one for each that is named."""
 
 
-def _of(
-    known: Sequence[str], *, at_most: float | None = None, better: str = "", levels: bool = True
-) -> Callable[[Any], Any]:
+def _of(known: Sequence[str], *, floors: bool = False, better: str = "", levels: bool = True) -> Callable[[Any], Any]:
     """Refuses names that aren't known and limits out of range; with `levels` a name may be of a coarser level."""
 
     def check(limits: Any) -> Any:
         for name, limit in (limits or {}).items():
             _check_name(without_level(name) if levels else name, known, better)
             for value in limit.values() if isinstance(limit, dict) else [limit]:
-                if not 0 <= value <= (at_most if at_most is not None else float("inf")):
-                    raise ValueError(f"it should have {name} {f'in [0, {at_most:g}]' if at_most else 'at least 0'}")
+                if floors and not 0 < value <= 1:
+                    raise ValueError(f"it should have {name} in (0, 1]: a floor of 0 lets every model through")
+                if not value >= 0:
+                    raise ValueError(f"it should have {name} at least 0")
         return limits
 
     return check
@@ -51,14 +51,15 @@ class PromoteSettings(Settings):
     """params.yaml: promote. Where no floor and no ceiling is configured nothing is promoted."""
 
     floors: Annotated[
-        Limits | None, AfterValidator(_of(LARGER_IS_BETTER, at_most=1, better="smaller: put it under ceilings"))
+        Limits | None, AfterValidator(_of(LARGER_IS_BETTER, floors=True, better="smaller: put it under ceilings"))
     ]
     """Least scores of the served file over the test part, by name, such as {accuracy: 0.97}."""
     ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
     """Largest scores where smaller is better, such as {expected_calibration_error: 0.05}."""
-    class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, at_most=1, levels=False))]
-    """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}."""
-    slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, at_most=1, levels=False))]
+    class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, floors=True, levels=False))]
+    """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}. A class without test
+    images breaks it."""
+    slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, floors=True, levels=False))]
     """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column, such as
     {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)

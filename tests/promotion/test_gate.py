@@ -36,7 +36,7 @@ GOOD = Candidate(
     format="int8",
     sha256="a" * 64,
     scores={"accuracy": 0.98, "macro_f1": 0.97, "log_loss": 0.1, "expected_calibration_error": 0.02},
-    classes=[Class("cat", 50, 0.99), Class("dog", 50, 0.9, 0.8), Class("eel", 0, 0.0)],
+    classes=[Class("cat", 50, 0.99), Class("dog", 50, 0.9, 0.8)],
     slices=[Slice("blur", "high", 30, 0.8), Slice("source", "phone", 40, 0.95), Slice("blur", "low", 5, 0.2)],
     measured=Measured(
         size_bytes=1_000_000,
@@ -91,6 +91,10 @@ def measured(**changes: Any) -> Candidate:
     return replace(GOOD, measured=replace(GOOD.measured, **changes))
 
 
+def untested(*labels: str) -> Candidate:
+    return replace(GOOD, classes=[*GOOD.classes, *(Class(label, 0, 0.0) for label in labels)])
+
+
 def agreeing(share: float) -> Candidate:
     return measured(parity=ServedParity(images=64, agreement=share, max_logit_difference=0.03))
 
@@ -133,7 +137,6 @@ def champion(
         (GOOD, floors(accuracy=0.98, macro_f1=0.97)),
         (scored(0.98, 0.2), floors(accuracy=0.9)),
         (scored(0.2, 0.98), floors(macro_f1=0.9)),
-        (scored(0.0, 0.0), floors(accuracy=0.0)),
         (replace(GOOD, comparisons_left_out=12), settings(max_comparisons_left_out=12)),
         (measured(parity_difference=1e-3), settings()),
         (agreeing(62 / 64), settings()),
@@ -144,7 +147,6 @@ def champion(
         "at the floor",
         "accuracy alone",
         "F1 alone",
-        "zero is a floor",
         "search as complete as asked",
         "parity at its limit",
         "another answer that few images don't rule out",
@@ -196,8 +198,18 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         ),
         (GOOD, settings(class_floors={"recall": 0.95}), "lowest recall of a class: 0.9000 (dog), should be at least"),
         (GOOD, settings(class_floors={"recall": {"cat": 1}}), "recall of the class cat: 0.9900, should be at least 1"),
-        (GOOD, settings(class_floors={"recall": {"dogs": 0}}), "no test image has it; did you mean dog?"),
-        (GOOD, settings(class_floors={"recall": {"eel": 0}}), "recall of the class eel: no test image has it"),
+        (GOOD, settings(class_floors={"recall": {"dogs": 0.1}}), "no test image has it; did you mean dog?"),
+        (untested("eel"), settings(class_floors={"recall": {"eel": 0.1}}), "recall of the class eel: no test image"),
+        (
+            untested("eel", "emu"),
+            settings(class_floors={"recall": 0.9}),
+            "lowest recall of a class: 0.9000 (dog); no test image of eel, emu, should be at least 0.9",
+        ),
+        (
+            untested(*"abcdefg"),
+            settings(class_floors={"recall": 0.9}),
+            "0.9000 (dog); no test image of a, b, c, d, e and 2 more, should be at least 0.9",
+        ),
         (GOOD, settings(slice_floors={"accuracy": 0.9}), "lowest accuracy of a slice: 0.8000 (blur high)"),
         (GOOD, settings(slice_floors={"accuracy": {"blur": 0.9}}), "lowest accuracy of a slice by blur: 0.8000"),
         (GOOD, settings(slice_floors={"accuracy": {"group": 0.1}}), "by group: none has test images enough"),
@@ -364,6 +376,9 @@ def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:
     ("change", "sentence"),
     [
         ({"floors": {"accuracy": 1.01}}, "promote.floors: .*should have accuracy in .0, 1"),
+        ({"floors": {"accuracy": 0.0}}, "promote.floors: .*a floor of 0 lets every model through"),
+        ({"class_floors": {"recall": {"cat": 0}}}, "promote.class_floors: .*a floor of 0 lets every model through"),
+        ({"slice_floors": {"accuracy": 0}}, "promote.slice_floors: .*a floor of 0 lets every model through"),
         ({"floors": {"accuracy": NAN}}, "promote.floors: .*should have accuracy in .0, 1"),
         ({"floors": {"acuracy": 0.9}}, "promote.floors: .*acuracy is none; did you mean accuracy?"),
         ({"floors": {"log_loss": 0.9}}, "promote.floors: .*without log_loss.*smaller: put it under ceilings"),
