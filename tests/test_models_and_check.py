@@ -322,7 +322,7 @@ def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> N
     client = life.session().tracking.client
     version = client.get_model_version("digits", "1")
     assert version.description.startswith("# digits version 1")
-    assert "| accuracy of the served file |" in version.description
+    assert "| log loss of the served file |" in version.description
     assert f"get-artifact?path=card%2Fv1%2Fconfusion.png&run_uuid={life.run_id}" in version.description
     assert "<i>stripes" not in version.description
     shown = {file.path for file in client.list_artifacts(life.run_id, "card/v1")}
