@@ -151,7 +151,7 @@ def _all(sources: list[str], lines: Iterable[str]) -> Iterator[Input]:
 
 
 def _listed(path: str) -> Iterator[Input]:
-    """The images of a line or row; raises DataError where it names none."""
+    """The images of a line; raises DataError where it names none."""
     _require_name(path)
     if _is_image(path) and not _PATTERN.search(path):
         # Taken at its word: a question for each of a million addresses would take longer than the images.
@@ -166,7 +166,11 @@ def _told(name: str, inputs: Iterator[Input]) -> Iterator[Input]:
     try:
         yield from inputs
     except DataError as problem:
-        yield Input(_printable(name), partial(_fail, str(problem)))
+        yield _unreadable(name, problem)
+
+
+def _unreadable(name: str, problem: DataError) -> Input:
+    return Input(_printable(name), partial(_fail, str(problem)))
 
 
 def _require_name(path: str) -> None:
@@ -279,22 +283,29 @@ def _of_table(tree: Tree, path: str, ending: str) -> Iterator[Input]:
     with _opened(tree, path) as stream:
         for number, value in enumerate(path_rows(stream, named, ending), start=1):
             name = value if isinstance(value, str) and value else f"{named}: row {number}"
-            yield from _told(name, _of_row(tree, folder, value))
+            try:
+                yield _of_row(tree, folder, value)
+            except DataError as problem:
+                yield _unreadable(name, problem)
 
 
-def _of_row(tree: Tree, folder: str, value: Any) -> Iterator[Input]:
-    """The images that the row names; raises DataError where it names none."""
+def _of_row(tree: Tree, folder: str, value: Any) -> Input:
+    """The image that the row names, taken at its word: a table of tables could name itself.
+
+    Raises DataError where it names none.
+    """
     if isinstance(value, DataError):
         raise value
     if value is None or value == "":
         raise DataError("has no path; fill it in or take the row out")
     path = str(value)
-    if is_remote(path) or (path.startswith("/") and isinstance(tree, LocalTree)):
-        yield from _listed(path)
-        return
     _require_name(path)
-    inside = _joined(folder, path)
-    yield Input(tree.named(inside), partial(tree.read, inside))
+    if is_remote(path):
+        above, inside = split_remote(path)
+        return Input(path, partial(RemoteTree(above).read, inside))
+    is_whole = path.startswith("/") and isinstance(tree, LocalTree)
+    inside = path if is_whole else _joined(folder, path)
+    return Input(tree.named(inside), partial(tree.read, inside))
 
 
 def _of_archive(tree: Tree, path: str, ending: str) -> Iterator[Input]:

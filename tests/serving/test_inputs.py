@@ -170,6 +170,12 @@ def test_a_bad_row_is_told_between_good_ones(
         bad.read()
 
 
+def test_a_table_that_names_itself_is_read_once(folder: Path) -> None:
+    table = folder / "t.csv"
+    table.write_text(f"path\n{table}\n{folder}/*.csv\n{folder}\n")
+    assert [one.name for one in find_inputs([str(table)])] == [str(table), f"{folder}/*.csv", str(folder)]
+
+
 @pytest.mark.parametrize("line", ["a\0b.jpg", "foo://b/x.jpg", "no\0thing"])
 def test_a_bad_line_is_told_between_good_ones(folder: Path, line: str) -> None:
     first, bad, last = find_inputs(["-"], lines=[f"{folder}/a.jpg\n", f"{line}\n", f"{folder}/b.gif\n"])
