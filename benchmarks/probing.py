@@ -1,10 +1,12 @@
 """Probing against the bare full decode of the same files with OpenCV, and against Pillow's verify-and-load loop.
 
-    python benchmarks/probing.py [--images FOLDER] [--limit 1500] [--rounds 5] [--growth 10000] [--rows 1000000]
+    python benchmarks/probing.py [--images FOLDER] [--limit 1500] [--rounds 5] [--whole 10000]
+        [--growth 10000] [--rows 1000000]
 
 One thread each (CPU time beside wall), interleaved, from files in the page cache. Then growth: in each round a pass
 over 99% of the files into an empty store, and a second with the other 1%, from the manifest as it lies on disk to the
-table of what was measured. --limit 0 leaves out the one, --growth 0 the other. With --rows, the validation suite over
+table of what was measured. Between the two the whole pass as the stage runs it, on all cores, beside bare decoding on
+as many. --limit 0, --whole 0 and --growth 0 leave them out. With --rows, the validation suite over
 a made table of so many rows instead.
 Without --images, 400 JPEG files of 400 × 500 px are made.
 """
@@ -13,18 +15,23 @@ import argparse
 import functools
 import hashlib
 import io
+import itertools
 import os
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
 from PIL import Image
+from side_by_side import compare, machine, table
 
 from components.data.measuring import measure_all
 from components.data.probing import probe_without_hashes, with_hashes
@@ -38,6 +45,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--limit", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--whole", type=int, default=10_000, help="files of the whole pass")
     parser.add_argument("--growth", type=int, default=10_000, help="files of the grown set")
     parser.add_argument("--rows", type=int)
     flags = parser.parse_args()
@@ -48,8 +56,11 @@ def main() -> None:
         files = sorted((flags.images or _made(Path(name))).rglob("*.jp*g"))
         if flags.limit:
             _speed(_spread(files, flags.limit), flags.rounds)
+        if flags.whole:
+            _whole_pass(_spread(files, flags.whole), Path(name), flags.rounds)
         if flags.growth:
             _growth(_spread(files, flags.growth), Path(name), flags.rounds)
+    print(machine("opencv-python-headless", "pillow", "simplejpeg"))
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
@@ -58,27 +69,16 @@ def _spread(files: list[Path], count: int) -> list[Path]:
 
 def _speed(files: list[Path], rounds: int) -> None:
     cv2.setNumThreads(1)
-    ways: dict[str, Callable[[], object]] = {
-        "opencv decode": lambda: [cv2.imdecode(np.fromfile(file, np.uint8), cv2.IMREAD_COLOR) for file in files],
-        "pillow verify and load": lambda: [_pillow(file) for file in files],
+    # No side keeps its pictures: memory that was never used before would cost more than decoding.
+    sides = {
+        "opencv decode": lambda: deque(map(_read_and_decoded, files), maxlen=0),
+        "pillow verify and load": lambda: deque(map(_pillow, files), maxlen=0),
         "probe (with SHA-256)": lambda: _probe(files),
     }
-    cpu: dict[str, list[float]] = {name: [] for name in ways}
-    wall: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, work in ways.items():
-            began, began_cpu = time.perf_counter(), time.process_time()
-            work()
-            wall[name].append(time.perf_counter() - began)
-            cpu[name].append(time.process_time() - began_cpu)
     print(f"{len(files)} files, {sum(file.stat().st_size for file in files) / len(files) / 1024:.1f} KiB each")
-    rate = {name: len(files) / statistics.median(seconds) for name, seconds in cpu.items()}
-    for name in ways:
-        print(
-            f"{name}: {rate[name]:.0f} images per CPU second, {len(files) / statistics.median(wall[name]):.0f} a second"
-        )
-    for name in ("opencv decode", "pillow verify and load"):
-        print(f"probe / {name}: {rate['probe (with SHA-256)'] / rate[name]:.2f}")
+    timings = compare(sides, rounds=rounds)
+    for peer in list(sides)[:2]:
+        print(table(timings, per_round=len(files), unit="images/s", peer=peer))
 
 
 def _probe(files: list[Path]) -> None:
@@ -97,21 +97,62 @@ def _pillow(file: Path) -> None:
         image.load()
 
 
-def _growth(files: list[Path], folder: Path, rounds: int) -> None:
+def _whole_pass(files: list[Path], folder: Path, rounds: int) -> None:
+    """`measure_all` as the stage calls it, into an empty store, beside bare decoding on as many cores."""
+    raw = folder / "whole"
+    write_table(raw / MANIFEST, _as_raw(files, raw))
+    cores = len(os.sched_getaffinity(0))
+    cv2.setNumThreads(1)
+    contents = [file.read_bytes() for file in files]
+
+    def on_all_cores(decode: Callable[[Any], object], items: Sequence[object]) -> None:
+        with ThreadPoolExecutor(cores) as threads:
+            deque(threads.map(decode, items), maxlen=0)
+
+    stores = itertools.count()
+    sides = {
+        "opencv, from files": lambda: on_all_cores(_read_and_decoded, files),
+        "opencv, from memory": lambda: on_all_cores(_decoded, contents),
+        "the pass": lambda: _measure(raw, folder / f"store-{next(stores)}"),
+    }
+    print(f"the whole pass over {len(files)} files, {cores} cores")
+    timings = compare(sides, rounds=rounds)
+    for peer in list(sides)[:2]:
+        print(
+            table(
+                {name: timings[name] for name in (peer, "the pass")}, per_round=len(files), unit="images/s", peer=peer
+            )
+        )
+
+
+def _read_and_decoded(file: Path) -> None:
+    _decoded(file.read_bytes())
+
+
+def _decoded(content: bytes) -> None:
+    cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+
+
+def _as_raw(files: list[Path], folder: Path) -> pa.Table:
+    """One shard, as ingesting writes it, and its manifest."""
     rows, offset, shard = [], 0, "images-00000.tar"
-    for name in ("old", "grown"):
-        (folder / name).mkdir()
-    with (folder / "grown" / shard).open("wb") as stream:
+    folder.mkdir()
+    with (folder / shard).open("wb") as stream:
         for number, file in enumerate(files):
             content = file.read_bytes()
             values = {"path": f"{number}.jpg", "label": "a", "sha256": hashlib.sha256(content).hexdigest()}
             rows.append(values | {"size_bytes": len(content), "shard": shard, "offset": offset})
             offset += stream.write(content)
-    os.link(folder / "grown" / shard, folder / "old" / shard)
-    grown = pa.Table.from_pylist(rows, SCHEMA)
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _growth(files: list[Path], folder: Path, rounds: int) -> None:
+    grown = _as_raw(files, folder / "grown")
     old = grown.slice(0, len(files) - max(1, len(files) // 100))
-    for name, table in (("old", old), ("grown", grown)):
-        write_table(folder / name / MANIFEST, table)
+    (folder / "old").mkdir()
+    os.link(folder / "grown" / "images-00000.tar", folder / "old" / "images-00000.tar")
+    for name, rows in (("old", old), ("grown", grown)):
+        write_table(folder / name / MANIFEST, rows)
     _measure(folder / "old", None)  # imports, and the files into the page cache
     passes = []
     for number in range(rounds):

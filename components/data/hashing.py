@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dct
 
 SIDE = 32
 COLOUR_SIDE = 8
@@ -21,7 +20,10 @@ Window = tuple[float, float]
 """First and last edge of the part that a crop keeps along one axis, in shares of the side."""
 
 _FREQUENCIES = 8
-_DCT_KS = dct(np.eye(SIDE), axis=0, norm="ortho")[:_FREQUENCIES].astype(np.float32)
+_ANGLES_KS = np.arange(_FREQUENCIES)[:, None] * (np.arange(SIDE) + 0.5) * (np.pi / SIDE)
+_NORM_K1 = np.sqrt(np.where(np.arange(_FREQUENCIES) > 0, 2, 1) / SIDE)[:, None]
+_DCT_KS = (_NORM_K1 * np.cos(_ANGLES_KS)).astype(np.float32)
+"""The cosine transform of type II, orthonormal; SciPy's own would take a fifth of a second to import."""
 _MIRROR_K = np.where(np.arange(_FREQUENCIES) % 2, -1.0, 1.0).astype(np.float32)
 
 _NINE_TENTHS: tuple[Window, ...] = tuple((step / 30, 0.9 + step / 30) for step in range(4))

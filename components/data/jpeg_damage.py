@@ -21,7 +21,6 @@ _START_OF_SCAN, _END, _PROGRESSIVE = 0xDA, 0xD9, 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 """In a scan: neither stuffed nor fill bytes, nor the restart marks that belong to it."""
-_SCAN_MARK, _PROGRESSIVE_MARK = b"\xff\xda", b"\xff\xc2"
 _NUM_COEFFICIENTS = 64
 _UNSENT = 255
 _DAMAGE = re.compile(r"(Corrupt JPEG data: (?P<what>.*)|Premature end of JPEG file)")
@@ -54,10 +53,15 @@ def _is_padding(what: str) -> bool:
 
 
 def _may_have_several_scans(content: bytes) -> bool:
-    """Whether a closer look is worth its time, which it rarely is: most JPEGs have one scan of all three components."""
-    first = content.find(_SCAN_MARK)
-    one = first >= 0 and content[first + 4 : first + 5] == b"\x03" and content.find(_SCAN_MARK, first + 2) < 0
-    return not one or _PROGRESSIVE_MARK in content
+    """Whether a closer look is worth its time, which it rarely is: most JPEGs have one scan of all components."""
+    frame, components, place = None, 0, 2
+    while len(segment := content[place : place + 10]) == 10 and segment[0] == 0xFF:
+        if segment[1] == _START_OF_SCAN:
+            return frame in (None, _PROGRESSIVE) or segment[4] != components
+        if segment[1] in _FRAMES:
+            frame, components = segment[1], segment[9]
+        place += 2 + int.from_bytes(segment[2:4])
+    return True
 
 
 def _sends_less_than_all(content: bytes) -> bool:

@@ -15,10 +15,12 @@ import math
 import multiprocessing
 import os
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import get_type_hints
 
@@ -26,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data import decoding, hashing, probing
+from components.data import decoding, hashing, jpeg_damage, probing
 from components.data.decoding import UndecodableImage
 from components.data.hashing import COLOUR_SIDE, SIDE
 from components.data.probing import Measurement, probe_without_hashes, with_hashes
@@ -56,6 +58,7 @@ _KEYS = pa.schema([("key", pa.string())])
 _KEPT = pa.schema([*_KEYS, *OUTCOMES])
 _ENDING = r"[^/.]\.*(?P<ending>\.[^./]*)$"
 """As os.path.splitext: the dots with which a name begins are none."""
+_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "simplejpeg")
 _BATCH = 256
 _WORTH_PROCESSES = 2048
 """From so many files on, starting processes (a second or two) is repaid: small images keep Python's lock busy."""
@@ -115,12 +118,9 @@ def _joined(manifest: pa.Table, keys: pa.Array, found: pa.Table) -> pa.Table:
 @functools.cache
 def _version(max_megapixels: float) -> str:
     """The setting, columns, code that measures and libraries that decode: no entry outlives a change of them."""
-    import cv2
-    import numpy as np
-    import PIL
-
-    code = [sha256_of_file(Path(str(module.__file__))) for module in (decoding, hashing, probing)]
-    parts = [f"{max_megapixels:g}", str(OUTCOMES), *code, cv2.__version__, np.__version__, PIL.__version__]
+    modules = (decoding, hashing, jpeg_damage, probing)
+    code = [sha256_of_file(Path(str(module.__file__))) for module in modules]
+    parts = [f"{max_megapixels:g}", str(OUTCOMES), *code, *(f"{name} {version(name)}" for name in _LIBRARIES)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -143,14 +143,23 @@ def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: flo
 def _workers(num_files: int, cores: int) -> Executor:
     if num_files < _WORTH_PROCESSES or cores == 1:
         return ThreadPoolExecutor(cores)
-    return ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"), initializer=_one_thread)
+    return ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"), initializer=_begin_worker)
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
     import cv2
 
     # A process a core: threads inside would only wait for each other.
     cv2.setNumThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent is killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _measure_batch(batch: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> pa.RecordBatch:
