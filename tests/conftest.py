@@ -38,9 +38,13 @@ def one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def environment_as_it_was() -> Iterator[None]:
-    """What a module leaves in the environment, MLflow's address above all, is gone before the next."""
-    before = dict(os.environ)
+    """What a module leaves in the environment, MLflow's address above all, is gone before the next.
+
+    So are the folders of packages that were loaded: new processes would look there for Darkroom's own modules.
+    """
+    before, places = dict(os.environ), list(sys.path)
     yield
+    sys.path[:] = places
     if "mlflow" in sys.modules:
         # It remembers its addresses in the process too.
         sys.modules["mlflow"].set_tracking_uri(None)
