@@ -23,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from photographs import photographs
@@ -180,7 +181,7 @@ class Comparison:
         model.train()
         loss_of = nn.CrossEntropyLoss()
         flags = self._flags
-        for images, target in DataLoader(self._train, flags.batch, shuffle=True, num_workers=flags.workers):
+        for images, target in DataLoader(self._train, flags.batch, shuffle=True, **_workers(flags.workers)):
             loss = loss_of(model(images), target)
             optimizer.zero_grad()
             loss.backward()
@@ -191,7 +192,7 @@ class Comparison:
     def _peer_accuracy(self, model: nn.Module) -> float:
         model.eval()
         right = 0
-        for images, target in DataLoader(self._val, self._flags.batch, num_workers=self._flags.workers):
+        for images, target in DataLoader(self._val, self._flags.batch, **_workers(self._flags.workers)):
             right += int((model(images).argmax(dim=1) == target).sum())
         return right / len(self._val)
 
@@ -261,6 +262,11 @@ def own_process(start: Callable[[], object] = int) -> Iterator[ProcessPoolExecut
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start) as process:
         process.submit(int).result()
         yield process
+
+
+def _workers(count: int) -> dict[str, Any]:
+    """Forked, as a script's own are: in a process that was spawned they would be too, and import torch each epoch."""
+    return {"num_workers": count, "multiprocessing_context": "fork" if count else None}
 
 
 def timed(run: Callable[[], str]) -> tuple[float, float, str]:

@@ -556,7 +556,9 @@ def _serves_again(champion: str | None) -> str:
 def _told_verdict(result: dict[str, Any]) -> str:
     verdict = "awaiting approval" if result["status"] == "awaiting approval" else "not promoted"
     verdict = "promoted to @champion" if result["promoted"] else verdict
-    return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}"
+    refused = result["status"] == "refused"
+    hint = "\nthe limits stand in params.yaml under promote; change one and `darkroom promote` judges again, untrained"
+    return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}{hint if refused else ''}"
 
 
 def _stop(sentence: str, code: int) -> NoReturn:

@@ -62,7 +62,7 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
         version = adopt_raw(project, draft)
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
-        say(f"{untaken} files can't be taken and go to quarantine")
+        say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {len(packed.rows)} files")
     if aside := source.left_aside:
         say(f"{len(aside)} files are left aside, for they hold no image of a class, such as {', '.join(aside[:5])}")
     if source.num_hidden:

@@ -117,7 +117,7 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
         sheet.paste(picture, (left + 3, top + 3))
-        _write_below(draw, left, top, true_N[place], f"→ {said_N[place]}", f" {confidence[place]:.2f}")
+        _write_below(draw, left, top, true_N[place], f"said {said_N[place]}", f" {confidence[place]:.2f}")
     with whole_file(target) as draft:
         sheet.save(draft, "PNG")
 
