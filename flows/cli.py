@@ -1,17 +1,16 @@
 """The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
 
-import json
-import os
 import sys
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 import typer
 
-from components.errors import DarkroomError, DataError
-from components.files import DISK_FULL
+from components.errors import DataError
+from flows import telling
+from flows.guarding import guarded, run_flow
+from flows.servers.commands import Provider, servers
+from flows.telling import finish
 
 app = typer.Typer(
     name="darkroom",
@@ -41,19 +40,19 @@ Data = Annotated[
 @app.command()
 def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Everything: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
-    _finish(_flow("pipeline", data=data, overrides=overrides), as_json, _told_pipeline)
+    finish(run_flow("pipeline", data=data, overrides=overrides), as_json, telling.pipeline)
 
 
 @app.command()
 def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Bring images in as a new version of data/raw."""
-    _finish({"data_version": _flow("ingest", data=data, overrides=overrides)}, as_json)
+    finish({"data_version": run_flow("ingest", data=data, overrides=overrides)}, as_json)
 
 
 @app.command()
 def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Validate, split and augment the data at hand (`dvc repro`)."""
-    _finish({"split_digest": _flow("prepare", overrides=overrides)}, as_json)
+    finish({"split_digest": run_flow("prepare", overrides=overrides)}, as_json)
 
 
 @app.command()
@@ -66,19 +65,19 @@ def accept(as_json: AsJson = False) -> None:
 
         return accept_data(open_project())
 
-    _finish(_guarded(work), as_json)
+    finish(guarded(work), as_json)
 
 
 @app.command()
 def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train a model; data is brought up to date first."""
-    _finish({"run_id": _flow("train", overrides=overrides)}, as_json)
+    finish({"run_id": run_flow("train", overrides=overrides)}, as_json)
 
 
 @app.command()
 def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Fine-tune the trained model."""
-    _finish({"run_id": _flow("finetune", overrides=overrides)}, as_json)
+    finish({"run_id": run_flow("finetune", overrides=overrides)}, as_json)
 
 
 Deployment = Annotated[
@@ -99,8 +98,8 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search the settings of `tune.space` for the best validation score."""
-    result = _flow("tune", overrides=overrides, deployment=deployment, apply=apply)
-    _finish(result, as_json, _told_search)
+    result = run_flow("tune", overrides=overrides, deployment=deployment, apply=apply)
+    finish(result, as_json, telling.search)
 
 
 @app.command()
@@ -115,8 +114,8 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Train architectures alike and show accuracy, latency, size and training time beside each other."""
-    result = _flow("compare", names=names, overrides=overrides, deployment=deployment, out=str(out.resolve()))
-    _finish(result, as_json, _told_comparison)
+    result = run_flow("compare", names=names, overrides=overrides, deployment=deployment, out=str(out.resolve()))
+    finish(result, as_json, telling.comparison)
 
 
 @app.command()
@@ -133,27 +132,27 @@ def ensemble(
     as_json: AsJson = False,
 ) -> None:
     """Make one model of several: exported, registered and judged like any other."""
-    _finish(_flow("ensemble", members=members, overrides=overrides), as_json, _told_verdict)
+    finish(run_flow("ensemble", members=members, overrides=overrides), as_json, telling.verdict)
 
 
 @app.command()
 def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Judge the model on the test part."""
-    scores = _flow("evaluate", overrides=overrides)
-    _finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+    scores = run_flow("evaluate", overrides=overrides)
+    finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
 
 
 @app.command()
 def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Export to ONNX and int8, measure both, choose the file to serve."""
-    record = _flow("quantize", overrides=overrides)
-    _finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
+    record = run_flow("quantize", overrides=overrides)
+    finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
 
 
 @app.command()
 def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Register the file to serve as a new version."""
-    _finish({"version": _flow("register", overrides=overrides)}, as_json)
+    finish({"version": run_flow("register", overrides=overrides)}, as_json)
 
 
 @app.command()
@@ -163,7 +162,7 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Let the gate judge a registered version."""
-    _finish(_flow("promote", version=version, overrides=overrides), as_json, _told_verdict)
+    finish(run_flow("promote", version=version, overrides=overrides), as_json, telling.verdict)
 
 
 @app.command()
@@ -171,11 +170,11 @@ def rollback(
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
 ) -> None:
     """Take the champion back to the one before it."""
-    result = _flow("rollback", reason=reason)
-    _finish(
+    result = run_flow("rollback", reason=reason)
+    finish(
         result,
         as_json,
-        lambda result: f"{_serves_again(result['champion'])}, version {result['was']} doesn't serve any more",
+        lambda result: f"{telling.serves_again(result['champion'])}, version {result['was']} doesn't serve any more",
     )
 
 
@@ -195,16 +194,6 @@ def approve(name: Name, version: Number, reason: Reason, by: By = None, as_json:
 def refuse(name: Name, version: Number, reason: Reason, by: By = None, as_json: AsJson = False) -> None:
     """Turn down a version that passed the gate and waits for a person."""
     _answer(name, version, "refused", by, reason, as_json)
-
-
-Provider = Annotated[
-    str | None,
-    typer.Option(
-        "--provider",
-        envvar="DARKROOM_PROVIDER",
-        help="What computes: cpu, cuda, tensorrt or openvino. Default: what the model was measured on, else cpu.",
-    ),
-]
 
 
 @app.command()
@@ -243,35 +232,9 @@ def predict(
         )
         return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
 
-    def told(result: dict[str, Any]) -> str:
-        bad = f", {result['unreadable']} of them unreadable (see the error column)" if result["unreadable"] else ""
-        return f"{result['images']} images{bad} classified by {result['model']} into {result['out']}"
-
-    result = _guarded(work)
-    _finish(result, as_json, told)
+    result = guarded(work)
+    finish(result, as_json, telling.prediction)
     sys.exit(DataError.exit_code if result["unreadable"] else 0)
-
-
-@app.command()
-def serve(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="[MODEL]", help="models:/NAME@ALIAS or models:/NAME/VERSION; default: the champion."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in: the server asks nobody who they are.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(help="0 takes any free port.")] = 8080,
-    provider: Provider = None,
-) -> None:
-    """Serve the champion: MLflow's scoring server, and a page to drop images on. Ctrl-C stops it."""
-
-    def work() -> None:
-        from flows.serve import serve_model
-
-        serve_model(model, host=host, port=port, provider=provider)
-
-    _guarded(work)
 
 
 @app.command()
@@ -283,7 +246,7 @@ def models(as_json: AsJson = False) -> None:
 
         return list_models(show=not as_json)
 
-    _finish(_guarded(work), as_json, lambda result: "")
+    finish(guarded(work), as_json, lambda result: "")
 
 
 @app.command()
@@ -300,11 +263,8 @@ def lineage(
 
         return trace(model, show=not as_json)
 
-    def told(result: dict[str, Any]) -> str:
-        return "no link is broken" if result["whole"] else "the lineage is broken; see above"
-
-    result = _guarded(work)
-    _finish(result, as_json, told)
+    result = guarded(work)
+    finish(result, as_json, telling.lineage)
     sys.exit(0 if result["whole"] else 1)
 
 
@@ -321,10 +281,7 @@ def reproduce(
 
         return reproduce_version(version, name=name, show=not as_json)
 
-    def told(result: dict[str, Any]) -> str:
-        return f"version {result['version']}, trained again: {result['outcome']}"
-
-    _finish(_guarded(work), as_json, told)
+    finish(guarded(work), as_json, telling.reproduction)
 
 
 @app.command()
@@ -361,7 +318,7 @@ def architectures(
             compound=compound,
         )
 
-    _finish(_guarded(work), as_json, lambda result: "")
+    finish(guarded(work), as_json, lambda result: "")
 
 
 @app.command()
@@ -383,7 +340,7 @@ def features(
 
         return write_features(model, weights=weights, image_size_px=image_size_px, out=out)
 
-    _finish(_guarded(work), as_json)
+    finish(guarded(work), as_json)
 
 
 @app.command()
@@ -398,7 +355,7 @@ def report(
 
         return {"report": str(write_report(out))}
 
-    _finish(_guarded(work), as_json, lambda result: f"wrote {result['report']}")
+    finish(guarded(work), as_json, lambda result: f"wrote {result['report']}")
 
 
 @app.command()
@@ -410,106 +367,16 @@ def check(as_json: AsJson = False) -> None:
 
         return check_project(show=not as_json)
 
-    result = _guarded(work)
-    _finish(result, as_json, lambda found: found["summary"])
+    result = guarded(work)
+    finish(result, as_json, lambda found: found["summary"])
     sys.exit(0 if result["fit"] else 2)
 
 
-@app.command()
-def ui(
-    prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
-) -> None:
-    """Start the Prefect and MLflow pages on loopback; Ctrl-C stops them."""
-
-    def work() -> None:
-        from flows.servers.processes import serve
-
-        serve(pools=(), prefect_port=prefect_port, mlflow_port=mlflow_port)
-
-    _guarded(work)
-
-
-@app.command()
-def up(
-    prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
-) -> None:
-    """Start both servers and a worker for each pool; Ctrl-C stops them all."""
-
-    def work() -> None:
-        from flows.servers.processes import POOLS, serve
-
-        serve(pools=POOLS, prefect_port=prefect_port, mlflow_port=mlflow_port)
-
-    _guarded(work)
-
-
-@app.command()
-def deploy() -> None:
-    """Register the deployments of infra/prefect.yaml with the Prefect server."""
-
-    def work() -> None:
-        from flows.servers.deployments import deploy_all
-
-        deploy_all()
-
-    _guarded(work)
-
-
-@app.command()
-def worker(pool: Annotated[str, typer.Option("--pool", help="cpu or gpu")]) -> None:
-    """Join a work pool from this machine; Ctrl-C leaves it."""
-
-    def work() -> None:
-        from flows.servers.deployments import run_worker
-
-        run_worker(pool)
-
-    _guarded(work)
+app.add_typer(servers)
 
 
 def main() -> None:
     app()
-
-
-def _flow(name: str, **parameters: Any) -> Any:
-    """Runs the Prefect flow `name` of the module of that name."""
-
-    def work() -> Any:
-        from flows.environment import prepare_prefect
-        from flows.project import open_project
-
-        server_is_up = prepare_prefect(open_project())
-        flow = getattr(import_module(f"flows.{name}"), name)
-        server_is_up()
-        return flow(**parameters)
-
-    return _guarded(work)
-
-
-def _guarded(work: Callable[[], Any]) -> Any:
-    """A mistake is one sentence and an exit code; anything else keeps its traceback, for it is ours."""
-    try:
-        return work()
-    except DarkroomError as problem:
-        _stop(str(problem), problem.exit_code)
-    except OSError as problem:
-        if problem.errno not in DISK_FULL:
-            raise
-        said = os.strerror(problem.errno).lower()
-        _stop(f"the disk is full ({said}); free some space and try again", DarkroomError.exit_code)
-    except KeyboardInterrupt:
-        _stop("stopped; the next run goes on from here", 130)
-
-
-def _finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
-    if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
-        return
-    text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
-    if text:
-        print(text, flush=True)
 
 
 def _answer(
@@ -520,50 +387,7 @@ def _answer(
 
         return answer(name, version, said=said, by=by, reason=reason)
 
-    _finish(_guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
-
-
-def _told_pipeline(result: dict[str, Any]) -> str:
-    reused = all(step["state"] == "reused" for step in result["steps"])
-    head = "nothing has changed, every step was reused\n" if reused else ""
-    scores = result["metrics"][f"onnx_{result['served']}"]
-    return (
-        f"{head}version {result['version']} ({result['served']}, {result['bytes']:,} bytes, "
-        f"{result['latency_ms']:.2f} ms): accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}\n"
-        f"{_told_verdict(result)}\n"
-        "see it: darkroom report, darkroom ui, darkroom models"
-    )
-
-
-def _told_search(result: dict[str, Any]) -> str:
-    from flows.tune import show_trials
-
-    show_trials(result)
-    best, hint = result["best"], "" if result["applied"] else "; --apply writes its values into params.yaml"
-    return f"best: trial {best['number']}, {result['metric']} {best['score']:.4f} on validation{hint}"
-
-
-def _told_comparison(result: dict[str, Any]) -> str:
-    from flows.compare import show_comparison
-
-    return show_comparison(result)
-
-
-def _serves_again(champion: str | None) -> str:
-    return f"version {champion} serves again" if champion else "no version serves"
-
-
-def _told_verdict(result: dict[str, Any]) -> str:
-    verdict = "awaiting approval" if result["status"] == "awaiting approval" else "not promoted"
-    verdict = "promoted to @champion" if result["promoted"] else verdict
-    refused = result["status"] == "refused"
-    hint = "\nthe limits stand in params.yaml under promote; change one and `darkroom promote` judges again, untrained"
-    return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}{hint if refused else ''}"
-
-
-def _stop(sentence: str, code: int) -> NoReturn:
-    print(f"darkroom: {sentence}", file=sys.stderr, flush=True)
-    sys.exit(code)
+    finish(guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 
 from components.errors import DarkroomError
 from components.progress import EVENTS_VARIABLE, Progress
-from flows.cli import _guarded
+from flows.guarding import guarded
 from flows.project import open_project
 from flows.repro import restore_raw
 from flows.stages.entry import run_stage
@@ -66,9 +66,9 @@ def test_in_any_command_a_full_disk_is_one_sentence_and_other_errors_keep_their_
         raise OSError(code, os.strerror(code))
 
     with pytest.raises(SystemExit) as ended:
-        _guarded(lambda: fail(errno.ENOSPC))
+        guarded(lambda: fail(errno.ENOSPC))
     assert ended.value.code == 1
     said = "darkroom: the disk is full (no space left on device); free some space and try again\n"
     assert capsys.readouterr().err == said
     with pytest.raises(PermissionError):
-        _guarded(lambda: fail(errno.EACCES))
+        guarded(lambda: fail(errno.EACCES))
