@@ -1,19 +1,19 @@
 """Images a second of `darkroom predict` over JPEG files, beside the ways that people have without it.
 
-    python benchmarks/predict.py [FOLDER] [--architecture resnet18] [--side 224] [--images 400] [--rounds 5]
-    python benchmarks/predict.py [FOLDER] --memory 1000 10000 100000 [--side 64]
+    python benchmarks/predict.py [FOLDER] [--work WORK] [--network resnet18] [--images 400] [--rounds 5]
+    python benchmarks/predict.py [FOLDER] [--work WORK] [--network resnet18] --memory 1000 10000 100000
 
-FOLDER holds a folder a class of JPEGs. All sides answer the same files with the same weights, in turns, on all cores:
+FOLDER holds a folder a class of JPEGs. WORK is where benchmarks/int8.py trains and exports: what isn't there yet is
+made by it first, and any other flag goes to it (`--side 64 --epochs 1`). All sides answer the same files, of a test
+part that training and the choice of the int8 file never saw, with the same network, in turns, on all cores:
 
-darkroom fp32, int8   from the folder to a CSV, with the ONNX file as it ships
+darkroom fp32, int8   from the folder to a CSV, loading the ONNX file as it ships
 torch eager           a DataLoader with a process a core (decode, Resize, CenterCrop), the model in inference mode
 mlflow models serve   MLflow's server with the fp32 file in its own onnx flavor, which is sent decoded pixels
-darkroom's package    the same server with the registered package of the fp32 file, which is sent JPEG files
+registered package    the same server with the registered package of the fp32 file, which is sent JPEG files
 decode alone          the files to the model's squares, on all cores, with no model: the most that is possible
 
-Both servers are asked for 16 images at a time by as many clients as there are cores; their CPU time stands in processes
-of their own and is missing in the CPU columns. The backbone has random weights with settled batch norms, for its speed
-is that of trained ones; its head is fitted to other images of the folder, so that agreement and accuracy say something.
+Both servers are warm, and asked for 16 images at a time by as many clients as there are cores.
 With --memory: peak resident memory of the whole command, in a process of its own, over so many images (links to files).
 """
 
@@ -28,91 +28,95 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
-from photographs import files_in, photographs
+from photographs import photographs
 from PIL import Image
 from scoring_clients import as_numbers, asked, onnx_package, served, serving
-from side_by_side import compare, machine, refuse_busy_machine, table, usage
+from side_by_side import Timing, compare, machine, ratio_range, refuse_busy_machine, usage
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
+from trained_models import Ready, ready
 
-from components.data.calibration import CalibrationImages
 from components.data.preprocessing import PreprocessSettings, square_of
-from components.export.onnx_export import export_onnx
-from components.export.quantization import U8S8, Quantizer
-from components.labels import LabelSpace
-from components.models.classifier import ImageClassifier, ModelSpec
-from components.models.features import features, last_layer
+from components.models.classifier import ImageClassifier
 from components.serving.answers import AnswerOptions, answer_columns
-from components.serving.classifier import ModelCard, OnnxClassifier
+from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import find_inputs
 from components.serving.output import Job, columns_of, write_predictions
 from components.serving.prediction import batch_size, predict, usable_cores
 
-FITTED, CALIBRATED, BATCH, REQUEST = 400, 64, 64, 16
+BATCH, REQUEST = 64, 16
+TORCH, PEER, PACKAGE, DECODING = "torch eager", "mlflow models serve", "registered package", "decode alone"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--architecture", default="resnet18")
-    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--network", default="resnet18")
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="+", metavar="IMAGES")
-    flags = parser.parse_args()
+    flags, making = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        files = files_in(photographs(flags.folder, scratch))
-        fitted, judged = files[:FITTED], files[FITTED : FITTED + flags.images]
-        model = small_model(flags.architecture, flags.side, fitted)
-        card = ModelCard(flags.architecture, model.spec.labels, model.spec.preprocess, "fp32", "d", "r")
-        export_onnx(model, scratch / "fp32.onnx", card=card)
+        work = flags.work or scratch / "work"
+        pictures = photographs(flags.folder, scratch)
+        network = ready(flags.network, folder=pictures, work=work, images=flags.images, making=making)
+        files = written([image.content for image in network.images], scratch / "judged")
         if flags.memory:
             for count in flags.memory:
-                print(peak_memory(scratch, files, count))
+                print(peak_memory(scratch, network.files["fp32"], files, count), flush=True)
         else:
-            measure(scratch, model, fitted, judged, flags.rounds)
+            measure(scratch, network, files, flags.rounds)
 
 
-def measure(scratch: Path, model: ImageClassifier, fitted: list[Path], judged: list[Path], rounds: int) -> None:
+def measure(scratch: Path, network: Ready, sources: list[Path], rounds: int) -> None:
     refuse_busy_machine()
-    preprocess = model.spec.preprocess
-    card = ModelCard(model.spec.architecture, model.spec.labels, preprocess, "int8", "d", "r")
-    calibration_NHWC = np.stack([square_of(file.read_bytes(), preprocess) for file in fitted[:CALIBRATED]])
-    calibration = CalibrationImages(calibration_NHWC, [{"path": file.name} for file in fitted[:CALIBRATED]])
-    with Quantizer(scratch / "fp32.onnx", calibration=calibration, card=card) as quantizer:
-        quantizer.write(U8S8, scratch / "int8.onnx")
-    sources = linked(judged, scratch / "judged")
+    torch.set_num_threads(usable_cores())
+    preprocess = network.model.spec.preprocess
     answers: dict[str, list[str]] = {}
-    flavor = onnx_package(scratch / "fp32.onnx", scratch, preprocess.image_size_px)
-    with served(scratch / "fp32.onnx", scratch) as ours, serving(flavor, scratch) as peer:
+    flavor = onnx_package(network.files["fp32"], scratch, preprocess.image_size_px)
+    with served(network.files["fp32"], scratch) as ours, serving(flavor, scratch) as peer:
         sides: dict[str, Callable[[], None]] = {
-            f"darkroom {name}": partial(by_darkroom, scratch / f"{name}.onnx", sources, answers, name)
-            for name in ("fp32", "int8")
+            f"darkroom {name}": partial(by_darkroom, network.files[name], scratch, sources, answers, f"darkroom {name}")
+            for name in ("int8", "fp32")
         }
-        sides["torch eager"] = partial(by_torch, model, sources, answers)
-        sides["mlflow models serve"] = partial(by_peer, peer, model, sources, answers)
-        sides["darkroom's package"] = partial(by_package, ours, sources, answers)
-        sides["decode alone"] = partial(decode_alone, preprocess, sources)
+        sides[PACKAGE] = partial(by_package, ours, sources, answers)
+        sides[TORCH] = partial(by_torch, network.model, sources, answers)
+        sides[PEER] = partial(by_peer, peer, network.model, sources, answers)
+        sides[DECODING] = partial(decode_alone, preprocess, sources)
         timings = compare(sides, rounds=rounds)
-    kilobytes = np.mean([file.stat().st_size for file in judged]) / 1e3
-    print(machine("onnxruntime", "torch", "torchvision", "mlflow", "pillow"))
-    print(f"{model.spec.architecture}, {preprocess.image_size_px} px, {len(sources)} JPEGs of {kilobytes:.0f} kB\n")
-    print(table(timings, per_round=len(sources), unit="images/s", peer="torch eager"), "\n")
-    print(table(timings, per_round=len(sources), unit="images/s", peer="mlflow models serve"), "\n")
-    truth = np.array([file.resolve().parent.name for file in sources])
-    for name, said in answers.items():
-        agreement = float((np.array(said) == np.array(answers["torch eager"])).mean())
-        print(f"{name}: accuracy {float((np.array(said) == truth).mean()):.4f}, agreement with torch {agreement:.4f}")
+    print(machine("onnxruntime", "torch", "torchvision", "mlflow", "pillow"), f"{usable_cores()} threads")
+    kilobytes = np.mean([file.stat().st_size for file in sources]) / 1e3
+    print(
+        f"{network.model.spec.architecture}, {preprocess.image_size_px} px, {len(sources)} JPEGs of {kilobytes:.0f} kB"
+    )
+    print(f"{network.verdict}\n")
+    tell(timings, answers, [image.label for image in network.images])
 
 
-def by_darkroom(file: Path, sources: list[Path], answers: dict[str, list[str]], name: str) -> None:
+def tell(timings: dict[str, Timing], answers: dict[str, list[str]], truth: list[str]) -> None:
+    """Median rates, and the medians of the rounds' own ratios (lowest to highest)."""
+    peers = (TORCH, PEER, PACKAGE, DECODING)
+    print(f"| | images/s | {' | '.join(f'times {peer}' for peer in peers)} | accuracy | agreement with torch |")
+    print("|---" * (len(peers) + 4) + "|")
+    for name, timing in timings.items():
+        rate = f"{len(truth) / median(timing.wall_s):,.1f}"
+        times = [ratio_range(timings[peer].wall_s, timing.wall_s) if name != peer else "1" for peer in peers]
+        shares = ["", ""]
+        if name in answers:
+            shares = [f"{float((np.array(answers[name]) == side).mean()):.4f}" for side in (truth, answers[TORCH])]
+        print(f"| {name} | {rate} | {' | '.join(times + shares)} |")
+
+
+def by_darkroom(file: Path, scratch: Path, sources: list[Path], answers: dict[str, list[str]], name: str) -> None:
     model = OnnxClassifier(file, threads=1)
     options = AnswerOptions()
-    out = file.with_suffix(".csv")
+    out = scratch / "out.csv"
     job = Job(out, columns_of(answer_columns(model.card, options)), {"file": str(file)}, batch_size(model))
     write_predictions(
         job,
@@ -121,7 +125,7 @@ def by_darkroom(file: Path, sources: list[Path], answers: dict[str, list[str]], 
         told=lambda done: None,
     )
     with out.open(newline="") as stream:
-        answers[f"darkroom {name}"] = [row["label"] for row in csv.DictReader(stream)]
+        answers[name] = [row["label"] for row in csv.DictReader(stream)]
 
 
 class Files(Dataset[torch.Tensor]):
@@ -147,7 +151,7 @@ def by_torch(model: ImageClassifier, sources: list[Path], answers: dict[str, lis
     with torch.inference_mode():
         for images_BHWC in loader:
             said += [model.spec.labels.classes[index] for index in model(images_BHWC).argmax(dim=1).tolist()]
-    answers["torch eager"] = said
+    answers[TORCH] = said
 
 
 def by_package(address: str, sources: list[Path], answers: dict[str, list[str]]) -> None:
@@ -156,7 +160,7 @@ def by_package(address: str, sources: list[Path], answers: dict[str, list[str]])
         body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
         return [row["label"] for row in asked(address, body)]
 
-    answers["darkroom's package"] = by_clients(ask, sources)
+    answers[PACKAGE] = by_clients(ask, sources)
 
 
 def by_peer(address: str, model: ImageClassifier, sources: list[Path], answers: dict[str, list[str]]) -> None:
@@ -164,7 +168,7 @@ def by_peer(address: str, model: ImageClassifier, sources: list[Path], answers: 
         logits = asked(address, as_numbers(contents, model.spec.preprocess))["logits"]
         return [model.spec.labels.classes[index] for index in np.argmax(logits, axis=1)]
 
-    answers["mlflow models serve"] = by_clients(ask, sources)
+    answers[PEER] = by_clients(ask, sources)
 
 
 def by_clients(ask: Callable[[list[bytes]], list[str]], sources: list[Path]) -> list[str]:
@@ -180,43 +184,20 @@ def decode_alone(preprocess: PreprocessSettings, sources: list[Path]) -> None:
             pass
 
 
-def small_model(architecture: str, side: int, fitted: list[Path]) -> ImageClassifier:
-    """Random but settled features, and a head fitted to the images."""
-    from sklearn.linear_model import LogisticRegression
-
-    torch.manual_seed(0)
-    labels = LabelSpace.of("single", [[file.parent.name] for file in fitted])
-    preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
-    spec = ModelSpec(architecture=architecture, labels=labels, preprocess=preprocess, mean=[0.5] * 3, std=[0.25] * 3)
-    model = ImageClassifier(spec)
-    squares = torch.stack([torch.tensor(square_of(file.read_bytes(), preprocess)) for file in fitted])
-    batches = squares.split(BATCH)
-    model.train()
-    with torch.no_grad():
-        for images_BHWC in batches:
-            model(images_BHWC)
-    known_NF = torch.cat([features(model, images_BHWC) for images_BHWC in batches]).numpy()
-    spread_F = known_NF.std(axis=0) + 1e-6
-    fit = LogisticRegression(max_iter=300, C=0.1).fit(known_NF / spread_F, [file.parent.name for file in fitted])
-    layer = last_layer(model.net)
-    with torch.no_grad():
-        layer.weight.copy_(torch.tensor(fit.coef_ / spread_F, dtype=torch.float32))
-        layer.bias.copy_(torch.tensor(fit.intercept_, dtype=torch.float32))
-    return model.eval()
-
-
-def linked(files: list[Path], folder: Path) -> list[Path]:
+def written(contents: list[bytes], folder: Path) -> list[Path]:
     folder.mkdir()
-    links = [folder / f"{number:06d}.jpg" for number in range(len(files))]
-    for file, link in zip(files, links, strict=True):
-        link.symlink_to(file.resolve())
-    return links
+    files = [folder / f"{number:06d}.jpg" for number in range(len(contents))]
+    for file, content in zip(files, contents, strict=True):
+        file.write_bytes(content)
+    return files
 
 
-def peak_memory(scratch: Path, files: list[Path], count: int) -> str:
+def peak_memory(scratch: Path, model: Path, files: list[Path], count: int) -> str:
     folder = scratch / f"many-{count}"
-    linked([files[number % len(files)] for number in range(count)], folder)
-    words = ["predict", str(folder), "--out", str(scratch / "out.csv"), "--model", str(scratch / "fp32.onnx"), "--json"]
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:06d}.jpg").symlink_to(files[number % len(files)])
+    words = ["predict", str(folder), "--out", str(scratch / "out.csv"), "--model", str(model), "--json"]
     used = usage([sys.executable, "-m", "flows.cli", *words], env=os.environ)
     assert used.exit_code == 0
     return f"{count:7d} images: peak {used.peak_mib:.0f} MiB, {count / used.seconds:.0f} images/s with the start"

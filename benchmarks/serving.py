@@ -1,14 +1,16 @@
 """Latency of one image through MLflow's scoring server, at 1 and 16 clients: p50 and p99.
 
-    python benchmarks/serving.py [FOLDER] [--architecture resnet18] [--side 224] [--requests 200] [--rounds 5]
+    python benchmarks/serving.py [FOLDER] [--work WORK] [--network resnet18] [--requests 200] [--rounds 5]
 
-FOLDER holds a folder a class of JPEGs. Two servers of the same ONNX file, each `mlflow models serve` with one worker,
-asked in turns over kept connections, every client as soon as it has its answer:
+FOLDER, WORK and further flags are those of predict.py. Two servers of the same fp32 ONNX file, each `mlflow
+models serve` with one worker, asked in turns over kept connections, every client as soon as it has its answer:
 
-darkroom   the registered package: the bytes of a JPEG file in, the label out
-peer       MLflow's own onnx flavor: the client decodes, and sends the pixels as numbers (its decoding is timed too)
+darkroom               the registered package: the bytes of a JPEG file in, the label out
+mlflow's onnx flavor   the client decodes, and sends the pixels as numbers (its decoding is timed too)
+no server              the same work in one thread of this process: what HTTP, JSON and MLflow cost
 
-The last line of each is the same work with no server at all, in one thread: what HTTP, JSON and MLflow cost.
+A latency is from the bytes of the file to the label. The network in torch, to which the answers are compared, sees the
+same decoded squares.
 """
 
 import argparse
@@ -18,100 +20,147 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 import numpy as np
-from photographs import files_in, photographs
-from predict import small_model
+import torch
+from photographs import photographs
 from scoring_clients import Client, as_numbers, onnx_package, served, serving
-from side_by_side import machine, refuse_busy_machine
+from side_by_side import machine, ratio_range, refuse_busy_machine
+from trained_models import ready
 
-from components.export.onnx_export import export_onnx
-from components.serving.classifier import ModelCard, OnnxClassifier
+from components.data.preprocessing import PreprocessSettings, square_of
+from components.models.classifier import ImageClassifier
+from components.serving.classifier import OnnxClassifier
+from components.serving.prediction import usable_cores
 
 CLIENTS = (1, 16)
-Encode = Callable[[bytes], bytes]
+WARMING = 32
+Ask = Callable[[bytes], str]
+"""From the bytes of an image file to its label."""
+
+
+@dataclass
+class Taken:
+    """A line of the table, by round."""
+
+    latencies: list[list[float]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """Of the last round."""
+
+    def percentile_ms(self, share: float) -> list[float]:
+        return [1e3 * float(np.percentile(one, share)) for one in self.latencies]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--architecture", default="resnet18")
-    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--network", default="resnet18")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    flags = parser.parse_args()
-    refuse_busy_machine()
+    flags, making = parser.parse_known_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        files = files_in(photographs(flags.folder, scratch))
-        contents = [file.read_bytes() for file in files[: flags.requests]]
-        file = scratch / "fp32.onnx"
-        model = small_model(flags.architecture, flags.side, files[:200])
-        preprocess = model.spec.preprocess
-        export_onnx(model, file, card=ModelCard(flags.architecture, model.spec.labels, preprocess, "fp32", "d", "r"))
-        with served(file, scratch) as ours, serving(onnx_package(file, scratch, flags.side), scratch) as peer:
-            sides: dict[str, tuple[str, Encode]] = {
-                "darkroom": (ours, as_file),
-                "mlflow's onnx flavor": (peer, lambda content: as_numbers([content], preprocess)),
+        work = flags.work or scratch / "work"
+        pictures = photographs(flags.folder, scratch)
+        network = ready(flags.network, folder=pictures, work=work, images=flags.requests, making=making)
+        refuse_busy_machine()
+        contents, file = [image.content for image in network.images], network.files["fp32"]
+        preprocess = network.model.spec.preprocess
+        flavor = onnx_package(file, scratch, preprocess.image_size_px)
+        with served(file, scratch) as ours, serving(flavor, scratch) as peer:
+            sides: dict[str, Callable[[], Ask]] = {
+                "darkroom": partial(package_client, ours),
+                "mlflow's onnx flavor": partial(flavor_client, peer, network.model),
+                "no server": partial(no_server, OnnxClassifier(file)),
             }
             taken = in_turns(sides, contents, flags.rounds)
-        print(machine("onnxruntime", "mlflow", "uvicorn"))
-        print(f"{flags.architecture}, {flags.side} px, {flags.rounds} × {len(contents)} requests a line\n")
-        print("| server | clients | p50, ms | p99, ms | images/s |\n|---|---|---|---|---|")
-        for (name, clients), (latencies, seconds) in taken.items():
-            print(line(name, str(clients), latencies, len(latencies) / seconds))
-        alone = without_server(OnnxClassifier(file), contents)
-        print(line("no server", "1", alone, len(alone) / sum(alone)))
+        print(machine("onnxruntime", "torch", "mlflow", "uvicorn"), f"{usable_cores()} threads")
+        print(f"{flags.network}, {preprocess.image_size_px} px, {flags.rounds} × {len(contents)} requests a line\n")
+        tell(taken, by_torch(network.model, contents, preprocess), [image.label for image in network.images])
 
 
-def in_turns(
-    sides: dict[str, tuple[str, Encode]], contents: list[bytes], rounds: int
-) -> dict[tuple[str, int], tuple[list[float], float]]:
-    """All latencies and the whole time, by side and number of clients; the first round is for warming up."""
-    taken: dict[tuple[str, int], tuple[list[float], float]] = {
-        (name, clients): ([], 0.0) for clients in CLIENTS for name in sides
-    }
-    for number in range(rounds + 1):
-        for (name, clients), (latencies, seconds) in taken.items():
+def in_turns(sides: dict[str, Callable[[], Ask]], contents: list[bytes], rounds: int) -> dict[tuple[str, int], Taken]:
+    """By side and number of clients; each is asked for some images untimed before."""
+    taken = {(name, clients): Taken() for clients in CLIENTS for name in sides if name != "no server" or clients == 1}
+    for name, clients in taken:
+        ask_all(sides[name], contents[:WARMING], clients)
+    for _ in range(rounds):
+        for (name, clients), line in taken.items():
             began = time.perf_counter()
-            found = ask_all(*sides[name], contents, clients)
-            if number:
-                taken[name, clients] = (latencies + found, seconds + time.perf_counter() - began)
+            latencies, line.labels = ask_all(sides[name], contents, clients)
+            line.seconds.append(time.perf_counter() - began)
+            line.latencies.append(latencies)
     return taken
 
 
-def ask_all(address: str, encode: Encode, contents: list[bytes], clients: int) -> list[float]:
-    def work(first: int) -> list[float]:
-        client = Client(address)
-        found = []
-        for content in contents[first::clients]:
+def ask_all(connect: Callable[[], Ask], contents: list[bytes], clients: int) -> tuple[list[float], list[str]]:
+    """Latency in seconds and label of each image."""
+    latencies, labels = [0.0] * len(contents), [""] * len(contents)
+
+    def work(first: int) -> None:
+        ask = connect()
+        for place in range(first, len(contents), clients):
             began = time.perf_counter()
-            body = encode(content)
-            found.append(time.perf_counter() - began + client.seconds(body))
-        return found
+            labels[place] = ask(contents[place])
+            latencies[place] = time.perf_counter() - began
 
     with ThreadPoolExecutor(clients) as threads:
-        return [seconds for each in threads.map(work, range(clients)) for seconds in each]
+        list(threads.map(work, range(clients)))
+    return latencies, labels
 
 
-def as_file(content: bytes) -> bytes:
-    text = base64.b64encode(content).decode()
-    return json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text]]}}).encode()
+def package_client(address: str) -> Ask:
+    client = Client(address)
+
+    def ask(content: bytes) -> str:
+        text = base64.b64encode(content).decode()
+        body = json.dumps({"dataframe_split": {"columns": ["image"], "data": [[text]]}}).encode()
+        return str(client.asked(body)[0]["label"])
+
+    return ask
 
 
-def without_server(model: OnnxClassifier, contents: list[bytes]) -> list[float]:
-    found = []
-    for content in contents:
-        began = time.perf_counter()
-        model.logits(model.square(content)[None])
-        found.append(time.perf_counter() - began)
-    return found
+def flavor_client(address: str, model: ImageClassifier) -> Ask:
+    client = Client(address)
+
+    def ask(content: bytes) -> str:
+        logits = client.asked(as_numbers([content], model.spec.preprocess))["logits"]
+        return model.spec.labels.classes[int(np.argmax(logits[0]))]
+
+    return ask
 
 
-def line(name: str, clients: str, latencies: list[float], rate: float) -> str:
-    p50, p99 = (1e3 * float(np.percentile(latencies, share)) for share in (50, 99))
-    return f"| {name} | {clients} | {p50:.1f} | {p99:.1f} | {rate:.1f} |"
+def no_server(model: OnnxClassifier) -> Ask:
+    return lambda content: model.card.classes[int(model.logits(model.square(content)[None]).argmax())]
+
+
+@torch.inference_mode()
+def by_torch(model: ImageClassifier, contents: list[bytes], preprocess: PreprocessSettings) -> list[str]:
+    squares = (torch.from_numpy(square_of(content, preprocess)) for content in contents)
+    return [model.spec.labels.classes[int(model(square_HWC[None]).argmax())] for square_HWC in squares]
+
+
+def tell(taken: dict[tuple[str, int], Taken], torch_says: list[str], truth: list[str]) -> None:
+    """Medians of the rounds, lowest and highest in brackets."""
+    print("| server | clients | p50, ms | p99, ms | images/s | p50 of no server's | accuracy | agreement with torch |")
+    print("|---|---|---|---|---|---|---|---|")
+    alone = taken["no server", 1].percentile_ms(50)
+    for (name, clients), line in taken.items():
+        p50, p99 = (_told(line.percentile_ms(share)) for share in (50, 99))
+        rate = len(truth) / median(line.seconds)
+        times = ratio_range(line.percentile_ms(50), alone) if name != "no server" else "1"
+        accuracy, agreement = (float((np.array(line.labels) == side).mean()) for side in (truth, torch_says))
+        print(f"| {name} | {clients} | {p50} | {p99} | {rate:.1f} | {times} | {accuracy:.4f} | {agreement:.4f} |")
+
+
+def _told(each_ms: list[float]) -> str:
+    return f"{median(each_ms):,.1f} ({min(each_ms):,.1f} to {max(each_ms):,.1f})"
 
 
 if __name__ == "__main__":

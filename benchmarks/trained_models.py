@@ -3,11 +3,14 @@
 work/data/      raw, validated, split and packed images, with the params.yaml that they were made with
 work/NAME/      train and finetune (each goes on from its last checkpoint), then export, with aware where int8 needs it
 
-What is there is taken as it is: give other settings another folder.
+What is there is taken as it is: give other settings another folder. int8.py makes it, predict.py and serving.py have it
+made in a process of its own and read it.
 """
 
 import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -119,7 +122,7 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: 
             images=Images(
                 train=open_part(data, "train"),
                 val=open_part(data, "val"),
-                raw=_test_files(data.parent, settings.parity_images),
+                raw=[image.content for image in test_images(data.parent, settings.parity_images)],
             ),
             settings=settings,
             say=_say,
@@ -163,13 +166,53 @@ def finished(job: TrainingJob) -> Path:
     return output / MODEL
 
 
-def _test_files(folder: Path, count: int) -> list[bytes]:
-    """Bytes of test images as they came, spread evenly over the part."""
+@dataclass(frozen=True)
+class TestImage:
+    label: str
+    content: bytes
+    """Of the file as it came."""
+
+
+def test_images(folder: Path, count: int) -> list[TestImage]:
+    """Spread evenly over the test part of work/data; all of it where it has no more."""
     table = pq.read_table(folder / "split" / "split.parquet")
-    table = table.filter(pc.equal(table["part"], "test")).select(["shard", "offset", "size_bytes"])
+    table = table.filter(pc.equal(table["part"], "test")).select(["label", "shard", "offset", "size_bytes"])
+    places = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
     with RawImages(folder / "raw") as store:
-        rows = table.take(np.linspace(0, len(table) - 1, count).astype(int)).to_pylist()
-        return [store.read(**row) for row in rows]
+        return [TestImage(row.pop("label"), store.read(**row)) for row in table.take(places).to_pylist()]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What int8.py has left of a network."""
+
+    model: ImageClassifier
+    files: dict[str, Path]
+    """The ONNX files by format, int8 the one that this machine chose."""
+    verdict: str
+    """Which of them would be served, and why."""
+    images: list[TestImage]
+
+
+def ready(name: str, *, folder: Path, work: Path, images: int, making: list[str]) -> Ready:
+    """The network in `work`, made there from the folder's images where it isn't yet; `making` goes to int8.py."""
+    export = work / name / "export"
+    if not (export / EXPORT).is_file():
+        maker = [sys.executable, str(Path(__file__).with_name("int8.py")), str(folder), "--work", str(work)]
+        if code := subprocess.run([*maker, "--networks", name, "--until", "export", *making]).returncode:
+            sys.exit(code)
+    elif making:
+        sys.exit(
+            f"{work} holds {name} already: {' '.join(making)} changes nothing; leave it out, or give another --work"
+        )
+    record = read_json(export / EXPORT)
+    int8 = record["formats"]["int8"]
+    return Ready(
+        load_classifier(work / name / "finetune" / MODEL),
+        {form: export / f"model_{form}.onnx" for form in record["formats"]},
+        f"{'; '.join(record['reasons'])}; int8 agrees with fp32 on {int8['agreement']:.4f} of validation",
+        test_images(work / "data", images),
+    )
 
 
 def _say(sentence: str) -> None:
