@@ -8,6 +8,7 @@ made by it first, and any other flag goes to it (`--side 64 --epochs 1`). All si
 part that training and the choice of the int8 file never saw, with the same network, in turns, on all cores:
 
 darkroom fp32, int8   from the folder to a CSV, loading the ONNX file as it ships
+darkroom fp32, warm   the same with the file loaded before, as the servers' is
 torch eager           a DataLoader with a process a core (decode, Resize, CenterCrop), the model in inference mode
 mlflow models serve   MLflow's server with the fp32 file in its own onnx flavor, which is sent decoded pixels
 registered package    the same server with the registered package of the fp32 file, which is sent JPEG files
@@ -49,6 +50,7 @@ from components.serving.output import Job, columns_of, write_predictions
 from components.serving.prediction import batch_size, predict, usable_cores
 
 BATCH, REQUEST = 64, 16
+WARM = "darkroom fp32, warm"
 TORCH, PEER, PACKAGE, DECODING = "torch eager", "mlflow models serve", "registered package", "decode alone"
 
 
@@ -85,6 +87,7 @@ def measure(scratch: Path, network: Ready, sources: list[Path], rounds: int) -> 
             f"darkroom {name}": partial(by_darkroom, network.files[name], scratch, sources, answers, f"darkroom {name}")
             for name in ("int8", "fp32")
         }
+        sides[WARM] = partial(by_warm_darkroom, loaded(network.files["fp32"]), scratch, sources, answers, WARM)
         sides[PACKAGE] = partial(by_package, ours, sources, answers)
         sides[TORCH] = partial(by_torch, network.model, sources, answers)
         sides[PEER] = partial(by_peer, peer, network.model, sources, answers)
@@ -113,11 +116,21 @@ def tell(timings: dict[str, Timing], answers: dict[str, list[str]], truth: list[
         print(f"| {name} | {rate} | {' | '.join(times + shares)} |")
 
 
+def loaded(file: Path) -> OnnxClassifier:
+    """As the command loads it: each core computes batches of its own."""
+    return OnnxClassifier(file, threads=1)
+
+
 def by_darkroom(file: Path, scratch: Path, sources: list[Path], answers: dict[str, list[str]], name: str) -> None:
-    model = OnnxClassifier(file, threads=1)
+    by_warm_darkroom(loaded(file), scratch, sources, answers, name)
+
+
+def by_warm_darkroom(
+    model: OnnxClassifier, scratch: Path, sources: list[Path], answers: dict[str, list[str]], name: str
+) -> None:
     options = AnswerOptions()
     out = scratch / "out.csv"
-    job = Job(out, columns_of(answer_columns(model.card, options)), {"file": str(file)}, batch_size(model))
+    job = Job(out, columns_of(answer_columns(model.card, options)), {"model": model.sha256}, batch_size(model))
     write_predictions(
         job,
         partial(find_inputs, [str(sources[0].parent)]),
