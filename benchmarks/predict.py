@@ -15,7 +15,8 @@ registered package    the same server with the registered package of the fp32 fi
 decode alone          the files to the model's squares, on all cores, with no model: the most that is possible
 
 Both servers are warm, and asked for 16 images at a time by as many clients as there are cores.
-With --memory: peak resident memory of the whole command, in a process of its own, over so many images (links to files).
+With --memory: peak resident memory of the whole command with the int8 file, in a process of its own, over so many
+images (links to files).
 """
 
 import argparse
@@ -71,7 +72,7 @@ def main() -> None:
         files = written([image.content for image in network.images], scratch / "judged")
         if flags.memory:
             for count in flags.memory:
-                print(peak_memory(scratch, network.files["fp32"], files, count), flush=True)
+                print(peak_memory(scratch, network.files["int8"], files, count), flush=True)
         else:
             measure(scratch, network, files, flags.rounds)
 
