@@ -22,9 +22,11 @@ from flows.child import Event, last_lines, run_child
 from flows.console import say
 from flows.project import PIPELINE, Project
 
-_LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by")
+_LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "database is locked")
 _FULL = (*map(os.strerror, DISK_FULL), "disk is full")
 """The last is SQLite's, in which DVC keeps its state."""
+_DATABASE = ("disk I/O error", "database is locked", "database disk image is malformed", "unable to open database file")
+"""SQLite's, of the same database."""
 _CAME_SHORT = ("failed to transfer", "could not be linked", "No possible cache link types")
 """What DVC prints where its cache or the project lacks files, whatever its exit code."""
 _LACKING = ("missing-files", "key does not exist", "No such file")
@@ -299,7 +301,7 @@ def _bring_back(project: Project) -> None:
 
 def _why_not_pulled(version: str, said: str) -> DarkroomError:
     """DVC's many words as one sentence with its remedy."""
-    if _full(said):
+    if _full(said) or _in_database(said):
         return DarkroomError(f"data version {version} could not be brought back: {said}")
     if driver := re.search(r"requires '?(dvc-\w+)", said):
         extra = _EXTRAS.get(driver[1])
@@ -345,6 +347,11 @@ def _failure(verb: str, said: str, where: str = "") -> DarkroomError:
         return DarkroomError(
             f"dvc {verb}: the disk is full ({phrase.lower()}); free some space and run it again{where}"
         )
+    if phrase := _in_database(said):
+        return DarkroomError(
+            f"dvc {verb}: DVC's own database can't be used ({phrase}); see that DVC's core.site_cache_dir (/var/tmp/dvc "
+            f"where none is set) lies on a sound local disk that no other DVC holds, and run it again{where}"
+        )
     if _came_short(said):
         # What DVC says further is about its own ways of linking.
         first = said.partition(". ")[0]
@@ -359,6 +366,10 @@ def _came_short(said: str) -> bool:
 
 def _full(said: str) -> str | None:
     return next((phrase for phrase in _FULL if phrase in said), None)
+
+
+def _in_database(said: str) -> str | None:
+    return next((phrase for phrase in _DATABASE if phrase in said), None)
 
 
 def _one_at_a_time(project: Project) -> FileLock:

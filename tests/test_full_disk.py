@@ -9,8 +9,9 @@ import pytest
 
 from components.errors import DarkroomError
 from components.progress import EVENTS_VARIABLE, Progress
+from flows import repro
 from flows.guarding import guarded
-from flows.project import open_project
+from flows.project import Project, open_project
 from flows.repro import restore_raw
 from flows.stages.entry import run_stage
 
@@ -42,7 +43,9 @@ def test_another_failure_of_the_system_is_shown_as_it_is() -> None:
         run_stage("validate", write)
 
 
-def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def lacking_its_data(tmp_path: Path) -> Project:
+    """A project at a data version whose files aren't there."""
     (tmp_path / "params.yaml").touch()
     (tmp_path / "dvc.yaml").write_text(
         "stages:\n  validate:\n    deps: [data/raw, data/judged]\n    outs: [data/validated, data/report.json]\n"
@@ -50,13 +53,32 @@ def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(tmp_path: Path, m
     )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "raw.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: raw\n")
+    return open_project(tmp_path)
+
+
+def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(
+    lacking_its_data: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     failed = subprocess.CompletedProcess([], 255, "", f"ERROR: failed to transfer '61f1' - {NO_SPACE}")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(
         DarkroomError, match=r"0123456789ab could not be brought back: dvc pull: the disk is full"
     ) as told:
-        restore_raw(open_project(tmp_path))
+        restore_raw(lacking_its_data)
     assert str(told.value).endswith("(no space left on device); free some space and run it again")
+
+
+@pytest.mark.parametrize("phrase", ["disk I/O error", "database is locked"])
+def test_where_dvcs_own_database_fails_the_sentence_says_where_it_lies(
+    lacking_its_data: Project, monkeypatch: pytest.MonkeyPatch, phrase: str
+) -> None:
+    failed = subprocess.CompletedProcess([], 255, "", f"ERROR: unexpected error - {phrase}\n\nHaving any troubles?")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(repro, "_LOCK_PATIENCE_SECONDS", -1.0)
+    with pytest.raises(DarkroomError) as told:
+        restore_raw(lacking_its_data)
+    assert f"DVC's own database can't be used ({phrase}); see that DVC's core.site_cache_dir" in str(told.value)
+    assert "check the remote's address" not in str(told.value)
 
 
 def test_in_any_command_a_full_disk_is_one_sentence_and_other_errors_keep_their_traceback(

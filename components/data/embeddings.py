@@ -6,6 +6,7 @@ Letters: N images, F numbers of an embedding.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ class EmbeddingSettings(Settings):
 def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Progress = silent) -> Embeddings:
     """[N, F]: the first output of the model for each image, stretched to the model's square.
 
-    Raises SettingsError, naming `setting`, where the file is missing, no ONNX model, or takes something else.
+    Raises SettingsError, naming `setting`, where the file is missing, no ONNX model, or takes or gives something else.
     """
     import onnxruntime
 
@@ -51,17 +52,39 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
     except Exception as problem:
         raise SettingsError(f"{setting}: {model} can't be read as an ONNX model: {first_line(problem)}") from None
     entry = session.get_inputs()[0]
-    if entry.type != "tensor(uint8)" or len(entry.shape) != 4 or not isinstance(entry.shape[1], int):
+    if not _takes_squares(entry):
         raise SettingsError(
-            f"{setting}: {model} takes {entry.type} {entry.shape}, not uint8 RGB [batch, side, side, 3]; export it so"
+            f"{setting}: {model} takes {entry.type} {entry.shape}, not uint8 RGB [batch, side, side, 3] of any batch; "
+            "export it so"
         )
     rows = []
     for start in range(0, count, _BATCH):
         stop = min(count, start + _BATCH)
         batch = np.stack([square(pixels(row), entry.shape[1]) for row in range(start, stop)])
-        rows.append(np.asarray(session.run(None, {entry.name: batch})[0], np.float32).reshape(stop - start, -1))
+        try:
+            found = np.asarray(session.run(None, {entry.name: batch})[0], np.float32)
+        # That is this machine's lack, not the file's.
+        except MemoryError:
+            raise
+        # onnxruntime raises kinds of its own that share no base but Exception.
+        except Exception as problem:
+            raise SettingsError(
+                f"{setting}: {model} fails on {len(batch)} images: {first_line(problem)}; export it again"
+            ) from None
+        if found.shape[:1] != (len(batch),):
+            raise SettingsError(
+                f"{setting}: {model} gives {list(found.shape)} for {len(batch)} images, not a row for each; export it so"
+            )
+        rows.append(found.reshape(len(batch), -1))
         progress("features", stop, count)
     return np.concatenate(rows) if rows else np.empty((0, 1), np.float32)
+
+
+def _takes_squares(entry: Any) -> bool:
+    if entry.type != "tensor(uint8)" or len(entry.shape) != 4:
+        return False
+    batch, height, width, channels = entry.shape
+    return not isinstance(batch, int) and isinstance(height, int) and height == width and channels == 3
 
 
 def write_embeddings(target: Path, embedding_NF: Embeddings) -> None:

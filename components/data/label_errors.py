@@ -100,8 +100,13 @@ def find_label_errors(
     """The suspects, most suspicious first; a class that has fewer different pictures than there are folds is left out.
 
     Copies of a picture (by `sha256`) get their probabilities from one probe, which saw none of them: else a copy with
-    the same wrong label would vouch for it.
+    the same wrong label would vouch for it. Raises SettingsError for features that aren't finite.
     """
+    if len(broken := np.flatnonzero(~np.isfinite(features_NF).all(axis=1))):
+        raise SettingsError(
+            f"params.yaml: labels.features: the model gives {paths[broken[0]]} a number that isn't finite "
+            f"({len(broken)} of {len(paths)} images); export it again, or set it to null"
+        )
     names, given_N = np.unique(np.asarray(labels, dtype=object).astype(str), return_inverse=True)
     original_N = _originals(range(len(labels)) if sha256 is None else sha256)
     pictures_K = np.bincount(given_N[np.unique(original_N)], minlength=len(names))
@@ -249,21 +254,34 @@ def read_corrections(file: Path, labels: dict[str, str], kind: LabelKind = "sing
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise SettingsError(f"labels.corrections: {file} isn't there; put the file there or set it to null") from None
+    except OSError as problem:
+        raise SettingsError(f"labels.corrections: {file} can't be read: {problem.strerror}; name a CSV file") from None
     except UnicodeDecodeError:
         raise DataError(f"{file}: is no UTF-8 text; save it as CSV with UTF-8") from None
-    reader = csv.DictReader(io.StringIO(text))
+    try:
+        return _corrections_of(csv.DictReader(io.StringIO(text, newline="")), file, labels, kind)
+    except csv.Error as problem:
+        raise DataError(f"{file}: can't be read as a table: {problem}; mend its quotes") from None
+
+
+def _corrections_of(
+    reader: "csv.DictReader[str]", file: Path, labels: dict[str, str], kind: LabelKind
+) -> list[Correction]:
     missing = [name for name in ("path", "corrected") if name not in (reader.fieldnames or [])]
     if missing:
         raise DataError(f"{file}: lacks the column {missing[0]}; its first line should name path and corrected")
     known = {name for label in set(labels.values()) for name in _names_in(label, kind)}
     found: dict[str, Correction] = {}
-    for line, row in enumerate(reader, start=2):
+    for row in reader:
+        # Lines may be empty, and a quoted text may hold several.
+        place = f"{file}: line {reader.line_num}"
+        if None in row:
+            raise DataError(f"{place}: holds more values than there are columns; put a text with a comma in quotes")
         path, corrected = row["path"] or "", (row["corrected"] or "").strip()
         if corrected:
-            place = f"{file}: line {line}"
             correction = _checked(place, path, _canonical(corrected, kind, known, place), row.get("label"), labels)
             if found.setdefault(path, correction) != correction:
-                raise DataError(f"{file}: line {line}: {path} is corrected twice, differently; keep one of the lines")
+                raise DataError(f"{place}: {path} is corrected twice, differently; keep one of the lines")
     return [correction for _, correction in sorted(found.items()) if correction.label != correction.corrected]
 
 

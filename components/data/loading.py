@@ -56,11 +56,11 @@ class PackedPart:
 
 
 def open_part(folder: Path, part: str) -> PackedPart:
+    dataset = read_dataset(folder)
     index = pq.read_table(folder / INDEX)
     index = index.filter(pc.equal(index["part"], part)).sort_by("row")
     if not len(index):
         raise DataError(f"the {part} part holds no images; change split.fractions or add images")
-    dataset = read_dataset(folder)
     return PackedPart(
         pixels_NHWC=open_images(folder, part, index, side_px=dataset.image_size_px),
         space=dataset.labels,

@@ -4,11 +4,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.errors import DataError
+from components.files import read_json
 from components.labels import counted_names
 
 if TYPE_CHECKING:
@@ -34,6 +37,17 @@ _CHANCE = 0.999
 Profile = dict[str, Any]
 """num_images; `numbers`: 1,001 quantiles of each measured column; `names`: how often each value occurs, of sets of
 labels each label."""
+
+
+def read_profile(file: Path) -> Profile:
+    """What `darkroom accept` wrote; raises DataError where it isn't whole, as where a merge left its marks."""
+    try:
+        profile = read_json(file)
+    except ValueError:
+        profile = None
+    if not isinstance(profile, dict) or not {"num_images", "numbers", "names"} <= profile.keys():
+        raise DataError(f"{file}: isn't what `darkroom accept` wrote; restore it from git, or delete it and accept anew")
+    return profile
 
 
 def profile_of(images: "pd.DataFrame") -> Profile:

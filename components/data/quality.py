@@ -341,4 +341,4 @@ def _limit(rule: Rule) -> str:
 
 
 def _of_share(limit: str, demand: Demand) -> str:
-    return limit if demand.share == 1 else f"{limit}, for {demand.share:.0%} of them"
+    return limit if demand.share == 1 else f"{limit}, for {100 * demand.share:g}% of them"

@@ -11,6 +11,7 @@ A shard never changes once it is written: a grown version keeps it and appends o
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import pyarrow as pa
@@ -107,14 +108,19 @@ class RawImages:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._handles: dict[str, int] = {}
+        self._opening = Lock()
 
     def read(self, shard: str, offset: int, size_bytes: int) -> bytes:
-        if shard not in self._handles:
-            self._handles[shard] = os.open(self._folder / shard, os.O_RDONLY)
-        content = os.pread(self._handles[shard], size_bytes, offset)
+        content = os.pread(self._handle(shard), size_bytes, offset)
         if len(content) != size_bytes:
             raise DataError(f"{self._folder / shard}: ends early; restore the raw data with `dvc checkout`")
         return content
+
+    def _handle(self, shard: str) -> int:
+        with self._opening:
+            if shard not in self._handles:
+                self._handles[shard] = os.open(self._folder / shard, os.O_RDONLY)
+            return self._handles[shard]
 
     def close(self) -> None:
         while self._handles:

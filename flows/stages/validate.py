@@ -25,12 +25,12 @@ from components.data.label_errors import (
 )
 from components.data.measuring import measure_all
 from components.data.preprocessing import PreprocessSettings
-from components.data.profile import profile_of
+from components.data.profile import profile_of, read_profile
 from components.data.quality import QualityReport, QualitySettings, check_quality
 from components.data.raw import RawImages, read_manifest_table, read_raw_dataset
 from components.data.tables import write_table
 from components.errors import DataError
-from components.files import read_json, write_json, write_text
+from components.files import write_json, write_text
 from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
 from components.progress import Progress
 from components.reporting.validation_page import picture_uri, validation_page
@@ -118,7 +118,7 @@ def _judge(
         table,
         quarantined=lost,
         settings=quality,
-        accepted=read_json(accepted) if accepted.exists() else None,
+        accepted=read_profile(accepted) if accepted.exists() else None,
     )
     with RawImages(places.raw) as store:
         decoded = _decoder(table, store, preprocess.max_megapixels)

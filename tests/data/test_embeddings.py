@@ -1,6 +1,7 @@
 """Embeddings come from a model file of the user's."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,13 +15,18 @@ from components.errors import SettingsError
 from components.progress import silent
 
 
-def flat_model(file: Path, kind: int = onnx.TensorProto.UINT8) -> Path:
-    """The 192 values of an 8×8 picture, as they are."""
-    entry = onnx.helper.make_tensor_value_info("x", kind, ["batch", 8, 8, 3])
-    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["batch", 192])
+def flat_model(
+    file: Path,
+    kind: int = onnx.TensorProto.UINT8,
+    shape: tuple[str | int, ...] = ("batch", 8, 8, 3),
+    last: list[Any] | None = None,
+) -> Path:
+    """The 192 values of an 8×8 picture, as they are, or what the `last` nodes make of them."""
+    entry = onnx.helper.make_tensor_value_info("x", kind, shape)
+    result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
     nodes = [
         onnx.helper.make_node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
-        onnx.helper.make_node("Flatten", ["f"], ["y"], axis=1),
+        *(last or [onnx.helper.make_node("Flatten", ["f"], ["y"], axis=1)]),
     ]
     graph = onnx.helper.make_graph(nodes, "flat", [entry], [result])
     onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10), file)
@@ -40,13 +46,22 @@ def test_a_model_file_is_given_upright_squares(tmp_path: Path) -> None:
         ("none.onnx", r"labels\.features: .*none\.onnx isn't there"),
         ("text.onnx", r"labels\.features: .*text\.onnx can't be read as an ONNX model"),
         ("float.onnx", r"labels\.features: .*takes tensor\(float\).*not uint8 RGB"),
+        ("frozen.onnx", r"labels\.features: .*takes tensor\(uint8\) \[1, 8, 8, 3\], not .* of any batch; export it so"),
+        ("four.onnx", r"labels\.features: .*\['batch', 8, 8, 4\], not uint8 RGB"),
+        ("mean.onnx", r"labels\.features: .*gives \[\] for 2 images, not a row for each; export it so"),
+        ("wrong.onnx", r"labels\.features: .*fails on 2 images: .*; export it again"),
     ],
 )
 def test_a_bad_model_file_is_one_clear_sentence(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "text.onnx").write_text("no model")
     flat_model(tmp_path / "float.onnx", onnx.TensorProto.FLOAT)
+    flat_model(tmp_path / "frozen.onnx", shape=(1, 8, 8, 3))
+    flat_model(tmp_path / "four.onnx", shape=("batch", 8, 8, 4))
+    flat_model(tmp_path / "mean.onnx", last=[onnx.helper.make_node("ReduceMean", ["f"], ["y"], keepdims=0)])
+    one_row = onnx.helper.make_node("Constant", [], ["row"], value_ints=[1, 192])
+    flat_model(tmp_path / "wrong.onnx", last=[one_row, onnx.helper.make_node("Reshape", ["f", "row"], ["y"])])
     with pytest.raises(SettingsError, match=sentence):
-        embed(1, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / name, setting="labels.features")
+        embed(2, lambda row: np.zeros((8, 8, 3), np.uint8), model=tmp_path / name, setting="labels.features")
 
 
 def test_the_validate_stage_embeds_each_image_where_the_split_asks_for_it(tmp_path: Path) -> None:

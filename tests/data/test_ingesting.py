@@ -4,7 +4,10 @@ import errno
 import hashlib
 import os
 import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -302,3 +305,19 @@ def test_reading_stays_a_few_images_ahead(tmp_path: Path) -> None:
     images = [SourceImage(f"a/{number:04d}.png", ("a",), lambda n=number: read(n)) for number in range(400)]
     ingest(Source(images), tmp_path / "raw")
     assert 0 < most <= 64
+
+
+def test_threads_that_need_one_shard_at_once_open_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.tar").write_bytes(b"0123456789")
+    opened, open_file = [], os.open
+
+    def slowly(*arguments: Any) -> int:
+        time.sleep(0.05)
+        opened.append(arguments)
+        return open_file(*arguments)
+
+    monkeypatch.setattr(os, "open", slowly)
+    with RawImages(tmp_path) as store, ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda place: store.read("a.tar", place, 1), range(4)))
+    assert found == [b"0", b"1", b"2", b"3"]
+    assert len(opened) == 1

@@ -105,6 +105,10 @@ def test_what_is_listed_can_be_corrected_and_read_back(tmp_path: Path) -> None:
         ("", "lacks the column path"),
         ("path,corrected\na.png,dog\na.png,cat\n", "line 3: a.png is corrected twice"),
         ("path,label,corrected\nb.png,cat,cat\na.png,horse,dog\n", "labelled 'cat' by now, not 'horse'"),
+        ("path,corrected\n\n\na.png,dgo\n", "line 4: no image has the label 'dgo'"),
+        ('path,note,corrected\nb.png,"two\nlines",\na.png,,dgo\n', "line 4: no image has the label 'dgo'"),
+        ("path,corrected\na.png,dog, wild\n", "line 2: holds more values than there are columns"),
+        (f'path,corrected\na.png,"{"x" * 200_000}\n', "can't be read as a table: field larger"),
     ],
 )
 def test_a_bad_correction_is_one_clear_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -139,8 +143,17 @@ def test_a_bad_correction_of_a_path_or_a_set_is_one_clear_sentence(
 
 
 def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"labels\.corrections"):
+    with pytest.raises(SettingsError, match=r"labels\.corrections: .*none\.csv isn't there"):
         read_corrections(tmp_path / "none.csv", LABELS)
+    with pytest.raises(SettingsError, match=r"labels\.corrections: .* can't be read: Is a directory"):
+        read_corrections(tmp_path, LABELS)
+
+
+def test_features_that_are_no_numbers_are_one_clear_sentence() -> None:
+    features = np.ones((4, 2), np.float32)
+    features[2, 1] = np.nan
+    with pytest.raises(SettingsError, match=r"labels\.features: the model gives c a number .*\(1 of 4 images\)"):
+        find_label_errors(features, ["cat", "dog"] * 2, list("abcd"), settings=SETTINGS)
 
 
 def test_a_search_among_sets_of_labels_is_refused() -> None:

@@ -77,3 +77,8 @@ def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkey
 def test_an_empty_part_names_the_remedy(packed: Path) -> None:
     with pytest.raises(DataError, match=r"no images; change split.fractions or add images"):
         open_part(packed, "holdout")
+
+
+def test_a_folder_that_holds_nothing_packed_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no packed data; run `darkroom prepare` first"):
+        open_part(tmp_path, "train")

@@ -82,9 +82,12 @@ def test_tar_shards(store: Any) -> None:
         ("memory://nowhere/set", "the store has no bucket nowhere; check the address"),
         ("memory://nowhere/table.csv", "table.csv: can't be read: no such file"),
         ("s4://bucket/set", "s4:// is no known kind of store"),
+        ("memory://bucket/labels.tsv", r"is neither a folder nor a table \(\.csv, .* save a table as CSV"),
+        ("memory://bucket/empty", "no images in it"),
     ],
 )
 def test_a_place_that_holds_no_data(store: Any, location: str, sentence: str) -> None:
+    store.pipe_file("/bucket/labels.tsv", b"path\tlabel\n")
     with pytest.raises(DataError, match=sentence):
         find(location)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -124,6 +125,22 @@ def test_shards_in_folders_called_like_parts_and_what_lies_beside_them(tmp_path:
     (tmp_path / "test").symlink_to(tmp_path / "val")
     with pytest.raises(DataError, match="test is a link to a folder or to nothing, which is not followed"):
         find(str(tmp_path))
+
+
+def test_a_shard_that_leads_out_of_the_folder_or_is_no_plain_file_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    shard(folder / "a-0.tar", TWO)
+    (folder / "a-1.tar").symlink_to(shard(tmp_path / "outside.tar", TWO))
+    with pytest.raises(DataError, match=r"a-1\.tar: a link that leads out of the data folder; put the shard itself"):
+        find(str(folder))
+    (folder / "a-1.tar").unlink()
+    os.mkfifo(folder / "a-1.tar")
+    with pytest.raises(DataError, match=r"a-1\.tar: not a plain file"):
+        find(str(folder))
+    (folder / "a-1.tar").unlink()
+    (folder / "a-1.tar").mkdir()
+    with pytest.raises(DataError, match=r"a-1\.tar: can't be read: Is a directory"):
+        find(str(folder / "a-{0..1}.tar"))
 
 
 def test_braces() -> None:

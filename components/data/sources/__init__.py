@@ -16,6 +16,7 @@ from components.data.sources.places import (
     Place,
     is_remote,
     refuse_unfollowed,
+    refuse_untaken,
     remote_folder,
     split_remote,
 )
@@ -52,9 +53,7 @@ def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -
     if location.startswith(SCHEME):
         return from_torchvision(location)
     if is_remote(location):
-        above, name = split_remote(location)
-        listed = _list_file(above, name, settings, part_of)
-        return listed or _list_folder(remote_folder(location), settings, part_of)
+        return _list_remote(location, settings, part_of)
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
     if path.is_dir():
@@ -63,7 +62,21 @@ def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -
         raise DataError(f"{location}: no such folder or table; give --data an existing one")
     if (found := _list_file(LocalFolder(path.parent), path.name, settings, part_of)) is not None:
         return found
-    raise DataError(
+    raise _of_no_kind(location)
+
+
+def _list_remote(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+    above, name = split_remote(location)
+    if (found := _list_file(above, name, settings, part_of)) is not None:
+        return found
+    listed = _list_folder(remote_folder(location), settings, part_of)
+    if not listed.images and above.kind(name) == "file":
+        raise _of_no_kind(location)
+    return listed
+
+
+def _of_no_kind(location: str) -> DataError:
+    return DataError(
         f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard (.tar); "
         "save a table as CSV, unpack an archive, or give --data a folder"
     )
@@ -84,5 +97,7 @@ def _list_folder(place: Place, settings: IngestSettings, part_of: Mapping[str, s
     others = sorted(set(listing.paths).difference(shards))
     for path in others:
         refuse_unfollowed(place, path)
+    for path in shards:
+        refuse_untaken(place, path)
     source = from_shards(place, shards, settings, part_of)
     return replace(source, left_aside=others + source.left_aside, num_hidden=listing.num_hidden)

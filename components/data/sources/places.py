@@ -208,6 +208,12 @@ def refuse_unfollowed(place: Place, path: str) -> None:
         )
 
 
+def refuse_untaken(place: Place, path: str) -> None:
+    """Raises DataError for a shard that an image would be quarantined for: what it holds can't be listed."""
+    if (problem := place.problem_of(path)) != wrong_ending(path):
+        raise DataError(f"{place.name}: {path}: {problem}; put the shard itself there, or remove it")
+
+
 def is_remote(location: str) -> bool:
     return "://" in location
 

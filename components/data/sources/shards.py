@@ -122,6 +122,8 @@ def _samples_of(place: Place, shard: str) -> Iterator[_Sample]:
             _refuse_damaged(stream, tar.offset)
     except FileNotFoundError:
         raise DataError(f"{shard}: no such shard in {place.name}; name existing ones") from None
+    except OSError as problem:
+        raise DataError(f"{shard}: can't be read: {problem.strerror or problem}; name a file that can") from None
     except (tarfile.TarError, EOFError) as problem:
         if last:
             raise DataError(
