@@ -141,7 +141,7 @@ def whole(folder: Path) -> Any:
     part = pa.array(split.parts).take(pa.array(split.part_N))
     table = table.append_column("part", part).append_column("cluster", pa.array(split.cluster_N))
     leaks = find_leaks(table, near)
-    pairs = DuplicatePairs(exact=np.empty((0, 2), np.int64), near=near, embedding=None, num_candidates=0, num_cut=0)
+    pairs = DuplicatePairs(exact=np.empty((0, 2), np.int64), near=near, embedding=None, num_cut=0)
     proof = audit(table, pairs, leaks, excluded=split.excluded, settings=settings().model_dump())
     write_table(folder / "split.parquet", table)
     yield

@@ -349,8 +349,8 @@ def _failure(verb: str, said: str, where: str = "") -> DarkroomError:
         )
     if phrase := _in_database(said):
         return DarkroomError(
-            f"dvc {verb}: DVC's own database can't be used ({phrase}); see that DVC's core.site_cache_dir (/var/tmp/dvc "
-            f"where none is set) lies on a sound local disk that no other DVC holds, and run it again{where}"
+            f"dvc {verb}: DVC's own database can't be used ({phrase}); see that core.site_cache_dir of its settings "
+            f"(/var/tmp/dvc without one) lies on a sound local disk that no other DVC holds, and run it again{where}"
         )
     if _came_short(said):
         # What DVC says further is about its own ways of linking.

@@ -77,7 +77,7 @@ def test_where_dvcs_own_database_fails_the_sentence_says_where_it_lies(
     monkeypatch.setattr(repro, "_LOCK_PATIENCE_SECONDS", -1.0)
     with pytest.raises(DarkroomError) as told:
         restore_raw(lacking_its_data)
-    assert f"DVC's own database can't be used ({phrase}); see that DVC's core.site_cache_dir" in str(told.value)
+    assert f"DVC's own database can't be used ({phrase}); see that core.site_cache_dir" in str(told.value)
     assert "check the remote's address" not in str(told.value)
 
 

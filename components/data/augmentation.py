@@ -26,7 +26,7 @@ class AugmentSettings(Settings):
     pipeline: list[Any]
     """With `policy: pipeline`: albumentations' transforms with their arguments, in their order."""
     flips: Flips
-    """Which mirror images keep their label; handwriting has none."""
+    """Which mirror images keep their label; handwriting has none. With `policy: none` nothing is mirrored."""
     copies: int = Field(ge=0, le=20)
     """Augmented copies of each training image that the stage writes beside it; more costs disk and time an epoch."""
     balance: float = Field(ge=0, le=1)

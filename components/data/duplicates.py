@@ -48,8 +48,6 @@ class DuplicatePairs:
     """Not equal bytes, but one picture, perhaps mirrored, cropped or framed."""
     embedding: Pairs | None
     """Alike to the named model; None where none is named."""
-    num_candidates: int
-    """Pairs that met by their hashes."""
     num_cut: int
     """Comparisons left out because too many pictures share a bucket or a hash; 0: the search was complete."""
 
@@ -89,14 +87,14 @@ def find_duplicates(
             for begin, end in _steps(len(pairs), "compare candidates", progress)
         ]
     )
-    near = _in_order(first_U[pairs[alike]])
+    near = in_order(first_U[pairs[alike]])
     embedding = None
     if embedding_NF is not None and settings.embeddings is not None:
         similarity = settings.embeddings.min_similarity
-        embedding = _in_order(
+        embedding = in_order(
             first_U[similar_pairs(embedding_NF[first_U], min_similarity=similarity, progress=progress)]
         )
-    return DuplicatePairs(_in_order(exact), near, embedding, len(pairs), cut.pairs)
+    return DuplicatePairs(in_order(exact), near, embedding, cut.pairs)
 
 
 def _by_age(kind_N: NDArray[np.int64], generation_N: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -153,5 +151,6 @@ def clusters(num_images: int, *links: Pairs) -> NDArray[np.int64]:
     return numbers
 
 
-def _in_order(pairs: Pairs) -> Pairs:
-    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64)
+def in_order(pairs: Pairs) -> Pairs:
+    """Each pair once, the smaller position first."""
+    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64).reshape(-1, 2)

@@ -73,7 +73,7 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
             ) from None
         if found.shape[:1] != (len(batch),):
             raise SettingsError(
-                f"{setting}: {model} gives {list(found.shape)} for {len(batch)} images, not a row for each; export it so"
+                f"{setting}: {model} gives {list(found.shape)} for {len(batch)} images, not a row each; export it so"
             )
         rows.append(found.reshape(len(batch), -1))
         progress("features", stop, count)

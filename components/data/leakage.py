@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.data.duplicates import DuplicatePairs, Pairs
+from components.data.duplicates import DuplicatePairs, Pairs, in_order
 from components.data.parts import EXCLUDED
 
 PAIRS_FILE = "leaking_pairs.parquet"
@@ -146,7 +146,7 @@ def _crossing(key_N: NDArray[np.int64], part_N: NDArray[np.int64], kept: NDArray
     sides = _sides(key_N, part_N, kept)
     _, start, count = np.unique(key_N[sides], return_index=True, return_counts=True)
     first = np.repeat(sides[start], count)
-    return _in_order(np.stack([first, sides], axis=1)[first != sides])
+    return in_order(np.stack([first, sides], axis=1)[first != sides])
 
 
 def _near_crossing(
@@ -164,11 +164,7 @@ def _near_crossing(
     within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
     across, down = np.divmod(within, np.maximum(count_right[pair], 1))
     first, second = sides[bounds[left[pair]] + across], sides[bounds[right[pair]] + down]
-    return _in_order(np.stack([first, second], axis=1)[part_N[first] != part_N[second]])
-
-
-def _in_order(pairs: Pairs) -> Pairs:
-    return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64).reshape(-1, 2)
+    return in_order(np.stack([first, second], axis=1)[part_N[first] != part_N[second]])
 
 
 def _num_group_links(table: Any) -> int:

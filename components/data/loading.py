@@ -158,9 +158,6 @@ class ShuffledBatches(Sampler[_BatchOfEpoch]):
         self._shares_N, self._rank, self._world = shares_N, rank, world
         self._epoch = self._first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.begin_at(epoch, 0)
-
     def begin_at(self, epoch: int, batch: int) -> None:
         """The next pass is that epoch's, without the batches before this one."""
         self._epoch, self._first = epoch, batch

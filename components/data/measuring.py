@@ -64,6 +64,12 @@ _WORTH_PROCESSES = 2048
 """From so many files on, starting processes (a second or two) is repaid: small images keep Python's lock busy."""
 _PATIENCE_SECONDS = 60.0
 _SEAL_BYTES = 4
+_KEPT_VERSIONS = 3
+"""Of settings, code and decoders: those before are measured anew when they come back, and don't fill the disk."""
+_FORGET_OLDEST = (
+    "DELETE FROM batches WHERE version NOT IN "
+    "(SELECT version FROM batches GROUP BY version ORDER BY max(rowid) DESC LIMIT ?)"
+)
 _PAGE_BYTES = 65536
 """SQLite's largest: a batch is read in a third of the time that pages of 4 KiB take."""
 
@@ -196,6 +202,7 @@ class MeasurementStore:
         self._file = file
         self._version = version
         self._connection = None if file is None else _connect(file)
+        self._has_added = False
 
     @classmethod
     @contextlib.contextmanager
@@ -241,6 +248,9 @@ class MeasurementStore:
         try:
             with self._connection:
                 self._connection.execute("INSERT INTO batches VALUES (?, ?, ?)", (self._version, *blobs))
+                if not self._has_added:
+                    self._connection.execute(_FORGET_OLDEST, (_KEPT_VERSIONS,))
+                    self._has_added = True
         except sqlite3.Error:
             self._close()
 

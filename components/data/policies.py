@@ -52,7 +52,7 @@ _REFUSED = {
 
 
 def policy_steps(policy: Policy, flips: Flips, pipeline: list[Any]) -> list[SeededStep]:
-    """The steps of a policy in their order, mirror images first; none for `none` without flips."""
+    """The steps of a policy in their order, mirror images first; `none` has none, whatever the flips are."""
     if policy in _MILD:
         return [MildDraws(_MILD[policy], flips)]
     transforms = [*_flips(flips), *_albumentations_of(policy, pipeline)] if policy != "none" else []

@@ -46,7 +46,9 @@ def read_profile(file: Path) -> Profile:
     except ValueError:
         profile = None
     if not isinstance(profile, dict) or not {"num_images", "numbers", "names"} <= profile.keys():
-        raise DataError(f"{file}: isn't what `darkroom accept` wrote; restore it from git, or delete it and accept anew")
+        raise DataError(
+            f"{file}: isn't what `darkroom accept` wrote; restore it from git, or delete it and accept anew"
+        )
     return profile
 
 

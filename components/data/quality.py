@@ -337,7 +337,7 @@ def _limit(rule: Rule) -> str:
         sides.append(f"at least {rule.at_least:g}")
     if rule.at_most is not None:
         sides.append(f"at most {rule.at_most:g}")
-    return _of_share(" and ".join(sides) or "any value", rule)
+    return _of_share(" and ".join(sides), rule)
 
 
 def _of_share(limit: str, demand: Demand) -> str:

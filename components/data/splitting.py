@@ -25,10 +25,10 @@ from components.data.dealing import (
     deal_stratified,
     fill_lacking,
     present_in,
-    spread,
 )
 from components.data.duplicates import DuplicateSettings, Pairs, clusters
 from components.data.parts import EXCLUDED, PARTS
+from components.data.split_checks import refuse_small_classes, refuse_unfit
 from components.data.split_images import SplitImages, times_of
 from components.errors import DataError
 from components.progress import Progress, silent
@@ -111,14 +111,15 @@ def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, p
 
     Raises DataError where a class is too small for the parts, or where the method lacks the column that it needs.
     """
-    _refuse_unfit(images, settings)
+    refuse_unfit(images, method=settings.method, given_counts=settings.given != "ignore")
     deal = _Deal(images, near, settings)
     generations = np.unique(images.generation_N)
     for done, generation in enumerate(generations):
         progress("split", done, len(generations))
         deal.take(int(generation))
     progress("split", len(generations), len(generations))
-    _refuse_small_classes(images, deal, settings)
+    decided = settings.method == "time" or bool((deal.given_N != NONE).any())
+    refuse_small_classes(images, deal.part_N, deal.cluster_of_images(), num_parts=len(settings.parts), decided=decided)
     return Split(
         parts=[*settings.parts, EXCLUDED],
         part_N=deal.part_N,
@@ -136,7 +137,7 @@ class _Deal:
         self._images, self._corrected, self._settings = images.as_ingested, images, settings
         self._rank_N = _ranks(images, settings.seed)
         self._time_N = times_of(images) if settings.method == "time" else None
-        self._given_N = _given(images, settings)
+        self.given_N = _given(images, settings)
         self._group_start = len(images) + int(images.kind_N.max()) + 1
         self._edges, self._edge_generation = _links(images, near, self._group_start)
         num_nodes = self._group_start + len(images.group.names)
@@ -222,7 +223,7 @@ class _Deal:
         """Parts for new clusters that hold no earlier image."""
         roots, cluster = np.unique(self._root_V[unplaced], return_inverse=True)
         open_parts = self._open_parts(generation)
-        part_C = _majority(cluster, self._given_N[unplaced], len(roots), len(self._settings.parts))
+        part_C = _majority(cluster, self.given_N[unplaced], len(roots), len(self._settings.parts))
         free_C = (part_C == NONE) | np.isin(part_C, open_parts)
         if free_C.any():
             number = np.cumsum(free_C) - 1
@@ -238,7 +239,7 @@ class _Deal:
 
     def _open_parts(self, generation: int) -> Ints:
         """The parts to deal into: all where the author gave none, else train and those that the author left out."""
-        given = np.unique(self._given_N[self._images.generation_N <= generation])
+        given = np.unique(self.given_N[self._images.generation_N <= generation])
         return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
 
     def _clusters(self, images: SplitImages, image_M: Ints, cluster_M: Ints) -> FreeClusters:
@@ -269,12 +270,12 @@ class _Deal:
 
     def _keep_given(self, new: Ints, generation: int) -> None:
         """Brings new images back to the author's part, unless it was opened to be dealt on."""
-        given = self._given_N[new]
+        given = self.given_N[new]
         carved = (given == 0) & (len(self._open_parts(generation)) > 1) & (self.part_N[new] < len(self._settings.parts))
         # A cluster that the author tore apart is not carved: its training images stay where they were put.
         carved &= np.isin(self.part_N[new], self._open_parts(generation))
         back = new[(given != NONE) & ~carved]
-        self.part_N[back] = self._given_N[back]
+        self.part_N[back] = self.given_N[back]
         for image in back.tolist():
             self.excluded.pop(image, None)
 
@@ -337,68 +338,6 @@ def _given(images: SplitImages, settings: SplitSettings) -> Ints:
         )
     part_of_name = np.array([settings.parts.index(name) for name in images.given.names])
     return np.where(images.given.code_N == NONE, NONE, part_of_name[images.given.code_N])
-
-
-def _refuse_unfit(images: SplitImages, settings: SplitSettings) -> None:
-    for method, column, what in (("group", images.group, "a group"), ("given", images.given, "a given part")):
-        lost = np.flatnonzero(column.code_N == NONE)
-        if settings.method == method and len(lost):
-            raise DataError(
-                f"split.method {method} needs {what} for each image; {images.path_of(lost[0])} has none "
-                f"({len(lost)} of {len(images)} images); fill the column or choose another method"
-            )
-    if settings.given != "ignore":
-        _refuse_torn_groups(images)
-
-
-def _refuse_torn_groups(images: SplitImages) -> None:
-    """The user's own two columns contradict each other; duplicates across the given parts are no contradiction."""
-    known = np.flatnonzero((images.group.code_N != NONE) & (images.given.code_N != NONE))
-    given = np.full(len(images.group.names), NONE)
-    given[images.group.code_N[known]] = images.given.code_N[known]
-    torn = known[given[images.group.code_N[known]] != images.given.code_N[known]]
-    if len(torn):
-        group = images.group.code_N[torn[0]]
-        parts = sorted(
-            {images.given.names[code] for code in images.given.code_N[known][images.group.code_N[known] == group]}
-        )
-        num_torn = len(np.unique(images.group.code_N[torn]))
-        raise DataError(
-            f"group {images.group.names[group]} stands in {' and '.join(parts)} of the given split "
-            f"({num_torn} such group{'s' if num_torn > 1 else ''}); "
-            "make the two columns agree, or set split.given: ignore, which deals all images anew"
-        )
-
-
-def _refuse_small_classes(images: SplitImages, deal: _Deal, settings: SplitSettings) -> None:
-    """Each class must be learnt; and judged too, unless time or the author decides who is."""
-    placed = np.flatnonzero(deal.part_N < len(settings.parts))
-    present_SP = present_in(images, placed, deal.part_N, len(settings.parts))
-    decided = settings.method == "time" or bool((_given(images, settings) != NONE).any())
-    needed = PARTS[:1] if decided else PARTS
-    for part in PARTS:
-        if not present_SP[:, PARTS.index(part)].any():
-            raise DataError(
-                f"no image is left for the {part} part; add images, change split.fractions, or set split.given: ignore"
-            )
-    lacking = np.flatnonzero((present_SP[:, : len(needed)] == 0).any(axis=1))
-    if not len(lacking):
-        return
-    total_S = np.bincount(*_weighted_strata(images), minlength=len(present_SP))
-    stratum = lacking[np.argmin(total_S[lacking])]
-    part = next(part for at, part in enumerate(needed) if present_SP[stratum, at] == 0)
-    bearing = np.array([stratum in strata for strata in images.strata.of_label])[images.label.code_N]
-    count, num_clusters = int(bearing.sum()), len(np.unique(deal.cluster_of_images()[bearing]))
-    raise DataError(
-        f"class {images.strata.names[stratum]} has no image left for the {part} part: it has {count} images in "
-        f"{num_clusters} clusters of duplicates and groups, and needs one in {' and '.join(needed)} each; "
-        "add images of it, merge it with another class, or remove it"
-    )
-
-
-def _weighted_strata(images: SplitImages) -> tuple[Ints, Ints]:
-    label, stratum = spread(np.arange(len(images.label.names)), images.strata.of_label)
-    return stratum, np.bincount(images.label.code_N, minlength=len(images.label.names))[label]
 
 
 def _folds(images: SplitImages, deal: _Deal, settings: SplitSettings) -> Ints:

@@ -3,8 +3,6 @@
 Letters: B images, C channels, H height, W width, L tokens.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isqrt
 from typing import Any
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
+from components.models.features import as_evaluated
 from components.models.heads import attention_pool
 
 _MAP_DIMENSIONS, _TOKEN_DIMENSIONS = 4, 3
@@ -35,7 +34,7 @@ def grad_cam(model: ImageClassifier, images_BHWC: Tensor, logit_B: Tensor) -> ND
     ]
     try:
         # The weights may be frozen: a gradient flows from the image all the same.
-        with _as_evaluated(model), torch.enable_grad():
+        with as_evaluated(model), torch.enable_grad():
             images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - model.mean) / model.std
             logits_BT: Tensor = model.net(images_BCHW.requires_grad_())
             late = outputs[-_CANDIDATES:]
@@ -64,7 +63,7 @@ def attention_map(model: ImageClassifier, images_BHWC: Tensor) -> NDArray[np.flo
     layer, mean over the heads. None for a network without either.
     """
     if attention_pool(model.net) is not None:
-        with _as_evaluated(model), torch.no_grad():
+        with as_evaluated(model), torch.no_grad():
             return _scaled(model.attention_map(images_BHWC))
     weights_BLL = _last_attention(model, images_BHWC)
     # Attention within windows has more rows than images.
@@ -95,7 +94,7 @@ def _last_attention(model: ImageClassifier, images_BHWC: Tensor) -> Tensor | Non
         fused, last.fused_attn = last.fused_attn, False
         hooks = [last.attn_drop.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].mean(dim=1)))]
     try:
-        with _as_evaluated(model), torch.no_grad():
+        with as_evaluated(model), torch.no_grad():
             model(images_BHWC)
     finally:
         for hook in hooks:
@@ -150,15 +149,3 @@ def _scaled(maps_BHW: Tensor) -> NDArray[np.float32]:
     largest_B11 = maps_BHW.amax(dim=(1, 2), keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     scaled: NDArray[np.float32] = (maps_BHW / largest_B11).float().cpu().numpy()
     return scaled
-
-
-@contextmanager
-def _as_evaluated(model: ImageClassifier) -> Iterator[None]:
-    """In evaluation mode, and afterwards as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

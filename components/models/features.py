@@ -3,6 +3,9 @@
 Letters: B images, F features, H height, W width, C channels.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -37,12 +40,22 @@ def input_of(layer: nn.Module, model: ImageClassifier, images_BHWC: Tensor) -> T
     """What `layer`, a part of the model, is given for these images in evaluation mode."""
     given: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
-    # Of each module its own: the batch norms of frozen parts are in evaluation mode while the rest trains.
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        model.eval()(images_BHWC)
+        with as_evaluated(model):
+            model(images_BHWC)
     finally:
         hook.remove()
+    return given[-1]
+
+
+@contextmanager
+def as_evaluated(model: nn.Module) -> Iterator[None]:
+    """In evaluation mode, and afterwards as it was."""
+    # Of each module its own: the batch norms of frozen parts are in evaluation mode while the rest trains.
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
         for module, mode in modes:
             module.training = mode
-    return given[-1]

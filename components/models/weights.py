@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.errors import SettingsError, first_line
-from components.models.catalogue import IMAGENET, TIMM_PREFIX
+from components.models.catalogue import TIMM_PREFIX
 from components.models.parts import head_prefixes
 from components.models.timm_models import published_timm
 
@@ -55,12 +55,6 @@ class LoadedWeights:
         head = f", with a new head{why}" if self.new_head else ""
         places = ", with interpolated position embeddings" if self.moved_places else ""
         return f"weights from {self.source}{head}{places}"
-
-
-def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
-    """Fills the model in place. Raises SettingsError naming the keys that don't fit."""
-    state = published_weights(architecture).state if weights == IMAGENET else read_weights(Path(weights))
-    return fill(model, state, source=weights, architecture=architecture)
 
 
 def fill(

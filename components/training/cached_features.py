@@ -25,7 +25,7 @@ from components.data.packing import DATASET, INDEX
 from components.errors import SettingsError
 from components.files import sha256_of_file, sha256_of_record, whole_file
 from components.models.classifier import ImageClassifier
-from components.models.features import input_of
+from components.models.features import as_evaluated, input_of
 from components.models.heads import attention_pool
 from components.models.parts import main_head
 from components.training.settings import TrainingJob
@@ -133,18 +133,11 @@ def use_cached(
 
 def _answers_alone(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
     """Whether the logits are what the head gives, and nothing comes after it."""
-    head = HeadOnFeatures(classifier).eval()
+    head = HeadOnFeatures(classifier)
     given = input_of(main_head(classifier.net), classifier, images_BHWC)
-    with torch.no_grad():
-        alone, whole = head(given), _evaluated(classifier, images_BHWC)
+    with torch.no_grad(), as_evaluated(classifier):
+        alone, whole = head(given), classifier(images_BHWC)
     return alone.shape == whole.shape and bool(torch.allclose(alone, whole, rtol=_TOLERANCE, atol=_TOLERANCE))
-
-
-def _evaluated(classifier: ImageClassifier, images_BHWC: Tensor) -> Tensor:
-    mode = classifier.training
-    logits_BT: Tensor = classifier.eval()(images_BHWC)
-    classifier.train(mode)
-    return logits_BT
 
 
 def _with_features(

@@ -11,25 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.data.loading import Batch
 from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.models.heads import ancestors
 
 LossKind = Literal["cross_entropy", "focal", "binary_cross_entropy"]
-
-
-def classification_loss(
-    logits_BT: Tensor,
-    batch: Batch,
-    space: LabelSpace,
-    *,
-    label_smoothing: float = 0.0,
-    level_weights: Sequence[float] | None = None,
-) -> Tensor:
-    """Mean over the batch of each image's loss times its weight, in nats."""
-    loss_B = image_losses(logits_BT, batch.target, space, label_smoothing=label_smoothing, level_weights=level_weights)
-    return (batch.weight_B * loss_B).mean()
 
 
 def image_losses(

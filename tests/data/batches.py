@@ -35,7 +35,7 @@ def epochs_of(part: PackedPart, workers: int, *, policy: str, first: int = 0, la
     loader = training_loader(part, batch_size=8, seed=3, augment=augment(policy), workers=workers)
     batches = []
     for epoch in range(first, last + 1):
-        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        loader.sampler.begin_at(epoch, 0)  # type: ignore[attr-defined]
         batches.append([Batch(*(values.clone() for values in batch)) for batch in loader])
     return batches
 

@@ -48,7 +48,7 @@ def test_a_model_file_is_given_upright_squares(tmp_path: Path) -> None:
         ("float.onnx", r"labels\.features: .*takes tensor\(float\).*not uint8 RGB"),
         ("frozen.onnx", r"labels\.features: .*takes tensor\(uint8\) \[1, 8, 8, 3\], not .* of any batch; export it so"),
         ("four.onnx", r"labels\.features: .*\['batch', 8, 8, 4\], not uint8 RGB"),
-        ("mean.onnx", r"labels\.features: .*gives \[\] for 2 images, not a row for each; export it so"),
+        ("mean.onnx", r"labels\.features: .*gives \[\] for 2 images, not a row each; export it so"),
         ("wrong.onnx", r"labels\.features: .*fails on 2 images: .*; export it again"),
     ],
 )

@@ -51,7 +51,7 @@ def test_what_is_excluded_hides_no_leak_and_makes_none() -> None:
 
 def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     table = table_of("xxy", ["train", "test", "excluded"], given_split=["train", "train", None])
-    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, embedding=NO_PAIRS, num_candidates=0, num_cut=5)
+    pairs = DuplicatePairs(exact=np.array([[0, 1]]), near=NO_PAIRS, embedding=NO_PAIRS, num_cut=5)
     fractions = {"train": 0.7, "val": 0.15, "test": 0.15}
     leaks = find_leaks(table, NO_PAIRS)
     given = as_given(table)
@@ -71,7 +71,7 @@ def test_the_proof_names_leaks_moves_and_exclusions() -> None:
 def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     table = table_of("x" * 1200, ["train"] * 1200, given_split=["train"] * 1200)
     every = np.stack([np.zeros(1199, np.int64), np.arange(1, 1200)], axis=1)
-    pairs = DuplicatePairs(exact=every, near=NO_PAIRS, embedding=None, num_candidates=0, num_cut=0)
+    pairs = DuplicatePairs(exact=every, near=NO_PAIRS, embedding=None, num_cut=0)
     leaks = Leaks({"exact": every, "near": every[:3]})
     proof = audit(table, pairs, leaks, excluded={}, settings={"fractions": {"train": 1.0}})
     assert (len(proof["leaking"]["exact"]), proof["leaking_unnamed"]) == (1000, {"exact": 199, "near": 0})

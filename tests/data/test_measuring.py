@@ -59,6 +59,15 @@ def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -
     assert (second.num_measured, second.num_known) == (0, 14)
 
 
+def test_the_store_forgets_all_but_the_last_few_versions(tmp_path, some) -> None:
+    for max_megapixels in (100, 90, 80, 70):
+        passing(some, tmp_path / "store", max_megapixels)
+    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "outcomes.sqlite")) as kept:
+        assert kept.execute("SELECT count(DISTINCT version) FROM batches").fetchone() == (3,)
+    assert passing(some, tmp_path / "store", 90).num_measured == 0
+    assert passing(some, tmp_path / "store", 100).num_measured == 14
+
+
 def test_broken_files_get_their_reason(some) -> None:
     outcomes = passing(some, None).outcomes
     reasons = dict(zip(some[1]["path"].to_pylist(), outcomes["reason"].to_pylist(), strict=True))

@@ -15,13 +15,18 @@ from torchvision.models import VisionTransformer
 from components.errors import SettingsError
 from components.models.architectures import build
 from components.models.stems import Stem
-from components.models.weights import backbone_fits, fill, load_weights, read_weights
+from components.models.weights import LoadedWeights, backbone_fits, fill, published_weights, read_weights
 
 STEMS: tuple[Stem, ...] = ("dense", "small")
 
 
 def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
     return build(name, num_classes=num_classes, image_size_px=32)
+
+
+def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
+    state = published_weights(architecture).state if weights == "imagenet" else read_weights(Path(weights))
+    return fill(model, state, source=weights, architecture=architecture)
 
 
 def same(left: nn.Module, right: nn.Module, prefix: str = "") -> bool:

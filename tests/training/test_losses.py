@@ -4,14 +4,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor, tensor
+from torch import tensor
 from torch.nn import functional as F
 
-from components.data.loading import Batch
 from components.errors import SettingsError
 from components.labels import LabelSpace
 from components.models.heads import class_logits
-from components.training.losses import check_level_weights, classification_loss, image_losses
+from components.training.losses import check_level_weights, image_losses
 from components.training.scores import for_scores, validation_scores
 
 SINGLE = LabelSpace.of("single", ["a", "b", "c"])
@@ -19,21 +18,10 @@ SET = LabelSpace.of("multi", [["a", "b"]])
 TREE = LabelSpace.of("hierarchy", [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
 
 
-def batch(target: Tensor, weights: list[float] | None = None) -> Batch:
-    return Batch(torch.zeros(len(target), 1, 1, 3), target, tensor(weights or [1.0] * len(target)))
-
-
 def test_single_labels_have_the_cross_entropy() -> None:
     logits, target = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)), tensor([0, 2, 1, 1])
     expected = F.cross_entropy(logits, target, label_smoothing=0.1)
-    assert torch.allclose(classification_loss(logits, batch(target), SINGLE, label_smoothing=0.1), expected)
-
-
-def test_an_images_weight_multiplies_its_loss_alone() -> None:
-    logits, target = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)), tensor([0, 2, 1])
-    one_B = image_losses(logits, target, SINGLE)
-    weighted = classification_loss(logits, batch(target, [0.0, 1.0, 3.0]), SINGLE)
-    assert torch.allclose(weighted, (one_B[1] + 3 * one_B[2]) / 3)
+    assert torch.allclose(image_losses(logits, target, SINGLE, label_smoothing=0.1).mean(), expected)
 
 
 def test_sets_have_the_mean_binary_cross_entropy_of_their_labels() -> None:
@@ -50,8 +38,8 @@ def test_a_hierarchy_has_the_weighted_sum_over_its_levels(weights: list[float] |
     coarse = F.cross_entropy(logits[:, :2], tensor([0, 0, 1]))
     fine = F.cross_entropy(logits[:, 2:], target)
     one, other = weights or (1.0, 1.0)
-    found = classification_loss(logits, batch(target), TREE, level_weights=weights)
-    assert torch.allclose(found, one * coarse + other * fine)
+    found = image_losses(logits, target, TREE, level_weights=weights)
+    assert torch.allclose(found.mean(), one * coarse + other * fine)
 
 
 def test_logits_of_the_leaves_are_those_that_serving_reads() -> None:

@@ -82,6 +82,14 @@ def test_the_loss_of_a_blend_is_the_cross_entropy_to_the_blended_target(make_job
     assert torch.allclose(seen[0], mixed.share * own + (1 - mixed.share) * own[mixed.partner_B], atol=1e-4)
 
 
+def test_an_images_weight_multiplies_its_loss_alone(make_job: MakeJob, tmp_path: Path) -> None:
+    model, target = Means(3), torch.tensor([0, 1, 2, 0])
+    batch = Batch(IMAGES, target, torch.tensor([0.0, 1.0, 3.0, 2.0]))
+    loss = objective(make_job, tmp_path, SINGLE)(model, batch, number=0, epoch=0)
+    loss_B = F.cross_entropy(model(IMAGES), target, reduction="none")
+    assert torch.allclose(loss, (loss_B[1] + 3 * loss_B[2] + 2 * loss_B[3]) / 4)
+
+
 @pytest.mark.parametrize("space", [SINGLE, SET, TREE], ids=["single", "set", "hierarchy"])
 def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, space: LabelSpace) -> None:
     labels = torch.tensor([0, 1, 2, 0])
