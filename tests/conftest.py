@@ -3,17 +3,21 @@
 import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
 import pytest
 from projects import clean_environment, free_port, isolate, new_project, write_shapes
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 _MARK = "DARKROOM_TESTS"
 """The environment variable by which a session of tests knows its own processes."""
@@ -34,6 +38,17 @@ def one_thread() -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def databases_without_syncs() -> None:
+    """What tests write into SQLite need not outlast a power cut: the first start of MLflow's waits for many syncs."""
+
+    def hurry(connection: Any, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", hurry)
 
 
 @pytest.fixture(autouse=True, scope="module")

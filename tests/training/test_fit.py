@@ -376,7 +376,7 @@ def test_progress_counts_steps_up_to_the_whole(make_job: MakeJob, tmp_path: Path
     assert {total for _, total in steps} == {len(steps)}
 
 
-def test_training_from_jpegs_decodes_each_once_and_leaves_no_scratch_file(
+def test_training_from_jpegs_decodes_each_once_and_leaves_no_decoded_file(
     make_job: MakeJob, packed: Path, params_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tmp_path / "params.yaml"
@@ -392,4 +392,4 @@ def test_training_from_jpegs_decodes_each_once_and_leaves_no_scratch_file(
     assert len(result.history) == 2
     assert sorted(decodes) == sorted(set(decodes))
     assert decodes
-    assert not list((tmp_path / "job").glob("*.scratch"))
+    assert not list((tmp_path / "job").glob("*.decoded*"))
