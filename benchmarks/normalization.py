@@ -2,7 +2,7 @@
 
     python benchmarks/normalization.py [FOLDER] [--work WORK] [--network mobilenet_v2] [--batch 16] [--rounds 10]
 
-FOLDER, WORK and further flags are those of predict.py. Three files of the trained network, the two int8 ones by one
+FOLDER, WORK and --making are those of predict.py. Three files of the trained network, the two int8 ones by one
 recipe and from the same calibration images, answer the same batch in turns:
 
 fp32                the exported file
@@ -18,9 +18,8 @@ from statistics import median
 from unittest.mock import patch
 
 import numpy as np
-from photographs import photographs
 from side_by_side import compare, machine, ratio_range
-from trained_models import Ready, ready
+from trained_models import Ready, add_flags, ready
 
 from components.data.calibration import CalibrationImages
 from components.data.loading import open_part
@@ -35,24 +34,20 @@ RECIPES = {recipe.name: recipe for recipe in (U8S8, U8S8_REDUCED)}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--network", default="mobilenet_v2")
+    add_flags(parser, network="mobilenet_v2")
     parser.add_argument("--recipe", choices=list(RECIPES), default=U8S8.name)
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=10)
-    flags, making = parser.parse_known_args()
+    flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        work = flags.work or scratch / "work"
-        pictures = photographs(flags.folder, scratch)
-        network = ready(flags.network, folder=pictures, work=work, images=flags.images, making=making)
-        measure(flags, network, files_of(network, work, scratch, flags.recipe))
+        network = ready(flags, scratch, images=flags.images)
+        measure(flags, network, files_of(network, scratch, flags.recipe))
 
 
-def files_of(network: Ready, work: Path, scratch: Path, recipe: str) -> dict[str, Path]:
-    train = open_part(work / "data" / "augmented", "train")
+def files_of(network: Ready, scratch: Path, recipe: str) -> dict[str, Path]:
+    train = open_part(network.data, "train")
     named = [{"sha256": sha256} for sha256 in train.sha256_N[:CALIBRATED]]
     calibration = CalibrationImages(np.array(train.pixels_NHWC[:CALIBRATED]), named)
     source, files = network.files[FP32], {FP32: network.files[FP32]}

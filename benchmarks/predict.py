@@ -4,8 +4,8 @@
     python benchmarks/predict.py [FOLDER] [--work WORK] [--network resnet18] --memory 1000 10000 100000
 
 FOLDER holds a folder a class of JPEGs. WORK is where benchmarks/int8.py trains and exports: what isn't there yet is
-made by it first, and any other flag goes to it (`--side 64 --epochs 1`). All sides answer the same files, of a test
-part that training and the choice of the int8 file never saw, with the same network, in turns, on all cores:
+made by it first, with its flags in --making ("--side 64 --epochs 1"). All sides answer the same files, of a test part
+that training and the choice of the int8 file never saw, with the same network, in turns, on all cores:
 
 darkroom fp32, int8   from the folder to a CSV, loading the ONNX file as it ships
 darkroom fp32, warm   the same with the file loaded before, as the servers' is
@@ -34,13 +34,12 @@ from statistics import median
 
 import numpy as np
 import torch
-from photographs import photographs
 from PIL import Image
 from scoring_clients import as_numbers, asked, onnx_package, served, serving
 from side_by_side import Timing, compare, machine, ratio_range, refuse_busy_machine, usage
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
-from trained_models import Ready, ready
+from trained_models import Ready, add_flags, ready
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
@@ -57,18 +56,14 @@ TORCH, PEER, PACKAGE, DECODING = "torch eager", "mlflow models serve", "register
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--network", default="resnet18")
+    add_flags(parser, network="resnet18")
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="+", metavar="IMAGES")
-    flags, making = parser.parse_known_args()
+    flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        work = flags.work or scratch / "work"
-        pictures = photographs(flags.folder, scratch)
-        network = ready(flags.network, folder=pictures, work=work, images=flags.images, making=making)
+        network = ready(flags, scratch, images=flags.images)
         files = written([image.content for image in network.images], scratch / "judged")
         if flags.memory:
             for count in flags.memory:

@@ -2,7 +2,7 @@
 
     python benchmarks/serving.py [FOLDER] [--work WORK] [--network resnet18] [--requests 200] [--rounds 5]
 
-FOLDER, WORK and further flags are those of predict.py. Two servers of the same fp32 ONNX file, each `mlflow
+FOLDER, WORK and --making are those of predict.py. Two servers of the same fp32 ONNX file, each `mlflow
 models serve` with one worker, asked in turns over kept connections, every client as soon as it has its answer:
 
 darkroom               the registered package: the bytes of a JPEG file in, the label out
@@ -27,10 +27,9 @@ from statistics import median
 
 import numpy as np
 import torch
-from photographs import photographs
 from scoring_clients import Client, as_numbers, onnx_package, served, serving
 from side_by_side import machine, ratio_range, refuse_busy_machine
-from trained_models import ready
+from trained_models import add_flags, ready
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
@@ -58,17 +57,13 @@ class Taken:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--network", default="resnet18")
+    add_flags(parser, network="resnet18")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    flags, making = parser.parse_known_args()
+    flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        work = flags.work or scratch / "work"
-        pictures = photographs(flags.folder, scratch)
-        network = ready(flags.network, folder=pictures, work=work, images=flags.requests, making=making)
+        network = ready(flags, scratch, images=flags.requests)
         refuse_busy_machine()
         contents, file = [image.content for image in network.images], network.files["fp32"]
         preprocess = network.model.spec.preprocess

@@ -7,6 +7,8 @@ What is there is taken as it is: give other settings another folder. int8.py mak
 made in a process of its own and read it.
 """
 
+import argparse
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from photographs import photographs
 from training_data import REPOSITORY, augment_settings, new_job
 
 from components.data.ingesting import write_raw
@@ -182,11 +185,21 @@ def test_images(folder: Path, count: int) -> list[TestImage]:
         return [TestImage(row.pop("label"), store.read(**row)) for row in table.take(places).to_pylist()]
 
 
+def add_flags(parser: argparse.ArgumentParser, *, network: str) -> None:
+    """What `ready` reads."""
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--network", default=network)
+    parser.add_argument("--making", default="", metavar="FLAGS", help="of int8.py, for what isn't in WORK yet")
+
+
 @dataclass(frozen=True)
 class Ready:
     """What int8.py has left of a network."""
 
     model: ImageClassifier
+    data: Path
+    """The packed parts."""
     files: dict[str, Path]
     """The ONNX files by format, int8 the one that this machine chose."""
     verdict: str
@@ -194,25 +207,31 @@ class Ready:
     images: list[TestImage]
 
 
-def ready(name: str, *, folder: Path, work: Path, images: int, making: list[str]) -> Ready:
-    """The network in `work`, made there from the folder's images where it isn't yet; `making` goes to int8.py."""
-    export = work / name / "export"
+def ready(flags: argparse.Namespace, scratch: Path, *, images: int) -> Ready:
+    """The network in --work (else in `scratch`), made there from the folder's images where it isn't yet."""
+    work = flags.work or scratch / "work"
+    folder = work / flags.network
+    export = folder / "export"
     if not (export / EXPORT).is_file():
-        maker = [sys.executable, str(Path(__file__).with_name("int8.py")), str(folder), "--work", str(work)]
-        if code := subprocess.run([*maker, "--networks", name, "--until", "export", *making]).returncode:
-            sys.exit(code)
-    elif making:
-        sys.exit(
-            f"{work} holds {name} already: {' '.join(making)} changes nothing; leave it out, or give another --work"
-        )
+        _make(flags, work, photographs(flags.folder, scratch))
+    elif flags.making:
+        sys.exit(f"{folder} is there already: --making changes nothing; leave it out, or give another --work")
     record = read_json(export / EXPORT)
-    int8 = record["formats"]["int8"]
+    agreement = record["formats"]["int8"]["agreement"]
     return Ready(
-        load_classifier(work / name / "finetune" / MODEL),
-        {form: export / f"model_{form}.onnx" for form in record["formats"]},
-        f"{'; '.join(record['reasons'])}; int8 agrees with fp32 on {int8['agreement']:.4f} of validation",
-        test_images(work / "data", images),
+        model=load_classifier(folder / "finetune" / MODEL),
+        data=work / "data" / "augmented",
+        files={form: export / f"model_{form}.onnx" for form in record["formats"]},
+        verdict=f"{'; '.join(record['reasons'])}; int8 agrees with fp32 on {agreement:.4f} of validation",
+        images=test_images(work / "data", images),
     )
+
+
+def _make(flags: argparse.Namespace, work: Path, pictures: Path) -> None:
+    maker = [sys.executable, str(Path(__file__).with_name("int8.py")), str(pictures), "--work", str(work)]
+    wanted = ["--networks", flags.network, "--until", "export", *shlex.split(flags.making)]
+    if code := subprocess.run([*maker, *wanted]).returncode:
+        sys.exit(code)
 
 
 def _say(sentence: str) -> None:
