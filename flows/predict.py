@@ -11,7 +11,7 @@ from typing import BinaryIO
 from components.errors import DataError, SettingsError
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import OnnxClassifier
-from components.serving.inputs import STANDARD_INPUT, count_inputs, find_inputs
+from components.serving.inputs import STANDARD_INPUT, LeftAside, count_inputs, find_inputs
 from components.serving.output import Job, Summary, check_target, columns_of, write_predictions
 from components.serving.prediction import batch_size, predict
 from flows.console import progress, say
@@ -56,15 +56,15 @@ def predict_files(
         },
         batch_size=batch_size(classifier),
     )
-    total = count_inputs(sources)
+    total, aside = count_inputs(sources), LeftAside()
     summary = write_predictions(
         job,
-        partial(find_inputs, sources, lines=lines),
+        partial(find_inputs, sources, lines=lines, aside=aside),
         partial(predict, model=classifier, model_name=name, options=options, workers=workers),
         told=lambda done: progress()("predict", done, total),
     )
     progress()("predict", summary.rows, summary.rows)
-    _tell(summary)
+    _tell(summary, aside)
     return summary, name
 
 
@@ -121,13 +121,16 @@ class _Lines:
         return (os.fsdecode(line) for line in self._stream)
 
 
-def _tell(summary: Summary) -> None:
+def _tell(summary: Summary, aside: LeftAside) -> None:
     if summary.taken_over:
         say(f"went on after {summary.taken_over} images that an earlier run had answered")
     for path, reason in summary.problems:
         say(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
         say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
+    if aside.num_files:
+        files = "1 file is" if aside.num_files == 1 else f"{aside.num_files} files are"
+        say(f"{files} left aside, without a row, for no image's name ends so: such as {', '.join(aside.names)}")
 
 
 def _parse(model: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol
@@ -26,6 +26,7 @@ MAX_FILE_BYTES = 2**30
 """A larger file is no photograph."""
 
 _PATTERN = re.compile(r"[*?\[]")
+_NAMED_ASIDE = 3
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,24 @@ class Input:
     """As it stands in the answer: a path, an address, or archive.zip/path/inside."""
     read: Callable[[], bytes]
     """Its bytes; raises OSError or DataError where this image is at fault, ServiceError where its store is."""
+
+
+@dataclass
+class LeftAside:
+    """What the sources hold besides images, counted while they are gone through."""
+
+    num_files: int = 0
+    """Files whose names don't end as those of images do, in folders, patterns and archives."""
+    names: list[str] = field(default_factory=list)
+    """The first of them."""
+
+    def count(self, name: str) -> None:
+        self.num_files += 1
+        if self.num_files <= _NAMED_ASIDE:
+            self.names.append(name)
+
+    def forget(self) -> None:
+        self.num_files, self.names = 0, []
 
 
 class Tree(Protocol):
@@ -107,8 +126,12 @@ class RemoteTree:
         return f"{self._folder.name}/{path}"
 
 
-def find_inputs(sources: Iterable[str], *, lines: Iterable[str] = ()) -> Iterator[Input]:
+def find_inputs(
+    sources: Iterable[str], *, lines: Iterable[str] = (), aside: LeftAside | None = None
+) -> Iterator[Input]:
     """The images of the sources; `-` stands for `lines`, each of which is a source of its own.
+
+    `aside` is told of what is no image by its name, and knows all of it when the last image was taken.
 
     A source that isn't there raises DataError before anything is read. A line or a table's row that names nothing, and
     of several tables, archives and folders one that can't be read, become inputs that can't be read. Raises DataError,
@@ -119,7 +142,9 @@ def find_inputs(sources: Iterable[str], *, lines: Iterable[str] = ()) -> Iterato
         raise DataError("no images were named; give images, folders, tables, archives, addresses, or - to read a list")
     for source in named:
         _require(source)
-    return _some(named, _all(named, lines))
+    told = aside or LeftAside()
+    told.forget()
+    return _some(named, _all(named, lines, told))
 
 
 def count_inputs(sources: Iterable[str]) -> int | None:
@@ -127,7 +152,7 @@ def count_inputs(sources: Iterable[str]) -> int | None:
     named = list(sources)
     if any(source == STANDARD_INPUT or is_remote(source) or _is_packed(source) for source in named):
         return None
-    return sum(1 for _ in _all(named, ()))
+    return sum(1 for _ in _all(named, (), LeftAside()))
 
 
 def _some(named: list[str], inputs: Iterator[Input]) -> Iterator[Input]:
@@ -140,17 +165,17 @@ def _some(named: list[str], inputs: Iterator[Input]) -> Iterator[Input]:
         raise DataError(f"no images in {places}; expected {', '.join(IMAGE_ENDINGS)} files")
 
 
-def _all(sources: list[str], lines: Iterable[str]) -> Iterator[Input]:
+def _all(sources: list[str], lines: Iterable[str], aside: LeftAside) -> Iterator[Input]:
     for source in sources:
         if source == STANDARD_INPUT:
             for line in lines:
                 if path := line.rstrip("\r\n"):
-                    yield from _told(path, _listed(path))
+                    yield from _told(path, _listed(path, aside))
         else:
-            yield from _of(source) if len(sources) == 1 else _told(source, _of(source))
+            yield from _of(source, aside) if len(sources) == 1 else _told(source, _of(source, aside))
 
 
-def _listed(path: str) -> Iterator[Input]:
+def _listed(path: str, aside: LeftAside) -> Iterator[Input]:
     """The images of a line; raises DataError where it names none."""
     _require_name(path)
     if _is_image(path) and not _PATTERN.search(path):
@@ -158,7 +183,7 @@ def _listed(path: str) -> Iterator[Input]:
         tree, inside = _tree_of(path)
         yield Input(path, partial(tree.read, inside))
     else:
-        yield from _of(path)
+        yield from _of(path, aside)
 
 
 def _told(name: str, inputs: Iterator[Input]) -> Iterator[Input]:
@@ -195,16 +220,16 @@ def _require(source: str) -> None:
         raise DataError(f"{source}: no such file or folder; give images, folders, tables, archives or - for a list")
 
 
-def _of(source: str) -> Iterator[Input]:
+def _of(source: str, aside: LeftAside) -> Iterator[Input]:
     tree, path = _tree_of(source)
     kind = tree.kind(path)
     if kind == "folder":
-        yield from _below(tree, path)
+        yield from _below(tree, path, aside)
     elif kind == "file":
-        yield from _of_file(tree, path)
+        yield from _of_file(tree, path, aside)
     elif _PATTERN.search(path):
         for found, is_folder in _matching(tree, *_fixed_part(path)):
-            yield from _below(tree, found) if is_folder else _of_match(tree, found)
+            yield from _below(tree, found, aside) if is_folder else _of_match(tree, found, aside)
     else:
         raise DataError(f"{source}: no such file or folder")
 
@@ -223,29 +248,33 @@ def _tree_of(source: str) -> tuple[Tree, str]:
     return RemoteTree(folder), f"{name}{source[len(fixed) :]}"
 
 
-def _of_file(tree: Tree, path: str) -> Iterator[Input]:
+def _of_file(tree: Tree, path: str, aside: LeftAside) -> Iterator[Input]:
     ending = _ending(path)
     if ending in TABLE_ENDINGS:
         yield from _of_table(tree, path, ending)
     elif ending in ARCHIVE_ENDINGS:
-        yield from _of_archive(tree, path, ending)
+        yield from _of_archive(tree, path, ending, aside)
     else:
         yield Input(tree.named(path), partial(tree.read, path))
 
 
-def _of_match(tree: Tree, path: str) -> Iterator[Input]:
-    """What a pattern meets by the way, such as a note, is left out."""
+def _of_match(tree: Tree, path: str, aside: LeftAside) -> Iterator[Input]:
+    """What a pattern meets by the way, such as a note, is left aside."""
     if _is_image(path) or _is_packed(path):
-        yield from _told(tree.named(path), _of_file(tree, path))
+        yield from _told(tree.named(path), _of_file(tree, path, aside))
+    else:
+        aside.count(tree.named(path))
 
 
-def _below(tree: Tree, folder: str) -> Iterator[Input]:
+def _below(tree: Tree, folder: str, aside: LeftAside) -> Iterator[Input]:
     for name, is_folder in tree.entries(folder):
         path = _joined(folder, name)
         if is_folder:
-            yield from _told(tree.named(path), _below(tree, path))
+            yield from _told(tree.named(path), _below(tree, path, aside))
         elif _is_image(name):
             yield Input(tree.named(path), partial(tree.read, path))
+        else:
+            aside.count(tree.named(path))
 
 
 def _fixed_part(pattern: str) -> tuple[str, list[str]]:
@@ -308,10 +337,20 @@ def _of_row(tree: Tree, folder: str, value: Any) -> Input:
     return Input(tree.named(inside), partial(tree.read, inside))
 
 
-def _of_archive(tree: Tree, path: str, ending: str) -> Iterator[Input]:
+def _of_archive(tree: Tree, path: str, ending: str, aside: LeftAside) -> Iterator[Input]:
     named = tree.named(path)
+
+    def is_wanted(name: str) -> bool:
+        """Images of an archive, without hidden files and what macOS adds."""
+        parts = PurePosixPath(name).parts
+        if "__MACOSX" in parts or not all(_visible(part) for part in parts):
+            return False
+        if not _is_image(name):
+            aside.count(f"{named}/{name}")
+        return _is_image(name)
+
     with _opened(tree, path) as stream:
-        members = (zip_members if ending == ".zip" else tar_members)(stream, _is_wanted)
+        members = (zip_members if ending == ".zip" else tar_members)(stream, is_wanted)
         try:
             for name, read in members:
                 yield Input(f"{named}/{name}", read)
@@ -336,12 +375,6 @@ def _bounded(content: bytes) -> bytes:
 
 def _fail(reason: str) -> bytes:
     raise DataError(reason)
-
-
-def _is_wanted(name: str) -> bool:
-    """Images of an archive, without hidden files and what macOS adds."""
-    parts = PurePosixPath(name).parts
-    return _is_image(name) and "__MACOSX" not in parts and all(_visible(part) for part in parts)
 
 
 def _is_image(name: str) -> bool:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.errors import DarkroomError, DataError
-from components.serving.inputs import Input, count_inputs, find_inputs
+from components.serving.inputs import Input, LeftAside, count_inputs, find_inputs
 
 CONTENTS = {"a.jpg": b"A", "b/c.PNG": b"C", "b/d/e.webp": b"E", "b.gif": b"B"}
 """In a file system's order by name: a.jpg, b/…, b.gif, for a folder has no ending."""
@@ -54,6 +54,37 @@ def test_a_folder_is_walked_in_order_of_names(folder: Path) -> None:
     assert list(answer) == sorted(IN_ORDER, key=lambda name: name.split("/"))
     assert answer == CONTENTS
     assert count_inputs([str(folder)]) == 4
+
+
+@pytest.mark.parametrize("packed", ["", "photos.zip", "photos.tar"])
+def test_what_is_no_image_by_its_name_is_counted(folder: Path, packed: str) -> None:
+    for number in range(4):
+        (folder / "b" / f"table{number}.csv").write_bytes(b"")
+    source = pack(folder, packed) if packed else folder
+    aside = LeftAside()
+    for _ in range(2):
+        # Gone through again, as a run that goes on does, it counts each file once.
+        assert sum(1 for _ in find_inputs([str(source)], aside=aside)) == 4
+        assert (aside.num_files, len(aside.names)) == (5, 3)
+    assert all(Path(name).name.startswith(("table", "note")) for name in aside.names)
+
+
+def test_what_a_pattern_meets_besides_images_is_counted(folder: Path) -> None:
+    aside = LeftAside()
+    assert [one.name for one in find_inputs([f"{folder}/[an]*"], aside=aside)] == [f"{folder}/a.jpg"]
+    assert aside.names == [f"{folder}/note.txt"]
+
+
+def pack(folder: Path, name: str) -> Path:
+    target = folder.parent / name
+    if target.suffix == ".zip":
+        with zipfile.ZipFile(target, "w") as archive:
+            for file in folder.rglob("*"):
+                archive.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(target, "w") as archive:
+            archive.add(folder, ".")
+    return target
 
 
 def test_files_are_taken_as_named(folder: Path) -> None:
