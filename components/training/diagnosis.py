@@ -12,6 +12,8 @@ _WORSE = 0.1
 """By this share the last validation loss is above the best one where a model overfits, though training still gains."""
 _GAIN = 0.02
 """Of the validation loss an epoch: above it another epoch pays."""
+_TELLING = 3
+"""Epochs from which on the losses show a course: two can't tell a slow start from an end."""
 
 
 def diagnose(history: Sequence[EpochReport], *, train_chance: float, val_chance: float, section: str) -> Diagnosis:
@@ -35,12 +37,14 @@ def diagnose(history: Sequence[EpochReport], *, train_chance: float, val_chance:
             f"{last.val_loss:.3g} now; try a stronger augment.policy, more train.weight_decay, train.patience, or more "
             "images",
         )
-    if len(history) > 2 and _still_falls(history):
+    if len(history) >= _TELLING and _still_falls(history):
         return Diagnosis(
             "still improving",
             f"still improving: the last epochs lowered the validation loss from {history[-3].val_loss:.3g} to "
             f"{last.val_loss:.3g}; try more {section}.epochs",
         )
+    if len(history) < _TELLING:
+        return Diagnosis("too early", f"too early to say: {_course(history)}; try more {section}.epochs")
     poor = last.train_loss > _POOR * train_chance and last.val_loss > _POOR * val_chance
     if poor and last.val_accuracy < 0.9:
         return Diagnosis(
@@ -62,5 +66,13 @@ def chance(space: LabelSpace, level_weights: Sequence[float] | None) -> float:
 
 
 def _still_falls(history: Sequence[EpochReport]) -> bool:
-    a, b, c = (report.val_loss for report in history[-3:])
+    a, b, c = (report.val_loss for report in history[-_TELLING:])
     return c < b < a and (a - c) / 2 > _GAIN * a
+
+
+def _course(history: Sequence[EpochReport]) -> str:
+    first, last = history[0], history[-1]
+    if len(history) == 1:
+        return f"after one epoch the validation loss is {last.val_loss:.3g}"
+    moved = "still falls, from" if last.val_loss < first.val_loss else "went from"
+    return f"in {len(history)} epochs the validation loss {moved} {first.val_loss:.3g} to {last.val_loss:.3g}"

@@ -38,7 +38,7 @@ class EpochReport:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    verdict: Literal["diverged", "underfits", "overfits", "still improving", "fine"]
+    verdict: Literal["diverged", "underfits", "overfits", "still improving", "too early", "fine"]
     sentence: str
     """What the curves say, and the setting to try."""
 

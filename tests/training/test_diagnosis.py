@@ -37,6 +37,9 @@ def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> li
         ([2.0, 1.5, 1.2, 1.0], [2.0, 1.5, 1.2, 1.0], 0.7, "still improving", "train.epochs"),
         ([2.2, 2.1, 2.1, 2.1], [2.2, 2.1, 2.1, 2.1], 0.2, "underfits", "model.architecture"),
         ([2.0, 0.5, 0.1, 0.1], [1.5, 0.5, 0.2, 0.2], 0.95, "fine", ""),
+        ([2.3], [2.2], 0.2, "too early", "train.epochs"),
+        ([2.3, 2.2], [2.3, 2.2], 0.2, "too early", "still falls, from 2.3 to 2.2; try more train.epochs"),
+        ([2.3, 2.3], [2.2, 2.3], 0.1, "too early", "went from 2.2 to 2.3; try more train.epochs"),
     ],
 )
 def test_curves_are_told_apart_and_the_setting_to_try_is_named(
