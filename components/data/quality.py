@@ -318,13 +318,18 @@ def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: st
     broken = _broken_rows(answer)
     values = table[column]
     if key is None:
-        value, examples = f"{values.iloc[0]:g}", []
+        value, examples = _figure(values.iloc[0]), []
     else:
-        spread = f"{values.min():g} to {values.max():g}" if len(values) else "no rows"
+        spread = f"{_figure(values.min())} to {_figure(values.max())}" if len(values) else "no rows"
         value = f"{spread}; {len(broken)} of {len(values)} outside"
         examples = [str(table[key].iloc[row]) for row in broken[:_SHOWN_EXAMPLES]]
     passed = bool(answer.success) and (key is None or len(values) > 0)
     return RuleResult(column, rule.level, passed, value, _limit(rule), examples, len(broken))
+
+
+def _figure(value: float) -> str:
+    """Four digits; a whole number in full."""
+    return f"{value:.0f}" if math.isfinite(value) and value == math.floor(value) else f"{value:.4g}"
 
 
 def _broken_rows(answer: Any) -> list[int]:

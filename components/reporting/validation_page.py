@@ -23,14 +23,18 @@ _ABOUT_SUSPECTS = (
     "stand in data/validated/label_errors.csv: mend what is wrong, put the file into data/judged and name it in "
     "labels.corrections of params.yaml."
 )
+_ABOUT_RULES = (
+    "They stand under validate in params.yaml. One that stops ends the run until the data, or the rule, is mended; one "
+    "that warns lets it go on. Quarantined files take no part."
+)
 _STYLE = """
-:root{color-scheme:light dark;--good:#17693f;--bad:#a12c1a;--warn:#7d5200;--bar:#1c5a9e}
-@media (prefers-color-scheme:dark){:root{--good:#7ad3a0;--bad:#ff9f8b;--warn:#ecc46d;--bar:#84b9f2}}
+:root{color-scheme:light dark;--good:#17693f;--bad:#a12c1a;--warn:#7d5200;--bar:#1c5a9e;--muted:#666}
+@media (prefers-color-scheme:dark){:root{--good:#7ad3a0;--bad:#ff9f8b;--warn:#ecc46d;--bar:#84b9f2;--muted:#a4abb2}}
 body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:.3rem}h2{margin:2.2rem 0 .5rem}h3{margin:1rem 0 .4rem;font-size:1rem}p{max-width:46rem;margin:.4rem 0}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 td,th{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid #8884;vertical-align:top}
-td{overflow-wrap:break-word;min-width:5rem}.note{color:#808080;font-size:.85rem}
+td{overflow-wrap:break-word;min-width:5rem}.note{color:var(--muted);font-size:.85rem}td .note{font-size:.9em}
 .outcome{white-space:nowrap;font-weight:600}.holds{color:var(--good)}.warns{color:var(--warn)}.stops{color:var(--bad)}
 .bars{display:grid;grid-template-columns:fit-content(14rem) 1fr max-content;gap:.15rem .8rem;font-size:.9rem}
 .bars span{overflow-wrap:anywhere}
@@ -89,7 +93,8 @@ def _rules(results: Sequence[Mapping[str, Any]]) -> Markup:
                 '<tr><td><b>{}</b><br><span class="note">{}</span></td><td class="outcome {}">{} {}</td><td>{}</td>'
                 "<td>{}</td></tr>"
             ).format(
-                result["rule"],
+                # A narrow screen breaks a long name there.
+                Markup("_<wbr>").join(result["rule"].split("_")),
                 meaning(result["rule"]),
                 outcome,
                 _SIGNS[outcome],
@@ -99,9 +104,9 @@ def _rules(results: Sequence[Mapping[str, Any]]) -> Markup:
             )
         )
     return Markup(
-        '<h2>Rules</h2><div class="scroll"><table><tr><th>rule</th><th>outcome</th><th>found</th>'
-        "<th>should be</th></tr>{}</table></div>"
-    ).format(Markup("\n").join(lines))
+        '<h2>Rules</h2><p class="note">{}</p><div class="scroll"><table><tr><th>rule</th><th>outcome</th>'
+        "<th>found</th><th>should be</th></tr>{}</table></div>"
+    ).format(_ABOUT_RULES, Markup("\n").join(lines))
 
 
 def _outcome(result: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from components.data.label_errors import (
 from components.data.measuring import measure_all
 from components.data.preprocessing import PreprocessSettings
 from components.data.profile import profile_of, read_profile
-from components.data.quality import QualityReport, QualitySettings, check_quality
+from components.data.quality import QualityReport, QualitySettings, RuleResult, check_quality
 from components.data.raw import RawImages, read_manifest_table, read_raw_dataset
 from components.data.tables import write_table
 from components.errors import DataError
@@ -39,6 +39,7 @@ from flows.sections import read_optional, read_section
 from flows.stages.entry import run_stage
 
 SHOWN_SUSPECTS = 60
+_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,15 @@ def validate(places: Places, progress: Progress) -> str:
     write_json(places.validated / "profile.json", profile_of(table))
     lost = _lost(manifest, measured.outcomes, corrections, kind)
     outcome, search = _judge(places, table, quarantine, lost, corrections, progress)
-    _refuse_bad(outcome, places.page)
+    if outcome.stopping:
+        raise DataError(f"the data breaks validation: {_broken(outcome.stopping, quarantine, places.page)}")
     _embed(places, table, preprocess.max_megapixels, progress)
     return (
-        f"{len(table)} images ({measured.num_known} measured before), {len(quarantine)} quarantined, "
+        f"{len(table)} images ({measured.num_known} measured before), {_quarantined(quarantine, places)}, "
         + (f"{len(corrections)} labels corrected, " if corrections else "")
         + (f"{len(search.suspects)} labels suspected, " if search.suspects else "")
         + (f"{', '.join(search.unjudged)} too small to be searched for label errors, " if search.unjudged else "")
-        + _warnings(outcome)
+        + _warnings(outcome, quarantine, places.page)
     )
 
 
@@ -227,19 +229,33 @@ def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) 
     return table
 
 
-def _refuse_bad(outcome: QualityReport, page: Path) -> None:
-    if outcome.stopping:
-        broken = "; ".join(
-            f"{result.rule} is {result.value}, should be {result.limit}"
-            + (f" (such as {', '.join(result.examples[:3])})" if result.examples else "")
-            for result in outcome.stopping
-        )
-        raise DataError(f"the data breaks validation: {broken}; mend the data or the rule in params.yaml (see {page})")
+def _warnings(outcome: QualityReport, quarantine: pd.DataFrame, page: Path) -> str:
+    broken = [result for result in outcome.results if not result.passed]
+    return f"warnings: {_broken(broken, quarantine, page)}" if broken else "every rule passed"
 
 
-def _warnings(outcome: QualityReport) -> str:
-    broken = [result.rule for result in outcome.results if not result.passed]
-    return f"warnings: {', '.join(broken)}" if broken else "every rule passed"
+def _broken(results: list[RuleResult], quarantine: pd.DataFrame, page: Path) -> str:
+    """The rules with some of what broke them, where to see it, and what to do."""
+    told = "; ".join(
+        f"{result.rule} is {result.value}, should be {result.limit}{_such_as(_culprits(result, quarantine))}"
+        for result in results
+    )
+    return f"{told}; {page} shows more: mend the data, or the rule under validate in params.yaml"
+
+
+def _culprits(result: RuleResult, quarantine: pd.DataFrame) -> list[str]:
+    return list(quarantine["path"]) if result.rule == "decodable_share" else result.examples
+
+
+def _quarantined(quarantine: pd.DataFrame, places: Places) -> str:
+    if quarantine.empty:
+        return "none quarantined"
+    named = _such_as(list(quarantine["path"]))
+    return f"{len(quarantine)} quarantined{named}, each with its reason in {places.validated / 'quarantine.csv'}"
+
+
+def _such_as(names: list[str]) -> str:
+    return f" (such as {', '.join(names[:_NAMED])})" if names else ""
 
 
 if __name__ == "__main__":

@@ -227,9 +227,30 @@ def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
 def test_data_that_breaks_a_rule_stops_and_names_it(source: Path, tmp_path: Path) -> None:
     params = settings(tmp_path, "validate.images_per_class.at_least=1000")
     write_raw(find(str(source)), tmp_path / "raw", progress=silent)
-    with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*mend the data or the rule"):
+    with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*mend the data, or the rule"):
         validate_in(tmp_path, params)
     assert read_json(tmp_path / "validation.json")["passed"] is False
+
+
+def test_a_warning_names_files_the_page_and_the_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    for number, label in enumerate(LABELS[:2]):
+        (folder / label).mkdir(parents=True)
+        for image in range(6):
+            picture(number, image).save(folder / label / f"{image}.png")
+    for name in ("a", "b", "c", "d"):
+        (folder / "ash" / f"{name}.png").write_text("no image")
+    lenient = ["validate.images.at_least=1", "validate.images_per_class.at_least=1"]
+    rule = "validate.decodable_share={at_least: 0.99, level: warn}"
+    params = settings(tmp_path, *lenient, rule, "validate.sharpness={at_least: 1.0e+9, level: warn}")
+    write_raw(find(str(folder)), tmp_path / "raw", progress=silent)
+    said = validate_in(tmp_path, params)
+    quarantine, page = tmp_path / "validated" / "quarantine.csv", tmp_path / "validation.html"
+    three = "(such as ash/a.png, ash/b.png, ash/c.png)"
+    assert f"4 quarantined {three}, each with its reason in {quarantine}" in said
+    assert f"decodable_share is 0.75, should be at least 0.99 {three}" in said
+    assert "12 of 12 outside, should be at least 1e+09 (such as ash/0.png, ash/1.png, ash/2.png)" in said
+    assert said.endswith(f"{page} shows more: mend the data, or the rule under validate in params.yaml")
 
 
 def test_a_class_none_of_whose_files_can_be_decoded_stops(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def test_broken_rules_stand_first_and_each_says_what_it_measures() -> None:
     ]
     html = page(results=results, passed=False)
     table = html[html.index("<table>") : html.index("</table>")]
-    assert re.findall(r"<b>(.*?)</b>", table) == ["side_px", "contrast", "images"]
+    assert re.findall(r"<b>(.*?)</b>", table) == ["side_<wbr>px", "contrast", "images"]
+    assert "One that stops ends the run" in html
     assert re.findall(r"(holds|warns|stops)</td>", table) == ["stops", "warns", "holds"]
     assert "the shorter side, in pixels" in table
     assert "must not be used" in html
