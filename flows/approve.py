@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from components.errors import SettingsError
-from components.promotion.ledger import Draft, Entry, awaiting
+from components.promotion.ledger import Draft, Status
 from flows.project import open_project
-from flows.publish import publish
+from flows.publish import describe_model, publish
 from flows.tracking import ledger, registry
 from flows.tracking.ledger import Ledger
 from flows.tracking.runs import tracking_at_hand
@@ -32,16 +32,19 @@ def answer(name: str, number: str, *, said: Answer, by: str | None, reason: str)
     person = _Person(by or ledger.who_decides(), reason)
     ledger.settle_aliases(tracking, name)
     entry = ledger.write(tracking, name, lambda now: _draft(version, now, said, person))
-    publish(tracking, version, entry)
+    after = ledger.read_ledger(tracking, name)
+    publish(tracking, version, after.status(version.number))
+    describe_model(tracking, name, after)
     ledger.settle_aliases(tracking, name)
     return {"version": version.number, "status": entry.action, "champion": entry.champion}
 
 
 def _draft(version: registry.Version, now: Ledger, said: Answer, person: _Person) -> Draft:
-    waiting = awaiting(now.standing, version.number)
-    if waiting is None:
+    status = now.status(version.number)
+    waiting = status.entry
+    if waiting is None or status.verdict != "awaiting approval":
         raise SettingsError(
-            f"{version.name} version {version.number} doesn't wait for approval{_last_word(now, version.number)}; "
+            f"{version.name} version {version.number} doesn't wait for approval{_last_word(status)}; "
             "`darkroom models` lists what does"
         )
     if said == "promoted" and now.champion != waiting.champion:
@@ -60,9 +63,8 @@ def _draft(version: registry.Version, now: Ledger, said: Answer, person: _Person
     )
 
 
-def _last_word(now: Ledger, number: str) -> str:
-    about: list[Entry] = [entry for entry in now.standing if entry.version == number]
-    return f" (it was {about[-1].action} by {about[-1].who})" if about else " (the gate hasn't judged it)"
+def _last_word(status: Status) -> str:
+    return f" (it was {status.verdict} by {status.entry.who})" if status.entry else " (the gate hasn't judged it)"
 
 
 def _champion(number: str | None) -> str:

@@ -219,7 +219,7 @@ def predict(
     """Classify images with the champion.
 
     Called again after a break, it goes on where it stood. Exit code 3: the table is written, but some of the images
-    could not be read and have their reason in the column error.
+    could not be read and have their reason in the column error. What each column means: docs/serving.md, "The answer".
     """
 
     def work() -> dict[str, Any]:
@@ -345,15 +345,18 @@ def features(
 
 @app.command()
 def report(
+    model: Annotated[
+        str | None, typer.Argument(metavar="NAME@ALIAS", help="Or NAME/VERSION; default: the newest evaluated model.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page on the newest model."""
+    """Write one self-contained HTML page on a model."""
 
     def work() -> dict[str, Any]:
         from flows.report import write_report
 
-        return {"report": str(write_report(out))}
+        return {"report": str(write_report(out, model))}
 
     finish(guarded(work), as_json, lambda result: f"wrote {result['report']}")
 

@@ -1,8 +1,10 @@
 """One record from pixel to served file, and the small files that reproduce a model."""
 
+import io
 import platform
 import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +37,8 @@ LINEAGE_TAG = "lineage"
 """Of a registered version: where its run keeps the version's own lineage."""
 JUDGED_LEFT_OUT = "judged_left_out"
 """In the record: the SHA-256 of judgements that are too large to be kept."""
+UNCOMMITTED = "+changes"
+"""Behind the git revision of a record, where the working tree differed from it."""
 _KEPT_BYTES = 1 << 20
 
 
@@ -148,12 +152,23 @@ def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
 def git_state(project: Project) -> str:
     """The revision, with +changes where the working tree differs from it; unknown outside of git."""
     try:
-        revision = _git(project, "rev-parse", "HEAD")
-        return revision + ("+changes" if _git(project, "status", "--porcelain") else "")
+        revision = _git(project, "rev-parse", "HEAD").decode().strip()
+        return revision + (UNCOMMITTED if _git(project, "status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
-def _git(project: Project, *arguments: str) -> str:
-    answer = subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, text=True, check=True)
-    return answer.stdout.strip()
+def unpack_revision(project: Project, revision: str, target: Path) -> bool:
+    """The project's files at a revision, without touching the working tree or its index; False where git lacks it."""
+    try:
+        below = _git(project, "rev-parse", "--show-prefix").decode().strip()
+        packed = _git(project, "archive", "--format=tar", f"{revision}:{below}")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(target, filter="data")
+    return True
+
+
+def _git(project: Project, *arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, check=True).stdout

@@ -1,27 +1,18 @@
 """What the registry holds: the versions of the model, who serves, and the last decisions."""
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, get_args
 
-from components.errors import DarkroomError
-from components.promotion.ledger import Entry
+from components.errors import DarkroomError, SettingsError
+from components.promotion.ledger import Action, Entry, Status
 from components.promotion.registration import RegisterSettings
 from flows.listing import show_table
 from flows.project import Project, open_project
 from flows.sections import read_section
 from flows.tracking import registry, runs
-from flows.tracking.ledger import CHALLENGER, CHAMPION, PREVIOUS, read_ledger
-
-Verdict = Literal["promoted", "not promoted", "awaiting approval", "not judged"]
+from flows.tracking.ledger import CHALLENGER, CHAMPION, PREVIOUS, Ledger, read_ledger
 
 _LEDGER_ENTRIES = 10
-
-
-@dataclass(frozen=True)
-class Judgement:
-    verdict: Verdict
-    reasons: list[str]
 
 
 def list_models(show: bool) -> dict[str, Any]:
@@ -37,9 +28,10 @@ def list_models(show: bool) -> dict[str, Any]:
         "ledger": [],
     }
     if tracking is not None:
-        record["versions"] = [_version_record(version) for version in versions]
-        entries, problem = decisions(tracking, name)
-        record["ledger"] = [_entry_record(entry) for entry in reversed(entries[-_LEDGER_ENTRIES:])]
+        ledger, problem = decisions(tracking, name)
+        record["versions"] = [_version_record(version, status(version, ledger)) for version in versions]
+        entries = ledger.entries[-_LEDGER_ENTRIES:] if ledger is not None else []
+        record["ledger"] = [_entry_record(entry) for entry in reversed(entries)]
         record |= {"ledger_problem": problem} if problem else {}
     if show:
         _show(record)
@@ -52,31 +44,29 @@ def model_name(project: Project) -> str:
     return settings.name
 
 
-def judgement(version: registry.Version) -> Judgement:
-    """The gate's last word on a version."""
-    text = version.tags.get("verdict")
-    if text is None:
-        return Judgement("not judged", [])
+def parse_version(project: Project, wanted: str) -> tuple[str, str]:
+    """The name, and the alias or number, of NAME@ALIAS or NAME/VERSION; raises SettingsError where it is neither."""
+    text = wanted.removeprefix("models:/")
+    name, separator, number = text.partition("@") if "@" in text else text.partition("/")
+    if not separator or not name or not number:
+        raise SettingsError(f"{wanted}: should read NAME@ALIAS or NAME/VERSION, such as {model_name(project)}@champion")
+    return name, number
+
+
+def decisions(tracking: runs.Tracking, name: str) -> tuple[Ledger | None, str | None]:
+    """The ledger, or what is wrong with it."""
     try:
-        decision = json.loads(text)
-    except ValueError:
-        # The tag holds no more than 5000 letters: the decision itself has a tag of its own.
-        return Judgement(_verdict(version), ["the reasons were cut off in the registry"])
-    return Judgement(_verdict(version), [str(one) for one in decision["reasons"]])
-
-
-def _verdict(version: registry.Version) -> Verdict:
-    if version.tags.get("status") == "awaiting approval":
-        return "awaiting approval"
-    return "promoted" if version.tags.get("promoted") == "true" else "not promoted"
-
-
-def decisions(tracking: runs.Tracking, name: str) -> tuple[list[Entry], str | None]:
-    """Every decision, oldest first; and what is wrong with the ledger, if anything is."""
-    try:
-        return read_ledger(tracking, name).entries, None
+        return read_ledger(tracking, name), None
     except DarkroomError as problem:
-        return [], str(problem)
+        return None, str(problem)
+
+
+def status(version: registry.Version, ledger: Ledger | None) -> Status:
+    """Where a version stands by the ledger; without one that can be read, by what its page was told last."""
+    if ledger is not None:
+        return ledger.status(version.number)
+    told = version.tags.get(registry.STATUS_TAG)
+    return Status(next((action for action in get_args(Action) if action == told), "not judged"))
 
 
 def holder(versions: list[registry.Version], alias: str) -> str | None:
@@ -84,15 +74,17 @@ def holder(versions: list[registry.Version], alias: str) -> str | None:
     return next((version.number for version in versions if alias in version.aliases), None)
 
 
-def _version_record(version: registry.Version) -> dict[str, Any]:
-    found = judgement(version)
+def _version_record(version: registry.Version, status: Status) -> dict[str, Any]:
+    decision = status.entry
     return {
         "version": version.number,
         "aliases": version.aliases,
         "served": version.tags.get("served"),
         **_measured(version),
-        "verdict": found.verdict,
-        "reason": found.reasons[0] if found.reasons else None,
+        "verdict": status.verdict,
+        "reason": status.reasons[0] if status.reasons else None,
+        "decided_by": decision.who if decision else None,
+        "decided_at": decision.when if decision else None,
         "run_id": version.run_id,
         "sha256": version.sha256,
     }
@@ -109,8 +101,9 @@ def _measured(version: registry.Version) -> dict[str, float | int | None]:
 
 
 def _entry_record(entry: Entry) -> dict[str, Any]:
-    wanted = ("number", "when", "who", "action", "version", "reasons")
-    return {name: value for name, value in asdict(entry).items() if name in wanted}
+    wanted = ("number", "when", "who", "action", "version", "champion", "reasons")
+    record = {name: value for name, value in asdict(entry).items() if name in wanted}
+    return record | ({"from": entry.record.get("from")} if entry.action == "rolled back" else {})
 
 
 def _show(record: dict[str, Any]) -> None:
@@ -120,7 +113,7 @@ def _show(record: dict[str, Any]) -> None:
         return
     show_table(
         f"{name}: registered versions",
-        ("version", "aliases", "served", "accuracy", "macro F1", "bytes", "verdict", "first reason", "run"),
+        ("version", "aliases", "served", "accuracy", "macro F1", "bytes", "verdict", "first reason (who, when)", "run"),
         [_version_row(version) for version in record["versions"]],
     )
     print()
@@ -145,7 +138,7 @@ def _version_row(version: dict[str, Any]) -> list[str]:
         _number(version["macro_f1"], ".4f"),
         _number(version["bytes"], ","),
         version["verdict"],
-        version["reason"] or "",
+        f"{version['reason']} ({version['decided_by']}, {version['decided_at']})" if version["decided_by"] else "",
         version["run_id"][:12],
     ]
 
@@ -156,7 +149,7 @@ def _entry_row(entry: dict[str, Any]) -> list[str]:
         entry["when"],
         entry["who"],
         entry["action"],
-        entry["version"],
+        f"{entry['from']}, back to {entry['champion'] or 'none'}" if "from" in entry else entry["version"],
         "; ".join(entry["reasons"]),
     ]
 

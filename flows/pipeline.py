@@ -77,6 +77,7 @@ def _summary(
         "served": served,
         "bytes": formats[served]["bytes"],
         "latency_ms": formats[served]["latency"]["p50_ms"],
+        "latency_p95_ms": formats[served]["latency"]["p95_ms"],
         "steps": [vars(time) for time in times],
     }
 

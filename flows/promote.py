@@ -13,7 +13,7 @@ from components.evaluation.significance import PairedComparison
 from components.files import read_json, sha256_of_record
 from components.processor import Processor, this_processor
 from components.promotion import gate
-from components.promotion.ledger import Action, Draft, Entry, champions
+from components.promotion.ledger import Action, Draft, Status, Verdict, champions
 from components.promotion.rules import DIGEST, shortened, shortened_reasons
 from flows.console import say
 from flows.fingerprint import fingerprint
@@ -21,7 +21,7 @@ from flows.image_files import image_files
 from flows.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
 from flows.prepare import Prepared, prepare_data
 from flows.project import Project
-from flows.publish import keep_rules, publish, rules_of
+from flows.publish import describe_model, keep_rules, publish, rules_of, show_page
 from flows.quantize import export_folder
 from flows.repro import data_paths, restore_raw
 from flows.session import Session, StepTime, open_session, timed
@@ -52,8 +52,8 @@ class Promoted:
     version: str
     promoted: bool
     """Whether it serves now."""
-    status: Action
-    """What was decided of it last."""
+    status: Verdict
+    """Where it stands by the ledger."""
     reasons: list[str]
     rules: list[dict[str, Any]]
     time: StepTime
@@ -63,28 +63,31 @@ class Promoted:
 def promote_version(session: Session, prepared: Prepared, number: str, *, again: bool = False) -> Promoted:
     """A bad score is a result: the verdict says no, nothing is raised and no alias moves.
 
-    A version that was judged already by the same rules, on the same images and against the same champion isn't judged
-    `again` unless that is asked for.
+    A version that was judged already by the same rules, on the same images and against the same champion, or that was
+    rolled back, isn't judged `again` unless that is asked for.
     """
     name = session.params.register.name
     check_levels(session)
     with timed("promote") as watch, registry_lock(session.project):
         version = registry.require_ours(registry.get_version(session.tracking, name, number))
         now = ledger.read_ledger(session.tracking, name)
-        entry = _judged_before(session, prepared, version, now)
-        if entry is not None and not (again and now.champion != version.number):
+        if _stands(session, prepared, version, now, again=again):
             watch.reused()
         else:
-            entry = ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+            ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+            now = ledger.read_ledger(session.tracking, name)
+        status = now.status(version.number)
         # Done again where a kill came between the ledger and what follows from it.
-        publish(session.tracking, version, entry)
+        publish(session.tracking, version, status)
+        describe_model(session.tracking, name, now)
         ledger.settle_aliases(session.tracking, name)
-        serving = ledger.read_ledger(session.tracking, name).champion
-        reasons = entry.reasons + _since(entry, serving)
-        rules = rules_of(session.tracking, version, entry)
-        watch.note = f"{entry.action}: {'; '.join(reasons)}"
-    promoted = serving == version.number and entry.action == "promoted"
-    return Promoted(version.number, promoted, entry.action, reasons, rules, watch.time())
+        reasons = _told(version, status, now.champion)
+        rules = rules_of(session.tracking, version, status.judged) if status.judged else []
+        promoted = status.verdict == "promoted" and now.champion == version.number
+        outlived = status.verdict in ("promoted", "rolled back") and not promoted
+        watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
+    show_page(session.project, version)
+    return Promoted(version.number, promoted, status.verdict, reasons, rules, watch.time())
 
 
 def check_levels(session: Session) -> None:
@@ -144,6 +147,7 @@ class _Judge:
                 "processor": str(candidate.processor),
                 "measured": {
                     "size_bytes": candidate.measured.size_bytes,
+                    "latency_p50_ms": candidate.measured.latency_p50_ms,
                     "latency_p95_ms": candidate.measured.latency_p95_ms,
                 },
                 "comparison": asdict(comparison) if comparison else None,
@@ -166,19 +170,29 @@ def _action(decision: gate.Decision, version: Version, now: Ledger, *, waits: bo
     return "promoted", decision.reasons
 
 
-def _since(entry: Entry, serving: str | None) -> list[str]:
-    if entry.action != "promoted" or serving == entry.version:
-        return []
-    return [f"but {f'version {serving}' if serving else 'no version'} serves since then"]
+def _told(version: Version, status: Status, serving: str | None) -> list[str]:
+    """The reasons; of what was promoted and doesn't serve, what came of it and how to promote it after all."""
+    serves = f"version {serving} serves" if serving else "no version serves"
+    remedy = f"to promote it after all: darkroom promote --version {version.number}"
+    if status.verdict == "rolled back" and status.entry is not None:
+        entry = status.entry
+        return [f"it was rolled back by {entry.who} on {entry.moment} ({'; '.join(entry.reasons)}), {serves}; {remedy}"]
+    if status.verdict == "promoted" and serving != version.number:
+        return [*status.reasons, f"{serves}, which was promoted after it; {remedy}"]
+    return status.reasons
 
 
-def _judged_before(session: Session, prepared: Prepared, version: Version, now: Ledger) -> Entry | None:
-    """The last word on the version, where it was judged by the same rules, images and rival."""
-    line = champions(now.standing)
-    other = [number for number in line if number != version.number]
+def _stands(session: Session, prepared: Prepared, version: Version, now: Ledger, *, again: bool) -> bool:
+    """Whether the last word on the version is left as it is."""
+    if again and now.champion != version.number:
+        return False
+    status = now.status(version.number)
+    if status.verdict == "rolled back":
+        # What a person took back only a person puts in its place again.
+        return True
+    other = [number for number in champions(now.standing) if number != version.number]
     mark = _mark(session, prepared, version, other[-1] if other else None)
-    about = [entry for entry in now.standing if entry.version == version.number and entry.action != "rolled back"]
-    return about[-1] if about and about[-1].record.get("judged") == mark else None
+    return status.judged is not None and status.judged.record.get("judged") == mark
 
 
 def _mark(session: Session, prepared: Prepared, version: Version, rival: str | None) -> str:
@@ -282,6 +296,7 @@ def _measured(session: Session, version: Version) -> gate.Measured:
         return gate.Measured(serving_check=serving_check)
     return gate.Measured(
         size_bytes=own["bytes"],
+        latency_p50_ms=own["latency"].get("p50_ms"),
         latency_p95_ms=own["latency"]["p95_ms"],
         parity_difference=export["parity"]["max_logit_difference"],
         # Older releases recorded neither.

@@ -1,8 +1,7 @@
 """What a version's page on the tracking server says of the last decision: its model card, tags and records."""
 
-import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,22 @@ from urllib.parse import urlencode
 from components.errors import DarkroomError
 from components.evaluation.names import without_level
 from components.files import read_json, sha256_of_record, write_json, write_text
-from components.promotion.ledger import Entry
+from components.promotion.ledger import Entry, Status
 from components.promotion.rules import DIGEST
 from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
+from components.reporting.model_page import KEPT, model_page
+from flows.console import say
 from flows.lineage import RECORD, version_lineage
+from flows.project import Project
 from flows.tracking import registry, runs
+from flows.tracking.connection import version_page
+from flows.tracking.ledger import Ledger
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
 
 _SEAL = "darkroom.published"
+_OF_OLDER_RELEASES = ("verdict", "promoted", "ledger_entry")
+"""Tags that said what the ledger does, and would contradict it by now."""
 _PICTURES = (
     ("served", "quantize", "confusion.png", "What is taken for what (rows: the truth)"),
     ("served", "quantize", "errors.png", "The test images that it got most surely wrong"),
@@ -30,32 +36,41 @@ _RULES = "rules.json"
 _OF_LEVELS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def publish(tracking: Tracking, version: Version, entry: Entry) -> None:
-    """Doing it twice changes nothing: the entry's seal, written last, says that all of it stands."""
-    if version.tags.get(_SEAL) == entry.seal:
+def publish(tracking: Tracking, version: Version, status: Status) -> None:
+    """Doing it twice changes nothing: the seal of the decision, written last, says that all of it stands."""
+    decision, judged = status.entry, status.judged
+    if decision is None or judged is None or version.tags.get(_SEAL) == decision.seal:
         return
-    comparison = entry.record.get("comparison")
     decided = {
-        "promoted": entry.action == "promoted",
-        "reasons": entry.reasons,
-        "rules": rules_of(tracking, version, entry),
+        "promoted": judged.action == "promoted",
+        "reasons": judged.reasons,
+        "rules": rules_of(tracking, version, judged),
     }
     record = runs.folder_of(tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
-    write_json(record, decided | {"comparison": comparison, "entry": entry.number})
+    write_json(record, decided | {"comparison": judged.record.get("comparison"), "entry": judged.number})
     runs.store(tracking, version.run_id, record, "gate")
     registry.annotate(
         tracking,
-        version.name,
-        version.number,
-        tags={
-            "verdict": _verdict(decided),
-            "status": entry.action,
-            "promoted": str(entry.action == "promoted").lower(),
-            "ledger_entry": str(entry.number),
-        },
-        description=_card(tracking, version, entry),
+        version,
+        tags={registry.STATUS_TAG: status.verdict},
+        without=_OF_OLDER_RELEASES,
+        description=_card(tracking, version, status),
     )
-    registry.annotate(tracking, version.name, version.number, tags={_SEAL: entry.seal})
+    registry.annotate(tracking, version, tags={_SEAL: decision.seal})
+
+
+def describe_model(tracking: Tracking, name: str, now: Ledger) -> None:
+    """Says on the model's page what it is and which version serves; a text that a person wrote there stays."""
+    text = model_page(name, now.standing)
+    known = tracking.client.get_registered_model(name).description or ""
+    if known != text and (not known or known.endswith(KEPT)):
+        tracking.client.update_registered_model(name, text)
+
+
+def show_page(project: Project, version: Version) -> None:
+    page = version_page(project, version.name, version.number)
+    if page is not None:
+        say(f"the page of {version.name} version {version.number}: {page}")
 
 
 def keep_rules(tracking: Tracking, version: Version, digest: str, rules: list[dict[str, Any]]) -> None:
@@ -85,21 +100,12 @@ def _rules_place(digest: str) -> str:
     return f"rules-{digest[:12]}"
 
 
-def _verdict(decided: Mapping[str, Any]) -> str:
-    """JSON that fits a tag; the whole decision stands with the run, in gate/, and in the ledger."""
-    text = json.dumps(decided)
-    if len(text) <= registry.TAG_LETTERS:
-        return text
-    reasons = [reason[:200] for reason in decided["reasons"][:10]]
-    return json.dumps({"promoted": decided["promoted"], "reasons": reasons, "rules": []})
-
-
-def _card(tracking: Tracking, version: Version, entry: Entry) -> str:
+def _card(tracking: Tracking, version: Version, status: Status) -> str:
     """Keeps the card and its pictures with the run; returns it as the page of the version shows it."""
     place = f"card/v{version.number}"
     folder = runs.new_folder(tracking, version.run_id, place)
     pictures = _pictures(tracking, version, folder)
-    card = _contents(tracking, version, entry, pictures)
+    card = _contents(tracking, version, status, pictures)
     write_text(folder / "model_card.md", model_card(card))
     runs.store(tracking, version.run_id, folder, place)
     shown = [replace(one, address=_address(version, f"{place}/{one.address}")) for one in pictures]
@@ -143,12 +149,16 @@ def _corrupted(tracking: Tracking, version: Version) -> CorruptedAccuracy | None
 
 
 def _on_card(score: str) -> bool:
-    """Of coarser levels a card holds few scores; the record of the run holds all of them."""
-    return without_level(score) in (score, *_OF_LEVELS)
+    """Of coarser levels, and of means that say nearly the same, a card holds few; the run's record holds all scores."""
+    name = without_level(score)
+    return name in _OF_LEVELS if name != score else name == "micro_f1" or not name.startswith(("micro_", "weighted_"))
 
 
-def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequence[CardPicture]) -> CardContents:
-    record = entry.record
+def _contents(tracking: Tracking, version: Version, status: Status, pictures: Sequence[CardPicture]) -> CardContents:
+    decision, judged = status.entry, status.judged
+    assert decision is not None  # what wasn't judged has no card
+    assert judged is not None
+    record = judged.record
     lineage = read_json(version_lineage(tracking, version) / RECORD)
     params = lineage["params"]
     return CardContents(
@@ -159,10 +169,10 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
         classes=record["classes"],
         num_classes=record["num_classes"],
         image_size_px=params["preprocess"]["image_size_px"],
-        verdict=entry.action,
-        decided=f"{entry.who}, {entry.when}",
-        reasons=entry.reasons,
-        rules=rules_of(tracking, version, entry),
+        verdict=status.verdict,
+        decided=f"{decision.who}, {decision.moment}",
+        reasons=decision.reasons,
+        rules=rules_of(tracking, version, judged),
         top_k=params["evaluate"]["top_k"],
         corrupted=_corrupted(tracking, version),
         scores={name: value for name, value in record["scores"].items() if _on_card(name)},
@@ -170,6 +180,7 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
         test_images=record["test_images"],
         weakest=[WeakClass(**one) for one in record["weakest"]],
         size_bytes=record["measured"]["size_bytes"],
+        latency_p50_ms=record["measured"].get("latency_p50_ms"),
         latency_p95_ms=record["measured"]["latency_p95_ms"],
         processor=version.tags.get("processor", "an unknown processor"),
         lineage={
@@ -179,8 +190,8 @@ def _contents(tracking: Tracking, version: Version, entry: Entry, pictures: Sequ
             "MLflow run": version.run_id,
             "SHA-256 of the file": version.sha256,
             "judged on": str(record.get("processor", "an unknown processor")),
-            "ledger": f"entry {entry.number}, seal {entry.seal}",
+            "ledger": f"entry {decision.number}, seal {decision.seal}",
         },
         pictures=pictures,
-        aware_epochs=int(version.tags.get("aware_epochs", "0")),
+        aware_epochs=lineage.get("aware_epochs", 0),
     )

@@ -8,6 +8,7 @@ from prefect import flow
 
 from components.export.settings import after_epochs
 from components.files import read_json, write_json
+from components.reporting.latency import latency_text
 from flows.aware import learn_rounding
 from flows.console import progress, say
 from flows.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
@@ -220,9 +221,10 @@ def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:
 def _summary(record: dict[str, Any]) -> str:
     served = record["formats"][record["served"]]
     ratio = record["formats"]["int8"]["bytes"] / record["formats"]["fp32"]["bytes"]
+    took = latency_text(served["latency"]["p50_ms"], served["latency"]["p95_ms"])
     return (
         f"would serve {record['served']}{after_epochs(served['aware_epochs'])}: accuracy "
-        f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {served['latency']['p50_ms']:.2f} ms an image; "
+        f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {took} an image; "
         f"int8 has {ratio:.2f} of fp32's bytes"
     )
 

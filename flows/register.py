@@ -7,20 +7,20 @@ from pathlib import Path
 from prefect import flow
 
 from components.export.settings import after_epochs
-from components.files import read_json, sha256_of_file
+from components.files import sha256_of_file
 from components.processor import Processor
 from flows.console import say
 from flows.image_files import raw_files
-from flows.lineage import LINEAGE_TAG, RECORD, write_version_lineage
+from flows.lineage import LINEAGE_TAG, write_version_lineage
 from flows.prepare import Prepared
+from flows.publish import describe_model, show_page
 from flows.quantize import Exported, served_file, up_to_exported
 from flows.session import Session, StepTime, alone, open_session, timed
 from flows.tasks import step
-from flows.tracking import registry, runs
+from flows.tracking import registry
+from flows.tracking.ledger import read_ledger
 from flows.tracking.packaging import Package, write_package
 from flows.tracking.serving_check import ServingCheck, check_package
-
-_FINGERPRINT = "fingerprint"
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,18 @@ def register_model(session: Session, prepared: Prepared, exported: Exported) -> 
     with timed("register") as watch:
         file = served_file(session, exported)
         sha256 = sha256_of_file(file)
-        mark = f"{exported.run_id} {sha256}"
         with alone(session, sha256):
-            found = registry.find_version(session.tracking, name, _FINGERPRINT, mark)
+            found = registry.find_version(session.tracking, name, run_id=exported.run_id, sha256=sha256)
             # An older release registered files whose packages it hadn't checked.
             if found is None or registry.PACKAGE_TAG not in found.tags:
-                found = _register(session, prepared, exported, mark)
+                found = _register(session, prepared, exported)
             else:
                 watch.reused()
         watch.note = f"{name} version {found.number} ({exported.record['served']}, SHA-256 {sha256[:12]})"
     return Registered(found.number, watch.time())
 
 
-def _register(session: Session, prepared: Prepared, exported: Exported, mark: str) -> registry.Version:
+def _register(session: Session, prepared: Prepared, exported: Exported) -> registry.Version:
     """The package is made once; what was checked is what is stored."""
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         file = served_file(session, exported)
@@ -57,11 +56,11 @@ def _register(session: Session, prepared: Prepared, exported: Exported, mark: st
         check = check_package(package, images)
         if not check.passed:
             say(f"the package of {file.name} failed its serving check: {check.failures}")
-        return _store(session, prepared, exported, package, check, mark)
+        return _store(session, prepared, exported, package, check)
 
 
 def _store(
-    session: Session, prepared: Prepared, exported: Exported, package: Package, check: ServingCheck, mark: str
+    session: Session, prepared: Prepared, exported: Exported, package: Package, check: ServingCheck
 ) -> registry.Version:
     name, served = session.params.register.name, exported.record["served"]
     file, measured = served_file(session, exported), exported.record["formats"][served]
@@ -83,30 +82,28 @@ def _store(
         made=made | {registry.PACKAGE_TAG: package.sha256},
         check=check,
     )
-    lineage = read_json(runs.folder_of(session.tracking, exported.run_id) / place / RECORD)
-    return registry.register(
+    version = registry.register(
         session.tracking,
         name,
         run_id=exported.run_id,
         package=package,
         tags={
             "served": served,
-            "aware_epochs": str(measured["aware_epochs"]),
             "step": exported.step,
             "sha256": sha256,
-            "serving_check": "passed" if check.passed else "failed",
             "accuracy": f"{measured['test']['accuracy']:.6f}",
             "macro_f1": f"{measured['test']['macro_f1']:.6f}",
             "bytes": str(measured["bytes"]),
             "data_version": prepared.data_version,
             "split_digest": prepared.split_digest,
-            "git": str(lineage["git"]),
             "processor": processor,
             LINEAGE_TAG: place,
-            _FINGERPRINT: mark,
         },
-        description=f"{served}{after_epochs(measured['aware_epochs'])}, ONNX of run {exported.run_id}; not judged yet",
+        description=f"{served}{after_epochs(measured['aware_epochs'])}, ONNX of run {exported.run_id}; serving check "
+        f"{'passed' if check.passed else 'failed'}; not judged yet",
     )
+    describe_model(session.tracking, name, read_ledger(session.tracking, name))
+    return version
 
 
 @flow(name="register")
@@ -114,4 +111,6 @@ def register(overrides: list[str] | None = None, project: str | None = None) -> 
     """Registers alone; what comes before is brought up to date first. Returns the version."""
     session = open_session(project, overrides, exports=True)
     prepared, exported = up_to_exported(session)
-    return register_model(session, prepared, exported).version
+    number = register_model(session, prepared, exported).version
+    show_page(session.project, registry.get_version(session.tracking, session.params.register.name, number))
+    return number

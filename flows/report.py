@@ -1,4 +1,4 @@
-"""One self-contained HTML page on the newest model, from what its run keeps and the registry says."""
+"""One self-contained HTML page on a model, from what its run keeps and the registry says."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import Any
 
 from components.errors import DarkroomError, SettingsError
 from components.files import write_text
-from components.promotion.ledger import Entry, standing
+from components.promotion.ledger import Entry, Status, Turn, course_of
 from components.reporting.estimates import estimate_of
 from components.reporting.formats import format_section
 from components.reporting.leak_proof import paths_to_show
@@ -32,7 +32,7 @@ from components.reporting.records import (
 )
 from flows.kept import Kept
 from flows.lineage import LINEAGE_TAG, RECORD
-from flows.models import Judgement, decisions, holder, judgement, model_name
+from flows.models import decisions, holder, model_name, parse_version, status
 from flows.project import Project, open_project
 from flows.publish import rules_of
 from flows.report_scores import evaluation_of, pictures_of, scored_of
@@ -42,8 +42,9 @@ from flows.tracking.ledger import CHAMPION
 _STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
 _VERDICTS: dict[str, Verdict] = {
     "promoted": "promoted",
-    "not promoted": "refused",
+    "refused": "refused",
     "awaiting approval": "waiting",
+    "rolled back": "taken-back",
     "not judged": "unjudged",
 }
 
@@ -57,21 +58,28 @@ class Registration:
     earlier: str | None
     """A version that holds another file of the same run."""
     champion: str | None
-    judgement: Judgement | None
-    decisions: list[Entry]
+    status: Status | None
+    decisions: list[tuple[Turn, Entry]]
+    """What each meant for the version."""
 
 
-def write_report(out: Path) -> Path:
-    """Writes the page on the newest evaluated model; SettingsError where there is none or `out` can't be written."""
+def write_report(out: Path, model: str | None = None) -> Path:
+    """Writes the page on NAME@ALIAS or NAME/VERSION, by default on the newest evaluated model.
+
+    Raises SettingsError where there is none, or `out` can't be written.
+    """
     if out.is_dir():
         raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
     project = open_project()
-    name = model_name(project)
+    name, wanted = (model_name(project), None) if model is None else parse_version(project, model)
     tracking = runs.tracking_at_hand(project, name)
-    run_id = runs.latest_done(tracking, "evaluate") if tracking is not None else None
-    if tracking is None or run_id is None:
+    if tracking is None:
         raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
-    page = render_page(collect(project, tracking, run_id, name))
+    version = None if wanted is None else registry.require_ours(registry.get_version(tracking, name, wanted))
+    run_id = runs.latest_done(tracking, "evaluate") if version is None else version.run_id
+    if run_id is None:
+        raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
+    page = render_page(collect(project, tracking, run_id, name, version))
     try:
         write_text(out, page)
     except OSError as problem:
@@ -80,25 +88,31 @@ def write_report(out: Path) -> Path:
     return out
 
 
-def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -> PageContents:
-    """Everything that is known of the model of this run."""
+def collect(
+    project: Project, tracking: runs.Tracking, run_id: str, name: str, asked: registry.Version | None = None
+) -> PageContents:
+    """Everything that is known of the model of this run; of the version that was asked for, where one was."""
     tags = runs.tags_of(tracking, run_id)
     kept = Kept(tracking, run_id, tags.get("darkroom.step", "train"))
-    export = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
+    latest = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
+    export = latest if asked is None else _export_of(kept, asked, latest)
     scores = kept.record("evaluate", "scores.json")
-    registration = _registration(kept, name, export)
+    registration = _registration(kept, name, export, asked)
     version = registration.version
     place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
     lineage = kept.record(place, RECORD) or {}
     params = lineage.get("params") or {}
+    # The run keeps the scores of the file that it exported last.
+    judged = export if _chosen(export).get("sha256") == _chosen(latest).get("sha256") else None
     num_classes = len(scores.get("classes", [])) if scores else None
     return PageContents(
         headline=_headline(name, registration, export, scores),
         written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
+        others=f"Other versions: `darkroom models` lists them, and `darkroom report {name}/1` writes the page of one.",
         gate=_gate(kept, registration),
         data=_data(project, kept, place, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
-        evaluation=evaluation_of(project, kept, scores, export, params) if scores else None,
+        evaluation=evaluation_of(project, kept, scores, judged, params) if scores else None,
         formats=_formats(kept, export) if export else None,
         lineage=lineage_section(
             lineage,
@@ -113,25 +127,27 @@ def collect(project: Project, tracking: runs.Tracking, run_id: str, name: str) -
     )
 
 
-def _registration(kept: Kept, name: str, export: dict[str, Any] | None) -> Registration:
+def _export_of(kept: Kept, version: registry.Version, latest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The record of the export that a version is from: the run may have been exported again since then."""
+    place = version.tags.get(LINEAGE_TAG)
+    record = latest if place is None else kept.record(place, "export.json")
+    return None if record is None else record | {"served": version.tags["served"]}
+
+
+def _registration(kept: Kept, name: str, export: dict[str, Any] | None, asked: registry.Version | None) -> Registration:
     versions = registry.versions(kept.tracking, name)
     own = [version for version in versions if version.run_id == kept.run_id]
     sha256 = _chosen(export).get("sha256")
-    version = next((one for one in own if sha256 in (None, one.sha256)), None)
-    entries, problem = decisions(kept.tracking, name)
+    version = asked or next((one for one in own if sha256 in (None, one.sha256)), None)
+    ledger, problem = decisions(kept.tracking, name)
     kept.problems += [problem] if problem else []
     return Registration(
         version=version,
         earlier=own[0].number if own and version is None else None,
         champion=holder(versions, CHAMPION),
-        judgement=judgement(version) if version is not None else None,
-        decisions=_about(version, entries) if version is not None else [],
+        status=status(version, ledger) if version is not None else None,
+        decisions=course_of(ledger.standing, version.number) if version is not None and ledger is not None else [],
     )
-
-
-def _about(version: registry.Version, entries: list[Entry]) -> list[Entry]:
-    found = standing(entries, {version.number: version.sha256})
-    return [entry for entry in found if entry.version == version.number]
 
 
 def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
@@ -148,9 +164,10 @@ def _headline(name: str, found: Registration, export: dict[str, Any] | None, sco
     return Headline(
         name=name,
         version=found.version.number if found.version else None,
-        verdict=_VERDICTS[found.judgement.verdict] if found.judgement else "unregistered",
+        verdict=_VERDICTS[found.status.verdict] if found.status else "unregistered",
         standing=_standing(found),
-        reasons=found.judgement.reasons if found.judgement else [],
+        decided=_decided(found.status),
+        reasons=found.status.reasons if found.status else [],
         aliases=found.version.aliases if found.version else [],
         served=(export or {}).get("served") or "not exported yet",
         scored=scored_of(export),
@@ -159,6 +176,7 @@ def _headline(name: str, found: Registration, export: dict[str, Any] | None, sco
         test_images=(scores or {}).get("images"),
         size_bytes=chosen.get("bytes"),
         latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
+        latency_p95_ms=(chosen.get("latency") or {}).get("p95_ms"),
     )
 
 
@@ -166,9 +184,14 @@ def _standing(found: Registration) -> str:
     if found.version is not None and CHAMPION in found.version.aliases:
         return "It serves now, as @champion."
     serving = f"Version {found.champion} is @champion" if found.champion else "No version is @champion"
-    if found.judgement is not None and found.judgement.verdict == "promoted":
+    if found.status is not None and found.status.verdict in ("promoted", "rolled back"):
         return f"It no longer serves. {serving} now."
     return f"{serving}."
+
+
+def _decided(status: Status | None) -> str:
+    entry = status.entry if status is not None else None
+    return f"by {entry.who}, {entry.moment}" if entry is not None else ""
 
 
 def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
@@ -191,20 +214,18 @@ def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
 
 
 def _gate(kept: Kept, found: Registration) -> GateSection | None:
-    if found.version is None or found.judgement is None or found.judgement.verdict == "not judged":
+    if found.version is None or found.status is None or found.status.verdict == "not judged":
         return None
     decisions = [
-        DecisionLine(entry.number, _moment(entry.when), entry.who, entry.action, entry.reasons)
-        for entry in found.decisions
+        DecisionLine(entry.number, entry.moment, entry.who, turn, entry.reasons) for turn, entry in found.decisions
     ]
-    return gate_section(*_last_judged(kept, found.version, found.decisions), decisions)
+    return gate_section(*_last_judged(kept, found.version, found.status.judged), decisions)
 
 
 def _last_judged(
-    kept: Kept, version: registry.Version, decisions: list[Entry]
+    kept: Kept, version: registry.Version, last: Entry | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
-    last = next((entry for entry in reversed(decisions) if "rules" in entry.record), None)
     if last is None:
         record = kept.record(f"gate/gate_v{version.number}.json") or {}
         return record, record.get("comparison")
@@ -214,10 +235,6 @@ def _last_judged(
         kept.problems.append(str(problem))
         rules = last.record["rules"]
     return {"rules": rules}, last.record.get("comparison")
-
-
-def _moment(when: str) -> str:
-    return when.replace("T", " ").replace("+00:00", " UTC")
 
 
 def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:

@@ -1,11 +1,9 @@
 """Train a registered version again, from its own data, settings and code, and say what differs."""
 
-import io
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,7 +17,7 @@ from components.files import read_json, sha256_of_file
 from flows.checkout import bring_files, bring_models
 from flows.console import say
 from flows.fingerprint import CODE_ROOT, code_digest
-from flows.lineage import RECORD, version_lineage
+from flows.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
 from flows.listing import show_table
 from flows.models import model_name
 from flows.project import HOME_VARIABLE, Project, open_project
@@ -28,7 +26,6 @@ from flows.tracking import registry, runs
 from flows.tracking.connection import database_uri
 
 _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
-_CHANGES = "+changes"
 _EXPORT = "export.json"
 
 
@@ -99,35 +96,19 @@ def _code(project: Project, version: registry.Version, lineage: dict[str, Any], 
             f"{who} can't be reproduced: it was trained outside of git, by other code than that at hand; commit the "
             "code before training, so that its revision is known"
         )
-    revision = git.removesuffix(_CHANGES)
-    _archive(project, revision, target, who)
-    changed = git.endswith(_CHANGES) if wanted is None else code_digest(target) != wanted
+    revision = git.removesuffix(UNCOMMITTED)
+    if not unpack_revision(project, revision, target):
+        raise SettingsError(
+            f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
+            "`git fetch`"
+        )
+    changed = git.endswith(UNCOMMITTED) if wanted is None else code_digest(target) != wanted
     if changed:
         raise SettingsError(
             f"{who} can't be reproduced: it was trained at revision {revision[:12]} with changes of the code that "
             "were never committed; commit the code before training"
         )
     return f"revision {revision[:12]}"
-
-
-def _archive(project: Project, revision: str, target: Path, who: str) -> None:
-    """The files of the revision, without touching the working tree or its index."""
-    below = _git(project, "rev-parse", "--show-prefix")
-    packed = _git(project, "archive", "--format=tar", f"{revision}:{below.stdout.decode().strip() if below else ''}")
-    if packed is None:
-        raise SettingsError(
-            f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
-            "`git fetch`"
-        )
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-        archive.extractall(target, filter="data")
-
-
-def _git(project: Project, *arguments: str) -> "subprocess.CompletedProcess[bytes] | None":
-    try:
-        return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def _train(project: Project, again: Project) -> None:

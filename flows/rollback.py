@@ -2,12 +2,15 @@
 
 from prefect import flow
 
-from components.errors import SettingsError
-from components.promotion.ledger import Draft, champions
+from components.errors import DarkroomError, SettingsError
+from components.promotion.ledger import Draft, Entry, champions
+from flows.console import say
 from flows.promote import registry_lock
+from flows.publish import describe_model, publish
 from flows.session import open_session
 from flows.tracking import ledger, registry
 from flows.tracking.ledger import Ledger
+from flows.tracking.runs import Tracking
 
 
 @flow(name="rollback")
@@ -32,13 +35,27 @@ def rollback(reason: str | None = None, project: str | None = None) -> dict[str,
                 version=back or str(seen),
                 champion=back,
                 who=ledger.who_decides(),
-                reasons=[reason or f"version {seen} was rolled back"],
+                reasons=[reason or "no reason was given"],
                 record={"from": seen, "run_id": there[back].run_id if back else None},
             )
 
         entry = ledger.write(tracking, name, draft)
         ledger.settle_aliases(tracking, name)
+        _tell_pages(tracking, name, list(there.values()), entry)
     return {"champion": entry.champion, "was": seen}
+
+
+def _tell_pages(tracking: Tracking, name: str, versions: list[registry.Version], entry: Entry) -> None:
+    """On those of the model and of the versions that were taken back; who serves is settled already, so it may fail."""
+    now = ledger.read_ledger(tracking, name)
+    try:
+        describe_model(tracking, name, now)
+        for version in versions:
+            status = now.status(version.number)
+            if status.entry == entry:
+                publish(tracking, version, status)
+    except DarkroomError as problem:
+        say(f"it is rolled back, but MLflow's page doesn't say so yet ({problem}); `darkroom models` does")
 
 
 def _way_back(name: str, line: list[str], there: dict[str, registry.Version]) -> str | None:

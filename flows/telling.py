@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from components.reporting.latency import latency_text
+
 
 def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
     if as_json:
@@ -18,9 +20,10 @@ def pipeline(result: dict[str, Any]) -> str:
     reused = all(step["state"] == "reused" for step in result["steps"])
     head = "nothing has changed, every step was reused\n" if reused else ""
     scores = result["metrics"][f"onnx_{result['served']}"]
+    took = latency_text(result["latency_ms"], result["latency_p95_ms"])
     return (
-        f"{head}version {result['version']} ({result['served']}, {result['bytes']:,} bytes, "
-        f"{result['latency_ms']:.2f} ms): accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}\n"
+        f"{head}version {result['version']} ({result['served']}, {result['bytes']:,} bytes, {took} an image): "
+        f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}\n"
         f"{verdict(result)}\n"
         "see it: darkroom report, darkroom ui, darkroom models"
     )

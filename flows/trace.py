@@ -1,5 +1,6 @@
 """From pixel to served file: every link of a version's lineage, checked where it can be checked here and now."""
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from components.data.leakage import split_digest
 from components.data.raw import MANIFEST
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, sha256_of_file
+from components.promotion.ledger import status_of
 from flows.fingerprint import CODE_ROOT, code_digest
-from flows.lineage import RECORD, git_state, version_lineage
+from flows.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
 from flows.listing import show_table
-from flows.models import model_name
+from flows.models import model_name, parse_version
 from flows.project import Project, open_project
 from flows.repro import data_paths, data_version, lock_digest
 from flows.tracking import ledger, registry, runs
@@ -23,6 +25,8 @@ from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
 
 State = Literal["verified", "broken", "not checked"]
+
+_SHOWN_REVISION = 12
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Link:
 def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
     """The links of NAME@ALIAS or NAME/VERSION (default: the champion), and whether none of them is broken."""
     project = open_project()
-    name, number = _parse(project, wanted)
+    name, number = (model_name(project), ledger.CHAMPION) if wanted is None else parse_version(project, wanted)
     tracking = runs.tracking_at_hand(project, name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
@@ -50,16 +54,6 @@ def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
         )
     whole = all(link.state != "broken" for link in links)
     return {"name": name, "version": version.number, "whole": whole, "links": [asdict(link) for link in links]}
-
-
-def _parse(project: Project, wanted: str | None) -> tuple[str, str]:
-    if wanted is None:
-        return model_name(project), ledger.CHAMPION
-    text = wanted.removeprefix("models:/")
-    name, separator, number = text.partition("@") if "@" in text else text.partition("/")
-    if not separator or not name or not number:
-        raise SettingsError(f"{wanted}: should read NAME@ALIAS or NAME/VERSION, such as {model_name(project)}@champion")
-    return name, number
 
 
 def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[Link]:
@@ -77,16 +71,33 @@ def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[L
 
 def _code(project: Project, record: dict[str, Any]) -> Iterator[Link]:
     git, code = str(record["git"]), record.get("code")
-    if git == "unknown":
-        yield Link("git revision", git, "not checked", "it was trained outside of git, or before the first commit")
-    elif git.endswith("+changes"):
-        yield Link("git revision", git, "not checked", "the working tree had changes that weren't committed")
-    else:
-        same = git == git_state(project)
-        yield Link("git revision", git, "verified" if same else "not checked", _at_hand(same, "the working tree"))
+    yield Link("git revision", git, *_revision(project, git, code))
     if code is not None:
         same = code_digest(CODE_ROOT) == code
         yield Link("code", code, "verified" if same else "not checked", _at_hand(same, "the code"))
+
+
+def _revision(project: Project, git: str, code: str | None) -> tuple[State, str]:
+    """Whether the commit holds the code that was used: what else wasn't committed then is kept with the run."""
+    if git == "unknown":
+        return "not checked", "it was trained outside of git, or before the first commit; commit before the next run"
+    revision = git.removesuffix(UNCOMMITTED)
+    commit, changed = f"commit {revision[:_SHOWN_REVISION]}", revision != git
+    if code is None:
+        return "not checked", f"it was trained on {commit}, by an older release that kept no digest of the code"
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+        if not unpack_revision(project, revision, Path(scratch)):
+            return "not checked", f"{commit} isn't in this repository; fetch it with `git fetch`"
+        same = code_digest(Path(scratch)) == code
+    if same:
+        rest = "; the working tree held other changes that weren't committed (parameters, pins of the data): the run"
+        return "verified", f"{commit} holds the code that was used{f'{rest} keeps them' if changed else ''}"
+    if changed:
+        return "not checked", (
+            f"it was trained on {commit} and changes in the working tree that weren't committed, so git doesn't hold "
+            "the code that was used; commit before the next run, and that version can be traced"
+        )
+    return "not checked", f"{commit} doesn't hold the code that was used, which was installed elsewhere"
 
 
 def _raw(project: Project, kept: Path, record: dict[str, Any]) -> Iterator[Link]:
@@ -162,15 +173,14 @@ def _package(tracking: Tracking, version: Version) -> Link:
 
 def _judged(tracking: Tracking, version: Version) -> Link:
     try:
-        entries = ledger.read_ledger(tracking, version.name).entries
+        # All entries: of those that stand, a version whose digest was changed has none.
+        status = status_of(ledger.read_ledger(tracking, version.name).entries, version.number)
     except DarkroomError as problem:
         return Link("ledger", f"version {version.number}", "broken", str(problem))
-    about = [entry for entry in entries if entry.version == version.number and "sha256" in entry.record]
-    if not about:
+    if status.entry is None or status.judged is None:
         return Link("ledger", f"version {version.number}", "not checked", "the gate hasn't judged it")
-    last = about[-1]
-    what = f"entry {last.number}: {last.action}"
-    return _compared("ledger", version.sha256, last.record["sha256"], f"the file that was judged ({what})")
+    what = f"entry {status.judged.number}; by entry {status.entry.number} it is {status.verdict}"
+    return _compared("ledger", version.sha256, status.judged.record["sha256"], f"the file that was judged ({what})")
 
 
 def _compared(link: str, value: str, other: str, how: str) -> Link:

@@ -18,6 +18,7 @@ from components.errors import ServiceError, SettingsError
 from components.files import read_json, sha256_of_file, write_json
 from components.promotion.ledger import Entry
 from flows.approve import answer
+from flows.fingerprint import code_digest
 from flows.lineage import RECORD, version_lineage
 from flows.listing import show_table
 from flows.models import list_models
@@ -334,6 +335,11 @@ def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> N
     assert told.signature.inputs.input_names() == ["image"]
     assert {"label", "probability", "unlike_score", "model"} <= set(told.signature.outputs.input_names())
     assert told.saved_input_example_info["pandas_orient"] == "split"
+    assert set(version.tags) <= {
+        *("served", "step", "sha256", "accuracy", "macro_f1", "bytes", "data_version", "split_digest", "processor"),
+        *("lineage", "file", "package_sha256", "status", "darkroom.published"),
+    }
+    assert "of 3 classes (\\<i\\>stripes, circle, square)" in client.get_registered_model("digits").description
     assert client.get_registered_model("digits ledger").description.startswith("Every decision about digits")
 
 
@@ -362,10 +368,36 @@ def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
     with pytest.raises(SettingsError, match="no earlier champion"):
         rollback.fn()
     assert life.entries()[-1].reasons == ["a test"]
-    # What was rolled back isn't promoted again by the next run, only by a person who asks for it.
-    judged = life.judge("2", again=False)
-    assert judged.promoted is False
-    assert "version 1 serves since then" in judged.reasons[-1]
+    # What was rolled back isn't promoted again by the next run, not by other rules either, only by who asks for it.
+    judged = life.judge("2", "promote.approval=false", again=False)
+    assert (judged.promoted, judged.status) == (False, "rolled back")
+    entry = life.entries()[-1]
+    (sentence,) = judged.reasons
+    assert sentence == (
+        f"it was rolled back by {entry.who} on {entry.moment} (a test), version 1 serves; "
+        "to promote it after all: darkroom promote --version 2"
+    )
+
+
+def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
+    entry, tracking = life.entries()[-1], life.session().tracking
+    told = {one["version"]: one for one in list_models(show=False)["versions"]}
+    assert (told["2"]["verdict"], told["2"]["reason"]) == ("rolled back", "a test")
+    assert (told["2"]["decided_by"], told["2"]["decided_at"]) == (entry.who, entry.when)
+    assert told["1"]["verdict"] == "promoted"
+    version = tracking.client.get_model_version("digits", "2")
+    assert version.tags["status"] == "rolled back"
+    assert "promoted" not in version.tags
+    assert f"**Rolled back** ({entry.who}, {entry.moment}): a test" in version.description
+    serving = f"**Version 1 serves** (`@champion`): gone back to from version 2 by {entry.who}"
+    assert serving in tracking.client.get_registered_model("digits").description
+    page = write_report(Path("rolled_back.html"), "digits/2").read_text(encoding="utf-8")
+    assert "Rolled back" in page
+    assert f"Decided by {entry.who}, {entry.moment}" in page
+    assert "It no longer serves. Version 1 is @champion now." in page
+    assert {link["how"] for link in trace("digits/2", show=False)["links"] if link["link"] == "ledger"} == {
+        f"the file that was judged (entry 3; by entry {entry.number} it is rolled back)"
+    }
 
 
 def test_a_step_that_fails_leaves_the_aliases_and_the_next_one_finishes_it(life: Life) -> None:
@@ -402,10 +434,10 @@ def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
     assert len(states) == 12
     tracking = life.session().tracking
     sha256 = registry.get_version(tracking, "digits", "1").sha256
-    registry.annotate(tracking, "digits", "1", tags={"sha256": "f" * 64})
+    registry.annotate(tracking, registry.get_version(tracking, "digits", "1"), tags={"sha256": "f" * 64})
     broken = [link["link"] for link in trace("digits@champion", show=True)["links"] if link["state"] == "broken"]
     assert broken == ["ONNX file", "ledger"]
-    registry.annotate(tracking, "digits", "1", tags={"sha256": sha256})
+    registry.annotate(tracking, registry.get_version(tracking, "digits", "1"), tags={"sha256": sha256})
     for wanted, sentence in (("digits", "should read NAME@ALIAS"), ("digits@best", "no alias @best")):
         with pytest.raises(SettingsError, match=sentence):
             trace(wanted, show=False)
@@ -470,13 +502,24 @@ def test_a_version_whose_code_is_gone_is_not_trained_again(life: Life, git: str,
 
 
 def test_changes_that_were_never_committed_are_named(life: Life) -> None:
+    """By `reproduce`; and by `lineage`, which looks whether the commit holds the code all the same."""
     identity = ("-c", "user.name=x", "-c", "user.email=x@x")
     for command in (("add", "-A"), (*identity, "commit", "-qm", "x")):
         subprocess.run(["git", *command], cwd=life.folder, check=True)
     revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=life.folder, capture_output=True, text=True, check=True)
     kept = life.lineage()
     record = read_json(kept)
-    write_json(kept, record | {"code": "0" * 64, "git": f"{revision.stdout.strip()}+changes"})
+    git = f"{revision.stdout.strip()}+changes"
+    of_commit = code_digest(life.folder)
+    for code, state, told in (
+        (of_commit, "verified", "holds the code that was used; the working tree held other changes"),
+        ("0" * 64, "not checked", f"it was trained on commit {git[:12]} and changes in the working tree"),
+    ):
+        write_json(kept, record | {"code": code, "git": git})
+        link = trace("digits/1", show=False)["links"][0]
+        assert (link["link"], link["state"]) == ("git revision", state)
+        assert told in link["how"]
+    write_json(kept, record | {"code": "0" * 64, "git": git})
     try:
         with pytest.raises(SettingsError, match="with changes of the code that were never committed"):
             reproduce_version("1", name=None, show=False)

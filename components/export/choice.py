@@ -70,8 +70,8 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     if served != "int8" and "int8" in kept:
         reasons.append(f"int8 takes {kept['int8'].p50_ms:.2f} ms an image here, {served} {kept[served].p50_ms:.2f}")
     if served == "int8":
-        reasons = [f"{fp32.accuracy - kept['int8'].accuracy:+.4f} accuracy lost, {_gain(fp32, kept['int8'])}"]
-        return Choice(served, [f"int8 would be served ({kept['int8'].told}): {reasons[0]}"])
+        kept_what = f"{_change(kept['int8'].accuracy - fp32.accuracy)}, {_gain(fp32, kept['int8'])}"
+        return Choice(served, [f"int8 would be served ({kept['int8'].told}): {kept_what}"])
     return Choice(served, [f"{served} would be served: {reason}" for reason in reasons])
 
 
@@ -94,6 +94,13 @@ def _as_quick(milliseconds: float, quickest: float) -> bool:
 
 def _bytes_in(formats: Mapping[Format, Measured]) -> Any:
     return lambda name: formats[name].size_bytes
+
+
+def _change(accuracy: float) -> str:
+    """Against fp32, on validation."""
+    if abs(accuracy) < 0.00005:
+        return "as accurate as fp32"
+    return f"{abs(accuracy):.4f} {'more' if accuracy > 0 else 'less'} accurate than fp32"
 
 
 def _gain(fp32: Measured, int8: Measured) -> str:

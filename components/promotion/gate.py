@@ -54,6 +54,8 @@ class Measured:
     """What was measured of the very file when it was made; None where no measurement of this file is kept."""
 
     size_bytes: int | None = None
+    latency_p50_ms: float | None = None
+    """For the card alone."""
     latency_p95_ms: float | None = None
     parity_difference: float | None = None
     """Largest logit difference between torch and ONNX fp32."""

@@ -5,12 +5,14 @@ Pure functions on entries; where they are kept is the shell's concern.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from components.errors import DarkroomError
 from components.files import sha256_of_record
 
 Action = Literal["promoted", "refused", "awaiting approval", "rolled back"]
+Verdict = Action | Literal["not judged"]
+Turn = Action | Literal["serves again"]
 
 _FIRST = "0" * 64
 
@@ -47,6 +49,26 @@ class Entry:
     previous_seal: str
     seal: str
     """SHA-256 over everything above; a changed entry breaks the chain."""
+
+    @property
+    def moment(self) -> str:
+        """When, as a person reads it: 2026-01-02 03:04:05 UTC."""
+        return self.when.replace("T", " ").replace("+00:00", " UTC")
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a version stands: what every page, tag and sentence says of it."""
+
+    verdict: Verdict
+    entry: Entry | None = None
+    """The decision that made it so; None where there was none."""
+    judged: Entry | None = None
+    """The last one about the version itself, with its rules and numbers."""
+
+    @property
+    def reasons(self) -> list[str]:
+        return list(self.entry.reasons) if self.entry is not None else []
 
 
 @dataclass(frozen=True)
@@ -111,11 +133,44 @@ def champions(entries: Sequence[Entry]) -> list[str]:
     """The versions that a rollback would go back through, the serving one last."""
     line: list[str] = []
     for entry in entries:
-        if entry.action == "promoted":
-            line = [version for version in line if version != entry.version] + [entry.version]
-        elif entry.action == "rolled back":
-            line = line[: line.index(entry.champion) + 1] if entry.champion in line else []
+        line = _line_after(line, entry)
     return line
+
+
+def _line_after(line: list[str], entry: Entry) -> list[str]:
+    if entry.action == "promoted":
+        return [version for version in line if version != entry.version] + [entry.version]
+    if entry.action == "rolled back":
+        return line[: line.index(entry.champion) + 1] if entry.champion in line else []
+    return line
+
+
+def course_of(entries: Sequence[Entry], version: str) -> list[tuple[Turn, Entry]]:
+    """What each decision meant for the version, oldest first.
+
+    A rollback names the version that was gone back to; it concerns those as well whose place that one took.
+    """
+    course: list[tuple[Turn, Entry]] = []
+    line: list[str] = []
+    for entry in entries:
+        before, line = line, _line_after(line, entry)
+        if entry.action != "rolled back":
+            course += [(entry.action, entry)] if entry.version == version else []
+        elif version in before:
+            course += [("rolled back", entry)] if version not in line else []
+            course += [("serves again", entry)] if version == entry.champion else []
+    return course
+
+
+def status_of(entries: Sequence[Entry], version: str) -> Status:
+    course = course_of(entries, version)
+    judged = [(turn, entry) for turn, entry in course if entry.action != "rolled back"]
+    if not judged:
+        return Status("not judged")
+    turn, entry = course[-1]
+    if turn == "serves again":
+        turn, entry = next(one for one in reversed(judged) if one[0] == "promoted")
+    return Status(cast(Verdict, turn), entry, judged[-1][1])
 
 
 def challenger(entries: Sequence[Entry]) -> str | None:
@@ -124,9 +179,3 @@ def challenger(entries: Sequence[Entry]) -> str | None:
     if last is None or last.action not in ("refused", "awaiting approval") or last.version in champions(entries)[-1:]:
         return None
     return last.version
-
-
-def awaiting(entries: Sequence[Entry], version: str) -> Entry | None:
-    """The entry that waits for a person's word on the version; None where nothing does."""
-    about = [entry for entry in entries if entry.version == version]
-    return about[-1] if about and about[-1].action == "awaiting approval" else None

@@ -108,6 +108,11 @@ class AnalysisSection:
     map_width: float = MAP_WIDTH
     map_height: float = MAP_HEIGHT
 
+    @property
+    def flawless(self) -> bool:
+        """Whether no slice holds a mistake."""
+        return all(line.accuracy.value == 1.0 for line in self.slices)
+
 
 def analysis_section(
     scores: Record,

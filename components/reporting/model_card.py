@@ -3,7 +3,6 @@
 The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting", as far as they are known here.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 from components.evaluation.bootstrap import share_interval
 from components.evaluation.names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
+from components.reporting.latency import latency_text
+from components.reporting.markdown import code, plain, table
 
 _REGISTRY = "sqlite:///.darkroom/mlflow/mlflow.db"
 """From the project's folder, where no server keeps the models."""
@@ -53,7 +54,7 @@ class CardContents:
     num_classes: int
     image_size_px: int
     verdict: str
-    """promoted, refused, awaiting approval."""
+    """promoted, refused, awaiting approval, rolled back."""
     decided: str
     """By whom and when."""
     reasons: Sequence[str]
@@ -68,6 +69,8 @@ class CardContents:
     weakest: Sequence[WeakClass]
     """Classes with the lowest recall."""
     size_bytes: int | None
+    latency_p50_ms: float | None
+    """Of one image, in milliseconds."""
     latency_p95_ms: float | None
     processor: str
     lineage: Mapping[str, str]
@@ -102,13 +105,13 @@ def model_card(card: CardContents, *, most_letters: int | None = None) -> str:
 
 
 def _head(card: CardContents) -> str:
-    shown = ", ".join(_plain(name) for name in card.classes)
+    shown = ", ".join(plain(name) for name in card.classes)
     more = f" and {card.num_classes - len(card.classes)} more" if card.num_classes > len(card.classes) else ""
-    reasons = "; ".join(_plain(reason) for reason in card.reasons)
+    reasons = "; ".join(plain(reason) for reason in card.reasons)
     return (
-        f"# {_plain(card.name)} version {card.version}\n\n"
-        f"**{card.verdict.capitalize()}** ({_plain(card.decided)}): {reasons}\n\n"
-        f"An image classifier: {_plain(card.architecture)}, one {card.format} ONNX file"
+        f"# {plain(card.name)} version {card.version}\n\n"
+        f"**{card.verdict.capitalize()}** ({plain(card.decided)}): {reasons}\n\n"
+        f"An image classifier: {plain(card.architecture)}, one {card.format} ONNX file"
         f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}{after_epochs(card.aware_epochs)}. "
         f"It takes an RGB image, sees it at {card.image_size_px} × {card.image_size_px} pixels and answers with "
         f"{card.num_classes} classes: {shown}{more}.\n"
@@ -117,11 +120,11 @@ def _head(card: CardContents) -> str:
 
 def _scores(card: CardContents) -> str:
     rows = [
-        (_score_name(name, card.top_k), f"{value:.4f}", _interval(card.intervals.get(name)))
+        (plain(_score_name(name, card.top_k)), f"{value:.4f}", _interval(card.intervals.get(name)))
         for name, value in sorted(card.scores.items(), key=lambda one: _rank(one[0]))
     ]
-    return f"## Scores of this file on {card.test_images} test images\n\n" + _table(
-        ("score", "value", "95% interval"), rows
+    return f"## Scores of this file on {card.test_images} test images\n\n" + table(
+        ("score", "value", "95% interval"), rows, numbers=(1, 2)
     )
 
 
@@ -139,30 +142,30 @@ def _score_name(score: str, top_k: int) -> str:
 
 def _gate(card: CardContents) -> str:
     rows = [
-        (rule["rule"], rule["value"], rule["limit"], "passed" if rule["passed"] else "**broken**")
+        (*(plain(rule[name]) for name in ("rule", "value", "limit")), "passed" if rule["passed"] else "**broken**")
         for rule in card.rules
     ]
-    return "## The gate\n\n" + _table(("rule", "value", "limit", "verdict"), rows)
+    return "## The gate\n\n" + table(("rule", "value", "limit", "verdict"), rows)
 
 
 def _pictures(card: CardContents) -> str:
     if not card.pictures:
         return ""
     lines = [
-        f"{_plain(picture.caption)}:\n\n![{_plain(picture.caption)}]({picture.address})" for picture in card.pictures
+        f"{plain(picture.caption)}:\n\n![{plain(picture.caption)}]({picture.address})" for picture in card.pictures
     ]
     return "## Pictures\n\n" + "\n\n".join(lines) + "\n"
 
 
 def _limits(card: CardContents) -> str:
     weakest = [
-        f"- {_plain(one.label)}: finds {one.recall:.1%} of its images ({_reach(one)}{one.images} were tested)"
+        f"- {plain(one.label)}: finds {one.recall:.1%} of its images ({_reach(one)}{one.images} were tested)"
         for one in card.weakest
     ]
     latency = (
-        f"- One image takes {card.latency_p95_ms:.2f} ms (95th percentile) on {_plain(card.processor)}; another "
-        "processor differs in speed, and an int8 file in its answers, too.\n"
-        if card.latency_p95_ms is not None
+        f"- One image took {latency_text(card.latency_p50_ms, card.latency_p95_ms)} on {plain(card.processor)}; "
+        "another processor differs in speed, and an int8 file in its answers, too.\n"
+        if card.latency_p50_ms is not None
         else ""
     )
     return (
@@ -207,23 +210,13 @@ def _usage(card: CardContents) -> str:
 
 
 def _lineage(card: CardContents) -> str:
-    return "## Lineage\n\n" + _table(("what", "which"), [(name, f"`{value}`") for name, value in card.lineage.items()])
+    return "## Lineage\n\n" + table(("what", "which"), [(name, _digest(value)) for name, value in card.lineage.items()])
+
+
+def _digest(value: str) -> str:
+    """As code, unless it is a sentence."""
+    return plain(value) if " " in value else code(value)
 
 
 def _interval(found: Sequence[float] | None) -> str:
     return f"{found[0]:.4f} to {found[1]:.4f}" if found is not None else ""
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return _plain(text, but="*`")
-
-
-def _plain(text: str, *, but: str = "") -> str:
-    """Names come from folders and tables of users: nothing in them may become markup."""
-    special = "".join(letter for letter in r"\`*_[]<>|#!" if letter not in but)
-    return re.sub(f"([{re.escape(special)}])", r"\\\1", " ".join(text.split()))

@@ -17,9 +17,10 @@ from components.reporting.curves import Chart
 from components.reporting.estimates import Estimate
 from components.reporting.evaluation import EvaluationSection
 from components.reporting.inline import Picture
+from components.reporting.latency import is_unsteady
 from components.reporting.leak_proof import LeakProof
 
-Verdict = Literal["promoted", "refused", "waiting", "unjudged", "unregistered"]
+Verdict = Literal["promoted", "refused", "waiting", "taken-back", "unjudged", "unregistered"]
 
 _SHOWN_DIGEST = 12
 _CODE = re.compile(r"`([^`]+)`")
@@ -54,6 +55,8 @@ class Headline:
     verdict: Verdict
     standing: str
     """Where the version stands now, in one sentence."""
+    decided: str
+    """By whom and when; empty where nothing was decided."""
     reasons: Sequence[str]
     aliases: Sequence[str]
     served: str | None
@@ -64,6 +67,7 @@ class Headline:
     test_images: int | None
     size_bytes: int | None
     latency_p50_ms: float | None
+    latency_p95_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -177,6 +181,10 @@ class FormatSection:
     """A sentence a file."""
     picture: Picture | None = None
 
+    @property
+    def unsteady(self) -> bool:
+        return any(is_unsteady(line.p50_ms, line.p95_ms) for line in self.lines)
+
 
 @dataclass(frozen=True)
 class LineageSection:
@@ -192,6 +200,8 @@ class PageContents:
     headline: Headline
     written: str
     """When, and by which release."""
+    others: str = ""
+    """How to see the other versions."""
     gate: GateSection | None = None
     data: DataSection | None = None
     training: TrainingSection | None = None
@@ -224,6 +234,7 @@ def render_page(contents: PageContents) -> str:
         "digest": short_digest,
         "prose": prose,
     }
+    environment.globals["is_unsteady"] = is_unsteady
     html = environment.get_template("report.html.j2").render(page=contents)
     # A file name may hold bytes that are no text: they come as surrogates, which no file can be written with.
     return html.encode("utf-8", "replace").decode("utf-8")

@@ -3,6 +3,7 @@
 The records may be of an older release: whatever one of them lacks becomes None, which the page writes as `unknown`.
 """
 
+import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -225,4 +226,4 @@ def _flat(values: Any, prefix: str = "") -> Iterable[Fact]:
         for key, value in values.items():
             yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
     else:
-        yield Fact(prefix, "null" if values is None else str(values))
+        yield Fact(prefix, json.dumps(values, ensure_ascii=False) if isinstance(values, bool | None) else str(values))

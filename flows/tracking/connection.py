@@ -5,6 +5,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from components.errors import ServiceError
 from flows.project import Project
@@ -50,6 +51,14 @@ def connect(project: Project) -> "MlflowClient":
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(uri)
     return mlflow.MlflowClient(uri)
+
+
+def version_page(project: Project, name: str, number: str) -> str | None:
+    """Where a person sees a registered version; None where no server runs that would show it."""
+    uri = tracking_uri(project)
+    if not uri.startswith(("http://", "https://")):
+        return None
+    return f"{without_password(uri).rstrip('/')}/#/models/{quote(name, safe='')}/versions/{number}"
 
 
 def quiet_mlflow() -> None:

@@ -21,12 +21,14 @@ from components.promotion.ledger import (
     Draft,
     Entry,
     Mark,
+    Status,
     challenger,
     champions,
     check_chain,
     mark_of,
     next_entry,
     standing,
+    status_of,
 )
 from components.promotion.registration import LEDGER_SUFFIX
 from flows.tracking.runs import Tracking
@@ -51,6 +53,9 @@ class Ledger:
     def champion(self) -> str | None:
         """The version that serves."""
         return next(reversed(champions(self.standing)), None)
+
+    def status(self, version: str) -> Status:
+        return status_of(self.standing, version)
 
 
 def read_ledger(tracking: Tracking, name: str) -> Ledger:
@@ -211,5 +216,8 @@ def _description(name: str, entry: Entry) -> str:
     """Markdown, as MLflow's page shows it."""
     reasons = "\n".join(f"- {reason}" for reason in entry.reasons)
     serves = f"version {entry.champion} serves" if entry.champion else "no version serves"
-    text = f"**Entry {entry.number}: {name} version {entry.version} {entry.action}**\n\nby {entry.who} at {entry.when}"
+    told = f"{name} version {entry.version} {entry.action}"
+    if entry.action == "rolled back":
+        told = f"{name} version {entry.record.get('from')} rolled back"
+    text = f"**Entry {entry.number}: {told}**\n\nby {entry.who} at {entry.moment}"
     return f"{text}; {serves}\n\n{reasons}"[:5000]

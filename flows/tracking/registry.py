@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ _FILE_NAME = "file"
 _OUR_TAGS = ("served", "step", "sha256", "data_version", "split_digest", _FILE_NAME)
 PACKAGE_TAG = "package_sha256"
 """Of a registered version: the digest of its package, which a clean process has checked."""
-TAG_LETTERS = 5000
-"""What a tag of a version holds at most."""
+STATUS_TAG = "status"
+"""Of a registered version: where it stands by the ledger, such as `promoted`."""
 DESCRIPTION_LETTERS = 5000
 """What the description of a version holds at most."""
 
@@ -115,8 +116,10 @@ def champion(tracking: Tracking, name: str) -> Version | None:
     return next((version for version in versions(tracking, name) if CHAMPION in version.aliases), None)
 
 
-def find_version(tracking: Tracking, name: str, tag: str, value: str) -> Version | None:
-    return next((version for version in versions(tracking, name) if version.tags.get(tag) == value), None)
+def find_version(tracking: Tracking, name: str, *, run_id: str, sha256: str) -> Version | None:
+    """The newest one that holds this file of this run."""
+    known = versions(tracking, name)
+    return next((version for version in known if (version.run_id, version.sha256) == (run_id, sha256)), None)
 
 
 def fetch_model(tracking: Tracking, version: Version) -> Path:
@@ -161,10 +164,19 @@ def require_package(tracking: Tracking, version: Version) -> str:
 
 
 def annotate(
-    tracking: Tracking, name: str, number: str, *, tags: dict[str, str], description: str | None = None
+    tracking: Tracking,
+    version: Version,
+    *,
+    tags: dict[str, str],
+    without: Sequence[str] = (),
+    description: str | None = None,
 ) -> None:
+    """Sets tags of a version, takes away those that it has of `without`, and sets its description."""
+    name, number = version.name, version.number
+    for key in set(without) & set(version.tags):
+        tracking.client.delete_model_version_tag(name, number, key)
     for key, value in tags.items():
-        tracking.client.set_model_version_tag(name, number, key, value[:TAG_LETTERS])
+        tracking.client.set_model_version_tag(name, number, key, value)
     if description is not None:
         tracking.client.update_model_version(name, number, description)
 

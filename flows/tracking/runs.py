@@ -264,14 +264,6 @@ def metric_history(tracking: Tracking, run_id: str, name: str) -> list[tuple[int
     return [(entry.step, entry.value) for entry in tracking.client.get_metric_history(run_id, name)]
 
 
-def run_page(project: Project, tracking: Tracking, run_id: str) -> str:
-    """Where a person finds the run: an address when a server runs, else the experiment's name."""
-    uri = tracking_uri(project)
-    if uri.startswith("http"):
-        return f"{uri.rstrip('/')}/#/experiments/{tracking.experiment_id}/runs/{run_id}"
-    return f"run {run_id} in experiment {tracking.experiment} (see it with `darkroom ui`)"
-
-
 def _local_mark(tracking: Tracking, run_id: str, place: str) -> Path:
     """Says which doing of the step the local copy is from."""
     return folder_of(tracking, run_id) / f"{place}.mark"

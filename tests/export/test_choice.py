@@ -117,7 +117,7 @@ def test_what_speaks_against_the_form_that_is_asked_for_is_named() -> None:
 def test_the_reason_tells_of_quantization_aware_fine_tuning() -> None:
     aware = replace(measured(0.975), aware_epochs=3)
     told = "after 3 epochs of quantization-aware fine-tuning"
-    assert choice_of(aware).reasons[0].startswith(f"int8 would be served (u8s8 {told}): +0.0050 accuracy lost")
+    assert choice_of(aware).reasons[0].startswith(f"int8 would be served (u8s8 {told}): 0.0050 less accurate than fp32")
     assert choice_of(replace(aware, accuracy=0.9)).reasons == [
         f"fp32 would be served: int8 {told} loses 0.0800 accuracy, at most 0.01 is allowed"
     ]

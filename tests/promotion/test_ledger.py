@@ -10,13 +10,15 @@ from components.promotion.ledger import (
     Action,
     Draft,
     Entry,
-    awaiting,
+    Verdict,
     challenger,
     champions,
     check_chain,
+    course_of,
     mark_of,
     next_entry,
     standing,
+    status_of,
 )
 
 
@@ -149,11 +151,36 @@ def test_the_challenger_is_who_was_judged_last_and_does_not_serve(
     assert challenger(ledger(*decisions)) == version
 
 
-def test_a_version_waits_until_a_person_answers() -> None:
-    waiting = ledger(("promoted", "1"), ("awaiting approval", "2"), ("refused", "3"))
-    assert awaiting(waiting, "2") == waiting[1]
-    assert awaiting(waiting, "1") is None
-    assert awaiting(ledger(("awaiting approval", "2"), ("refused", "2")), "2") is None
+@pytest.mark.parametrize(
+    ("decisions", "version", "verdict", "by", "judged"),
+    [
+        ([], "1", "not judged", None, None),
+        ([("promoted", "1")], "2", "not judged", None, None),
+        ([("promoted", "1"), ("promoted", "2")], "1", "promoted", 1, 1),
+        ([("promoted", "1"), ("awaiting approval", "2"), ("refused", "3")], "2", "awaiting approval", 2, 2),
+        ([("awaiting approval", "2"), ("refused", "2")], "2", "refused", 2, 2),
+        # What a rollback takes back is told by the rollback; its rules are those of its own decision.
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], "2", "rolled back", 3, 2),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], "1", "promoted", 1, 1),
+        ([("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "1")], "2", "rolled back", 4, 2),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1"), ("promoted", "2")], "2", "promoted", 4, 4),
+        ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1"), ("refused", "2")], "2", "refused", 4, 4),
+        ([("promoted", "1"), ("promoted", "2"), ("refused", "1"), ("rolled back", "1")], "1", "promoted", 1, 3),
+        ([("promoted", "1"), ("refused", "3"), ("promoted", "2"), ("rolled back", "1")], "3", "refused", 2, 2),
+    ],
+)
+def test_where_a_version_stands(
+    decisions: list[tuple[Action, str]], version: str, verdict: Verdict, by: int | None, judged: int | None
+) -> None:
+    status = status_of(ledger(*decisions), version)
+    numbers = [one.number if one is not None else None for one in (status.entry, status.judged)]
+    assert (status.verdict, *numbers) == (verdict, by, judged)
+
+
+def test_a_rollback_concerns_both_whom_it_takes_back_and_whom_it_goes_back_to() -> None:
+    entries = ledger(("promoted", "1"), ("promoted", "2"), ("rolled back", "1"))
+    assert [turn for turn, _ in course_of(entries, "2")] == ["promoted", "rolled back"]
+    assert [turn for turn, _ in course_of(entries, "1")] == ["promoted", "serves again"]
 
 
 def test_what_was_decided_of_a_deleted_file_says_nothing_of_the_one_that_has_its_number_now() -> None:
@@ -170,5 +197,5 @@ def test_what_was_decided_of_a_deleted_file_says_nothing_of_the_one_that_has_its
     # A version that was deleted alone keeps its number for ever.
     assert champions(standing(entries, {"1": "a"})) == ["1", "3"]
     anew = standing(entries, {"1": "other", "2": "other", "3": "c"})
-    assert (champions(anew), awaiting(anew, "2")) == (["3"], None)
+    assert (champions(anew), status_of(anew, "2").verdict) == (["3"], "not judged")
     assert champions(standing(entries, {"1": "other", "2": "other", "3": "other"})) == []

@@ -25,9 +25,10 @@ CARD = CardContents(
     test_images=200,
     weakest=[WeakClass("<b>dog|", 0.1, 10)],
     size_bytes=1_234_567,
+    latency_p50_ms=1.0,
     latency_p95_ms=1.5,
-    processor="a processor",
-    lineage={"data version": "abc.dir"},
+    processor="a processor with avx512_vnni",
+    lineage={"data version": "abc.dir", "judged on": "avx512_vnni|2"},
     pictures=[CardPicture("Rows: the true class", "confusion.png")],
     corrupted=CorruptedAccuracy(50, 0.92, 0.7, (0.6, 0.8)),
 )
@@ -49,7 +50,8 @@ def test_the_card_tells_what_is_known() -> None:
         "| log loss (nats) | 0.3000 |",
         "its accuracy is 0.7000 (95%: 0.6000 to 0.8000) on average; on the same images as they are 0.9200",
         "finds 10.0% of its images (95%: 1.8% to 40.4%; 10 were tested)",
-        "1.50 ms (95th percentile) on a processor",
+        "1.00 ms (95% within 1.50) on a processor with avx512_vnni;",
+        "| judged on | `avx512_vnni\\|2` |",
         "| data version | `abc.dir` |",
         "MLFLOW_TRACKING_URI=sqlite:///.darkroom/mlflow/mlflow.db mlflow models serve -m "
         '"models:/digits/3" --env-manager local',
@@ -68,7 +70,7 @@ def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     text = model_card(
-        replace(CARD, size_bytes=None, latency_p95_ms=None, pictures=[], weakest=[], intervals={}, corrupted=None)
+        replace(CARD, size_bytes=None, latency_p50_ms=None, pictures=[], weakest=[], intervals={}, corrupted=None)
     )
     assert "None" not in text
     assert "## Pictures" not in text

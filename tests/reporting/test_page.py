@@ -82,6 +82,7 @@ def contents() -> PageContents:
             version="3",
             verdict="refused",
             standing="Version 2 is @champion.",
+            decided="by somebody@somewhere, 2026-01-02 03:04:05 UTC",
             reasons=["macro F1 of the served file: 0.9312, should be at least 0.97"],
             aliases=[],
             served="int8",
@@ -91,8 +92,10 @@ def contents() -> PageContents:
             test_images=268,
             size_bytes=312_413,
             latency_p50_ms=0.27,
+            latency_p95_ms=0.3,
         ),
         written="Written 2026-01-02 03:04 UTC by darkroom 0.1.0",
+        others="Other versions: `darkroom report digits/1` writes the page of one.",
         gate=GateSection(
             rules=[
                 RuleLine("accuracy of the served file", "0.9345", "at least 0.9", True),
@@ -214,6 +217,7 @@ def test_every_rule_stands_there_with_value_limit_and_a_verdict_in_words(content
     [
         ("promoted", "Promoted"),
         ("refused", "Not promoted"),
+        ("taken-back", "Rolled back"),
         ("unjudged", "Not judged yet"),
         ("unregistered", "Not registered yet"),
     ],
@@ -223,6 +227,15 @@ def test_the_verdict_is_said_in_words_with_its_reasons(contents: PageContents, v
     text = Elements(render_page(replace(contents, headline=headline))).text
     assert words in text
     assert "macro F1 of the served file: 0.9312, should be at least 0.97" in text
+    assert "Decided by somebody@somewhere, 2026-01-02 03:04:05 UTC" in text
+    assert "Other versions: darkroom report digits/1 writes the page of one." in text
+
+
+@pytest.mark.parametrize(("p95_ms", "unsteady"), [(0.3, False), (0.6, True)])
+def test_a_latency_that_swung_is_marked(contents: PageContents, p95_ms: float, unsteady: bool) -> None:
+    text = Elements(render_page(replace(contents, headline=replace(contents.headline, latency_p95_ms=p95_ms)))).text
+    assert f"95% within {p95_ms:.2f} ms" in text
+    assert ("unsteady: the machine was busy" in text) == unsteady
 
 
 def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageContents) -> None:
