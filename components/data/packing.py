@@ -35,7 +35,7 @@ from components.data.raw import RawImages
 from components.data.statistics import ChannelStatistics
 from components.data.stores import ImageRows, Place, Store, new_writer, open_images
 from components.data.tables import write_table
-from components.errors import DataError
+from components.errors import DarkroomError, DataError
 from components.files import DISK_FULL, read_json, whole_file, whole_folder, write_json
 from components.labels import LabelSpace
 from components.progress import Progress
@@ -135,7 +135,7 @@ def pack(
     augment: AugmentSettings,
     progress: Progress,
 ) -> Dataset:
-    """Writes the packed parts, whole or not at all. Equal inputs give equal bytes. A full disk is a DataError."""
+    """Writes the packed parts, whole or not at all. Equal inputs give equal bytes. A full disk is a DarkroomError."""
     rows = {part: [_Row(image, 0) for image in images if image.part == part] for part in PARTS}
     if not rows["train"]:
         raise DataError("the train part holds no images; change split.fractions or add images")
@@ -220,13 +220,13 @@ def _room_for(folder: Path, needed: int) -> Iterator[None]:
         "nothing half-packed was left"
     )
     if needed > free:
-        raise DataError(f"packing needs {_size(needed)} in {folder}, where {_size(free)} are free: {remedy}")
+        raise DarkroomError(f"packing needs {_size(needed)} in {folder}, where {_size(free)} are free: {remedy}")
     try:
         yield
     except OSError as problem:
         if problem.errno not in DISK_FULL:
             raise
-        raise DataError(
+        raise DarkroomError(
             f"packing needs about {_size(needed)} in {folder}, and its disk took no more "
             f"({os.strerror(problem.errno).lower()}): {remedy}"
         ) from None

@@ -21,7 +21,7 @@ class EvaluateSettings(Settings):
     unlike: str | None
     """A folder of images unlike the training data; null: noise and shuffled test images are made."""
     looked_at: int = Field(ge=0)
-    """Images that are shown in each list of the error analysis; 0 leaves the lists, the map and the heat maps out."""
+    """Images that are shown in each list of the error analysis; 0 leaves the lists and the heat maps out."""
     map_images: int = Field(ge=0)
     """Test images on the map of the embedding; more takes longer, 0 leaves it out."""
     seed: int = Field(ge=0)

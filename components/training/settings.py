@@ -89,8 +89,9 @@ class TrainSettings(Settings):
     sampling: Literal["uniform", "balanced"]
     """uniform: each image once an epoch; balanced: drawn so that classes come equally often."""
     image_size_px: int | None = Field(ge=8)
-    """Side of the images in `train` alone; validation and `finetune` see the full one, so that the network is tuned at
-    the size that it is used at (Touvron et al. 2019); larger sees more, costs its square; null: the full one."""
+    """Side of the images that `train` learns from and is validated on; `finetune` sees the full one, for the network is
+    tuned at the size that it is used at (Touvron et al. 2019); larger sees more, costs its square; null: the full one.
+    """
     augment: bool
     """true: originals are augmented anew each epoch; false: only the stage's copies are."""
     mixup: float = Field(ge=0)

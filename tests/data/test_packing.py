@@ -19,7 +19,7 @@ from components.data.decoding import decode
 from components.data.loading import open_part
 from components.data.packing import Dataset, SplitImage, pack, read_dataset
 from components.data.preprocessing import PreprocessSettings, square_of, to_square
-from components.errors import DataError
+from components.errors import DarkroomError, DataError
 from components.files import read_json
 from components.progress import silent
 
@@ -176,8 +176,11 @@ def test_what_does_not_fit_is_said_before_the_work(tmp_path: Path, monkeypatch: 
     images = raw_version(tmp_path / "raw", {"circle": 20})
     usage = packing.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
-    with pytest.raises(DataError, match=r"needs 0\.1 MB in .*augmented, where 0\.0 MB are free: free some, lower"):
+    with pytest.raises(
+        DarkroomError, match=r"needs 0\.1 MB in .*augmented, where 0\.0 MB are free: free some, lower"
+    ) as lack:
         pack_images(images, tmp_path / "raw", tmp_path / "augmented")
+    assert lack.value.exit_code == 1, "3 is for what is wrong with the data"
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
@@ -201,7 +204,7 @@ pack_images(images, folder / "raw", folder / "augmented", copies=2, store=sys.ar
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("components.errors.DataError: packing needs about "), run.stderr
+    assert last.startswith("components.errors.DarkroomError: packing needs about "), run.stderr
     assert "took no more (file too large): free some" in last
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
