@@ -131,9 +131,9 @@ def _sampled(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _entropy_bits(luma_HW: NDArray[np.uint8]) -> float:
-    counts = cv2.calcHist([luma_HW], [0], None, [256], [0, 256])
+    counts = cv2.calcHist([luma_HW], [0], None, [256], [0, 256]).ravel().astype(np.intp)
     total = luma_HW.size
-    return max(0.0, math.log2(total) - float(_COUNTS_LOG[counts.astype(np.intp)].sum()) / total)
+    return max(0.0, math.log2(total) - float(np.add.reduce(_COUNTS_LOG.take(counts))) / total)
 
 
 def _colourfulness(pixels_HWC: NDArray[np.uint8]) -> float:
