@@ -9,8 +9,8 @@ def keep_freed_memory() -> bool:
     """From now on this process keeps what it frees; whether the C library was told (glibc only).
 
     By default glibc maps each large block anew and gives it back when it is freed, so that every step faults in its
-    activations page by page: 12,000 to 60,000 faults and a tenth of a step's time (benchmarks/new_memory.py). No result changes.
-    For a process that does nothing but train, and then ends.
+    activations page by page: 12,000 to 60,000 faults and a tenth of a step's time
+    (benchmarks/new_memory.py). No result changes. For a process that does nothing but train, and then ends.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, -1))
