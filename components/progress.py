@@ -96,6 +96,11 @@ class Bars:
             if not self._tasks:
                 self._bars.stop()
 
+    def clear(self) -> None:
+        """Takes away the bars of work that was broken off, and gives the terminal its cursor back."""
+        self._tasks.clear()
+        self._bars.stop()
+
 
 def for_terminal() -> Progress:
     return Bars() if sys.stderr.isatty() else PlainLines()

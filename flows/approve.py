@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from components.errors import SettingsError
 from components.promotion.ledger import Draft, Status
+from flows.addresses import require_same_model
 from flows.project import open_project
 from flows.publish import describe_model, publish
 from flows.tracking import ledger, registry
@@ -25,6 +26,7 @@ def answer(name: str, number: str, *, said: Answer, by: str | None, reason: str)
 
     A version was judged against one champion: where another one serves meanwhile, it has to be judged again.
     """
+    number = require_same_model(number, own=name, where="NAME")
     tracking = tracking_at_hand(open_project(), name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")

@@ -15,6 +15,7 @@ from typing import Any
 from components.errors import DarkroomError
 from components.files import abandoned_drafts
 from components.settings import Settings
+from components.wording import counted
 from flows.listing import show_table
 from flows.machine import Check, machine_checks, release, writable
 from flows.project import PARAMS, PIPELINE, Project, open_project
@@ -50,9 +51,9 @@ def check_project(show: bool) -> dict[str, Any]:
 
 
 def _summary(bad: int, warned: int) -> str:
-    warnings = f"{warned} {'warning' if warned == 1 else 'warnings'}"
+    warnings = counted(warned, "warning")
     if bad:
-        return f"not fit to run: {bad} {'problem' if bad == 1 else 'problems'}, {warnings}"
+        return f"not fit to run: {counted(bad, 'problem')}, {warnings}"
     return f"fit to run, {warnings}" if warned else "fit to run"
 
 

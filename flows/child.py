@@ -1,7 +1,9 @@
 """Work in a process of its own, which can be killed, tells events while it works and dies with its parent."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import tempfile
 import threading
@@ -49,7 +51,14 @@ def run_child(
         }
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
+                command,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C in the terminal reaches us alone, and we end everything that works for the child too.
+                start_new_session=True,
             )
         events: list[Event] = []
         ended = threading.Event()
@@ -68,7 +77,7 @@ def run_child(
             exit_code = process.wait()
         finally:
             if process.poll() is None:
-                process.kill()
+                _kill(process)
                 process.wait()
             if process.stdin is not None:
                 process.stdin.close()
@@ -89,7 +98,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     try:
         process.wait(_END_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """With all of its session: DVC's stages, and the processes that load images."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def last_lines(log: Path, count: int = 5) -> str:

@@ -8,6 +8,7 @@ import typer
 
 from components.errors import DataError
 from flows import telling
+from flows.addresses import FORMS, is_version
 from flows.guarding import guarded, run_flow
 from flows.servers.commands import Provider, servers
 from flows.telling import finish
@@ -18,7 +19,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done (also when the gate said no), 1 could not finish, 2 parameters or usage, 3 data.",
+    epilog="Exit codes: 0 done (also when the gate said no), 1 could not finish, 2 parameters or usage, 3 data, "
+    "130 stopped by Ctrl-C (`serve`, `ui` and `up` exit with 0 then).",
 )
 
 Overrides = Annotated[
@@ -106,7 +108,7 @@ def tune(
 def compare(
     names: Annotated[
         list[str],
-        typer.Argument(metavar="NAME…", help="Architectures, models:/NAME/VERSION or models:/NAME@ALIAS."),
+        typer.Argument(metavar="NAME…", help="Architectures, NAME@ALIAS or NAME/VERSION."),
     ],
     overrides: Overrides = None,
     deployment: Deployment = None,
@@ -114,7 +116,9 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Train architectures alike and show accuracy, latency, size and training time beside each other."""
-    result = run_flow("compare", names=names, overrides=overrides, deployment=deployment, out=str(out.resolve()))
+    result = run_flow(
+        "compare", models=names, names=names, overrides=overrides, deployment=deployment, out=str(out.resolve())
+    )
     finish(result, as_json, telling.comparison)
 
 
@@ -124,15 +128,15 @@ def ensemble(
         list[str],
         typer.Argument(
             metavar="RUN_OR_VERSION…",
-            help="models:/NAME/VERSION, models:/NAME@ALIAS, @ALIAS, a run's ID; or `snapshots`: those of the newest "
-            "training.",
+            help=f"{FORMS}, a run's ID; or `snapshots`: those of the newest training.",
         ),
     ],
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Make one model of several: exported, registered and judged like any other."""
-    finish(run_flow("ensemble", members=members, overrides=overrides), as_json, telling.verdict)
+    models = [member for member in members if is_version(member)]
+    finish(run_flow("ensemble", models=models, members=members, overrides=overrides), as_json, telling.verdict)
 
 
 @app.command()
@@ -157,12 +161,16 @@ def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def promote(
-    version: Annotated[str | None, typer.Option("--version", help="Number or alias; default: the newest.")] = None,
+    version: Annotated[str | None, typer.Option("--version", help=f"{FORMS}; default: the newest.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Let the gate judge a registered version."""
-    finish(run_flow("promote", version=version, overrides=overrides), as_json, telling.verdict)
+    finish(
+        run_flow("promote", models=[version] if version else [], version=version, overrides=overrides),
+        as_json,
+        telling.verdict,
+    )
 
 
 @app.command()
@@ -179,7 +187,7 @@ def rollback(
 
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the model in the registry.")]
-Number = Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias, such as challenger.")]
+Number = Annotated[str, typer.Argument(metavar="VERSION", help="VERSION, ALIAS or NAME@ALIAS.")]
 By = Annotated[str | None, typer.Option("--by", help="Who says so, for the ledger; default: this user.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
 
@@ -208,7 +216,7 @@ def predict(
     ],
     out: Annotated[Path, typer.Option("--out", help="FILE.csv, FILE.parquet or FILE.jsonl")],
     model: Annotated[
-        str | None, typer.Option("--model", help="An .onnx file or models:/NAME@ALIAS; default: the champion.")
+        str | None, typer.Option("--model", help=f"An .onnx file, {FORMS}; default: the champion.")
     ] = None,
     top_k: Annotated[int, typer.Option("--top-k", help="Name so many of the most probable classes.")] = 0,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Give that of every class.")] = False,
@@ -232,7 +240,7 @@ def predict(
         )
         return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
 
-    result = guarded(work)
+    result = guarded(work, stopped="predict was stopped; the same command goes on where it was")
     finish(result, as_json, telling.prediction)
     sys.exit(DataError.exit_code if result["unreadable"] else 0)
 
@@ -251,9 +259,7 @@ def models(as_json: AsJson = False) -> None:
 
 @app.command()
 def lineage(
-    model: Annotated[
-        str | None, typer.Argument(metavar="NAME@ALIAS", help="Or NAME/VERSION; default: the champion.")
-    ] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the champion.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Follow a version from pixel to served file, and check each link that can be checked."""
@@ -270,7 +276,7 @@ def lineage(
 
 @app.command()
 def reproduce(
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number or alias, such as champion.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help=f"{FORMS}.")],
     name: Annotated[str | None, typer.Option("--name", help="Of the model; default: register.name.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -281,7 +287,8 @@ def reproduce(
 
         return reproduce_version(version, name=name, show=not as_json)
 
-    finish(guarded(work), as_json, telling.reproduction)
+    stopped = "reproduce was stopped; the registry and the project are as they were"
+    finish(guarded(work, stopped=stopped), as_json, telling.reproduction)
 
 
 @app.command()
@@ -323,7 +330,7 @@ def architectures(
 
 @app.command()
 def features(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="An architecture, or models:/NAME@ALIAS.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An architecture, NAME@ALIAS or NAME/VERSION.")],
     weights: Annotated[
         str | None, typer.Option("--weights", help="Of an architecture: imagenet, or a .pth or .safetensors file.")
     ] = None,
@@ -346,7 +353,7 @@ def features(
 @app.command()
 def report(
     model: Annotated[
-        str | None, typer.Argument(metavar="NAME@ALIAS", help="Or NAME/VERSION; default: the newest evaluated model.")
+        str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the newest evaluated model.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
     as_json: AsJson = False,

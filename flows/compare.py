@@ -1,7 +1,6 @@
 """Architectures and registered versions beside each other: trained alike, exported, measured on the same images."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -13,14 +12,14 @@ from prefect import flow
 
 from components.errors import DarkroomError, DataError, ServiceError, SettingsError
 from components.files import sha256_of_record
-from components.models.catalogue import COMPOUND
+from flows.addresses import is_version, parse_version
 from flows.console import say
 from flows.evaluate import columns_of
 from flows.finetune import finetune_model
 from flows.image_files import image_files
 from flows.lineage import known_images
 from flows.listing import show_table
-from flows.preflight import check_names
+from flows.preflight import check_architecture
 from flows.prepare import Prepared, prepare_data
 from flows.quantize import quantize_model, served_file
 from flows.session import Session, open_session
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
     from components.serving.classifier import OnnxClassifier
 
-_REGISTERED = re.compile(r"models:/(?P<name>[^/@]+)[/@](?P<version>[^/@]+)")
 _FORMATS = (".png", ".svg")
 _ROUNDS = 2
 """In which the latency of each model is measured in turn, so that a busy moment doesn't fall on one of them."""
@@ -143,16 +141,11 @@ def check_models(session: Session, names: Sequence[str]) -> dict[str, Version | 
     """The registered version of each name, None for an architecture; raises SettingsError for what doesn't exist."""
     found: dict[str, Version | None] = {}
     for name in names:
-        if name.startswith("models:/"):
-            match = _REGISTERED.fullmatch(name)
-            if match is None:
-                raise SettingsError(f"{name}: should read models:/NAME/VERSION or models:/NAME@ALIAS")
-            found[name] = registry.require_ours(registry.get_version(session.tracking, match["name"], match["version"]))
+        if is_version(name):
+            model, wanted = parse_version(name, own=session.params.register.name)
+            found[name] = registry.require_ours(registry.get_version(session.tracking, model, wanted))
             continue
-        try:
-            check_names(_with(session, name).params, session.project)
-        except SettingsError as problem:
-            raise SettingsError(str(problem).removeprefix("params.yaml: model.architecture: ")) from None
+        check_architecture(session.params, session.project, name)
         found[name] = None
     if len(found) < 2:
         raise SettingsError(f"{', '.join(found)} alone can't be compared; name two models or more")
@@ -161,9 +154,7 @@ def check_models(session: Session, names: Sequence[str]) -> dict[str, Version | 
 
 def _with(session: Session, architecture: str) -> Session:
     """The same params with another architecture."""
-    compound = (session.params.model.compound or 0.0) if architecture == COMPOUND else None
-    values = {"model.architecture": architecture, "model.compound": compound}
-    return replace(session, params=session.params.with_values(values))
+    return replace(session, params=session.params.of_architecture(architecture))
 
 
 def _train_there(session: Session, prepared: Prepared, names: list[str], deployment: str, under: str) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from components.progress import Progress, for_terminal
+from components.progress import Bars, Progress, for_terminal
 
 _progress: Progress | None = None
 
@@ -21,6 +21,12 @@ def progress() -> Progress:
     if _progress is None:
         _progress = for_terminal()
     return _progress
+
+
+def clear_progress() -> None:
+    """Before the last words of a command that was broken off."""
+    if isinstance(_progress, Bars):
+        _progress.clear()
 
 
 def _run_logger() -> Any:

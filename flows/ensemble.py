@@ -10,7 +10,7 @@ from prefect import flow
 
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, sha256_of_file, write_json
-from components.models.catalogue import REGISTERED
+from flows.addresses import parse_version
 from flows.evaluate import evaluate_model, members_of
 from flows.fingerprint import fingerprint
 from flows.lineage import write_lineage
@@ -100,23 +100,8 @@ def _members_at(session: Session, address: str) -> Iterator[Member]:
             raise SettingsError(f"run {address} keeps no trained network; name a finished run of train or finetune")
         yield Member(f"run {address}", address, runs.fetch(session.tracking, address, "model", step=found))
     else:
-        model = fetch_version(session, *_version_at(session, address))
+        model = fetch_version(session, *parse_version(address, own=session.params.register.name))
         yield Member(model.name, model.run_id, model.folder)
-
-
-def _version_at(session: Session, address: str) -> tuple[str, str]:
-    """Name, and number or alias; @ALIAS and a bare number are of register.name."""
-    own = session.params.register.name
-    if address.isdigit() or (address.startswith("@") and len(address) > 1):
-        return own, address.removeprefix("@")
-    text = address.removeprefix(REGISTERED)
-    name, separator, wanted = text.partition("@") if "@" in text else text.partition("/")
-    if not address.startswith(REGISTERED) or not separator or not name or not wanted:
-        raise SettingsError(
-            f"{address}: should read {REGISTERED}{own}/VERSION, {REGISTERED}{own}@ALIAS, @ALIAS, the ID of a run, or "
-            f"{SNAPSHOTS}"
-        )
-    return name, wanted
 
 
 def _snapshots(session: Session) -> Iterator[Member]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from components.files import read_json, sha256_of_folder, write_json
+from components.wording import counted
 from flows.console import progress, say
 from flows.finetune import up_to_tuned
 from flows.fingerprint import fingerprint
@@ -73,9 +74,8 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
                 runs.finish(session.tracking, run_id, "evaluate", mark, place="evaluate")
         runs.note_use(session.tracking, run_id)
         scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
-        watch.note = (
-            f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {scores['images']} test images"
-        )
+        images = counted(scores["images"], "test image")
+        watch.note = f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {images}"
     return Evaluated(trained, scores, watch.time())
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.errors import SettingsError
-from components.models.catalogue import IMAGENET, REGISTERED
-from flows.addresses import parse_address
+from components.models.catalogue import IMAGENET
+from flows.addresses import is_version, parse_version
 from flows.console import say
+from flows.models import model_name
 from flows.params import read_params
 from flows.project import Project, open_project
 from flows.session import open_session
@@ -20,7 +21,7 @@ _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def write_features(model: str, *, weights: str | None, image_size_px: int | None, out: Path) -> dict[str, Any]:
-    """`model` is an architecture, with its weights, or models:/NAME@ALIAS; returns the file and its features' number.
+    """`model` is an architecture, with its weights, or a version; returns the file and its features' number.
 
     Raises SettingsError for a name, weights or a size that don't fit.
     """
@@ -30,21 +31,18 @@ def write_features(model: str, *, weights: str | None, image_size_px: int | None
     if out.suffix != ".onnx":
         raise SettingsError(f"--out {out.name}: should end in .onnx")
     project = open_project()
-    network = _registered(model) if model.startswith(REGISTERED) else _built(project, model, weights, image_size_px)
+    network = _registered(project, model) if is_version(model) else _built(project, model, weights, image_size_px)
     export_features(network, out)
     side = network.spec.preprocess.image_size_px
     width = embed(1, lambda _: _grey(side), model=out, setting="--out").shape[1]
     return {"file": str(out), "image_size_px": side, "features": width}
 
 
-def _registered(address: str) -> "ImageClassifier":
+def _registered(project: Project, address: str) -> "ImageClassifier":
     from components.models.classifier import load_classifier
 
-    try:
-        name, wanted = parse_address(address, setting="MODEL")
-        return load_classifier(fetch_version(open_session(), name, wanted).folder)
-    except SettingsError as problem:
-        raise SettingsError(str(problem).removeprefix("params.yaml: ")) from None
+    name, wanted = parse_version(address, own=model_name(project))
+    return load_classifier(fetch_version(open_session(), name, wanted).folder)
 
 
 def _built(project: Project, architecture: str, weights: str | None, image_size_px: int | None) -> "ImageClassifier":

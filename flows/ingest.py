@@ -10,8 +10,9 @@ from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, fin
 from components.data.splitting import SplitSettings
 from components.errors import DataError
 from components.files import draft_folder
+from components.wording import counted
 from flows.console import progress, say
-from flows.preflight import settle_params
+from flows.preflight import params_kept_on_mistake, settle_params
 from flows.project import Project, open_project
 from flows.repro import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
 from flows.sections import read_section
@@ -62,13 +63,14 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
         version = adopt_raw(project, draft)
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
-        say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {len(packed.rows)} files")
+        taken = counted(len(packed.rows), "file")
+        say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
     if aside := source.left_aside:
-        say(f"{len(aside)} files are left aside, for they hold no image of a class, such as {', '.join(aside[:5])}")
+        say(f"left aside, holding no image of a class: {counted(len(aside), 'file')}, such as {', '.join(aside[:5])}")
     if source.num_hidden:
-        say(f"{source.num_hidden} hidden files or folders are left out")
-    repacked = f", {packed.num_repacked} shards repacked" if packed.num_repacked else ""
-    return version, f"{len(packed.rows)} files, {packed.num_new} of them new{repacked}"
+        say(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
+    repacked = f", {counted(packed.num_repacked, 'shard')} repacked" if packed.num_repacked else ""
+    return version, f"{counted(len(packed.rows), 'file')}, {packed.num_new} of them new{repacked}"
 
 
 def _restore_version_before(project: Project) -> None:
@@ -84,5 +86,6 @@ def ingest(data: str | None = None, overrides: list[str] | None = None, project:
     from pathlib import Path
 
     opened = open_project(Path(project) if project else None)
-    settle_params(opened, overrides)
-    return ingest_data(opened, data).data_version
+    with params_kept_on_mistake(opened):
+        settle_params(opened, overrides)
+        return ingest_data(opened, data).data_version

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any, get_args
 
-from components.errors import DarkroomError, SettingsError
+from components.errors import DarkroomError
 from components.promotion.ledger import Action, Entry, Status
 from components.promotion.registration import RegisterSettings
 from flows.listing import show_table
@@ -42,15 +42,6 @@ def model_name(project: Project) -> str:
     """As params.yaml calls the model; the other sections may be wrong meanwhile."""
     settings: RegisterSettings = read_section(project.params, "register", RegisterSettings)
     return settings.name
-
-
-def parse_version(project: Project, wanted: str) -> tuple[str, str]:
-    """The name, and the alias or number, of NAME@ALIAS or NAME/VERSION; raises SettingsError where it is neither."""
-    text = wanted.removeprefix("models:/")
-    name, separator, number = text.partition("@") if "@" in text else text.partition("/")
-    if not separator or not name or not number:
-        raise SettingsError(f"{wanted}: should read NAME@ALIAS or NAME/VERSION, such as {model_name(project)}@champion")
-    return name, number
 
 
 def decisions(tracking: runs.Tracking, name: str) -> tuple[Ledger | None, str | None]:

@@ -19,6 +19,7 @@ from components.errors import SettingsError, nearest
 from components.evaluation.settings import EvaluateSettings
 from components.export.settings import QuantizeSettings
 from components.files import write_text
+from components.models.catalogue import COMPOUND
 from components.models.scenarios import settled
 from components.models.settings import ModelSettings
 from components.promotion.registration import RegisterSettings
@@ -74,6 +75,11 @@ class Params:
             changed[name] = type(section).from_section(name, whole)
         return replace(self, **changed)
 
+    def of_architecture(self, name: str) -> Self:
+        """The same settings for another architecture."""
+        compound = (self.model.compound or 0.0) if name == COMPOUND else None
+        return self.with_values({"model.architecture": name, "model.compound": compound})
+
     def _model_with(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The section `model` with other values: a scenario chooses anew, unless an architecture is among them."""
         section = self.model.model_dump()
@@ -104,6 +110,11 @@ def read_params(path: Path) -> Params:
     return Params.from_sections(read_sections(path))
 
 
+def read_overridden(path: Path, assignments: Sequence[str]) -> Params:
+    """What params.yaml would say with these section.key=value pairs; the file stays as it is."""
+    return Params.from_sections(_sections(_edited(path, assignments)[0])) if assignments else read_params(path)
+
+
 def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params], None]) -> list[str]:
     """Writes section.key=value pairs into params.yaml, as `dvc exp run -S` does; returns a sentence a change.
 
@@ -111,6 +122,19 @@ def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params]
     """
     if not assignments:
         return []
+    text, changes = _edited(path, assignments)
+    check(Params.from_sections(_sections(text)))
+    if changes:
+        write_text(path, text)
+    return changes
+
+
+def _sections(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _edited(path: Path, assignments: Sequence[str]) -> tuple[str, list[str]]:
+    """The text of the file with the pairs in their places, and a sentence a change."""
     read_sections(path)
     document = YAML()
     document.preserve_quotes = True
@@ -120,10 +144,7 @@ def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params]
     changes = [_assign(content, assignment) for assignment in assignments]
     stream = io.StringIO()
     document.dump(content, stream)
-    check(Params.from_sections(YAML(typ="safe", pure=True).load(stream.getvalue())))
-    if any(changes):
-        write_text(path, stream.getvalue())
-    return [change for change in changes if change]
+    return stream.getvalue(), [change for change in changes if change]
 
 
 def _assign(content: Any, assignment: str) -> str:

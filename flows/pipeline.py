@@ -1,5 +1,6 @@
 """The whole life of a model: from the images at hand to a judged, registered version."""
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -7,7 +8,9 @@ from prefect import flow
 from flows.evaluate import Evaluated, evaluate_model
 from flows.finetune import finetune_model
 from flows.ingest import Ingested, ingest_data
+from flows.preflight import params_kept_on_mistake
 from flows.prepare import Prepared, prepare_data
+from flows.project import open_project
 from flows.promote import Promoted, check_levels, promote_version
 from flows.quantize import Exported, quantize_model
 from flows.register import register_model
@@ -25,12 +28,14 @@ def pipeline(
     training_deployment: str | None = None,
 ) -> dict[str, Any]:
     """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
-    session = open_session(project, overrides, exports=True)
-    if training_deployment is not None:
-        require_deployment(training_deployment)
-    with data_kept_on_failure(session.project):
-        ingested = ingest_data(session.project, data)
-        check_levels(session)
+    opened = open_project(Path(project) if project else None)
+    with data_kept_on_failure(opened):
+        with params_kept_on_mistake(opened):
+            session = open_session(project, overrides, exports=True)
+            if training_deployment is not None:
+                require_deployment(training_deployment)
+            ingested = ingest_data(session.project, data)
+            check_levels(session)
         prepared = prepare_data(session.project)
     if training_deployment is not None:
         train_on(training_deployment, session, prepared)

@@ -14,6 +14,8 @@ from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import STANDARD_INPUT, LeftAside, count_inputs, find_inputs
 from components.serving.output import Job, Summary, check_target, columns_of, write_predictions
 from components.serving.prediction import batch_size, predict
+from components.wording import counted
+from flows.addresses import parse_version
 from flows.console import progress, say
 from flows.project import open_project
 from flows.tracking import registry
@@ -69,11 +71,11 @@ def predict_files(
 
 
 def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
-    """An .onnx file, models:/NAME@ALIAS or models:/NAME/VERSION; by default the project's champion.
+    """An .onnx file or a registered version; by default the project's champion.
 
     The name says which version it is: models:/NAME/VERSION, or the file with the start of its SHA-256.
     """
-    if model is not None and not model.startswith(_SCHEME):
+    if model is not None and _is_file(model):
         classifier = OnnxClassifier(Path(model), threads=threads, provider=provider)
         return classifier, f"{model}@{classifier.sha256[:_DIGEST_SHOWN]}"
     version, file = open_version(model)
@@ -92,12 +94,17 @@ def open_version(model: str | None) -> tuple[registry.Version, Path]:
     name = read_params(project.params).register.name
     wanted = CHAMPION
     if model is not None:
-        name, wanted = _parse(model)
+        name, wanted = parse_version(model, own=name)
     tracking = registry_at_hand(project)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
     version = registry.require_ours(registry.get_version(tracking, name, wanted))
     return version, registry.fetch_model(tracking, version)
+
+
+def _is_file(model: str) -> bool:
+    path = Path(model)
+    return not model.startswith(_SCHEME) and (path.exists() or ("@" not in model and path.suffix != ""))
 
 
 def version_name(version: registry.Version) -> str:
@@ -123,19 +130,11 @@ class _Lines:
 
 def _tell(summary: Summary, aside: LeftAside) -> None:
     if summary.taken_over:
-        say(f"went on after {summary.taken_over} images that an earlier run had answered")
+        say(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
     for path, reason in summary.problems:
         say(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
         say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
     if aside.num_files:
-        files = "1 file is" if aside.num_files == 1 else f"{aside.num_files} files are"
+        files = counted(aside.num_files, "file is", "files are")
         say(f"{files} left aside, without a row, for no image's name ends so: such as {', '.join(aside.names)}")
-
-
-def _parse(model: str) -> tuple[str, str]:
-    text = model.removeprefix(_SCHEME)
-    name, separator, wanted = text.partition("@") if "@" in text else text.partition("/")
-    if not separator or not name.strip() or not wanted.strip():
-        raise SettingsError(f"--model {model}: should read models:/NAME@ALIAS or models:/NAME/VERSION")
-    return name, wanted

@@ -1,12 +1,69 @@
 """What params.yaml can be wrong about that its types don't tell, found before any work begins."""
 
-from components.errors import SettingsError
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from components.errors import DataError, SettingsError
+from components.files import write_text
 from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
 from components.models.scenarios import Advice, advise
-from flows.addresses import parse_address
+from flows.addresses import is_version, parse_address, parse_version
 from flows.console import say
-from flows.params import Params, override, read_params
+from flows.params import Params, override, read_overridden, read_params
 from flows.project import Project
+
+
+def check_arguments(
+    project: Project,
+    *,
+    overrides: Sequence[str] | None = None,
+    data: str | None = None,
+    models: Sequence[str] = (),
+    trains: bool = False,
+    exports: bool = False,
+) -> None:
+    """Finds mistakes in what the user typed before any server starts and before anything is written.
+
+    `data` is a source, `models` are versions and architectures; with `trains` the versions that a training starts from
+    or learns from are looked up too. Raises SettingsError or DataError.
+    """
+    params = read_overridden(project.params, overrides or [])
+    _check(params, project, exports=exports)
+    if data is not None:
+        from components.data.sources import check_location
+
+        check_location(data)
+    settings = {"model.weights": params.model.weights, "train.teacher": params.train.teacher}
+    for setting, address in settings.items() if trains else ():
+        if address is not None and address.startswith(REGISTERED):
+            _check_version(project, *parse_address(address, setting=setting), where=f"params.yaml: {setting}: ")
+    for model in models:
+        if is_version(model):
+            _check_version(project, *parse_version(model, own=params.register.name))
+        else:
+            check_architecture(params, project, model)
+
+
+def check_architecture(params: Params, project: Project, name: str) -> None:
+    """Raises SettingsError where nothing of this name can be trained with these params."""
+    try:
+        check_names(params.of_architecture(name), project)
+    except SettingsError as problem:
+        raise SettingsError(str(problem).removeprefix("params.yaml: model.architecture: ")) from None
+
+
+def _check_version(project: Project, name: str, wanted: str, *, where: str = "") -> None:
+    # Imports MLflow, which takes a second.
+    from flows.tracking import registry, runs
+
+    tracking = runs.registry_at_hand(project)
+    if tracking is None:
+        raise SettingsError(f"{where}{name} has no version yet; `darkroom run` makes one")
+    try:
+        registry.get_version(tracking, name, wanted)
+    except SettingsError as problem:
+        raise SettingsError(f"{where}{problem}") from None
 
 
 def settle_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
@@ -15,20 +72,34 @@ def settle_params(project: Project, overrides: list[str] | None, *, exports: boo
     With `exports` this machine also measures the exported files, so it must have their provider.
     """
 
-    def check(params: Params) -> None:
-        check_names(params, project)
-        if exports and params.quantize.provider != "cpu":
-            # Imports onnxruntime, which not every run needs.
-            from components.serving.providers import check_provider
-
-            check_provider(params.quantize.provider)
-
-    for change in override(project.params, overrides or [], check=check):
+    for change in override(project.params, overrides or [], check=partial(_check, project=project, exports=exports)):
         say(change)
     params = read_params(project.params)
-    check(params)
+    _check(params, project, exports=exports)
     _tell_choice(params)
     return params
+
+
+@contextlib.contextmanager
+def params_kept_on_mistake(project: Project) -> Iterator[None]:
+    """params.yaml is again what it was where the block finds that what the user asked for can't be done."""
+    before = project.params.read_text(encoding="utf-8") if project.params.exists() else None
+    try:
+        yield
+    except (SettingsError, DataError):
+        if before is not None and project.params.read_text(encoding="utf-8") != before:
+            write_text(project.params, before)
+            say("params.yaml is again as it was")
+        raise
+
+
+def _check(params: Params, project: Project, *, exports: bool) -> None:
+    check_names(params, project)
+    if exports and params.quantize.provider != "cpu":
+        # Imports onnxruntime, which not every run needs.
+        from components.serving.providers import check_provider
+
+        check_provider(params.quantize.provider)
 
 
 def _tell_choice(params: Params) -> None:
@@ -50,9 +121,9 @@ def check_names(params: Params, project: Project) -> None:
     _advice(params)
     if params.model.architecture not in OWN_ARCHITECTURES:
         # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
-        from components.models.architectures import check_architecture
+        from components.models import architectures
 
-        check_architecture(params.model.architecture)
+        architectures.check_architecture(params.model.architecture)
     if params.train.teacher is not None:
         parse_address(params.train.teacher, setting="train.teacher")
     unlike = params.evaluate.unlike

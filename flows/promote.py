@@ -15,6 +15,7 @@ from components.processor import Processor, this_processor
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Status, Verdict, champions
 from components.promotion.rules import DIGEST, shortened, shortened_reasons
+from flows.addresses import require_same_model
 from flows.console import say
 from flows.fingerprint import fingerprint
 from flows.image_files import image_files
@@ -374,7 +375,7 @@ def promote(
     """Judges one version, by default the newest; returns the verdict."""
     session = open_session(project, overrides)
     name = session.params.register.name
-    number = version
+    number = require_same_model(version, own=name, where="register.name") if version is not None else None
     if number is None:
         known = registry.versions(session.tracking, name)
         if not known:

@@ -30,9 +30,10 @@ from components.reporting.records import (
     lineage_section,
     training_section,
 )
+from flows.addresses import parse_version
 from flows.kept import Kept
 from flows.lineage import LINEAGE_TAG, RECORD
-from flows.models import decisions, holder, model_name, parse_version, status
+from flows.models import decisions, holder, model_name, status
 from flows.project import Project, open_project
 from flows.publish import rules_of
 from flows.report_scores import evaluation_of, pictures_of, scored_of
@@ -71,7 +72,8 @@ def write_report(out: Path, model: str | None = None) -> Path:
     if out.is_dir():
         raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
     project = open_project()
-    name, wanted = (model_name(project), None) if model is None else parse_version(project, model)
+    own = model_name(project)
+    name, wanted = (own, None) if model is None else parse_version(model, own=own)
     tracking = runs.tracking_at_hand(project, name)
     if tracking is None:
         raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")

@@ -21,6 +21,7 @@ from components.files import DISK_FULL, sha256_of_record, write_text
 from flows.child import Event, last_lines, run_child
 from flows.console import say
 from flows.project import PIPELINE, Project
+from flows.stopping import undisturbed
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "database is locked")
 _FULL = (*map(os.strerror, DISK_FULL), "disk is full")
@@ -212,23 +213,32 @@ def data_kept_on_failure(project: Project) -> Iterator[None]:
     present = {path: path.exists() for path in folders}
     try:
         yield
-    except BaseException:
-        for path in (path for path in folders if not present[path]):
-            shutil.rmtree(path, ignore_errors=True)
-        changed = [path for path, text in files.items() if _text_of(path) != text]
-        for path in changed:
-            _put_back(path, files[path])
-        # DVC removes the output of a stage before it runs.
-        gone = [path for path in folders if present[path] and not path.exists()]
-        if (changed or gone) and files[_pointer(project)] is not None:
-            try:
-                # The outputs of stages that had none yet are in no version.
-                outputs = [str(path.relative_to(project.root)) for path in folders[1:] if present[path]]
-                pointer = str(_pointer(project).relative_to(project.root))
-                _dvc(project, "checkout", "--force", pointer, *outputs)
-            except DarkroomError as problem:
-                say(f"the files of the data version before could not be put back: {problem}")
+    except BaseException as problem:
+        if isinstance(problem, KeyboardInterrupt) and files[_pointer(project)] is None:
+            # There was no version before: what came in so far is where the next command goes on.
+            raise
+        with undisturbed():
+            _take_back(project, files, present)
         raise
+
+
+def _take_back(project: Project, files: dict[Path, str | None], present: dict[Path, bool]) -> None:
+    """`files` are the pins with their texts, `present` the raw data and the stages' outputs, as they were."""
+    for path in (path for path in present if not present[path]):
+        shutil.rmtree(path, ignore_errors=True)
+    changed = [path for path, text in files.items() if _text_of(path) != text]
+    for path in changed:
+        _put_back(path, files[path])
+    # DVC removes the output of a stage before it runs.
+    gone = [path for path in present if present[path] and not path.exists()]
+    if (changed or gone) and files[_pointer(project)] is not None:
+        try:
+            # The outputs of stages that had none yet are in no version.
+            outputs = [str(path.relative_to(project.root)) for path in [*present][1:] if present[path]]
+            pointer = str(_pointer(project).relative_to(project.root))
+            _dvc(project, "checkout", "--force", pointer, *outputs)
+        except DarkroomError as problem:
+            say(f"the files of the data version before could not be put back: {problem}")
 
 
 def _pins(project: Project) -> list[Path]:
@@ -332,7 +342,13 @@ def _dvc(project: Project, *arguments: str) -> None:
     with _one_at_a_time(project):
         while True:
             answer: Any = subprocess.run(
-                command, cwd=project.root, env={**os.environ, **_variables()}, capture_output=True, text=True
+                command,
+                cwd=project.root,
+                env={**os.environ, **_variables()},
+                capture_output=True,
+                text=True,
+                # Away from a Ctrl-C in the terminal: it must not cut off what brings the data back.
+                start_new_session=True,
             )
             said = " ".join((answer.stderr or answer.stdout).split())
             if answer.returncode == 0 and not _came_short(said):

@@ -14,6 +14,7 @@ from typing import Any
 from components.errors import DarkroomError, SettingsError
 from components.evaluation.reproduction import Finding, compare_exports, compare_records, compare_weights, outcome
 from components.files import read_json, sha256_of_file
+from flows.addresses import parse_version, require_same_model
 from flows.checkout import bring_files, bring_models
 from flows.console import say
 from flows.fingerprint import CODE_ROOT, code_digest
@@ -35,7 +36,9 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     Raises SettingsError where the code of the version can't be had any more, DataError where its data can't.
     """
     project = open_project()
-    model = name or model_name(project)
+    model, number = parse_version(number, own=name or model_name(project))
+    if name is not None:
+        require_same_model(f"{model}/{number}", own=name, where="--name")
     tracking = runs.tracking_at_hand(project, model)
     if tracking is None:
         raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
@@ -121,8 +124,17 @@ def _train(project: Project, again: Project) -> None:
         "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(project.home / "prefect")),
     }
     command = [sys.executable, "-m", "flows.cli", "quantize", "--json"]
-    done = subprocess.run(command, cwd=again.root, env=environment, stdout=subprocess.PIPE)
-    if done.returncode != 0:
+    process = subprocess.Popen(
+        command, cwd=again.root, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        # It ends within seconds, with all that works for it.
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
         raise DarkroomError("training again stopped before its end; the reason stands above")
 
 

@@ -1,5 +1,6 @@
 """Serve a registered version: MLflow's scoring server, and a page at the same address."""
 
+import contextlib
 import os
 import socket
 
@@ -31,4 +32,7 @@ def serve_model(model: str | None, *, host: str, port: int, provider: str | None
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
         name = f"[{host}]" if ":" in host else host
         say(f"{version_name(version)} answers at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
-        server.run(sockets=[listener])
+        # When it has answered what it was asked, it raises the Ctrl-C again.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])
+        say(f"stopped: {version_name(version)} isn't served any more")

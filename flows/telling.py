@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.reporting.latency import latency_text
+from components.wording import counted
 
 
 def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
@@ -31,7 +32,7 @@ def pipeline(result: dict[str, Any]) -> str:
 
 def prediction(result: dict[str, Any]) -> str:
     bad = f", {result['unreadable']} of them unreadable (see the error column)" if result["unreadable"] else ""
-    return f"{result['images']} images{bad} classified by {result['model']} into {result['out']}"
+    return f"{counted(result['images'], 'image')}{bad} classified by {result['model']} into {result['out']}"
 
 
 def search(result: dict[str, Any]) -> str:

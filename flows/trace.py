@@ -14,10 +14,11 @@ from components.data.raw import MANIFEST
 from components.errors import DarkroomError, SettingsError
 from components.files import read_json, sha256_of_file
 from components.promotion.ledger import status_of
+from flows.addresses import parse_version
 from flows.fingerprint import CODE_ROOT, code_digest
 from flows.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
 from flows.listing import show_table
-from flows.models import model_name, parse_version
+from flows.models import model_name
 from flows.project import Project, open_project
 from flows.repro import data_paths, data_version, lock_digest
 from flows.tracking import ledger, registry, runs
@@ -39,9 +40,11 @@ class Link:
 
 
 def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
-    """The links of NAME@ALIAS or NAME/VERSION (default: the champion), and whether none of them is broken."""
+    """The links of a version (default: the champion), and whether none of them is broken."""
     project = open_project()
-    name, number = (model_name(project), ledger.CHAMPION) if wanted is None else parse_version(project, wanted)
+    name, number = model_name(project), ledger.CHAMPION
+    if wanted is not None:
+        name, number = parse_version(wanted, own=name)
     tracking = runs.tracking_at_hand(project, name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")

@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,13 +145,15 @@ def learn(
         under=under,
     )
     runs.log_params(tracking, run_id, params.as_record())
-    if not num_gpus():
-        say("training on the CPU, for this machine has no GPU")
+    _tell_processor()
     try:
         with system_metrics(tracking, run_id):
             run_job(session, run_id, output, kind, on_epoch)
     except TrainingStopped as stopped:
         runs.stop(tracking, run_id, str(stopped))
+        raise
+    except KeyboardInterrupt:
+        runs.stop(tracking, run_id, "stopped by Ctrl-C or a signal; the same command goes on with it")
         raise
     except DarkroomError as problem:
         runs.fail(tracking, run_id, str(problem))
@@ -158,6 +161,13 @@ def learn(
     _keep(session, prepared, run_id, output)
     runs.finish(tracking, run_id, kind, mark)
     return run_id
+
+
+@cache
+def _tell_processor() -> None:
+    """Once a process, for a search trains again and again."""
+    if not num_gpus():
+        say("training on the CPU, for this machine has no GPU")
 
 
 def run_tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str, str]:

@@ -12,6 +12,7 @@ from prefect import flow
 
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.training.search import Choices, Outcome, Search, Trial
+from components.wording import counted
 from flows import child
 from flows.console import say
 from flows.fingerprint import fingerprint
@@ -65,7 +66,7 @@ def tune(
         _work(task)
         outcomes, best = task.search.outcomes(), task.search.best()
         _keep(task, outcomes, best)
-        watch.note = f"{len(outcomes)} trials, run {task.run_id}"
+        watch.note = f"{counted(len(outcomes), 'trial')}, run {task.run_id}"
     if best is None:
         raise DarkroomError(f"none of {len(outcomes)} trials came to its end; the last one: {outcomes[-1].reason}")
     return {

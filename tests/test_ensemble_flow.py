@@ -140,7 +140,7 @@ def test_a_run_is_a_member_by_its_id(joined: Joined) -> None:
 @pytest.mark.parametrize(
     ("addresses", "sentence"),
     [
-        (["shapes"], "shapes: should read models:/shapes/VERSION, models:/shapes@ALIAS, @ALIAS, the ID of a run, or "),
+        (["shapes"], "shapes: should read NAME@ALIAS or NAME/VERSION, or ALIAS or VERSION alone for shapes"),
         (["@nobody"], "shapes has no alias @nobody in the registry"),
         (["9"], "shapes has no version 9 in the registry"),
         (["@champion"], "version 1 of shapes holds no single network to start from; name the version of one of its"),

@@ -1,6 +1,7 @@
-"""Killed at any moment, the next run finishes the job: nothing is lost, half-written or decided twice."""
+"""Killed or stopped at any moment, the next run finishes the job: nothing is lost, half-written or decided twice."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ def start(folder: Path, api: str, *arguments: str) -> "subprocess.Popen[str]":
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A group of its own, as a terminal gives each command.
+        start_new_session=True,
     )
 
 
@@ -36,8 +39,23 @@ def kill_when_it_says(process: "subprocess.Popen[str]", words: str) -> list[psut
     raise AssertionError(f"the run ended without saying {words!r}")
 
 
+def ctrl_c_when_it_says(process: "subprocess.Popen[str]", words: str) -> tuple[str, list[psutil.Process]]:
+    """Ctrl-C in the terminal, by an impatient person; returns what it says then, and the children that it had."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            children = psutil.Process(process.pid).children(recursive=True)
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.2)
+            os.killpg(process.pid, signal.SIGINT)
+            said = process.stderr.read()
+            process.wait(20)
+            return said, children
+    raise AssertionError(f"the run ended without saying {words!r}")
+
+
 @pytest.mark.timeout(400)
-def test_a_run_that_is_killed_twice_is_finished_by_the_next(tmp_path: Path, prefect_api: str) -> None:
+def test_a_run_that_is_killed_twice_and_stopped_once_is_finished_by_the_next(tmp_path: Path, prefect_api: str) -> None:
     folder = new_project(tmp_path / "project")
     images = write_shapes(tmp_path / "shapes", each=40)
     settings = [text for value in SMALL for text in ("--set", value)]
@@ -46,6 +64,15 @@ def test_a_run_that_is_killed_twice_is_finished_by_the_next(tmp_path: Path, pref
     gone, alive = psutil.wait_procs(training, timeout=10)
     assert gone
     assert not alive, "training went on without its parent"
+    run = start(folder, prefect_api, "run")
+    said, training = ctrl_c_when_it_says(run, "train 5/8")
+    assert run.returncode == 130
+    assert said.splitlines()[-1] == (
+        "darkroom: run was stopped; the same command goes on where it was: steps that are over are reused, and a "
+        "training that was begun goes on from its last checkpoint"
+    )
+    assert "Traceback" not in said
+    assert psutil.wait_procs(training, timeout=5)[1] == [], "training went on behind the prompt"
     kill_when_it_says(start(folder, prefect_api, "run"), "quantize  ran")
     time.sleep(0.3)
     result = result_of(run_darkroom(folder, prefect_api, "run", "--json"))

@@ -36,7 +36,7 @@ def test_a_name_an_alias_and_a_version_that_are_not_there_are_named(project: Pat
     for model, sentence in (
         ("models:/typo@champion", "the registry has no model typo"),
         ("models:/a:b@champion", "the registry has no model a:b; `darkroom models` lists what there is"),
-        ("models:/ @champion", "--model models:/ @champion: should read models:/NAME@ALIAS"),
+        ("models:/ @champion", "models:/ @champion: should read NAME@ALIAS or NAME/VERSION"),
         ("models:/digits@best", "digits has no alias @best in the registry"),
         # MLflow itself takes it for the newest version, which the gate may have refused.
         ("models:/digits@latest", "digits has no alias @latest in the registry"),

@@ -172,7 +172,8 @@ def test_a_comparison_measures_each_model_on_the_same_images(
     ("names", "sentence"),
     [
         (["lenet5", "resnet81"], "resnet81 is unknown; did you mean resnet18?"),
-        (["lenet5", "models:/shapes"], "models:/shapes: should read models:/NAME/VERSION or models:/NAME@ALIAS"),
+        (["lenet5", "models:/shapes"], "models:/shapes: should read NAME@ALIAS or NAME/VERSION"),
+        (["lenet5", "shapes/7"], "shapes has no version 7 in the registry"),
         (["lenet5", "models:/shapes/7"], "shapes has no version 7 in the registry; `darkroom models` lists"),
         (["lenet5", "lenet5"], "lenet5 alone can't be compared; name two models or more"),
     ],

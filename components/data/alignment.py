@@ -11,7 +11,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from components.data.hashing import COLOUR_SIDE, CROPS, SIDE, Window
 
@@ -78,9 +77,9 @@ class Pictures:
 
     @classmethod
     def of(cls, grey_USS: NDArray[np.uint8], colour_UGG3: NDArray[np.uint8]) -> "Pictures":
-        smooth = gaussian_filter(grey_USS.astype(np.float32), (0, 0.7, 0.7), mode="nearest")
+        smooth = _blurred(grey_USS.astype(np.float32), 0.7)
         inner = _standardized(smooth[_INNER])
-        fine = inner - gaussian_filter(inner, (0, _FINE_PX, _FINE_PX), mode="nearest")
+        fine = inner - _blurred(inner, _FINE_PX)
         return cls(smooth, smooth.std(axis=(1, 2)) < _PLAIN_DEVIATION, _product(fine, fine), colour_UGG3)
 
 
@@ -172,8 +171,16 @@ def _inside(warp_P4: Array) -> NDArray[np.bool_]:
     return answer
 
 
+def _blurred(grey_PSS: Array, radius_px: float) -> Array:
+    # Every command reads the settings that stand beside the search; only the search itself needs scipy.
+    from scipy.ndimage import gaussian_filter
+
+    blurred: Array = gaussian_filter(grey_PSS, (0, radius_px, radius_px), mode="nearest")
+    return blurred
+
+
 def _details(grey_PSS: Array) -> Array:
-    return _standardized(grey_PSS - gaussian_filter(grey_PSS, (0, _DETAIL_PX, _DETAIL_PX), mode="nearest"))
+    return _standardized(grey_PSS - _blurred(grey_PSS, _DETAIL_PX))
 
 
 def _product(left_PSS: Array, right_PSS: Array) -> Array:

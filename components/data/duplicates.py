@@ -13,8 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from components.data.alignment import VIEWS, Pictures, likeness
 from components.data.embedding_join import similar_pairs
@@ -145,6 +143,10 @@ def _steps(total: int, task: str, progress: Progress) -> Iterator[tuple[int, int
 
 def clusters(num_images: int, *links: Pairs) -> NDArray[np.int64]:
     """The number of the connected component of each image, shape [num_images]."""
+    # Not needed by who only reads the settings.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     pairs = np.concatenate([np.empty((0, 2), np.int64), *links])
     graph = coo_array((np.ones(len(pairs), np.int8), (pairs[:, 0], pairs[:, 1])), shape=(num_images, num_images))
     numbers: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)

@@ -29,6 +29,7 @@ from components.models.features import as_evaluated, input_of
 from components.models.heads import attention_pool
 from components.models.parts import main_head
 from components.training.settings import TrainingJob
+from components.wording import counted
 
 FOLDER = "features"
 _FEATURES = "features"
@@ -127,7 +128,7 @@ def use_cached(
         _with_features(part, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
         for name, part in (("train", train), ("val", val))
     ]
-    say(f"the head trains on features that the frozen backbone made once of {len(train) + len(val)} images")
+    say(f"the head trains on features that the frozen backbone made once of {counted(len(train) + len(val), 'image')}")
     return CachedTraining(HeadOnFeatures(classifier), *found)
 
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from flows.addresses import FORMS
 from flows.guarding import guarded
 
 servers = typer.Typer()
@@ -22,7 +23,7 @@ Provider = Annotated[
 def serve(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help="models:/NAME@ALIAS or models:/NAME/VERSION; default: the champion."),
+        typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the champion."),
     ] = None,
     host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in: the server asks nobody who they are.")] = (
         "127.0.0.1"
@@ -37,7 +38,7 @@ def serve(
 
         serve_model(model, host=host, port=port, provider=provider)
 
-    guarded(work)
+    guarded(work, stopped=None)
 
 
 @servers.command()
@@ -52,7 +53,7 @@ def ui(
 
         serve(pools=(), prefect_port=prefect_port, mlflow_port=mlflow_port)
 
-    guarded(work)
+    guarded(work, stopped=None)
 
 
 @servers.command()
@@ -67,7 +68,7 @@ def up(
 
         serve(pools=POOLS, prefect_port=prefect_port, mlflow_port=mlflow_port)
 
-    guarded(work)
+    guarded(work, stopped=None)
 
 
 @servers.command()
@@ -79,7 +80,7 @@ def deploy() -> None:
 
         deploy_all()
 
-    guarded(work)
+    guarded(work, stopped=None)
 
 
 @servers.command()
@@ -91,4 +92,4 @@ def worker(pool: Annotated[str, typer.Option("--pool", help="cpu or gpu")]) -> N
 
         run_worker(pool)
 
-    guarded(work)
+    guarded(work, stopped=None)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import DarkroomError, ServiceError, SettingsError, nearest
+from components.wording import counted
 from flows.child import last_lines
 from flows.console import say
 from flows.environment import prefect_variables
@@ -28,7 +29,7 @@ def deploy_all() -> None:
         raise SettingsError(f"{file} is missing; it says what to deploy")
     os.environ.update(_variables(project, api))
     wanted = _deployments(file)
-    say(f"registering {len(wanted)} deployments with {api}, which takes some seconds")
+    say(f"registering {counted(len(wanted), 'deployment')} with {api}, which takes some seconds")
     _make_pools(sorted({deployment["work_pool"]["name"] for deployment in wanted}))
     _prefect_deploy(project, file)
     for name, told in registered_deployments().items():

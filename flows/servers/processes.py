@@ -10,10 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from components.errors import DarkroomError, ServiceError
 from components.files import write_json
+from components.progress import Progress
+from components.wording import counted
 from flows.child import last_lines
 from flows.console import progress, say
 from flows.environment import prefect_variables
@@ -28,7 +29,7 @@ from flows.tracking.connection import artifact_folder, database_uri
 HOST = "127.0.0.1"
 PREFECT, MLFLOW = "Prefect server", "MLflow server"
 _START_SECONDS = 180.0
-_LOOK_EVERY_SECONDS = 0.25
+_LOOK_EVERY_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _stop(children: list[Child]) -> None:
 def serve(*, pools: tuple[str, ...], prefect_port: int, mlflow_port: int) -> None:
     """Runs both servers and a worker a pool until Ctrl-C or SIGTERM; raises when one of them ends by itself."""
     project = open_project()
-    with _only_one(project), _interrupts(), _household(project) as household:
+    with _only_one(project), _household(project) as household:
         try:
             servers = _start_servers(household, prefect_port, mlflow_port)
             write_json(project.servers, asdict(servers))
@@ -120,6 +121,8 @@ def serve(*, pools: tuple[str, ...], prefect_port: int, mlflow_port: int) -> Non
                 time.sleep(_LOOK_EVERY_SECONDS)
         except KeyboardInterrupt:
             say("stopping")
+            stopped = ", ".join(child.name for child in household.children)
+    say(f"stopped: {stopped or 'nothing was started here'}")
 
 
 @contextlib.contextmanager
@@ -145,30 +148,6 @@ def _only_one(project: Project) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interrupts() -> Iterator[None]:
-    """SIGTERM and a closed terminal are the same as Ctrl-C."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        # The next one must not cut off the stopping, which has its own time limits.
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {
-        number: signal.getsignal(number)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN  # nohup ignores SIGHUP
-    }
-    for number in before:
-        signal.signal(number, interrupt)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
 def _household(project: Project) -> Iterator[Household]:
     household = Household(project)
     try:
@@ -184,14 +163,17 @@ def _start_servers(household: Household, prefect_port: int, mlflow_port: int) ->
     with contextlib.ExitStack() as held:
         prefect, prefect_health = _prefect_server(household, held, prefect_port)
         mlflow, mlflow_health = _mlflow_server(household, held, mlflow_port)
-        _wait_until_healthy(household, {"Prefect": prefect_health, "MLflow": mlflow_health})
+        started = " and the ".join(child.name for child in household.children)
+        if started:
+            say(f"starting the {started}; the first start takes up to a minute")
+        wait_until_healthy(household, {"Prefect": prefect_health, "MLflow": mlflow_health}, tell=progress())
     return Servers(prefect, mlflow)
 
 
 def _close_dead_runs(api: str) -> None:
     closed = close_dead_runs(api)
     if closed:
-        say(f"{closed} runs were cut off when the servers were killed; they are marked as crashed")
+        say(f"{counted(closed, 'run was', 'runs were')} cut off when the servers were killed; marked as crashed")
 
 
 def _prefect_server(household: Household, held: contextlib.ExitStack, port: int) -> tuple[str, str]:
@@ -201,7 +183,7 @@ def _prefect_server(household: Household, held: contextlib.ExitStack, port: int)
         api = outside.rstrip("/")
         _require_outside("PREFECT_API_URL", outside, f"{api}/health")
         return api.removesuffix("/api"), f"{api}/health"
-    port = _hold_port(held, port, "--prefect-port")
+    port = hold_port(held, port, "--prefect-port")
     page = f"http://{HOST}:{port}"
     variables = {**prefect_variables(household.project), **os.environ, **_prefect_server_variables(port)}
     Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
@@ -232,7 +214,7 @@ def _mlflow_server(household: Household, held: contextlib.ExitStack, port: int) 
     project = household.project
     artifacts = artifact_folder(project)
     artifacts.mkdir(parents=True, exist_ok=True)
-    port = _hold_port(held, port, "--mlflow-port")
+    port = hold_port(held, port, "--mlflow-port")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", outside or database_uri(project)]
     # Runs keep the folder's own address, so that they are read in the same way when no server runs.
@@ -256,7 +238,7 @@ def _require_outside(variable: str, address: str, health: str) -> None:
         raise ServiceError(f"{variable} names {address}, which doesn't answer; start that server, or unset {variable}")
 
 
-def _hold_port(held: contextlib.ExitStack, port: int, option: str) -> int:
+def hold_port(held: contextlib.ExitStack, port: int, option: str) -> int:
     """The port, or any free one for 0, kept from others until the server has it."""
     holder = held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     # Both sides set this, so the server may listen where we are bound without listening.
@@ -278,11 +260,8 @@ def _reason(problem: Exception) -> str:
     return problem.strerror if isinstance(problem, OSError) and problem.strerror else "it must be 0 to 65535"
 
 
-def _wait_until_healthy(household: Household, health: Mapping[str, str]) -> None:
-    started = " and the ".join(child.name for child in household.children)
-    if started:
-        say(f"starting the {started}; the first start takes up to a minute")
-    tell = progress()
+def wait_until_healthy(household: Household, health: Mapping[str, str], *, tell: Progress) -> None:
+    """Until all of these health pages answer; raises DarkroomError where a server ends, or takes too long."""
     missing = dict(health)
     deadline = time.monotonic() + _START_SECONDS
     while missing:

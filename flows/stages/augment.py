@@ -12,6 +12,7 @@ from components.data.raw import read_raw_dataset
 from components.files import read_json
 from components.labels import LabelSpace
 from components.progress import Progress
+from components.wording import counted
 from flows.sections import read_section
 from flows.stages.entry import run_stage
 
@@ -41,7 +42,10 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         progress=progress,
     )
     count = sum(dataset.images.values())
-    return f"{count} images packed at {dataset.image_size_px} px, {dataset.copies} augmented copies ({settings.policy})"
+    return (
+        f"{counted(count, 'image')} packed at {dataset.image_size_px} px, "
+        f"{counted(dataset.copies, 'augmented copy', 'augmented copies')} ({settings.policy})"
+    )
 
 
 if __name__ == "__main__":

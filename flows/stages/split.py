@@ -23,6 +23,7 @@ from components.errors import DataError
 from components.files import write_json, write_text
 from components.progress import Progress
 from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
+from components.wording import counted
 from flows.sections import read_section
 from flows.stages.entry import run_stage
 
@@ -121,17 +122,19 @@ def _summary(proof: dict[str, Any], pairs: DuplicatePairs, dealt: Split) -> str:
     sentences = [
         ", ".join(f"{count} {part}" for part, count in proof["images"].items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
-        + (f" and {len(pairs.embedding)} pairs alike to the model" if pairs.embedding is not None else "")
+        + (f" and {counted(len(pairs.embedding), 'pair')} alike to the model" if pairs.embedding is not None else "")
         + " kept together",
     ]
     if across := sum(proof["pairs_across_parts"].values()):
-        sentences[1] = f"{across} pairs stand in two parts (see leaks.html); the gate will refuse"
+        sentences[1] = (
+            f"{counted(across, 'pair stands', 'pairs stand')} in two parts (see leaks.html); the gate will refuse"
+        )
     if proof["as_given"] and (torn := sum(proof["as_given"]["pairs_across_parts"].values())):
-        sentences.append(f"the given split has {torn} pairs in two parts (see leaks.html)")
+        sentences.append(f"the given split has {counted(torn, 'pair')} in two parts (see leaks.html)")
     if dealt.num_older:
         sentences.append(
-            f"{dealt.num_older} test images are older than the newest training image, for each ingest is cut by itself "
-            "and duplicates and groups stay whole"
+            f"{counted(dealt.num_older, 'test image is', 'test images are')} older than the newest training image, "
+            "for each ingest is cut by itself and duplicates and groups stay whole"
         )
     further = [part for part in proof["images"] if part not in PARTS and part != EXCLUDED]
     if further:
@@ -141,7 +144,7 @@ def _summary(proof: dict[str, Any], pairs: DuplicatePairs, dealt: Split) -> str:
             f"{len(proof['excluded'])} excluded, in no part (see leakage.json), such as {proof['excluded'][0]['path']}"
         )
     if pairs.num_cut:
-        sentences.append(f"{pairs.num_cut} comparisons of crowded hashes left out")
+        sentences.append(f"{counted(pairs.num_cut, 'comparison')} of crowded hashes left out")
     return "; ".join(sentences)
 
 

@@ -34,6 +34,7 @@ from components.files import write_json, write_text
 from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
 from components.progress import Progress
 from components.reporting.validation_page import picture_uri, validation_page
+from components.wording import counted
 from flows.project import HOME_VARIABLE
 from flows.sections import read_optional, read_section
 from flows.stages.entry import run_stage
@@ -95,9 +96,9 @@ def validate(places: Places, progress: Progress) -> str:
         raise DataError(f"the data breaks validation: {_broken(outcome.stopping, quarantine, places.page)}")
     _embed(places, table, preprocess.max_megapixels, progress)
     return (
-        f"{len(table)} images ({measured.num_known} measured before), {_quarantined(quarantine, places)}, "
-        + (f"{len(corrections)} labels corrected, " if corrections else "")
-        + (f"{len(search.suspects)} labels suspected, " if search.suspects else "")
+        f"{counted(len(table), 'image')} ({measured.num_known} measured before), {_quarantined(quarantine, places)}, "
+        + (f"{counted(len(corrections), 'label')} corrected, " if corrections else "")
+        + (f"{counted(len(search.suspects), 'label')} suspected, " if search.suspects else "")
         + (f"{', '.join(search.unjudged)} too small to be searched for label errors, " if search.unjudged else "")
         + _warnings(outcome, quarantine, places.page)
     )

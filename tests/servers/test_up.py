@@ -202,7 +202,10 @@ def test_ctrl_c_stops_everything(home: Home, followed: Followed, up: "subprocess
     assert up.wait(60) == 0
     assert home.processes() == []
     assert not (home.folder / ".darkroom" / "servers.json").exists()
-    assert home.console.rstrip().endswith("stopping")
+    assert home.console.splitlines()[-2:] == [
+        "stopping",
+        "stopped: Prefect server, MLflow server, cpu worker, gpu worker",
+    ]
 
 
 def test_pages_show_runs_version_and_alias_in_a_browser(home: Home, ui: "subprocess.Popen[str]") -> None:

@@ -24,10 +24,10 @@ from components.data.sources.settings import IngestSettings
 from components.data.sources.shards import are_shards, expand_braces, from_shards, shards_among
 from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
 from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
-from components.data.sources.torchvision import SCHEME, from_torchvision
+from components.data.sources.torchvision import SCHEME, check_name, from_torchvision
 from components.errors import DataError
 
-__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "find"]
+__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find"]
 
 
 def find(
@@ -48,6 +48,22 @@ def find(
     return source
 
 
+def check_location(location: str) -> None:
+    """Raises DataError for what surely is no data set, without reading anything of it."""
+    path = Path(location).expanduser()
+    if location.startswith(SCHEME):
+        check_name(location)
+    elif not (is_remote(location) or location == EMBEDDED_DIGITS or path.is_dir()):
+        _check_file(location, path)
+
+
+def _check_file(location: str, path: Path) -> None:
+    if not path.exists() and "{" not in path.name:
+        raise DataError(f"{location}: no such folder or table; give --data an existing one")
+    if not is_table(path.name) and not are_shards(path.name):
+        raise _of_no_kind(location)
+
+
 def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
@@ -58,11 +74,10 @@ def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -
         return digits()
     if path.is_dir():
         return _list_folder(LocalFolder(path), settings, part_of)
-    if not path.exists() and "{" not in path.name:
-        raise DataError(f"{location}: no such folder or table; give --data an existing one")
-    if (found := _list_file(LocalFolder(path.parent), path.name, settings, part_of)) is not None:
-        return found
-    raise _of_no_kind(location)
+    _check_file(location, path)
+    found = _list_file(LocalFolder(path.parent), path.name, settings, part_of)
+    assert found is not None
+    return found
 
 
 def _list_remote(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:

@@ -49,9 +49,8 @@ _DATA_SETS: dict[str, Parts] = {
 
 def from_torchvision(location: str) -> Source:
     """Loads the data set from its root folder, or downloads it there; raises DataError where neither can be done."""
+    check_name(location)
     name, _, query = location.removeprefix(SCHEME).partition("?")
-    if name not in _DATA_SETS:
-        raise DataError(f"{location}: unknown{nearest(name, _DATA_SETS) or '; known are ' + ', '.join(_DATA_SETS)}")
     options = parse_qs(query)
     if set(options) - {"root"}:
         raise DataError(f"{location}: the only option is root, such as {SCHEME}{name}?root=/data")
@@ -61,6 +60,13 @@ def from_torchvision(location: str) -> Source:
     for part, choice in _DATA_SETS[name]:
         images += _images(_load(name, root, choice), part)
     return Source(images)
+
+
+def check_name(location: str) -> None:
+    """Raises DataError for a data set that isn't known."""
+    name = location.removeprefix(SCHEME).partition("?")[0]
+    if name not in _DATA_SETS:
+        raise DataError(f"{location}: unknown{nearest(name, _DATA_SETS) or '; known are ' + ', '.join(_DATA_SETS)}")
 
 
 def _load(name: str, root: Path, choice: dict[str, Any]) -> Any:
