@@ -44,9 +44,9 @@ from components.evaluation.served import predict_packed
 from components.export.exporting import CALIBRATION
 from components.files import read_json, whole_file, write_json
 from components.models.classifier import ImageClassifier
+from components.processor import usable_cores
 from components.progress import silent
 from components.serving.classifier import INPUT, OnnxClassifier
-from components.serving.prediction import usable_cores
 from components.training.memory import keep_freed_memory
 
 STEPS = ("train", "export", "judge", "time")

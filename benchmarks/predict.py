@@ -43,11 +43,12 @@ from trained_models import Ready, add_flags, ready
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
+from components.processor import usable_cores
 from components.serving.answers import AnswerOptions, answer_columns
 from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import find_inputs
 from components.serving.output import Job, columns_of, write_predictions
-from components.serving.prediction import batch_size, predict, usable_cores
+from components.serving.prediction import batch_size, predict
 
 BATCH, REQUEST = 64, 16
 WARM = "darkroom fp32, warm"

@@ -33,8 +33,8 @@ from trained_models import add_flags, ready
 
 from components.data.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
+from components.processor import usable_cores
 from components.serving.classifier import OnnxClassifier
-from components.serving.prediction import usable_cores
 
 CLIENTS = (1, 16)
 WARMING = 32

@@ -1,5 +1,6 @@
 """The processor at work, with those of its abilities on which the speed and the answers of int8 depend."""
 
+import os
 import platform
 import sys
 from dataclasses import dataclass
@@ -31,3 +32,8 @@ def this_processor() -> Processor:
     fields = {name.strip(): value.strip() for name, value in fields.items()}
     flags = set(fields.get("flags", "").split())
     return Processor(fields.get("model name", "unknown"), [flag for flag in _FEATURES if flag in flags])
+
+
+def usable_cores() -> int:
+    """Those that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -35,6 +35,7 @@ from components.data.probing import Measurement, probe_without_hashes, with_hash
 from components.data.raw import RawFile, RawImages, raw_files
 from components.errors import DataError
 from components.files import sha256_of_file
+from components.processor import usable_cores
 from components.progress import Progress
 
 Outcome = Measurement | str
@@ -133,7 +134,7 @@ def _version(max_megapixels: float) -> str:
 def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> Iterator[pa.RecordBatch]:
     if not waiting:
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     size = min(_BATCH, math.ceil(len(waiting) / cores))
     batches = [waiting[start : start + size] for start in range(0, len(waiting), size)]
     with _workers(len(waiting), cores) as workers:

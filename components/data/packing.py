@@ -38,6 +38,7 @@ from components.data.tables import write_table
 from components.errors import DarkroomError, DataError
 from components.files import DISK_FULL, read_json, whole_file, whole_folder, write_json
 from components.labels import LabelSpace
+from components.processor import usable_cores
 from components.progress import Progress
 
 INDEX = "index.parquet"
@@ -293,7 +294,7 @@ def _drawn(
     place_of = {row.image.path: place for place, row in enumerate(rows)}
     # A draw may keep generators of its own, so no two threads share one.
     free: SimpleQueue[Draw] = SimpleQueue()
-    for _ in range(min(_num_cores(), len(copies))):
+    for _ in range(min(usable_cores(), len(copies))):
         free.put(augmenter(settings))
 
     def drawn(chunk: list[_Row]) -> NDArray[np.uint8]:
@@ -318,7 +319,7 @@ def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:
 def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results in order, never far ahead of who takes them."""
     # OpenCV and Pillow let go of the interpreter lock while they decode, resample and draw, so threads are enough.
-    cores = _num_cores()
+    cores = usable_cores()
     with ThreadPoolExecutor(cores) as threads:
         waiting: deque[Future[Result]] = deque()
         for item in items:
@@ -327,10 +328,6 @@ def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iter
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSettings, progress: Progress) -> None:

@@ -11,7 +11,6 @@ Letters: N images, K classes, B classes of a block, U distinct scores among the 
 scores and each gap between them; M the two measures.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval
 from components.evaluation.values import average_precision, roc_auc
+from components.processor import usable_cores
 
 _NORMAL_95 = 1.959963984540054
 _BLOCK = 32
@@ -148,7 +148,7 @@ def rank_scores(
 def _in_blocks(work: Callable[[slice], _Made], num_classes: int) -> Iterator[_Made]:
     """What `work` makes of each block of classes, in their order."""
     starts = range(0, num_classes, _BLOCK)
-    with ThreadPoolExecutor(_cores()) as threads:
+    with ThreadPoolExecutor(usable_cores()) as threads:
         yield from threads.map(work, [slice(start, min(start + _BLOCK, num_classes)) for start in starts])
 
 
@@ -238,7 +238,3 @@ def _average_precision(positives_G: NDArray[np.int64], all_G: NDArray[np.int64])
     lowered_G = (positives_G * hits_G / said_G**2).cumsum()
     raised_G = (positives_G / said_G).cumsum()
     return _Measure(value, -lowered_G / num_positives, (precision_G - value + raised_G - lowered_G) / num_positives)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from components.data.decoding import has_more_frames
 from components.errors import DataError
+from components.processor import usable_cores
 from components.serving.answers import AnswerOptions, Record, answers_of
 from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import Input
@@ -77,11 +78,6 @@ def predict(
             yield from waiting.popleft().result()
     finally:
         threads.shutdown(cancel_futures=True)
-
-
-def usable_cores() -> int:
-    """Those that this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def answer_batch(batch: list[Input], model: OnnxClassifier, model_name: str, options: AnswerOptions) -> list[Row]:
