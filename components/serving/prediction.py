@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.decoding import has_more_frames
-from components.errors import DataError
+from components.errors import DataError, ServiceError
 from components.processor import usable_cores
 from components.serving.answers import AnswerOptions, Record, answers_of
 from components.serving.classifier import OnnxClassifier
@@ -45,6 +45,8 @@ class _Seen:
     square_HWC: NDArray[np.uint8] | None = None
     note: str | None = None
     error: str | None = None
+    refusal: ServiceError | None = None
+    """What a store said that didn't give the file."""
 
 
 def batch_size(model: OnnxClassifier) -> int:
@@ -63,7 +65,8 @@ def predict(
 ) -> Generator[Row, None, None]:
     """A row an input; the model should have been opened with one thread, for each worker brings its own.
 
-    Raises ServiceError where a store doesn't answer, for that is no fault of the images.
+    A file that a store refuses is a row. Raises ServiceError where it gives nothing of a whole batch: it is not the
+    files that something is wrong with then, and the same command goes on once the store answers.
     """
     workers = workers or usable_cores()
     waiting: deque[Future[list[Row]]] = deque()
@@ -81,8 +84,13 @@ def predict(
 
 
 def answer_batch(batch: list[Input], model: OnnxClassifier, model_name: str, options: AnswerOptions) -> list[Row]:
-    """Rows of a few images, whose squares go through the model together."""
+    """Rows of a few images, whose squares go through the model together.
+
+    Raises ServiceError where a store gave none of them.
+    """
     seen = [_look(one, model) for one in batch]
+    if all(one.refusal for one in seen) and (refusal := seen[0].refusal):
+        raise refusal
     squares = [one.square_HWC for one in seen if one.square_HWC is not None]
     answers = iter(answers_of(model.logits(np.stack(squares)), model.card, options) if squares else [])
     return [
@@ -105,4 +113,6 @@ def _look(one: Input, model: OnnxClassifier) -> _Seen:
         return _Seen(name, error=f"can't be read: {problem.strerror or problem}")
     except DataError as problem:
         return _Seen(name, error=str(problem))
+    except ServiceError as problem:
+        return _Seen(name, error=str(problem), refusal=problem)
     return _Seen(name, square_HWC, note=_MORE_FRAMES if has_more_frames(content) else None)

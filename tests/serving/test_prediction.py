@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.errors import ServiceError
 from components.serving.answers import AnswerOptions
 from components.serving.classifier import OnnxClassifier
 from components.serving.inputs import Input, find_inputs
@@ -95,6 +96,24 @@ def test_a_file_that_vanishes_is_a_row(model: OnnxClassifier, images: Path, tmp_
     file.unlink()
     (row,) = predict(inputs, model, model_name="m", options=AnswerOptions())
     assert row.error == "the file is missing"
+
+
+def refused() -> bytes:
+    raise ServiceError("s3://bucket: Access Denied; check the address, the network and the credentials")
+
+
+def test_a_file_that_a_store_refuses_is_a_row(model: OnnxClassifier, images: Path) -> None:
+    good = next(one for one in find_inputs([str(images)]) if Path(one.name).name not in BAD)
+    inputs = [Input("s3://bucket/closed.jpg", refused), good]
+    closed, answered = predict(inputs, model, model_name="digits v3", options=AnswerOptions())
+    assert "Access Denied" in str(closed.error)
+    assert answered.error is None
+
+
+def test_a_store_that_gives_nothing_of_a_batch_stops_the_run(model: OnnxClassifier) -> None:
+    inputs = [Input(f"s3://bucket/{number}.jpg", refused) for number in range(batch_size(model))]
+    with pytest.raises(ServiceError, match="Access Denied"):
+        list(predict(inputs, model, model_name="digits v3", options=AnswerOptions()))
 
 
 def test_a_name_that_is_no_unicode_is_text_in_the_row(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
