@@ -153,7 +153,7 @@ def test_a_corrected_label_reaches_the_split(
     uncorrected, before = digest(project), parts(project)
     (data_paths(project).judged / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
     said = prepare(project, "labels.corrections=mended.csv")
-    assert "1 labels corrected" in said
+    assert "1 label corrected" in said
     assert images(project)["circle/003.png"] == {"path": "circle/003.png", "label": label, "labels": labels}
     assert sum(row["label"] == label for row in images(project).values()) in (1, 26)
     assert digest(project) != uncorrected

@@ -17,6 +17,7 @@ import os, signal, sys, threading, time
 import flows.stopping
 from flows.console import progress
 from flows.guarding import guarded
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup would have the tests ignore it
 def ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 """

@@ -74,7 +74,7 @@ def test_two_lines_carry_a_model_to_another_domain(
     monkeypatch.chdir(source.project.root)
     written = write_features("models:/source@champion", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
     assert written["features"] == 84
-    with pytest.raises(SettingsError, match="MODEL: is 'models:/source'"):
+    with pytest.raises(SettingsError, match="models:/source: should read NAME@ALIAS"):
         write_features("models:/source", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
 
     target, prepared = opened(tmp_path / "target", negatives(shapes, tmp_path / "negatives"), FROM_SOURCE)
