@@ -9,6 +9,9 @@ JPEG is by far the most frequent format, and simplejpeg (libjpeg-turbo) decodes 
 that Pillow and the copy to an array take, to the same pixels, and refuses whatever libjpeg warns of. It gets only
 upright 8-bit RGB files that end with their end mark; all others go through Pillow, which gives the reasons, and what
 Pillow makes of a damaged JPEG without a word is refused too (components.data.jpeg_damage).
+
+A JPEG can come out at 1/2, 1/4 or 1/8, scaled within libjpeg's cosine transform. Every bit of the file is decoded then
+too, so that it is refused for whatever it would be refused for at its full size.
 """
 
 import contextlib
@@ -47,6 +50,7 @@ _FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
 # GIF, PNG, WEBP, TIFF of either byte order, AVIF. The further pictures of a phone's JPEG are depths and thumbnails.
 _WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
 _ORIENTATION_TAG = 0x0112
+_UPRIGHT, _ON_THEIR_SIDE = 1, (5, 6, 7, 8)
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
 _HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
@@ -67,40 +71,41 @@ class DecodedImage:
     """As the content says, such as JPEG."""
     mode: str
     """Pillow's mode before conversion, such as CMYK."""
+    size_px: tuple[int, int]
+    """Width and height of the whole image, upright, also where the pixels are fewer."""
 
 
-def decode(content: bytes, *, max_megapixels: float) -> DecodedImage:
-    """The upright RGB image; raises UndecodableImage with the reason."""
-    return _plain_jpeg(content, max_megapixels) or _any_image(content, max_megapixels)
+def decode(content: bytes, *, max_megapixels: float, needed: Needed | None = None) -> DecodedImage:
+    """The upright RGB image; raises UndecodableImage with the reason.
 
-
-def decode_reduced(content: bytes, *, max_megapixels: float, needed: Needed) -> NDArray[np.uint8]:
-    """The upright RGB image, where a JPEG is decoded at 1/2, 1/4 or 1/8 if that still has the size that is needed.
-
-    libjpeg scales in the cosine transform, which costs a fraction of the full decode; other formats stay whole.
+    With `needed` a JPEG comes out at 1/2, 1/4 or 1/8 if that still has the size that is needed, at a fraction of the
+    time; other formats stay whole.
     """
-    size = _plain_size(content, max_megapixels)
-    if size is not None:
-        room = min(side // least for side, least in zip(size, needed(*size), strict=True))
-        reduction = next((times for times in _REDUCTIONS if times <= room), 1)
-        pixels_HWC = _faultless(content, size, reduction)
-        if pixels_HWC is not None:
-            return pixels_HWC
-    with _opened(content, max_megapixels, needed) as image:
-        return np.array(_rgb_upright(image))
+    return _plain_jpeg(content, max_megapixels, needed) or _any_image(content, max_megapixels, needed)
 
 
-def _any_image(content: bytes, max_megapixels: float) -> DecodedImage:
-    with _opened(content, max_megapixels) as image:
-        pixels = np.array(_rgb_upright(image))
-        return DecodedImage(pixels_HWC=pixels, format=_format_of(image), mode=image.mode)
+def _any_image(content: bytes, max_megapixels: float, needed: Needed | None = None) -> DecodedImage:
+    with _opened(content, max_megapixels, needed) as (image, size):
+        orientation = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT)
+        upright = image if orientation == _UPRIGHT else ImageOps.exif_transpose(image)
+        # Turning an image makes a new one without the tags.
+        pixels_HWC = np.array(_to_rgb(upright, tiff_tags=getattr(image, "tag_v2", {})))
+        size_px = size[::-1] if orientation in _ON_THEIR_SIDE else size
+        return DecodedImage(pixels_HWC, _format_of(image), image.mode, size_px)
 
 
-def _plain_jpeg(content: bytes, max_megapixels: float) -> DecodedImage | None:
+def _plain_jpeg(content: bytes, max_megapixels: float, needed: Needed | None = None) -> DecodedImage | None:
     """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
     size = _plain_size(content, max_megapixels)
-    pixels_HWC = None if size is None else _faultless(content, size)
-    return None if pixels_HWC is None else DecodedImage(pixels_HWC=pixels_HWC, format="JPEG", mode="RGB")
+    if size is None:
+        return None
+    pixels_HWC = _faultless(content, size, 1 if needed is None else _reduction(size, needed(*size)))
+    return None if pixels_HWC is None else DecodedImage(pixels_HWC, "JPEG", "RGB", size)
+
+
+def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
+    room = min(size[0] // least[0], size[1] // least[1])
+    return next((times for times in _REDUCTIONS if times <= room), 1)
 
 
 def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
@@ -110,7 +115,7 @@ def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None
     return None if size is None or size[0] * size[1] > max_megapixels * 1e6 else size
 
 
-def _faultless(content: bytes, size: tuple[int, int], reduction: int = 1) -> NDArray[np.uint8] | None:
+def _faultless(content: bytes, size: tuple[int, int], reduction: int) -> NDArray[np.uint8] | None:
     """The pixels at 1 / reduction; None where there is anything to complain of: the careful way has the words."""
     if lacks_scans(content):
         return None
@@ -144,7 +149,7 @@ def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
     """The same of files with camera data, profiles and the like."""
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
-            upright = image.getexif().get(_ORIENTATION_TAG, 1) == 1
+            upright = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT) == _UPRIGHT
             return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
     # Whatever is wrong with it, the careful way finds the words.
     except Exception:
@@ -168,8 +173,10 @@ def has_more_frames(content: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None) -> Iterator[Image.Image]:
-    """The loaded image; whatever goes wrong in the block is a reason."""
+def _opened(
+    content: bytes, max_megapixels: float, needed: Needed | None
+) -> Iterator[tuple[Image.Image, tuple[int, int]]]:
+    """The loaded image, and the size that it has as stored; whatever goes wrong in the block is a reason."""
     if not content:
         raise UndecodableImage("the file is empty (0 bytes)")
     with warnings.catch_warnings():
@@ -177,12 +184,13 @@ def _opened(content: bytes, max_megapixels: float, needed: Needed | None = None)
         try:
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _refuse_large(image, max_megapixels)
+                size = image.size
                 if needed is not None:
-                    image.draft(None, needed(*image.size))
+                    image.draft(None, needed(*size))
                 image.load()
                 if image.format in ("JPEG", "MPO"):
                     _refuse_damaged(content)
-                yield image
+                yield image, size
         except UndecodableImage:
             raise
         except UnidentifiedImageError:
@@ -212,17 +220,6 @@ def _refuse_large(image: Image.Image, max_megapixels: float) -> None:
 def _format_of(image: Image.Image) -> str:
     # Multi-picture JPEGs of phones report MPO.
     return "JPEG" if image.format == "MPO" else str(image.format)
-
-
-def _rgb_upright(image: Image.Image) -> Image.Image:
-    # Turning an image makes a new one without the tags.
-    return _to_rgb(_upright(image), tiff_tags=getattr(image, "tag_v2", {}))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(_ORIENTATION_TAG, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image: Image.Image, *, tiff_tags: Mapping[int, Any]) -> Image.Image:

@@ -39,24 +39,30 @@ With them 97% of random 90% crops come within 7 bits of the picture; with nine i
 
 def grey_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An image in colour or in grey as SIDE × SIDE grey values, each the mean of the area that it stands for."""
-    if pixels.shape == (SIDE, SIDE):
-        return pixels
-    if pixels.ndim == 3:
-        pixels = np.asarray(Image.fromarray(pixels).convert("L"))
-    # Neither copied on the way in nor described as an array on the way out: half of the time.
-    image = Image.frombuffer("L", pixels.shape[::-1], np.ascontiguousarray(pixels), "raw", "L", 0, 1)
-    square = image.resize((SIDE, SIDE), Image.Resampling.BOX).tobytes()
-    return np.frombuffer(square, np.uint8).reshape(SIDE, SIDE)
+    grey_HW = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    # Means of means: halving is so quick that the rest takes a third of the time.
+    return _square(halved(grey_HW) if min(grey_HW.shape) >= 4 * SIDE else grey_HW, SIDE)
 
 
 def colour_grid(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image as COLOUR_SIDE × COLOUR_SIDE RGB colours, each the mean of the area that it stands for."""
-    if min(pixels_HWC.shape[:2]) >= COLOUR_SIDE:
-        # The same means, in a fifth of the time; it is only for enlarging that OpenCV's way is another.
-        grid: NDArray[np.uint8] = cv2.resize(pixels_HWC, (COLOUR_SIDE, COLOUR_SIDE), interpolation=cv2.INTER_AREA)
-        return grid
-    image = Image.fromarray(pixels_HWC)
-    return np.asarray(image.resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX))
+    return _square(pixels_HWC, COLOUR_SIDE)
+
+
+def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Each value the mean of a square block; an odd last row or column is left out."""
+    height, width = pixels.shape[:2]
+    size = (max(1, width // 2), max(1, height // 2))
+    smaller: NDArray[np.uint8] = cv2.resize(pixels[: size[1] * 2, : size[0] * 2], size, interpolation=cv2.INTER_AREA)
+    return smaller
+
+
+def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if min(pixels.shape[:2]) >= side:
+        square: NDArray[np.uint8] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
+        return square
+    # To enlarge is another thing for OpenCV.
+    return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
 
 
 def perceptual_hashes(grey_NSS: NDArray[np.uint8], crop: tuple[Window, Window] = CROPS[0]) -> NDArray[np.uint64]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from components.data.decoding import decode_reduced
+from components.data.decoding import decode
 from components.settings import Settings
 
 _LEAST_TAP = 1 / 512
@@ -32,12 +32,12 @@ def square_of(content: bytes, settings: PreprocessSettings) -> NDArray[np.uint8]
 
     A large JPEG is decoded at 1/2, 1/4 or 1/8, never below the size that is resampled. Raises UndecodableImage.
     """
-    pixels_HWC = decode_reduced(
+    image = decode(
         content,
         max_megapixels=settings.max_megapixels,
         needed=lambda width, height: _needed(width, height, settings),
     )
-    return to_square(pixels_HWC, settings)
+    return to_square(image.pixels_HWC, settings)
 
 
 def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> NDArray[np.uint8]:

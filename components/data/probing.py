@@ -1,4 +1,8 @@
-"""What one full decode of an image tells: its size, its light, its sharpness, its hashes."""
+"""What one decode of an image tells: its size, its light, its sharpness, its hashes.
+
+Every bit of a file is decoded. A JPEG comes out at the size at which it is measured, which takes two thirds of the time
+that its whole picture would, and says the same of what is wrong with it.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
-from components.data.hashing import SIDE, colour_grid, grey_square, perceptual_hashes
+from components.data.hashing import SIDE, colour_grid, grey_square, halved, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
 _SAMPLED_SIDE_PX = 64
 _COUNTS_LOG = np.arange(_MEASURED_SIDE_PX**2 + 1) * np.log2(np.maximum(1, np.arange(_MEASURED_SIDE_PX**2 + 1)))
-_OPPONENTS = np.array([[1, -1, 0], [1, 1, -2]], np.float32)
-"""Red against green, and twice yellow against blue."""
+_OPPONENTS = np.array([[1, -1, 0], [1, 1, -2], [0, 0, 0]], np.float32)
+"""Red against green, and twice yellow against blue; the third row because OpenCV is twice as quick with a square."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
 
 def probe_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
     """All but the two hashes, which cost less when many images get theirs at once: see with_hashes."""
-    image = decode(content, max_megapixels=max_megapixels)
+    image = decode(content, max_megapixels=max_megapixels, needed=_measured_size)
     _refuse_wrong_ending(path, image.format)
     return _measure(image)
 
@@ -80,8 +84,15 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
         )
 
 
+def _measured_size(width: int, height: int) -> tuple[int, int]:
+    """Of the luma: no more of a picture is measured."""
+    while max(width, height) > _MEASURED_SIDE_PX:
+        width, height = width // 2, height // 2
+    return max(1, width), max(1, height)
+
+
 def _measure(image: DecodedImage) -> Measurement:
-    height, width = image.pixels_HWC.shape[:2]
+    width, height = image.size_px
     luma = luma_of(image.pixels_HWC)
     sample = _sampled(image.pixels_HWC)
     mean, deviation = cv2.meanStdDev(luma)
@@ -106,17 +117,10 @@ def _measure(image: DecodedImage) -> Measurement:
 
 def luma_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The image in grey, at most 256 px a side: from it the hashes and all measures but the colours are taken."""
-    return _shrunk(cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY))
-
-
-def _shrunk(luma_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Halved until it fits 256 px, so that every value is the mean of a square block; several times as quick as once
-    by a fraction."""
+    luma_HW: NDArray[np.uint8] = cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY)
+    # Halving is several times as quick as shrinking once by a fraction.
     while max(luma_HW.shape) > _MEASURED_SIDE_PX:
-        height, width = luma_HW.shape
-        size = (max(1, width // 2), max(1, height // 2))
-        whole = luma_HW[: size[1] * 2, : size[0] * 2]
-        luma_HW = cv2.resize(whole, size, interpolation=cv2.INTER_AREA)
+        luma_HW = halved(luma_HW)
     return luma_HW
 
 
@@ -137,8 +141,8 @@ def _entropy_bits(luma_HW: NDArray[np.uint8]) -> float:
 
 
 def _colourfulness(pixels_HWC: NDArray[np.uint8]) -> float:
-    mean, deviation = cv2.meanStdDev(cv2.transform(pixels_HWC.astype(np.int16), _OPPONENTS))
-    (red_green,), (twice_yellow_blue,) = mean.tolist()
-    (red_green_deviation,), (twice_yellow_blue_deviation,) = deviation.tolist()
+    mean, deviation = cv2.meanStdDev(cv2.transform(pixels_HWC.astype(np.float32), _OPPONENTS))
+    (red_green,), (twice_yellow_blue,), _ = mean.tolist()
+    (red_green_deviation,), (twice_yellow_blue_deviation,), _ = deviation.tolist()
     spread = math.hypot(red_green_deviation, twice_yellow_blue_deviation / 2)
     return spread + 0.3 * math.hypot(red_green, twice_yellow_blue / 2)

@@ -51,8 +51,11 @@ class Outputs:
 
 
 def picture(*seed: int) -> Image.Image:
-    """Coarse colours with sharp edges: no two alike, and still itself after JPEG."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    """Coarse colours with sharp edges: no two alike, and still itself after JPEG.
+
+    Nine a side: fewer than eight would leave frequencies of the hash with nothing but noise.
+    """
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((36, 36), Image.Resampling.NEAREST)
 
 

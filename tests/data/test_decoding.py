@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.data.decoding import DecodedImage, UndecodableImage, decode, decode_reduced
+from components.data.decoding import DecodedImage, UndecodableImage, decode
 
 Pixels = NDArray[np.uint8]
 
@@ -85,8 +85,12 @@ def test_every_exif_orientation_comes_out_upright(format_: str, orientation: int
     exif[0x0112] = orientation
     options, tolerance = FORMATS[format_]
     image = Image.fromarray(np.ascontiguousarray(STORED_AS[orientation](quadrants())))
-    pixels = read(stored(image, format_, exif=exif, **options)).pixels_HWC
+    content = stored(image, format_, exif=exif, **options)
+    pixels = read(content).pixels_HWC
     assert pixels.shape == (32, 48, 3)
+    reduced = decode(content, max_megapixels=100, needed=lambda width, height: (width // 4, height // 4))
+    assert reduced.size_px == read(content).size_px == (48, 32)
+    assert reduced.pixels_HWC.shape == ((8, 12, 3) if format_ == "JPEG" else (32, 48, 3))
     for corner in (np.s_[4:12, 4:20], np.s_[4:12, 28:44], np.s_[20:28, 4:20], np.s_[20:28, 28:44]):
         assert np.abs(pixels[corner].astype(int) - quadrants()[corner]).max() <= tolerance
 
@@ -217,7 +221,7 @@ def test_a_jpeg_that_is_cut_and_closed_is_refused(mode: str, kept: float, option
     with pytest.raises(UndecodableImage, match="broken image: image file is truncated"):
         read(cut)
     with pytest.raises(UndecodableImage, match="broken image"):
-        decode_reduced(cut, max_megapixels=100, needed=lambda *_: (8, 8))
+        decode(cut, max_megapixels=100, needed=lambda *_: (8, 8))
 
 
 @pytest.mark.parametrize(

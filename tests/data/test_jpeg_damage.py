@@ -1,6 +1,7 @@
 """A JPEG of which something is missing or wrong is told from a whole one, whoever would make a picture of it."""
 
 import io
+import random
 from itertools import pairwise
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 from components.data import jpeg_damage
-from components.data.decoding import UndecodableImage, decode, decode_reduced
+from components.data.decoding import UndecodableImage, decode
 from components.data.jpeg_damage import damage_of, lacks_scans
 
 END = b"\xff\xd9"
@@ -83,7 +84,7 @@ def refused(content: bytes) -> str:
         decode(content, max_megapixels=10)
     # Whatever the way in, the answer is the same.
     with pytest.raises(UndecodableImage, match="broken image"):
-        decode_reduced(content, max_megapixels=10, needed=lambda *_: (8, 8))
+        decode(content, max_megapixels=10, needed=lambda *_: (8, 8))
     return str(problem.value)
 
 
@@ -189,3 +190,30 @@ def test_whatever_the_headers_say_there_is_an_answer() -> None:
         for given in (bytes(broken), bytes(broken[: random.integers(len(content))]) + END):
             answer = damage_of(given)
             assert answer is None or answer.strip()
+
+
+def reason(content: bytes, reduction: int) -> str | None:
+    try:
+        decode(content, max_megapixels=10, needed=lambda width, height: (width // reduction, height // reduction))
+    except UndecodableImage as problem:
+        return str(problem)
+    return None
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    place = draw.randrange(2, len(content) - 2)
+    if draw.random() < 0.3:
+        return content[:place] + END
+    byte = content[place] ^ 1 << draw.randrange(8)
+    return content[:place] + bytes([byte]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_smaller_picture_is_refused_for_what_the_whole_one_is_refused_for(progressive: bool) -> None:
+    content, draw = stored(picture(), progressive=progressive), random.Random(2027)
+    told = [
+        [reason(broken, reduction) for reduction in (1, 2, 4, 8)]
+        for broken in (damaged(content, draw) for _ in range(300))
+    ]
+    assert all(len(set(reasons)) == 1 for reasons in told)
+    assert 0.2 < np.mean([reasons[0] is None for reasons in told]) < 0.8

@@ -110,3 +110,17 @@ def test_slim_and_tiny_images_are_measured(size: tuple[int, int]) -> None:
     assert (found.width_px, found.height_px) == size
     assert len(found.thumbnail) == 32 * 32
     assert len(found.colours) == 8 * 8 * 3
+
+
+@pytest.mark.parametrize("side", [301, 620, 1500])
+def test_a_jpeg_measures_as_the_same_picture_without_loss_does(side: int) -> None:
+    forms = np.asarray(picture(side)).astype(int)
+    coarse = np.random.default_rng(2).integers(-40, 41, (side // 12, side // 12))
+    grain = np.asarray(Image.fromarray(coarse.astype(np.int32)).resize((side, forms.shape[0])))
+    image = Image.fromarray(np.clip(forms + grain[..., None], 0, 255).astype(np.uint8))
+    smaller = probe(stored(image, quality=100, subsampling=0), "a.jpg", max_megapixels=100)
+    whole = probe(stored(image, "PNG"), "a.png", max_megapixels=100)
+    assert (smaller.width_px, smaller.height_px) == (whole.width_px, whole.height_px) == image.size
+    for name in ("brightness", "contrast", "sharpness", "entropy_bits", "colourfulness"):
+        assert getattr(smaller, name) == pytest.approx(getattr(whole, name), rel=0.05), name
+    assert (smaller.hash ^ whole.hash).bit_count() <= 2
