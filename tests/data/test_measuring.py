@@ -193,3 +193,16 @@ def test_bytes_that_are_not_those_of_the_manifest_are_refused(some) -> None:
     shard.write_bytes(bytes(content))
     with pytest.raises(DataError, match=r"a/0\.jpg.*dvc checkout"):
         passing(some, None)
+
+
+@pytest.mark.parametrize("run", [1, 7, 100])
+def test_rows_are_taken_alike_in_runs_and_one_by_one(run: int) -> None:
+    table = pa.concat_tables([pa.table({"a": range(500), "b": [str(n).encode() for n in range(500)]})] * 3)
+    draw = np.random.default_rng(run)
+    places = np.concatenate([start + np.arange(run) for start in draw.integers(0, 1500 - run, 2000 // run)])
+    for missing in (np.zeros(len(places), bool), np.arange(len(places)) % 301 == 0, np.arange(len(places)) < 3):
+        wanted = pa.array(places, mask=missing)
+        assert measuring._taken(table, wanted).equals(table.take(wanted))
+    first = pa.array([None, *range(run)])
+    assert measuring._taken(table, first).equals(table.take(first))
+    assert len(measuring._taken(table, first.slice(0, 0))) == 0
