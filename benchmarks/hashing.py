@@ -4,7 +4,7 @@
 
 Needs imagededup and PyWavelets (`pip install --no-deps imagededup PyWavelets`, with whatever else it asks for).
 First hashing, of so many files: from decoded pixels, as the pipeline hashes what it has decoded to validate it; and
-from files, where our side is the whole probing pass (full decode and all measures, for the hash alone is never made).
+from files, where our side is the whole probing pass (decoding and all measures, for the hash alone is never made).
 Then the search, half of its images recompressed copies (JPEG 30) of the others: on the peer's own 64-bit codes, so
 that both look for the same pairs within 7 bits; and our whole search, with crops, mirror images and the finer
 comparison, which the peer doesn't have. One thread each.
@@ -16,9 +16,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from near_duplicates import measured, recompressed
+from near_duplicates import measured, opened, stored
 from photographs import files_in, photographs
-from PIL import Image
 from side_by_side import compare, machine, needs_peer, ratio, table
 
 from components.data.decoding import decode
@@ -73,11 +72,11 @@ def searching(files: list[Path], rounds: int) -> None:
     from imagededup.methods import PHash
 
     hasher = PHash(verbose=False)
-    originals = [Image.open(file).convert("RGB") for file in files]
-    images = [*originals, *(recompressed(image) for image in originals)]
-    codes = {str(number): hasher.encode_image(image_array=np.asarray(image)) for number, image in enumerate(images)}
+    originals = [file.read_bytes() for file in files]
+    images = [*originals, *(stored(opened(one), "JPEG", quality=30) for one in originals)]
+    codes = {str(number): hasher.encode_image(image_array=np.asarray(opened(one))) for number, one in enumerate(images)}
     code_N = np.array([int(code, 16) for code in codes.values()], dtype=np.uint64)
-    grey, colours = (np.stack(column) for column in zip(*(measured(image) for image in images), strict=True))
+    grey, colours = (np.stack(column) for column in zip(*map(measured, images), strict=True))
     names = np.array([f"{number:06d}" for number in range(len(images))], dtype=object)
     answers: dict[str, set[tuple[int, int]]] = {}
 

@@ -6,7 +6,8 @@
 
 Without a folder, tiles of scikit-learn's two sample photographs are used.
 
-Each image of a sample is changed in eight ways. A pair of one image's family is right, any other pair wrong (some of
+Each image of a sample is changed in eight ways; the recompressed copy is a JPEG, the others are stored without loss,
+and the original is the file as it lies there. A pair of one image's family is right, any other pair wrong (some of
 those are the data set's own near duplicates, so precision is a lower bound). The thresholds were set on the images
 that the seeds 7 and 101 draw (300 and 150 of a folder); those are left out, so what is measured here set nothing.
 `--peer` needs imagededup and PyWavelets: `pip install --no-deps imagededup PyWavelets`, with whatever else it asks
@@ -41,10 +42,10 @@ _TUNED_ON = {7: 300, 101: 150}
 SETTINGS = DuplicateSettings(max_bits=7, min_correlation=0.98)
 
 
-def recompressed(image: Image.Image) -> Image.Image:
+def stored(image: Image.Image, format_: str, **options: int) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=30)
-    return Image.open(stream).convert("RGB")
+    image.save(stream, format_, **options)
+    return stream.getvalue()
 
 
 def resized(image: Image.Image, factor: float) -> Image.Image:
@@ -63,7 +64,7 @@ def bordered(image: Image.Image, draw: random.Random) -> Image.Image:
 
 
 CHANGES: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
-    "JPEG 30": lambda image, draw: recompressed(image),
+    "JPEG 30": lambda image, draw: image,
     "× 0.5": lambda image, draw: resized(image, 0.5),
     "× 2": lambda image, draw: resized(image, 2),
     "mirror": lambda image, draw: ImageOps.mirror(image),
@@ -90,28 +91,27 @@ def main() -> None:
         return
     draw = random.Random(flags.seed)
     sources = from_folder(flags.folder, flags.images, draw) if flags.folder else tiles()
-    family = [plant(image, draw) for image in sources]
-    images = [image for members in family for image in members]
-    thumbnails, colours = (np.stack(column) for column in zip(*(measured(image) for image in images), strict=True))
+    files = [file for content in sources for file in plant(content, draw)]
+    thumbnails, colours = (np.stack(column) for column in zip(*map(measured, files), strict=True))
     cpu, wall = time.process_time(), time.perf_counter()
     found = find_duplicates(
-        sha256_N=np.array([str(number) for number in range(len(images))], dtype=object),
+        sha256_N=np.array([str(number) for number in range(len(files))], dtype=object),
         thumbnail_NSS=thumbnails,
         colour_NGG3=colours,
         settings=SETTINGS,
     )
-    report("ours", found.near, time.process_time() - cpu, time.perf_counter() - wall, len(images))
+    report("ours", found.near, time.process_time() - cpu, time.perf_counter() - wall, len(files))
     if flags.peer:
-        peer(images)
+        peer(files)
     if flags.embeddings:
         cpu, wall = time.process_time(), time.perf_counter()
         vectors = embed(
-            len(images), lambda row: np.asarray(images[row]), model=flags.embeddings, setting="--embeddings"
+            len(files), lambda row: np.asarray(opened(files[row])), model=flags.embeddings, setting="--embeddings"
         )
         pairs = similar_pairs(vectors, min_similarity=flags.similarity)
         report(
             f"embeddings of {vectors.shape[1]} numbers, cosine from {flags.similarity:g}",
-            pairs, time.process_time() - cpu, time.perf_counter() - wall, len(images),
+            pairs, time.process_time() - cpu, time.perf_counter() - wall, len(files),
         )  # fmt: skip
 
 
@@ -150,34 +150,48 @@ def natural(folder: Path, other: Path, sheet: Path | None) -> None:
         page.save(sheet)
 
 
-def from_folder(folder: Path, count: int, draw: random.Random) -> list[Image.Image]:
+def from_folder(folder: Path, count: int, draw: random.Random) -> list[bytes]:
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
     used = {
         file for seed, many in _TUNED_ON.items() for file in random.Random(seed).sample(files, min(many, len(files)))
     }
     unseen = [file for file in files if file not in used]
-    return [Image.open(file).convert("RGB") for file in draw.sample(unseen, min(count, len(unseen)))]
+    return [file.read_bytes() for file in draw.sample(unseen, min(count, len(unseen)))]
 
 
-def tiles() -> list[Image.Image]:
+def tiles() -> list[bytes]:
     """Squares of 128 px that don't overlap, without those that hold little but sky."""
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     corners = [(left, top) for top in range(0, 384, 128) for left in range(0, 640, 128)]
     cut = [photo.crop((left, top, left + 128, top + 128)) for photo in photographs for left, top in corners]
-    return [tile for tile in cut if np.asarray(tile.convert("L")).std() > 20]
+    return [stored(tile, "PNG") for tile in cut if np.asarray(tile.convert("L")).std() > 20]
 
 
-def measured(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
-    """Its grey square and its colours, as the pipeline takes them from a file."""
-    stream = io.BytesIO()
-    image.save(stream, "PNG", compress_level=1)
-    found = probe_without_hashes(stream.getvalue(), "image.png", max_megapixels=100)
+def opened(content: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def ending(content: bytes) -> str:
+    return ".png" if content.startswith(b"\x89PNG") else ".jpg"
+
+
+def measured(content: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """The grey square and the colours of a file, as the pipeline takes them."""
+    found = probe_without_hashes(content, "image" + ending(content), max_megapixels=100)
     grey = np.frombuffer(found.thumbnail, np.uint8).reshape(SIDE, SIDE)
     return grey, np.frombuffer(found.colours, np.uint8).reshape(COLOUR_SIDE, COLOUR_SIDE, 3)
 
 
-def plant(image: Image.Image, draw: random.Random) -> list[Image.Image]:
-    return [image, *(change(image, draw) for change in CHANGES.values())]
+def plant(content: bytes, draw: random.Random) -> list[bytes]:
+    image = opened(content)
+    copies = {name: change(image, draw) for name, change in CHANGES.items()}
+    return [
+        content,
+        *(
+            stored(copy, "JPEG", quality=30) if name == "JPEG 30" else stored(copy, "PNG", compress_level=1)
+            for name, copy in copies.items()
+        ),
+    ]
 
 
 def report(name: str, pairs: np.ndarray, cpu: float, wall: float, num_images: int) -> None:
@@ -192,12 +206,12 @@ def report(name: str, pairs: np.ndarray, cpu: float, wall: float, num_images: in
     )
 
 
-def peer(images: list[Image.Image]) -> None:
+def peer(files: list[bytes]) -> None:
     from imagededup.methods import PHash
 
     with tempfile.TemporaryDirectory() as folder:
-        for number, image in enumerate(images):
-            image.save(Path(folder) / f"{number:06d}.png", compress_level=1)
+        for number, content in enumerate(files):
+            (Path(folder) / f"{number:06d}{ending(content)}").write_bytes(content)
         hasher = PHash(verbose=False)
         codes = hasher.encode_images(folder, num_enc_workers=0)
     cpu, wall = time.process_time(), time.perf_counter()
@@ -209,7 +223,7 @@ def peer(images: list[Image.Image]) -> None:
     )
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     found = {tuple(sorted((int(one[:-4]), int(two[:-4])))) for one, others in answer.items() for two in others}
-    report("imagededup pHash", np.array(sorted(found)).reshape(-1, 2), cpu, wall, len(images))
+    report("imagededup pHash", np.array(sorted(found)).reshape(-1, 2), cpu, wall, len(files))
 
 
 if __name__ == "__main__":

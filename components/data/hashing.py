@@ -58,6 +58,8 @@ def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == (side, side):
+        return pixels
     if min(pixels.shape[:2]) >= side:
         square: NDArray[np.uint8] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         return square
