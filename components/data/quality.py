@@ -328,8 +328,9 @@ def _result(column: str, rule: Rule, answer: Any, table: "pd.DataFrame", key: st
 
 
 def _figure(value: float) -> str:
-    """Four digits; a whole number in full."""
-    return f"{value:.0f}" if math.isfinite(value) and value == math.floor(value) else f"{value:.4g}"
+    """Four digits; a whole number, and the whole part of a large one, in full."""
+    needs_no_decimals = math.isfinite(value) and (value == math.floor(value) or abs(value) >= 1000)
+    return f"{value:.0f}" if needs_no_decimals else f"{value:.4g}"
 
 
 def _broken_rows(answer: Any) -> list[int]:

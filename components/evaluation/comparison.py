@@ -36,17 +36,15 @@ class ComparedModel:
     """Images that only the reference does."""
     p_mcnemar: float
     """Two-sided exact McNemar test of the accuracy."""
-    p_bootstrap: float
-    """Two-sided, that the score differs: twice the share of draws on the other side of zero."""
     p_corrected: float
-    """By Holm for the number of candidates: the McNemar test for the accuracy, else the bootstrap."""
+    """By Holm for the number of candidates: the McNemar test for the accuracy, else the bootstrap, two-sided: twice the
+    share of draws on the other side of zero."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     metric: str
     reference: str
-    reference_score: float
     images: int
     draws: int
     candidates: list[ComparedModel]
@@ -107,14 +105,13 @@ def compare_models(
             won=pairs[place].only_challenger_right,
             lost=pairs[place].only_champion_right,
             p_mcnemar=mcnemar[place],
-            p_bootstrap=bootstrap[place],
             p_corrected=float(corrected[place]),
         )
         for place, name in enumerate(candidates)
     ]
     sign = 1 if metric.startswith(_LOWER_IS_BETTER) else -1
     compared.sort(key=lambda one: (sign * one.score, one.name))
-    return Comparison(metric, reference, scored[reference][metric], len(base.path_N), num_draws, compared)
+    return Comparison(metric, reference, len(base.path_N), num_draws, compared)
 
 
 def beside_members(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from components.data import quality
 from components.data.profile import drift, grown, profile_of, read_profile
 from components.data.quality import QualityReport, QualitySettings, RuleResult, Shown, check_quality
 from components.errors import DataError, SettingsError
@@ -274,3 +275,10 @@ def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
     assert all(f"(the first {cut})" in page for cut in ("2 of 57", "200 of 240", "1 of 3"))
     assert "http://" not in page
     assert "https://" not in page
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.123456, "0.1235"), (12.0, "12"), (999.94, "999.9"), (12612.4, "12612"), (np.inf, "inf")]
+)
+def test_a_figure_is_shown_without_powers_of_ten(value: float, shown: str) -> None:
+    assert quality._figure(value) == shown
