@@ -166,7 +166,9 @@ def unpack_revision(project: Project, revision: str, target: Path) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(target, filter="data")
+        # Python before 3.11.4 knows no filters; git's own archive can do without.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(target)
     return True
 
 

@@ -38,6 +38,7 @@ CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _ENTRY, _EXPECTED, _MARK = "darkroom.entry", "darkroom.expected_version", "darkroom.ledger"
 _PAGE = 1000
 _NO_RUN = "0" * 32
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -163,12 +164,16 @@ def _set_alias(tracking: Tracking, name: str, alias: str, version: str) -> bool:
     """False where the version was deleted."""
     from mlflow.exceptions import MlflowException
 
-    try:
-        tracking.client.set_registered_model_alias(name, alias, version)
-    except MlflowException as problem:
-        if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            tracking.client.set_registered_model_alias(name, alias, version)
+            return True
+        except MlflowException as problem:
+            if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            # Two that set a new alias at once insert the same row, which the server's database takes from one of them.
+            if problem.error_code != "BAD_REQUEST" or not tries_left:
+                raise
     return True
 
 

@@ -17,7 +17,7 @@ from flows.workers import require_deployment
 
 pytestmark = pytest.mark.timeout(600)
 
-EPOCHS = 60
+EPOCHS = 240
 """Enough for one to be told to stop: the search looks every two seconds."""
 SMALL = (
     "preprocess.image_size_px=16",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
@@ -113,6 +114,14 @@ def test_many_decisions_at_once_leave_one_winner_and_a_complete_ledger(
         champion = entry.champion
     assert champion == "3"
     assert ledger.aliases(tracking, name)[CHAMPION] == "3"
+
+
+def test_an_alias_that_many_set_at_once_is_set(tracking: Tracking, name: str) -> None:
+    for turn in range(8):
+        with ThreadPoolExecutor(6) as threads:
+            done = [threads.submit(ledger._set_alias, tracking, name, f"turn-{turn}", number) for number in "123123"]
+        assert all(one.result() for one in done)
+        assert f"turn-{turn}" in ledger.aliases(tracking, name)
 
 
 def test_a_decision_by_a_ledger_that_has_grown_counts_for_nothing(tracking: Tracking, name: str) -> None:
