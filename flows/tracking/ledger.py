@@ -160,20 +160,19 @@ def _move_aliases(tracking: Tracking, name: str, ledger: Ledger) -> None:
             tracking.client.delete_registered_model_alias(name, alias)
 
 
-def _set_alias(tracking: Tracking, name: str, alias: str, version: str) -> bool:
+def _set_alias(tracking: Tracking, name: str, alias: str, version: str, tries: int = _TRIES) -> bool:
     """False where the version was deleted."""
     from mlflow.exceptions import MlflowException
 
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            tracking.client.set_registered_model_alias(name, alias, version)
-            return True
-        except MlflowException as problem:
-            if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            # Two that set a new alias at once insert the same row, which the server's database takes from one of them.
-            if problem.error_code != "BAD_REQUEST" or not tries_left:
-                raise
+    try:
+        tracking.client.set_registered_model_alias(name, alias, version)
+    except MlflowException as problem:
+        if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        # Two that set a new alias at once insert the same row, which the server's database takes from one of them.
+        if problem.error_code == "BAD_REQUEST" and tries > 1:
+            return _set_alias(tracking, name, alias, version, tries - 1)
+        raise
     return True
 
 
