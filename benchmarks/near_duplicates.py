@@ -48,6 +48,10 @@ def stored(image: Image.Image, format_: str, **options: int) -> bytes:
     return stream.getvalue()
 
 
+def lossless(image: Image.Image) -> bytes:
+    return stored(image, "PNG", compress_level=1)
+
+
 def resized(image: Image.Image, factor: float) -> Image.Image:
     return image.resize((round(image.width * factor), round(image.height * factor)), Image.Resampling.BICUBIC)
 
@@ -63,15 +67,15 @@ def bordered(image: Image.Image, draw: random.Random) -> Image.Image:
     return ImageOps.expand(image, max(1, round(min(image.size) * 0.03)), draw.choice(["black", "white"]))
 
 
-CHANGES: dict[str, Callable[[Image.Image, random.Random], Image.Image]] = {
-    "JPEG 30": lambda image, draw: image,
-    "× 0.5": lambda image, draw: resized(image, 0.5),
-    "× 2": lambda image, draw: resized(image, 2),
-    "mirror": lambda image, draw: ImageOps.mirror(image),
-    "crop 10%": cropped,
-    "− 20%": lambda image, draw: image.point(lambda value: int(value * 0.8)),
-    "+ 20%": lambda image, draw: image.point(lambda value: min(255, int(value * 1.2))),
-    "border": bordered,
+CHANGES: dict[str, Callable[[Image.Image, random.Random], bytes]] = {
+    "JPEG 30": lambda image, draw: stored(image, "JPEG", quality=30),
+    "× 0.5": lambda image, draw: lossless(resized(image, 0.5)),
+    "× 2": lambda image, draw: lossless(resized(image, 2)),
+    "mirror": lambda image, draw: lossless(ImageOps.mirror(image)),
+    "crop 10%": lambda image, draw: lossless(cropped(image, draw)),
+    "− 20%": lambda image, draw: lossless(image.point(lambda value: int(value * 0.8))),
+    "+ 20%": lambda image, draw: lossless(image.point(lambda value: min(255, int(value * 1.2)))),
+    "border": lambda image, draw: lossless(bordered(image, draw)),
 }
 
 
@@ -164,7 +168,7 @@ def tiles() -> list[bytes]:
     photographs = [Image.fromarray(pixels) for pixels in load_sample_images().images]
     corners = [(left, top) for top in range(0, 384, 128) for left in range(0, 640, 128)]
     cut = [photo.crop((left, top, left + 128, top + 128)) for photo in photographs for left, top in corners]
-    return [stored(tile, "PNG") for tile in cut if np.asarray(tile.convert("L")).std() > 20]
+    return [lossless(tile) for tile in cut if np.asarray(tile.convert("L")).std() > 20]
 
 
 def opened(content: bytes) -> Image.Image:
@@ -184,14 +188,7 @@ def measured(content: bytes) -> tuple[np.ndarray, np.ndarray]:
 
 def plant(content: bytes, draw: random.Random) -> list[bytes]:
     image = opened(content)
-    copies = {name: change(image, draw) for name, change in CHANGES.items()}
-    return [
-        content,
-        *(
-            stored(copy, "JPEG", quality=30) if name == "JPEG 30" else stored(copy, "PNG", compress_level=1)
-            for name, copy in copies.items()
-        ),
-    ]
+    return [content, *(change(image, draw) for change in CHANGES.values())]
 
 
 def report(name: str, pairs: np.ndarray, cpu: float, wall: float, num_images: int) -> None:
