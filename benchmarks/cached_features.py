@@ -15,12 +15,12 @@ from typing import Any
 
 from side_by_side import compare, machine, refuse_busy_machine, table
 
-from components.data.ingesting import write_raw
+from components.data.raw.ingest import write_raw
 from components.data.sources import find
-from components.progress import silent
+from components.shared.progress import silent
 from components.training.fit import fit
 from components.training.settings import TrainingJob
-from flows.params import override, read_params
+from flows.project.params import override, read_params
 from flows.stages.augment import augment
 from flows.stages.split import split
 

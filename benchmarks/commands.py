@@ -20,7 +20,7 @@ import typer.main
 from photographs import photographs
 from side_by_side import Usage, machine, refuse_busy_machine, usage
 
-from flows.cli import app
+from flows.cli.main import app
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _PHOTOGRAPHS = "photographs"
@@ -80,7 +80,7 @@ def main() -> None:
 
 def run(arguments: list[str], project: Path, *, limit_s: int | None = None) -> Usage:
     ended = [] if limit_s is None else ["timeout", "--signal=INT", str(limit_s)]
-    command = [*ended, sys.executable, "-m", "flows.cli", *arguments]
+    command = [*ended, sys.executable, "-m", "flows.cli.main", *arguments]
     return usage(command, folder=project, env=os.environ | {"PYTHONPATH": str(project)})
 
 

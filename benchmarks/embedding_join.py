@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 from side_by_side import compare, machine, ratio_range
 
-from components.data.embedding_join import TIE, Compared, close_pairs
+from components.data.duplicates.embedding_join import TIE, Compared, close_pairs
 
 _BLOCK = 4096
 _OURS, _PEER = "join", "every pair"

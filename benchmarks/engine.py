@@ -19,8 +19,8 @@ from side_by_side import Timing, machine, refuse_busy_machine, table
 from torch.nn import functional as F
 from training_data import augment_settings, drawn_project, new_job
 
-from components.data.loading import open_part, training_loader
-from components.data.packing import read_dataset
+from components.data.packed.loaders import open_part, training_loader
+from components.data.packed.packing import read_dataset
 from components.models.classifier import new_classifier
 from components.training.fit import fit
 from components.training.settings import TrainingJob

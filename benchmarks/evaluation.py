@@ -22,7 +22,7 @@ from side_by_side import compare, machine, refuse_busy_machine, table
 
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 
 TOP_K = 5
 

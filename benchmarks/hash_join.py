@@ -14,8 +14,8 @@ from statistics import median
 import numpy as np
 from side_by_side import machine
 
-from components.data.hash_join import candidate_pairs
-from components.data.hashing import distance
+from components.data.duplicates.hash_join import candidate_pairs
+from components.data.images.perceptual_hash import distance
 
 _PLANTED = 1000
 _ROUNDS = 5

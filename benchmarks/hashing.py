@@ -20,11 +20,11 @@ from near_duplicates import measured, opened, stored
 from photographs import files_in, photographs
 from side_by_side import compare, machine, needs_peer, ratio, table
 
-from components.data.decoding import decode
-from components.data.duplicates import DuplicateSettings, find_duplicates
-from components.data.hash_join import candidate_pairs
-from components.data.hashing import grey_square, perceptual_hashes
-from components.data.probing import Measurement, luma_of, probe_without_hashes, with_hashes
+from components.data.duplicates.finder import DuplicateSettings, find_duplicates
+from components.data.duplicates.hash_join import candidate_pairs
+from components.data.images.decoding import decode
+from components.data.images.measurement import Measurement, luma_of, probe_without_hashes, with_hashes
+from components.data.images.perceptual_hash import grey_square, perceptual_hashes
 
 _BITS = 7
 SETTINGS = DuplicateSettings(max_bits=_BITS, min_correlation=0.98)

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from components.data.ingesting import write_raw
+from components.data.raw.ingest import write_raw
 from components.data.sources import Source, find
-from components.progress import silent
+from components.shared.progress import silent
 
 
 def main() -> None:

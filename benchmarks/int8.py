@@ -37,17 +37,17 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from side_by_side import Timing, compare, machine, ratio_range, refuse_busy_machine
 from trained_models import exported, prepared, trained
 
-from components.data.loading import open_part
+from components.data.packed.loaders import open_part
 from components.evaluation.inference import predict_part
 from components.evaluation.predictions import Predictions
-from components.evaluation.served import predict_packed
-from components.export.exporting import CALIBRATION
-from components.files import read_json, whole_file, write_json
+from components.evaluation.served_predictions import predict_packed
+from components.export.exporter import CALIBRATION
 from components.models.classifier import ImageClassifier
-from components.processor import usable_cores
-from components.progress import silent
-from components.serving.classifier import INPUT, OnnxClassifier
-from components.training.memory import keep_freed_memory
+from components.serving.onnx_classifier import INPUT, OnnxClassifier
+from components.shared.files import read_json, whole_file, write_json
+from components.shared.processor import usable_cores
+from components.shared.progress import silent
+from components.training.allocator import keep_freed_memory
 
 STEPS = ("train", "export", "judge", "time")
 FP32, INT8, DEFAULT, TORCH = "ONNX fp32", "int8", "onnxruntime's default", "torch eager"

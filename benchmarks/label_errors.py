@@ -29,19 +29,19 @@ from threadpoolctl import threadpool_limits
 from trained_models import finished
 from training_data import File, augment_settings, new_job, packed
 
-from components.data.decoding import decode
-from components.data.embeddings import embed
-from components.data.label_errors import (
+from components.data.images.decoding import decode
+from components.data.images.embeddings import embed
+from components.data.packed.packing import DATASET
+from components.data.quality.label_errors import (
     LabelSettings,
     confident_disagreement,
     find_label_errors,
     out_of_fold_probabilities,
     patch_features,
 )
-from components.data.packing import DATASET
 from components.export.onnx_export import export_features
 from components.models.classifier import load_classifier
-from components.progress import PlainLines
+from components.shared.progress import PlainLines
 
 _SIDE_PX = 32
 

@@ -32,14 +32,14 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from components.data import packing
-from components.data.augmentation import AugmentSettings, augmenter
-from components.data.decoding import decode
-from components.data.loading import open_part, training_loader
-from components.data.packing import SplitImage, pack
-from components.data.preprocessing import PreprocessSettings, square_of, to_square
-from components.labels import LabelSpace
-from components.progress import silent
+from components.data.augmentation.augmenter import AugmentSettings, augmenter
+from components.data.images.decoding import decode
+from components.data.images.preprocessing import PreprocessSettings, square_of, to_square
+from components.data.packed import packing
+from components.data.packed.loaders import open_part, training_loader
+from components.data.packed.packing import SplitImage, pack
+from components.shared.progress import silent
+from components.task.label_space import LabelSpace
 
 BATCH = 64
 _SHOWN = packing._PREVIEW_IMAGES

@@ -31,14 +31,14 @@ import numpy as np
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
-from components.data.duplicates import DuplicateSettings, find_duplicates
-from components.data.embedding_join import similar_pairs
-from components.data.embeddings import embed
-from components.data.hashing import COLOUR_SIDE, SIDE
-from components.data.probing import probe_without_hashes
+from components.data.duplicates.embedding_join import similar_pairs
+from components.data.duplicates.finder import DuplicateSettings, find_duplicates
+from components.data.images.embeddings import embed
+from components.data.images.measurement import probe_without_hashes
+from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
 
 _TUNED_ON = {7: 300, 101: 150}
-"""Seeds, and how many images each drew, when the thresholds of components.data.alignment were set."""
+"""Seeds, and how many images each drew, when the thresholds of components.data.duplicates.alignment were set."""
 SETTINGS = DuplicateSettings(max_bits=7, min_correlation=0.98)
 
 

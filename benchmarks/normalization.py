@@ -1,4 +1,4 @@
-"""What int8 gains by a normalization in one operator (components/export/normalization.py): CPU time of one thread.
+"""What int8 gains by a normalization in one operator (components/export/onnx_normalization.py): CPU time of one thread.
 
     python benchmarks/normalization.py [FOLDER] [--work WORK] [--network mobilenet_v2] [--batch 16] [--rounds 10]
 
@@ -21,11 +21,11 @@ import numpy as np
 from side_by_side import compare, machine, ratio_range
 from trained_models import Ready, add_flags, ready
 
-from components.data.calibration import CalibrationImages
-from components.data.loading import open_part
+from components.data.packed.calibration_images import CalibrationImages
+from components.data.packed.loaders import open_part
 from components.export import quantization
 from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer
-from components.serving.classifier import OnnxClassifier
+from components.serving.onnx_classifier import OnnxClassifier
 
 CALIBRATED = 64
 FP32, BEFORE, NOW = "fp32", "int8, sub and div", "int8, one operator"

@@ -25,14 +25,14 @@ from side_by_side import machine, ratio_range, usage
 from torch.nn import functional as F
 from training_data import REPOSITORY, augment_settings, folder_files, new_job, packed
 
-from components.data.loading import ShuffledBatches, open_part
-from components.data.packing import read_dataset
-from components.files import read_json, write_json
+from components.data.packed.loaders import ShuffledBatches, open_part
+from components.data.packed.packing import read_dataset
 from components.models.classifier import new_classifier
-from components.training.distribution import device_here
+from components.shared.files import read_json, write_json
+from components.training.distributed import device_here
 from components.training.fit import fit
+from components.training.gpu_cache import ResidentBatches
 from components.training.process import RESULT
-from components.training.resident import ResidentBatches
 from components.training.settings import TrainingJob
 
 PRESET: dict[str, Any] = {

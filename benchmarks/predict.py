@@ -41,14 +41,14 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from trained_models import Ready, add_flags, ready
 
-from components.data.preprocessing import PreprocessSettings, square_of
+from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
-from components.processor import usable_cores
-from components.serving.answers import AnswerOptions, answer_columns
-from components.serving.classifier import OnnxClassifier
+from components.serving.batch_prediction import batch_size, predict
 from components.serving.inputs import find_inputs
-from components.serving.output import Job, columns_of, write_predictions
-from components.serving.prediction import batch_size, predict
+from components.serving.onnx_classifier import OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.prediction_tables import Job, columns_of, write_predictions
+from components.shared.processor import usable_cores
 
 BATCH, REQUEST = 64, 16
 WARM = "darkroom fp32, warm"
@@ -208,7 +208,7 @@ def peak_memory(scratch: Path, model: Path, files: list[Path], count: int) -> st
     for number in range(count):
         (folder / f"{number:06d}.jpg").symlink_to(files[number % len(files)])
     words = ["predict", str(folder), "--out", str(scratch / "out.csv"), "--model", str(model), "--json"]
-    used = usage([sys.executable, "-m", "flows.cli", *words], env=os.environ)
+    used = usage([sys.executable, "-m", "flows.cli.main", *words], env=os.environ)
     assert used.exit_code == 0
     return f"{count:7d} images: peak {used.peak_mib:.0f} MiB, {count / used.seconds:.0f} images/s with the start"
 

@@ -33,11 +33,11 @@ import pyarrow as pa
 from PIL import Image
 from side_by_side import compare, machine, table
 
-from components.data.measuring import measure_all
-from components.data.probing import probe_without_hashes, with_hashes
-from components.data.raw import MANIFEST, SCHEMA, read_manifest_table
-from components.data.tables import write_table
-from components.progress import silent
+from components.data.images.measurement import probe_without_hashes, with_hashes
+from components.data.raw.dataset import MANIFEST, SCHEMA, read_manifest_table
+from components.data.raw.measurement_pass import measure_all
+from components.shared.parquet import write_table
+from components.shared.progress import silent
 
 
 def main() -> None:
@@ -187,8 +187,8 @@ def _cpu_seconds() -> float:
 def _suite(count: int) -> None:
     import pandas as pd
 
-    from components.data.profile import profile_of
-    from components.data.quality import QualitySettings, check_quality
+    from components.data.quality.expectations import QualitySettings, check_quality
+    from components.data.quality.profile import profile_of
 
     random = np.random.default_rng(0)
     columns = ("aspect", "brightness", "contrast", "sharpness", "entropy_bits", "colourfulness")

@@ -14,8 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from components.data.preprocessing import PreprocessSettings, square_of
-from components.serving.classifier import INPUT
+from components.data.images.preprocessing import PreprocessSettings, square_of
+from components.serving.onnx_classifier import INPUT
 
 _START_SECONDS = 120
 

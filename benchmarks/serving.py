@@ -31,10 +31,10 @@ from scoring_clients import Client, as_numbers, onnx_package, served, serving
 from side_by_side import machine, ratio_range, refuse_busy_machine
 from trained_models import add_flags, ready
 
-from components.data.preprocessing import PreprocessSettings, square_of
+from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
-from components.processor import usable_cores
-from components.serving.classifier import OnnxClassifier
+from components.serving.onnx_classifier import OnnxClassifier
+from components.shared.processor import usable_cores
 
 CLIENTS = (1, 16)
 WARMING = 32

@@ -128,11 +128,11 @@ def peak_gib() -> float:
 
 
 def whole(folder: Path) -> Any:
-    from components.data.duplicates import DuplicatePairs
-    from components.data.leakage import audit, find_leaks
-    from components.data.split_images import SplitImages
-    from components.data.splitting import split_images
-    from components.data.tables import write_table
+    from components.data.duplicates.finder import DuplicatePairs
+    from components.data.split.leak_proof import audit, find_leaks
+    from components.data.split.splitter import split_images
+    from components.data.split.strata import SplitImages
+    from components.shared.parquet import write_table
 
     yield
     table = pq.read_table(folder / "images.parquet")
@@ -149,8 +149,8 @@ def whole(folder: Path) -> Any:
 
 
 def ours(folder: Path) -> Any:
-    from components.data.split_images import SplitImages
-    from components.data.splitting import split_images
+    from components.data.split.splitter import split_images
+    from components.data.split.strata import SplitImages
 
     table, near = pq.read_table(folder / "images.parquet"), np.load(folder / "near.npy")
     yield
@@ -163,8 +163,8 @@ def ours(folder: Path) -> Any:
 def peer(folder: Path) -> Any:
     from sklearn.model_selection import StratifiedGroupKFold
 
-    from components.data.split_images import SplitImages
-    from components.data.splitting import split_images
+    from components.data.split.splitter import split_images
+    from components.data.split.strata import SplitImages
 
     images = SplitImages.from_table(pq.read_table(folder / "images.parquet"))
     cluster_N = split_images(images, np.load(folder / "near.npy"), settings()).cluster_N
@@ -179,7 +179,7 @@ def peer(folder: Path) -> Any:
 
 
 def settings() -> Any:
-    from components.data.splitting import SplitSettings
+    from components.data.split.splitter import SplitSettings
 
     return SplitSettings.from_section(
         "split",

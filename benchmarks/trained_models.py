@@ -23,24 +23,24 @@ import pyarrow.parquet as pq
 from photographs import photographs
 from training_data import REPOSITORY, augment_settings, new_job
 
-from components.data.ingesting import write_raw
-from components.data.loading import open_part
-from components.data.packing import DATASET, read_dataset
-from components.data.raw import RawImages
+from components.data.packed.loaders import open_part
+from components.data.packed.packing import DATASET, read_dataset
+from components.data.raw.dataset import RawImages
+from components.data.raw.ingest import write_raw
 from components.data.sources import IngestSettings, find
-from components.export.exporting import Images, export_model
+from components.export.exporter import Images, export_model
 from components.export.settings import QuantizeSettings
-from components.files import read_json, sha256_of_record, write_json
 from components.models.classifier import ImageClassifier, load_classifier
-from components.progress import silent
-from components.serving.classifier import ModelCard
+from components.serving.onnx_classifier import ModelCard
+from components.shared.files import read_json, sha256_of_record, write_json
+from components.shared.progress import silent
 from components.training.fit import MODEL
 from components.training.process import RESULT
 from components.training.quantization_aware import aware_settings
 from components.training.settings import Rounding, TrainingJob
-from flows.child import Event, last_lines, run_child
-from flows.params import override, read_params
-from flows.sections import read_section
+from flows.project.child_process import Event, last_lines, run_child
+from flows.project.params import override, read_params
+from flows.project.sections import read_section
 from flows.stages.augment import augment
 from flows.stages.split import split
 from flows.stages.validate import Places, validate

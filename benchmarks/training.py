@@ -35,9 +35,9 @@ from torchvision.transforms import v2
 from training_data import augment_settings, folder_files, new_job, packed
 
 from components.models.architectures import build
+from components.training.allocator import keep_freed_memory
+from components.training.epoch_report import EpochReport
 from components.training.fit import fit
-from components.training.memory import keep_freed_memory
-from components.training.reports import EpochReport
 from components.training.settings import TrainingJob
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -216,10 +216,10 @@ class Comparison:
         """What a training of many epochs finds out on this machine."""
         if self._flags.precision != "auto":
             return {"precision": self._flags.precision, "channels_last": "on", "compile": "off"}
-        from components.data.loading import open_part, training_loader
-        from components.data.packing import read_dataset
+        from components.data.packed.loaders import open_part, training_loader
+        from components.data.packed.packing import read_dataset
         from components.models.classifier import new_classifier
-        from components.training.measuring import choose_numerics
+        from components.training.numerics import choose_numerics
         from components.training.objective import Objective
 
         job, dataset = self._job(data, **SGD), read_dataset(data)

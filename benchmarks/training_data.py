@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from components.data import packing
-from components.data.augmentation import AugmentSettings
-from components.data.packing import SplitImage, pack
-from components.data.preprocessing import PreprocessSettings
-from components.labels import LabelSpace
-from components.progress import silent
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.images.preprocessing import PreprocessSettings
+from components.data.packed import packing
+from components.data.packed.packing import SplitImage, pack
+from components.shared.progress import silent
+from components.task.label_space import LabelSpace
 from components.training.settings import TrainingJob
-from flows.params import read_params
+from flows.project.params import read_params
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # The sheets of example images are no part of what is measured.

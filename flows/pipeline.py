@@ -5,19 +5,19 @@ from typing import Any
 
 from prefect import flow
 
-from flows.evaluate import Evaluated, evaluate_model
-from flows.finetune import finetune_model
-from flows.ingest import Ingested, ingest_data
-from flows.preflight import params_kept_on_mistake
-from flows.prepare import Prepared, prepare_data
-from flows.project import open_project
-from flows.promote import Promoted, check_levels, promote_version
-from flows.quantize import Exported, quantize_model
-from flows.register import register_model
-from flows.repro import data_kept_on_failure
-from flows.session import StepTime, open_session
-from flows.train import train_model
-from flows.workers import require_deployment, train_on
+from flows.project.dvc import data_kept_on_failure
+from flows.project.project import open_project
+from flows.session.preflight import params_kept_on_mistake
+from flows.session.session import Prepared, StepTime, open_session
+from flows.steps.evaluate import Evaluated, evaluate_model
+from flows.steps.finetune import finetune_model
+from flows.steps.ingest import Ingested, ingest_data
+from flows.steps.prepare import prepare_data
+from flows.steps.promote import Promoted, check_levels, promote_version
+from flows.steps.quantize import Exported, quantize_model
+from flows.steps.register import register_model
+from flows.steps.remote_training import require_deployment, train_on
+from flows.steps.train import train_model
 
 
 @flow(name="pipeline")

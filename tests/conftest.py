@@ -101,7 +101,7 @@ def darkroom(project_folder: Path) -> Callable[..., subprocess.CompletedProcess[
 
     def call(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "flows.cli", *arguments],
+            [sys.executable, "-m", "flows.cli.main", *arguments],
             cwd=project_folder,
             capture_output=True,
             text=True,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 
 NUM_BINS = 15
 """Equal widths of confidence, as Guo et al. 2017, "On Calibration of Modern Neural Networks", measure."""

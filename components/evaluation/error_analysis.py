@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.label_errors import confident_disagreement
+from components.data.quality.label_errors import confident_disagreement
 from components.evaluation.predictions import Predictions
 
 _ROWS = 1024

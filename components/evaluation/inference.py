@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data.loading import PackedPart, evaluation_loader
-from components.data.stores import ImageRows
+from components.data.packed.loaders import PackedPart, evaluation_loader
+from components.data.packed.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.models.classifier import ImageClassifier
 from components.models.features import features
-from components.progress import Progress
+from components.shared.progress import Progress
 
 _BATCH = 128
 

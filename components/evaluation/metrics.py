@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.errors import DataError
 from components.evaluation.bootstrap import Interval, draws, intervals
-from components.evaluation.counts import ConfusedPair, confused_pairs, confusion, count
-from components.evaluation.image_terms import columns_of, image_terms
-from components.evaluation.judged import Floats, Judged, judge, levels_above
+from components.evaluation.confusion_counts import ConfusedPair, confused_pairs, confusion, count
+from components.evaluation.level_predictions import Floats, Judged, judge, levels_above
+from components.evaluation.metric_values import values_of, values_of_classes
+from components.evaluation.per_image_terms import columns_of, image_terms
 from components.evaluation.predictions import Predictions
-from components.evaluation.ranking import Mean, RankScore, rank_scores
-from components.evaluation.values import values_of, values_of_classes
-from components.labels import LabelKind
+from components.evaluation.ranking_metrics import Mean, RankScore, rank_scores
+from components.shared.errors import DataError
+from components.task.label_space import LabelKind
 
 MATRIX_CLASSES = 200
 """Up to so many classes the record holds the whole confusion matrix; above, confusion.parquet alone does."""

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.data.tables import write_table
-from components.labels import AS_TRAINED, AnswerRule, LabelSpace
+from components.shared.parquet import write_table
+from components.task.label_space import AS_TRAINED, AnswerRule, LabelSpace
 
 _SPACE, _ANSWERS = "labels", "answers"
 

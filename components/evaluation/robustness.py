@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.stores import ImageRows
+from components.data.packed.stores import ImageRows
 from components.evaluation.bootstrap import Interval, draws, intervals, share_interval
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import unranked_scores
 from components.evaluation.predictions import Predictions, predictions_at
-from components.progress import Progress
+from components.shared.progress import Progress
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Squares [N, H, W, C] to logits [N, T]."""

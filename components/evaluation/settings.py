@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from components.settings import Settings
+from components.shared.settings import Settings
 
 
 class EvaluateSettings(Settings):

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval, share_interval
-from components.evaluation.comparison import holm
-from components.evaluation.judged import judge
+from components.evaluation.level_predictions import judge
+from components.evaluation.model_comparison import holm
 from components.evaluation.predictions import Predictions
-from components.evaluation.slice_draws import macro_f1_of_slices
-from components.labels import PATH_SEPARATOR
+from components.evaluation.slice_resamples import macro_f1_of_slices
+from components.task.label_space import PATH_SEPARATOR
 
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"

@@ -8,12 +8,12 @@ import onnx
 import torch
 from torch import nn
 
-from components.export.quiet import quiet
-from components.files import whole_file
-from components.labels import AnswerRule
+from components.export.quiet_exporters import quiet
 from components.models.classifier import ImageClassifier
 from components.models.features import last_layer
-from components.serving.classifier import INPUT, OUTPUT, ModelCard
+from components.serving.onnx_classifier import INPUT, OUTPUT, ModelCard
+from components.shared.files import whole_file
+from components.task.label_space import AnswerRule
 
 OPSET = 20
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from components.evaluation.predictions import same_answers
 from components.models.classifier import ImageClassifier
-from components.serving.classifier import OnnxClassifier
+from components.serving.onnx_classifier import OnnxClassifier
 
 _BATCHES = (1, 2, 7)
 

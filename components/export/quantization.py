@@ -1,7 +1,7 @@
 """Smaller forms of an ONNX model: int8 in many ways, and fp16.
 
 Which way is fast and exact depends on the network and on the processor. So a `Quantizer` writes a model by any recipe,
-preparing and calibrating it once, and components/export/search.py tries recipes and judges what was measured.
+preparing and calibrating it once, and quantization_search.py tries recipes and judges what was measured.
 """
 
 import tempfile
@@ -25,11 +25,11 @@ from onnxruntime.quantization import qdq_loss_debug as distortion
 from onnxruntime.quantization.onnx_model import ONNXModel
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from components.data.calibration import CalibrationImages
-from components.export.normalization import as_one_operator
+from components.data.packed.calibration_images import CalibrationImages
 from components.export.onnx_export import write_model
-from components.export.quiet import quiet
-from components.serving.classifier import INPUT, ModelCard
+from components.export.onnx_normalization import as_one_operator
+from components.export.quiet_exporters import quiet
+from components.serving.onnx_classifier import INPUT, ModelCard
 
 _BATCH = 16
 _HISTOGRAM_IMAGES = 64

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from components.settings import Settings
+from components.shared.settings import Settings
 from components.training.settings import AwareSettings
 
 

@@ -8,15 +8,15 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from components.errors import SettingsError, first_line, nearest
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES, TIMM_PREFIX
-from components.models.compound import compound_efficientnet
-from components.models.convnets import LeNet5, PlainNet
+from components.models.compound_efficientnet import compound_efficientnet
 from components.models.heads import calm_last_layer
 from components.models.inception import inception_blocks
+from components.models.small_networks import LeNet5, PlainNet
 from components.models.squeeze_excitation import se_resnet18, se_resnet34, se_resnet50
 from components.models.stems import Stem, fit_stem, stem_for
 from components.models.timm_models import build_timm, timm_name
+from components.shared.errors import SettingsError, first_line, nearest
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
     "plain": PlainNet,

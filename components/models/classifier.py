@@ -10,18 +10,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from components.data.preprocessing import PreprocessSettings
-from components.errors import SettingsError
-from components.files import read_json, whole_folder, write_json
-from components.labels import LabelSpace, told_apart
+from components.data.images.preprocessing import PreprocessSettings
 from components.models.architectures import blueprint, build, check_image_size
 from components.models.catalogue import COMPOUND, IMAGENET
+from components.models.compound_scaling import compound_scale
 from components.models.heads import Pooling, attention_pool, fit_head
-from components.models.scaling import compound_scale
 from components.models.settings import ModelSettings
 from components.models.stems import Stem, describe_stem, stem_for
 from components.models.weights import backbone_fits, fill, published_weights, read_weights
-from components.settings import Settings
+from components.shared.errors import SettingsError
+from components.shared.files import read_json, whole_folder, write_json
+from components.shared.settings import Settings
+from components.task.label_space import LabelSpace, told_apart
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"

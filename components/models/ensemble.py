@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from components.errors import SettingsError
-from components.files import whole_folder
-from components.labels import LabelSpace
 from components.models.classifier import WEIGHTS, ImageClassifier, load_classifier
+from components.shared.errors import SettingsError
+from components.shared.files import whole_folder
+from components.task.label_space import LabelSpace
 
 
 class Ensemble(ImageClassifier):

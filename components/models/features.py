@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
 from components.models.ensemble import Ensemble
-from components.models.parts import main_head
+from components.models.layer_groups import main_head
 
 _MAP_DIMENSIONS = 4
 

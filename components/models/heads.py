@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.errors import SettingsError
-from components.labels import LabelSpace
-from components.models.parts import head_names, main_head
-from components.models.pooling import AttentionPool
+from components.models.attention_pooling import AttentionPool
+from components.models.layer_groups import head_names, main_head
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 
 Pooling = Literal["average", "attention"]
 

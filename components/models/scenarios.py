@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from components.errors import SettingsError, nearest
 from components.models.catalogue import SMALL_IMAGE_PX, Scenario
+from components.shared.errors import SettingsError, nearest
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from components.models.catalogue import COMPOUND, Scenario
-from components.models.scaling import LEAST_COMPOUND, MOST_COMPOUND
-from components.settings import Settings
+from components.models.compound_scaling import LEAST_COMPOUND, MOST_COMPOUND
+from components.shared.settings import Settings
 
 
 class ModelSettings(Settings):

@@ -5,8 +5,8 @@ from urllib.error import URLError
 
 from torch import Tensor, nn
 
-from components.errors import SettingsError, first_line, nearest
 from components.models.catalogue import TIMM_PREFIX
+from components.shared.errors import SettingsError, first_line, nearest
 
 _LICENCE_UNKNOWN = "none stated"
 

@@ -13,10 +13,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.errors import SettingsError, first_line
 from components.models.catalogue import TIMM_PREFIX
-from components.models.parts import head_prefixes
+from components.models.layer_groups import head_prefixes
 from components.models.timm_models import published_timm
+from components.shared.errors import SettingsError, first_line
 
 _SHOWN_KEYS = 8
 # Published DenseNets have the keys of a time when names of modules could hold dots.

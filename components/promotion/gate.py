@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from components.errors import nearest
 from components.evaluation.bootstrap import Interval, share_interval
-from components.evaluation.names import LARGER_IS_BETTER, title, without_level
-from components.evaluation.significance import PairedComparison
-from components.processor import Processor
+from components.evaluation.metric_names import LARGER_IS_BETTER, title, without_level
+from components.evaluation.paired_test import PairedComparison
 from components.promotion.settings import FinerLimits, PromoteSettings
+from components.shared.errors import nearest
+from components.shared.processor import Processor
 
 _LAST_BITS = 1e-9
 """Sums of many 1/N differ in the last bits."""

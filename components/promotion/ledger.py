@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast
 
-from components.errors import DarkroomError
-from components.files import sha256_of_record
+from components.shared.errors import DarkroomError
+from components.shared.files import sha256_of_record
 
 Action = Literal["promoted", "refused", "awaiting approval", "rolled back"]
 Verdict = Action | Literal["not judged"]

@@ -4,7 +4,7 @@ import re
 
 from pydantic import Field, field_validator
 
-from components.settings import Settings
+from components.shared.settings import Settings
 
 LEDGER_SUFFIX = " ledger"
 """The ledger of a model stands in the registry under the model's name and this."""

@@ -5,15 +5,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from components.errors import SettingsError, nearest
-from components.evaluation.names import (
+from components.evaluation.metric_names import (
     LARGER_IS_BETTER,
     OF_A_CLASS,
     OF_A_SLICE,
     SMALLER_IS_BETTER,
     without_level,
 )
-from components.settings import Settings
+from components.shared.errors import SettingsError, nearest
+from components.shared.settings import Settings
 
 Limits = dict[str, float]
 FinerLimits = dict[str, float | Limits]

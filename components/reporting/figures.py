@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from components.data.stores import ImageRows
+from components.data.packed.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
-from components.files import whole_file
+from components.shared.files import whole_file
 
 if TYPE_CHECKING:
-    from components.evaluation.analysis import HeatMaps, LookedAt
+    from components.evaluation.model_analysis import HeatMaps, LookedAt
 
 _TILE_PX, _CAPTION_PX, _FONT_PX, _COLUMNS = 112, 32, 12, 8
 _LABELLED_CLASSES = 40

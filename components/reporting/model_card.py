@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.evaluation.bootstrap import share_interval
-from components.evaluation.names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
+from components.evaluation.metric_names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
-from components.reporting.latency import latency_text
+from components.reporting.latency_text import latency_text
 from components.reporting.markdown import code, plain, table
 
 _REGISTRY = "sqlite:///.darkroom/mlflow/mlflow.db"

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from components.data.decoding import decode
-from components.data.raw import RawImages
-from components.errors import DataError
+from components.data.images.decoding import decode
+from components.data.raw.dataset import RawImages
 from components.evaluation.predictions import Predictions
-from components.reporting.inline import Picture, embedded
+from components.reporting.inline_pictures import Picture, embedded
+from components.shared.errors import DataError
 
 _SIDE_PX = 192
 _SMALL_PX = 64

@@ -15,11 +15,11 @@ from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Protocol
 
-from components.data.decoding import IMAGE_ENDINGS
-from components.data.sources.places import RemoteFolder, is_remote, split_remote
-from components.errors import DataError
+from components.data.images.decoding import IMAGE_ENDINGS
+from components.data.sources.locations import RemoteFolder, is_remote, split_remote
 from components.serving.archives import ARCHIVE_ENDINGS, BrokenOff, tar_members, zip_members
-from components.serving.tables import TABLE_ENDINGS, path_rows
+from components.serving.path_tables import TABLE_ENDINGS, path_rows
+from components.shared.errors import DataError
 
 STANDARD_INPUT = "-"
 MAX_FILE_BYTES = 2**30

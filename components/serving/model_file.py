@@ -8,7 +8,7 @@ ever followed.
 from collections.abc import Iterator
 from pathlib import Path
 
-from components.errors import ServiceError
+from components.shared.errors import ServiceError
 
 _VARINT, _EIGHT_BYTES, _TEXT, _FOUR_BYTES = 0, 1, 2, 5
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from components.errors import ServiceError, SettingsError, first_line
-from components.serving.isolation import RUNTIME, RUNTIME_BUILDS
+from components.serving.isolated_process import RUNTIME, RUNTIME_BUILDS
+from components.shared.errors import ServiceError, SettingsError, first_line
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",

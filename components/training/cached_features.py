@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from components.data.loading import PackedPart, evaluation_loader
-from components.data.packing import DATASET, INDEX
-from components.errors import SettingsError
-from components.files import sha256_of_file, sha256_of_record, whole_file
+from components.data.packed.loaders import PackedPart, evaluation_loader
+from components.data.packed.packing import DATASET, INDEX
 from components.models.classifier import ImageClassifier
 from components.models.features import as_evaluated, input_of
 from components.models.heads import attention_pool
-from components.models.parts import main_head
+from components.models.layer_groups import main_head
+from components.shared.errors import SettingsError
+from components.shared.files import sha256_of_file, sha256_of_record, whole_file
+from components.shared.wording import counted
 from components.training.settings import TrainingJob
-from components.wording import counted
 
 FOLDER = "features"
 _FEATURES = "features"

@@ -10,14 +10,14 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 
-from components.data.loading import Batch
-from components.files import read_json, write_json
+from components.data.packed.loaders import Batch
 from components.models.classifier import save_classifier
+from components.shared.files import read_json, write_json
 from components.training.checkpoints import read_checkpoint
-from components.training.reports import SCORES, EpochReport
-from components.training.resuming import Identity, refuse_other_identity
+from components.training.epoch_report import SCORES, EpochReport
+from components.training.resource_usage import UsageMeter
+from components.training.resume import Identity, refuse_other_identity
 from components.training.schedules import cycle_ends
-from components.training.usage import UsageMeter
 
 LAST = "last.safetensors"
 _BEST = "best"

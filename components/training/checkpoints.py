@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from components.files import whole_file
+from components.shared.files import whole_file
 
 _SKELETON = "skeleton"
 _CHANNELS_LAST = torch.channels_last

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from components.labels import LabelSpace
-from components.training.reports import Diagnosis, EpochReport
+from components.task.label_space import LabelSpace
+from components.training.epoch_report import Diagnosis, EpochReport
 
 _POOR = 0.5
 """Of the loss of a guess: losses that stay above it have learnt little. Of mixed images that of training stays high."""

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.errors import SettingsError
-from components.labels import LabelSpace, told_apart
 from components.models.classifier import ImageClassifier
 from components.models.ensemble import open_model
-from components.training.resizing import shrink
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace, told_apart
+from components.training.progressive_resizing import shrink
 
 
 class Teacher:

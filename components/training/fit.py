@@ -13,8 +13,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
-from components.data.decoded import decoded_once
-from components.data.loading import (
+from components.data.packed.decoded_cache import decoded_once
+from components.data.packed.loaders import (
     Batch,
     PackedPart,
     ShuffledBatches,
@@ -22,14 +22,13 @@ from components.data.loading import (
     open_part,
     training_loader,
 )
-from components.data.sharing import decoded_file
-from components.errors import SettingsError
-from components.files import write_json
+from components.data.packed.shared_file import decoded_file
 from components.models.classifier import ImageClassifier, save_classifier
-from components.models.parts import main_head, parts
-from components.training.alarm import Alarm, Leave
-from components.training.averaging import greedy_soup
-from components.training.balance import class_weights, image_shares
+from components.models.layer_groups import main_head, parts
+from components.shared.errors import SettingsError
+from components.shared.files import write_json
+from components.training.activation_checkpointing import recompute_activations
+from components.training.batch_halving import CHECKPOINTS, HISTORY, halved, is_out_of_memory, too_little_memory
 from components.training.cached_features import HeadOnFeatures, use_cached
 from components.training.callbacks import (
     BestStates,
@@ -42,25 +41,26 @@ from components.training.callbacks import (
     mode_of,
 )
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
+from components.training.class_balance import class_weights, image_shares
 from components.training.diagnosis import chance, diagnose
 from components.training.distillation import open_teacher
-from components.training.distribution import Group, check_batch, check_images, device_here, group_of, trainer_options
-from components.training.halving import CHECKPOINTS, HISTORY, halved, is_out_of_memory, too_little_memory
+from components.training.distributed import Group, check_batch, check_images, device_here, group_of, trainer_options
+from components.training.epoch_report import SCORES, EpochReport, FitResult
+from components.training.failure_broadcast import Alarm, Leave
+from components.training.gpu_cache import ResidentBatches, stays_resident
+from components.training.ignored_settings import without_effect
+from components.training.initial_model import starting_model
+from components.training.job_plan import Plan, digest_of, read_plan, write_plan
 from components.training.learner import Learner
-from components.training.measuring import Numerics, apply_numerics, choose_numerics
+from components.training.lr_finder import find_rate
+from components.training.numerics import Numerics, apply_numerics, choose_numerics
 from components.training.objective import Objective
 from components.training.optimizers import peak_rate
-from components.training.plan import Plan, digest_of, read_plan, write_plan
 from components.training.quantization_aware import RoundedClassifier
-from components.training.rate_finding import find_rate
-from components.training.recomputing import recompute_activations
-from components.training.reports import SCORES, EpochReport, FitResult
-from components.training.resident import ResidentBatches, stays_resident
-from components.training.resuming import Identity, ResumableBatches, identity_of
+from components.training.resume import Identity, ResumableBatches, identity_of
 from components.training.settings import TrainingJob
-from components.training.starting import starting_model
 from components.training.unfreezing import Unfreezing
-from components.training.without_effect import without_effect
+from components.training.weight_averaging import greedy_soup
 
 MODEL = "model"
 RATE_TEST = "rate.json"

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
-from components.data.loading import Batch
-from components.errors import TrainingDiverged
+from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
-from components.models.parts import keep_frozen_statistics
-from components.training.averaging import MovingAverage
+from components.models.layer_groups import keep_frozen_statistics
+from components.shared.errors import TrainingDiverged
+from components.training.job_plan import Plan
 from components.training.losses import check_level_weights, image_losses
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
-from components.training.plan import Plan
-from components.training.resizing import shrink
+from components.training.progressive_resizing import shrink
 from components.training.schedules import Shape, WarmupPlateau, new_shape
-from components.training.scores import for_scores, validation_scores
 from components.training.settings import TrainingJob
+from components.training.validation_scores import for_scores, validation_scores
+from components.training.weight_averaging import MovingAverage
 
 _LOOK_EVERY = 50
 """Steps between looks at the loss on a GPU, where each makes the processor wait for it."""

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.errors import SettingsError
-from components.labels import LabelSpace
 from components.models.heads import ancestors
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 
 LossKind = Literal["cross_entropy", "focal", "binary_cross_entropy"]
 

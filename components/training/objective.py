@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from components.data.loading import Batch
-from components.labels import LabelSpace
+from components.data.packed.loaders import Batch
+from components.task.label_space import LabelSpace
 from components.training.distillation import Teacher, distillation_loss
 from components.training.losses import guess, image_losses
-from components.training.mixing import mix
-from components.training.resizing import shrink, side_at
+from components.training.mixup import mix
+from components.training.progressive_resizing import shrink, side_at
 from components.training.settings import TrainingJob
 
 _AUXILIARY_WEIGHT = 0.3

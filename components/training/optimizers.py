@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from components.models.parts import parameter_groups
+from components.models.layer_groups import parameter_groups
 from components.training.settings import TrainingJob
 
 SCALING_BATCH = 256

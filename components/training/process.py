@@ -15,12 +15,12 @@ from typing import Any
 
 import psutil
 
-from components.errors import DarkroomError, record_of
-from components.files import read_json, write_json
-from components.progress import EVENTS_VARIABLE, EventFile
-from components.training.alarm import Outcome, error_of
+from components.shared.errors import DarkroomError, record_of
+from components.shared.files import read_json, write_json
+from components.shared.progress import EVENTS_VARIABLE, EventFile
+from components.training.allocator import keep_freed_memory
+from components.training.failure_broadcast import Outcome, error_of
 from components.training.fit import fit
-from components.training.memory import keep_freed_memory
 from components.training.settings import TrainingJob
 
 RESULT = "result.json"

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from components.data.calibration import calibration_images
-from components.data.loading import PackedPart
+from components.data.packed.calibration_images import calibration_images
+from components.data.packed.loaders import PackedPart
 from components.models.classifier import ImageClassifier
 from components.training.settings import Rounding, TrainSettings
 

@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from typing import Literal
 
-from components.errors import SettingsError
+from components.shared.errors import SettingsError
 
 Schedule = Literal["cosine", "step", "plateau", "one_cycle", "cyclic", "constant"]
 Shape = Callable[[int], float]

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator
 
-from components.data.augmentation import AugmentSettings
-from components.data.preprocessing import PreprocessSettings
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.images.preprocessing import PreprocessSettings
 from components.models.settings import ModelSettings
-from components.settings import Settings
+from components.shared.settings import Settings
 from components.training.schedules import Schedule
 
 

@@ -9,7 +9,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
-from components.models.parts import head_names, keep_frozen_statistics, learn_last, parts
+from components.models.layer_groups import head_names, keep_frozen_statistics, learn_last, parts
 from components.training.settings import FinetuneSettings
 
 

@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from components.errors import DarkroomError, ServiceError, SettingsError, nearest
-from components.wording import counted
-from flows.child import last_lines
-from flows.console import say
-from flows.environment import prefect_variables
-from flows.project import Project, open_project
-from flows.servers.address import Servers, is_healthy, running_servers
+from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
+from components.shared.wording import counted
+from flows.console.console import say
+from flows.project.child_process import last_lines
+from flows.project.prefect_environment import prefect_variables
+from flows.project.project import Project, open_project
+from flows.project.running_servers import Servers, is_healthy, running_servers
 from flows.servers.pools import POOLS, device_note, worker_command, worker_variables
 from flows.tracking.connection import tracking_uri
 

@@ -4,10 +4,10 @@ import os
 import platform
 import sys
 
-from flows.environment import prefect_variables
-from flows.gpu import num_gpus
-from flows.project import Project
-from flows.servers.address import Servers
+from flows.project.gpu import num_gpus
+from flows.project.prefect_environment import prefect_variables
+from flows.project.project import Project
+from flows.project.running_servers import Servers
 
 POOLS = ("cpu", "gpu")
 PROJECT_VARIABLE = "DARKROOM_PROJECT"

@@ -11,19 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from components.errors import DarkroomError, ServiceError
-from components.files import write_json
-from components.progress import Progress
-from components.wording import counted
-from flows.child import last_lines
-from flows.console import progress, say
-from flows.environment import prefect_variables
-from flows.project import Project, open_project
-from flows.servers.address import Servers, is_healthy, running_servers, serving_lock
+from components.shared.errors import DarkroomError, ServiceError
+from components.shared.files import write_json
+from components.shared.progress import Progress
+from components.shared.wording import counted
+from flows.console.console import progress, say
+from flows.project.child_process import last_lines
+from flows.project.prefect_environment import prefect_variables
+from flows.project.project import Project, open_project
+from flows.project.running_servers import Servers, is_healthy, running_servers, serving_lock
 from flows.servers.attached import STOP_SECONDS
-from flows.servers.leftovers import close_dead_runs
 from flows.servers.pools import POOLS as POOLS
 from flows.servers.pools import device_note, worker_command, worker_variables
+from flows.servers.stale_runs import close_dead_runs
 from flows.tracking.connection import artifact_folder, database_uri
 
 HOST = "127.0.0.1"

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from components.data.augmentation import AugmentSettings
-from components.data.packing import SplitImage, pack
-from components.data.preprocessing import PreprocessSettings
-from components.data.raw import read_raw_dataset
-from components.files import read_json
-from components.labels import LabelSpace
-from components.progress import Progress
-from components.wording import counted
-from flows.sections import read_section
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.images.preprocessing import PreprocessSettings
+from components.data.packed.packing import SplitImage, pack
+from components.data.raw.dataset import read_raw_dataset
+from components.shared.files import read_json
+from components.shared.progress import Progress
+from components.shared.wording import counted
+from components.task.label_space import LabelSpace
+from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from components.errors import DarkroomError, record_of
-from components.files import DISK_FULL
-from components.progress import EVENTS_VARIABLE, EventFile, Progress, from_environment
+from components.shared.errors import DarkroomError, record_of
+from components.shared.files import DISK_FULL
+from components.shared.progress import EVENTS_VARIABLE, EventFile, Progress, from_environment
 
 
 def run_stage(name: str, work: Callable[[Progress], str]) -> NoReturn:

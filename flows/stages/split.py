@@ -10,21 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from components.data.duplicates import DuplicatePairs, DuplicateSettings, find_duplicates
-from components.data.embeddings import FILE as EMBEDDINGS
-from components.data.embeddings import Embeddings
-from components.data.hashing import COLOUR_SIDE, SIDE
-from components.data.leakage import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs
-from components.data.parts import EXCLUDED, PARTS
-from components.data.split_images import SplitImages
-from components.data.splitting import Split, SplitSettings, split_images
-from components.data.tables import write_table
-from components.errors import DataError
-from components.files import write_json, write_text
-from components.progress import Progress
-from components.reporting.leaks import LeakingImage, LeakSection, render_leaks
-from components.wording import counted
-from flows.sections import read_section
+from components.data.duplicates.finder import DuplicatePairs, DuplicateSettings, find_duplicates
+from components.data.images.embeddings import FILE as EMBEDDINGS
+from components.data.images.embeddings import Embeddings
+from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
+from components.data.split.leak_proof import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs
+from components.data.split.names import EXCLUDED, PARTS
+from components.data.split.splitter import Split, SplitSettings, split_images
+from components.data.split.strata import SplitImages
+from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
+from components.shared.errors import DataError
+from components.shared.files import write_json, write_text
+from components.shared.parquet import write_table
+from components.shared.progress import Progress
+from components.shared.wording import counted
+from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")

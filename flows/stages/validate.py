@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from components.data.decoding import decode
-from components.data.embeddings import FILE as EMBEDDINGS
-from components.data.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
-from components.data.label_errors import (
+from components.data.images.decoding import decode
+from components.data.images.embeddings import FILE as EMBEDDINGS
+from components.data.images.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
+from components.data.images.preprocessing import PreprocessSettings
+from components.data.quality.expectations import QualityReport, QualitySettings, RuleResult, check_quality
+from components.data.quality.label_errors import (
     Correction,
     LabelSearch,
     LabelSettings,
@@ -23,20 +25,18 @@ from components.data.label_errors import (
     read_corrections,
     suspects_csv,
 )
-from components.data.measuring import measure_all
-from components.data.preprocessing import PreprocessSettings
-from components.data.profile import profile_of, read_profile
-from components.data.quality import QualityReport, QualitySettings, RuleResult, check_quality
-from components.data.raw import RawImages, read_manifest_table, read_raw_dataset
-from components.data.tables import write_table
-from components.errors import DataError
-from components.files import write_json, write_text
-from components.labels import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
-from components.progress import Progress
+from components.data.quality.profile import profile_of, read_profile
+from components.data.raw.dataset import RawImages, read_manifest_table, read_raw_dataset
+from components.data.raw.measurement_pass import measure_all
 from components.reporting.validation_page import picture_uri, validation_page
-from components.wording import counted
-from flows.project import HOME_VARIABLE
-from flows.sections import read_optional, read_section
+from components.shared.errors import DataError
+from components.shared.files import write_json, write_text
+from components.shared.parquet import write_table
+from components.shared.progress import Progress
+from components.shared.wording import counted
+from components.task.label_space import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
+from flows.project.project import HOME_VARIABLE
+from flows.project.sections import read_optional, read_section
 from flows.stages.entry import run_stage
 
 SHOWN_SUSPECTS = 60

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from components.errors import ServiceError
-from flows.project import Project
-from flows.servers.address import refusal, running_servers, without_password
+from components.shared.errors import ServiceError
+from flows.project.project import Project
+from flows.project.running_servers import refusal, running_servers, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from components.errors import DarkroomError, ServiceError
 from components.promotion.ledger import (
     Draft,
     Entry,
@@ -31,6 +30,7 @@ from components.promotion.ledger import (
     status_of,
 )
 from components.promotion.registration import LEDGER_SUFFIX
+from components.shared.errors import DarkroomError, ServiceError
 from flows.tracking.runs import Tracking
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"

@@ -9,15 +9,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from components.files import sha256_of_folder
-from components.serving.answers import AnswerOptions, answer_columns
-from components.serving.classifier import ModelCard, OnnxClassifier
-from components.serving.isolation import serving_packages
-from components.serving.requests import COLUMN
-from flows.fingerprint import CODE_ROOT, imported_modules
+from components.serving.isolated_process import serving_packages
+from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.scoring_requests import COLUMN
+from components.shared.files import sha256_of_folder
+from flows.project.fingerprint import CODE_ROOT, imported_modules
 from flows.tracking.connection import quiet_mlflow
 
-_SCORING = "flows.tracking.scoring"
+_SCORING = "flows.tracking.image_scorer"
 _COMPONENTS = "components"
 _LEFT_BY_READERS = ("__pycache__", "registered_model_meta")
 """Python and MLflow leave them in a package that is loaded or fetched; they are no part of it."""

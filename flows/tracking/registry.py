@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components.errors import DarkroomError, ServiceError, SettingsError, nearest
-from components.files import sha256_of_file
+from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
+from components.shared.files import sha256_of_file
 from flows.tracking.ledger import CHAMPION, aliases, read_ledger
 from flows.tracking.packaging import Package, package_sha256
 from flows.tracking.runs import Tracking

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from components.errors import DarkroomError, ServiceError
-from components.files import whole_folder, write_text
-from flows.project import Project
+from components.shared.errors import DarkroomError, ServiceError
+from components.shared.files import whole_folder, write_text
+from flows.project.project import Project
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from components.errors import DarkroomError
-from components.files import read_json, write_json
-from components.serving import isolation
-from components.serving.answers import AnswerOptions, Record, answers_of
-from components.serving.classifier import OnnxClassifier
-from flows.tracking import package_trial
+from components.serving import isolated_process
+from components.serving.onnx_classifier import OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions, Record, answers_of
+from components.shared.errors import DarkroomError
+from components.shared.files import read_json, write_json
+from flows.tracking import package_probe
 from flows.tracking.packaging import Package
 
 SERVING_CHECK = "serving_check.json"
@@ -115,12 +115,12 @@ def _ask(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
         request = {
             "package": str(package.folder),
             "packages": [line.partition("==")[0] for line in package.requirements],
-            "isolation": isolation.__file__,
+            "isolation": isolated_process.__file__,
             "bodies": [str(file) for file in files],
             "answer": str(answer),
         }
         write_json(asked, request)
-        command = [sys.executable, "-I", "-B", str(package_trial.__file__), str(asked)]
+        command = [sys.executable, "-I", "-B", str(package_probe.__file__), str(asked)]
         try:
             ended = subprocess.run(
                 command, cwd=scratch, capture_output=True, text=True, check=False, timeout=_PROCESS_SECONDS

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.evaluation.calibration import fit_temperature, reliability
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 
 SINGLE = LabelSpace(kind="single", classes=list("abcd"))
 

@@ -7,7 +7,7 @@ from projects import draw_shape
 
 from components.evaluation.corruptions import CORRUPTIONS, corrupted
 from components.evaluation.robustness import robustness, sample
-from components.progress import silent
+from components.shared.progress import silent
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from judged import judged_singles, leaning
 
-from components.evaluation.embedding import embedding_map
+from components.evaluation.embedding_map import embedding_map
 from components.evaluation.error_analysis import nearest, sure_mistakes, suspected_labels, unsure_hits
 from components.evaluation.predictions import Predictions
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 
 
 def test_mistakes_come_by_sureness_and_hits_by_doubt() -> None:

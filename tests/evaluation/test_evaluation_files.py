@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from judged import leaning
 
+from components.evaluation.evaluation_files import write_scores
 from components.evaluation.metrics import MATRIX_CLASSES, score
 from components.evaluation.predictions import Predictions
-from components.evaluation.records import write_scores
-from components.files import read_json
-from components.labels import LabelSpace
+from components.shared.files import read_json
+from components.task.label_space import LabelSpace
 
 
 def test_the_confusion_of_very_many_classes_is_kept_whole(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import sklearn.metrics as reference
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from components.errors import DataError
 from components.evaluation.metrics import Scores, score
 from components.evaluation.predictions import Predictions
-from components.evaluation.served import accuracy_and_macro_f1
-from components.labels import AnswerRule, LabelSpace
+from components.evaluation.served_predictions import accuracy_and_macro_f1
+from components.shared.errors import DataError
+from components.task.label_space import AnswerRule, LabelSpace
 
 A, B, C = [3.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 3.0]
 TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "cow"), ("milk", "oat")]

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.evaluation.predictions import Predictions, read_predictions, write_predictions
-from components.labels import AnswerRule, LabelKind, LabelSpace
+from components.task.label_space import AnswerRule, LabelKind, LabelSpace
 
 SPACES = {
     "single": LabelSpace.of("single", [["cat"], ["dog, big"], ["Ä 🐈"]]),

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torchvision.models import VisionTransformer
 
-from components.data.preprocessing import PreprocessSettings
+from components.data.images.preprocessing import PreprocessSettings
 from components.evaluation.saliency import attention_map, grad_cam, overlay
-from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.heads import Pooling
+from components.task.label_space import LabelSpace
 
 
 def untrained(*, attends: bool = False, pooling: Pooling = "average") -> ImageClassifier:

@@ -11,7 +11,7 @@ from judged import judged_singles
 from components.evaluation.bootstrap import draws
 from components.evaluation.predictions import Predictions
 from components.evaluation.slices import slice_scores
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 
 
 @pytest.fixture(scope="module")

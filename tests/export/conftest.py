@@ -8,11 +8,11 @@ import torch
 from exported_model import Exported
 from PIL import Image
 
-from components.data.preprocessing import PreprocessSettings
+from components.data.images.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
-from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
-from components.serving.classifier import ModelCard
+from components.serving.onnx_classifier import ModelCard
+from components.task.label_space import LabelSpace
 
 SIDE = 16
 

@@ -9,13 +9,13 @@ from exported_model import Exported
 from projects import new_project
 from torch import nn
 
-from components.data.embeddings import embed
-from components.errors import SettingsError
+from components.data.images.embeddings import embed
 from components.export.onnx_export import export_features
 from components.models.architectures import build
 from components.models.classifier import ImageClassifier
 from components.models.features import features
-from flows.features import write_features
+from components.shared.errors import SettingsError
+from flows.experiments.features import write_features
 
 RANDOM = np.random.default_rng(3)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from components.export.onnx_export import OPSET
 from components.export.parity import agreement, torch_parity
-from components.serving.classifier import INPUT, OUTPUT, OnnxClassifier
+from components.serving.onnx_classifier import INPUT, OUTPUT, OnnxClassifier
 
 
 def test_torch_and_onnx_agree_on_raw_image_files(exported: Exported, image_files: list[bytes]) -> None:

@@ -11,15 +11,15 @@ import pytest
 from exported_model import Exported
 from torchvision.models import VisionTransformer
 
-from components.data.calibration import CalibrationImages, calibration_sample
-from components.export.normalization import as_one_operator
+from components.data.packed.calibration_images import CalibrationImages, calibration_sample
 from components.export.onnx_export import export_onnx
+from components.export.onnx_normalization import as_one_operator
 from components.export.parity import agreement
 from components.export.quantization import DYNAMIC, DYNAMIC_REDUCED, S8S8, U8S8, U8S8_REDUCED, Quantizer, Recipe
-from components.export.quiet import quiet
+from components.export.quiet_exporters import quiet
 from components.models.architectures import build
 from components.models.classifier import ImageClassifier
-from components.serving.classifier import OnnxClassifier
+from components.serving.onnx_classifier import OnnxClassifier
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (64, 16, 16, 3), dtype=np.uint8)

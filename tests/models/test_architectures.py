@@ -9,7 +9,6 @@ import torchvision
 from torch import nn
 from torchvision.ops.misc import SqueezeExcitation
 
-from components.errors import SettingsError
 from components.models.architectures import (
     blueprint,
     build,
@@ -18,9 +17,10 @@ from components.models.architectures import (
     torchvision_names,
 )
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
-from components.models.parts import head_names
-from components.models.scaling import compound_scale
+from components.models.compound_scaling import compound_scale
+from components.models.layer_groups import head_names
 from components.models.stems import describe_stem, stem_for
+from components.shared.errors import SettingsError
 
 LARGEST = 150_000_000
 """Parameters; a larger network takes seconds and gigabytes for one step on a CPU."""

@@ -9,9 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from components.data.preprocessing import PreprocessSettings
-from components.errors import SettingsError
-from components.labels import LabelSpace
+from components.data.images.preprocessing import PreprocessSettings
 from components.models.architectures import build
 from components.models.classifier import (
     ImageClassifier,
@@ -22,6 +20,8 @@ from components.models.classifier import (
 )
 from components.models.settings import ModelSettings
 from components.models.stems import describe_stem, stem_for
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=100)
 

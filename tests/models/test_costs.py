@@ -2,8 +2,8 @@
 
 import pytest
 
-from components.errors import SettingsError
 from components.models.costs import costs
+from components.shared.errors import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from components.data.preprocessing import PreprocessSettings
-from components.errors import SettingsError
+from components.data.images.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
-from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec, save_classifier
 from components.models.ensemble import Ensemble, mean_logits, open_ensemble, open_model, save_ensemble
 from components.models.features import features
-from components.serving.classifier import ModelCard, OnnxClassifier
+from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 
 SINGLE = LabelSpace.of("single", [["a"], ["b"], ["c"]])
 MULTI = LabelSpace.of("multi", [["a"], ["b"], ["c"]])

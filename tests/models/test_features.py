@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from components.data.preprocessing import PreprocessSettings
-from components.labels import LabelSpace
+from components.data.images.preprocessing import PreprocessSettings
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.features import features, last_layer
+from components.task.label_space import LabelSpace
 
 
 def classifier(name: str, side: int) -> ImageClassifier:

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from components.data.preprocessing import PreprocessSettings
-from components.errors import SettingsError
-from components.labels import LabelSpace
+from components.data.images.preprocessing import PreprocessSettings
 from components.models.architectures import blueprint, build
+from components.models.attention_pooling import AttentionPool
 from components.models.classifier import ImageClassifier, ModelSpec, load_classifier, save_classifier
 from components.models.features import last_layer
 from components.models.heads import attention_pool, fit_head
-from components.models.parts import freeze_backbone, parts
-from components.models.pooling import AttentionPool
+from components.models.layer_groups import freeze_backbone, parts
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 
 TRIED = ["plain", "mobilenet_v2", "densenet121", "regnet_y_400mf"]
 SHAPED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "mnasnet0_5", "googlenet", "swin_t"]
@@ -144,7 +144,7 @@ def test_a_head_that_drops_already_drops_as_much_as_is_asked_for() -> None:
 
 def test_a_model_with_attention_is_exported_like_any_other(tmp_path: Path) -> None:
     from components.export.onnx_export import export_onnx
-    from components.serving.classifier import ModelCard, OnnxClassifier
+    from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 
     attentive = model("plain", pooling="attention", dropout=0.3)
     torch.nn.init.normal_(attention_pool(attentive.net).query)  # type: ignore[union-attr]

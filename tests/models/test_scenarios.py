@@ -2,9 +2,9 @@
 
 import pytest
 
-from components.errors import SettingsError
 from components.models.costs import costs
 from components.models.scenarios import advise, settled
+from components.shared.errors import SettingsError
 
 
 def flops(scenario: str, side: int, *, weights: bool) -> int:

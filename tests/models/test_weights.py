@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import VisionTransformer
 
-from components.errors import SettingsError
 from components.models.architectures import build
 from components.models.stems import Stem
 from components.models.weights import LoadedWeights, backbone_fits, fill, published_weights, read_weights
+from components.shared.errors import SettingsError
 
 STEMS: tuple[Stem, ...] = ("dense", "small")
 

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.errors import SettingsError
-from components.evaluation.significance import PairedComparison, compare_paired
-from components.processor import Processor
+from components.evaluation.paired_test import PairedComparison, compare_paired
 from components.promotion.gate import Candidate, ChampionComparison, Measured, ServedParity, decide
 from components.promotion.settings import PromoteSettings
+from components.shared.errors import SettingsError
+from components.shared.processor import Processor
 
 NAN = float("nan")
 

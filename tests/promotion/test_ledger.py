@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from components.errors import DarkroomError
 from components.promotion.ledger import (
     Action,
     Draft,
@@ -20,6 +19,7 @@ from components.promotion.ledger import (
     standing,
     status_of,
 )
+from components.shared.errors import DarkroomError
 
 
 def ledger(*decisions: tuple[Action, str]) -> list[Entry]:

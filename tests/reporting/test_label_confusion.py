@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from components.evaluation.predictions import Predictions
-from components.labels import LabelSpace
 from components.reporting.figures import draw_label_confusion
+from components.task.label_space import LabelSpace
 
 
 def drawn(file: Path, logits: list[list[float]]) -> bytes:

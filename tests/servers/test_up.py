@@ -20,8 +20,8 @@ import psutil
 import pytest
 from projects import QUICK, clean_environment, new_project, write_shapes
 
-from components.files import read_json
-from flows.params import override
+from components.shared.files import read_json
+from flows.project.params import override
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -43,7 +43,7 @@ class Home:
     folder: Path
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "flows.cli", *arguments]
+        return [sys.executable, "-m", "flows.cli.main", *arguments]
 
     def call(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         command = self.command(*arguments)

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from components.data.preprocessing import PreprocessSettings
+from components.data.images.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
-from components.labels import LabelSpace
 from components.models.classifier import ImageClassifier, ModelSpec
-from components.serving.classifier import ModelCard
+from components.serving.onnx_classifier import ModelCard
+from components.task.label_space import LabelSpace
 
 CLASSES = ["cat", "dog, big", "Ä/ö"]
 LABELS = LabelSpace.of("single", [[name] for name in CLASSES])

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from components.errors import DataError
 from components.serving import archives
 from components.serving.inputs import Input, find_inputs
+from components.shared.errors import DataError
 
 MIB = 2**20
 BOMB = 24 * MIB

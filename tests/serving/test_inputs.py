@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.errors import DarkroomError, DataError
 from components.serving.inputs import Input, LeftAside, count_inputs, find_inputs
+from components.shared.errors import DarkroomError, DataError
 
 CONTENTS = {"a.jpg": b"A", "b/c.PNG": b"C", "b/d/e.webp": b"E", "b.gif": b"B"}
 """In a file system's order by name: a.jpg, b/…, b.gif, for a folder has no ending."""

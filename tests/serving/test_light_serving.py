@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from projects import REPOSITORY
+
 import components.serving
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 HEAVY = (
     "torch",
     "torchvision",
@@ -36,11 +37,11 @@ for name in sys.argv[2].split(","):
     importlib.import_module(name)
 from pathlib import Path
 from functools import partial
-from components.serving.answers import AnswerOptions, answer_columns
-from components.serving.classifier import OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.inputs import find_inputs
-from components.serving.output import Job, columns_of, write_predictions
-from components.serving.prediction import batch_size, predict
+from components.serving.prediction_tables import Job, columns_of, write_predictions
+from components.serving.batch_prediction import batch_size, predict
 model = OnnxClassifier(Path(sys.argv[3]), threads=1)
 options = AnswerOptions(top_k=2)
 job = Job(Path(sys.argv[5]), columns_of(answer_columns(model.card, options)), {}, batch_size(model))

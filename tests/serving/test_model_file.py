@@ -12,9 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from components.errors import ServiceError
-from components.serving.classifier import OnnxClassifier
 from components.serving.model_file import check_model_file
+from components.serving.onnx_classifier import OnnxClassifier
+from components.shared.errors import ServiceError
 
 
 def test_models_as_they_ship_pass(onnx_file: Path) -> None:

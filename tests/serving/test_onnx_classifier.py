@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 
-from components.data.decoding import UndecodableImage
-from components.data.preprocessing import PreprocessSettings
-from components.errors import ServiceError
-from components.labels import LabelSpace
-from components.serving.classifier import ModelCard, OnnxClassifier
+from components.data.images.decoding import UndecodableImage
+from components.data.images.preprocessing import PreprocessSettings
+from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.shared.errors import ServiceError
+from components.task.label_space import LabelSpace
 
 
 def test_a_card_comes_back_from_the_metadata() -> None:

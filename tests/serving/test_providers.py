@@ -9,16 +9,16 @@ import pytest
 from colour_models import SIDE, colour_model
 from PIL import Image
 
-from components.errors import ServiceError, SettingsError, record_of
-from components.serving import isolation, providers
-from components.serving.answers import AnswerOptions
-from components.serving.classifier import OnnxClassifier
-from components.serving.isolation import serving_packages
+from components.serving import isolated_process, providers
+from components.serving.isolated_process import serving_packages
+from components.serving.onnx_classifier import OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions
 from components.serving.providers import PROVIDER_VARIABLE, PROVIDERS
-from flows.fingerprint import package_version
-from flows.predict import predict_files
-from flows.tracking.scoring import ImageScorer
-from flows.tracking.server import served_of
+from components.shared.errors import ServiceError, SettingsError, record_of
+from flows.project.fingerprint import package_version
+from flows.serving.predict import predict_files
+from flows.tracking.image_scorer import ImageScorer
+from flows.tracking.scoring_server import served_of
 
 FELL_BACK = (
     "the model was measured on tensorrt, but ONNX Runtime has no tensorrt provider on this machine (it has cpu): on "
@@ -138,8 +138,8 @@ def refuse_with(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_build_for_gpus_is_what_serving_needs_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "onnxruntime" in serving_packages()
     plain = package_version("onnxruntime")
-    monkeypatch.setattr(isolation, "_is_installed", lambda name: name == "onnxruntime-gpu")
+    monkeypatch.setattr(isolated_process, "_is_installed", lambda name: name == "onnxruntime-gpu")
     assert "onnxruntime-gpu" in serving_packages()
     assert "onnxruntime" not in serving_packages()
-    monkeypatch.setattr("flows.fingerprint.version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
+    monkeypatch.setattr("flows.project.fingerprint.version", lambda name: {"onnxruntime-gpu": "1.31.1"}[name])
     assert package_version("onnxruntime") == "onnxruntime-gpu 1.31.1" != plain

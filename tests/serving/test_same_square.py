@@ -9,13 +9,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.data.augmentation import AugmentSettings
-from components.data.loading import open_part
-from components.data.packing import SplitImage, pack
-from components.data.preprocessing import to_square
-from components.labels import LabelSpace
-from components.progress import silent
-from components.serving.classifier import OnnxClassifier
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.images.preprocessing import to_square
+from components.data.packed.loaders import open_part
+from components.data.packed.packing import SplitImage, pack
+from components.serving.onnx_classifier import OnnxClassifier
+from components.shared.progress import silent
+from components.task.label_space import LabelSpace
 
 SHARD = "images-00000.tar"
 ROTATED_TAG = 0x0112

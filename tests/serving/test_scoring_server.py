@@ -20,15 +20,14 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from PIL import Image
-from projects import clean_environment, free_port, isolate
+from projects import REPOSITORY, clean_environment, free_port, isolate
 
-from flows.project import Project
+from flows.project.project import Project
 from flows.tracking import registry
 from flows.tracking.packaging import Package, write_package
 from flows.tracking.runs import open_tracking
-from flows.tracking.server import application, served_of
+from flows.tracking.scoring_server import application, served_of
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDE = (REPOSITORY / "docs" / "serving.md").read_text()
 COMMANDS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
 

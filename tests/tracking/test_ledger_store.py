@@ -15,9 +15,9 @@ from urllib.request import urlopen
 import pytest
 from projects import free_port
 
-from components.errors import DarkroomError, SettingsError
 from components.promotion.ledger import Action, Draft, next_entry
 from components.promotion.registration import LEDGER_SUFFIX, RegisterSettings
+from components.shared.errors import DarkroomError, SettingsError
 from flows.tracking import ledger
 from flows.tracking.ledger import CHALLENGER, CHAMPION, PREVIOUS, Ledger
 from flows.tracking.runs import Tracking

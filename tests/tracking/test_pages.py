@@ -8,8 +8,8 @@ import pytest
 from projects import isolate
 
 from components.reporting.model_page import KEPT
-from flows.project import Project
-from flows.publish import describe_model
+from flows.project.project import Project
+from flows.registry.version_page import describe_model
 from flows.tracking.connection import version_page
 from flows.tracking.ledger import Ledger
 from flows.tracking.runs import Tracking

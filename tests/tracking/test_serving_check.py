@@ -14,9 +14,9 @@ from colour_models import SIDE, colour_model
 from PIL import Image
 from projects import isolate, stored_folder
 
-from components.errors import ServiceError
-from components.serving.isolation import serving_packages
-from flows.project import Project
+from components.serving.isolated_process import serving_packages
+from components.shared.errors import ServiceError
+from flows.project.project import Project
 from flows.tracking import registry, runs, serving_check
 from flows.tracking.packaging import Package, package_sha256, write_package
 from flows.tracking.runs import Tracking
@@ -102,7 +102,7 @@ def prepend(file: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without_a_module, "components.labels"),
+        (without_a_module, "components.task.label_space"),
         (in_need_of_training, "torch is not among what serving needs"),
         (without_a_requirement, "onnxruntime is not among what serving needs"),
     ],

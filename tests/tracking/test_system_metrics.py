@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.project import Project
+from flows.project.project import Project
 from flows.tracking import runs, system_metrics
 
 

@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from projects import REPOSITORY
 
 from components.training.settings import TrainingJob
-from flows.params import override, read_params
+from flows.project.params import override, read_params
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SIDE = 16
 
 MakeJob = Callable[..., TrainingJob]
@@ -42,9 +42,9 @@ def packed(params_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the augment stage writes for three classes of thirty images, told apart by where they are bright."""
     from projects import validate_in
 
-    from components.data.ingesting import write_raw
+    from components.data.raw.ingest import write_raw
     from components.data.sources import find
-    from components.progress import silent
+    from components.shared.progress import silent
     from flows.stages.augment import augment
     from flows.stages.split import split
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.data.loading import PackedPart
-from components.errors import DataError, SettingsError
+from components.data.packed.loaders import PackedPart
 from components.models.classifier import load_classifier
+from components.shared.errors import DataError, SettingsError
 from components.training import cached_features
+from components.training.epoch_report import FitResult
 from components.training.fit import fit
-from components.training.reports import FitResult
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from components.labels import LabelSpace
+from components.task.label_space import LabelSpace
 from components.training.diagnosis import chance, diagnose
-from components.training.reports import EpochReport
+from components.training.epoch_report import EpochReport
 
 
 def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> list[EpochReport]:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from components.errors import SettingsError
-from components.labels import LabelSpace
 from components.models.classifier import load_classifier, save_classifier
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 from components.training.distillation import distillation_loss
 from components.training.fit import fit
 from components.training.settings import TrainingJob

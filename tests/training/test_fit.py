@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from projects import REPOSITORY
 from safetensors.torch import load_file
 
-from components.data.stores import JpegStore
-from components.errors import SettingsError, TrainingDiverged
-from components.files import read_json, write_json
+from components.data.packed.stores import JpegStore
 from components.models.classifier import load_classifier
-from components.progress import silent
+from components.shared.errors import SettingsError, TrainingDiverged
+from components.shared.files import read_json, write_json
+from components.shared.progress import silent
 from components.training.fit import EpochReport, FitResult, fit
+from components.training.initial_model import starting_model
 from components.training.learner import Learner
 from components.training.settings import TrainingJob
-from components.training.starting import starting_model
-from flows.params import override
+from flows.project.params import override
 from flows.stages.augment import augment
 
 MakeJob = Callable[..., TrainingJob]
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class Cut(Exception):
@@ -110,7 +110,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from lightning.pytorch.callbacks import ModelCheckpoint
-from components.files import read_json
+from components.shared.files import read_json
 from components.training import checkpoints
 from components.training.fit import fit
 from components.training.settings import TrainingJob

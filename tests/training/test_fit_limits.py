@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.errors import DataError, SettingsError
-from components.files import read_json
 from components.models.classifier import ImageClassifier
-from components.models.convnets import LeNet5
+from components.models.small_networks import LeNet5
+from components.shared.errors import DataError, SettingsError
+from components.shared.files import read_json
 from components.training.fit import EpochReport, FitResult, fit
 from components.training.settings import TrainingJob
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.data.loading import open_part
-from components.files import read_json, write_json
-from components.labels import LabelSpace
+from components.data.packed.loaders import open_part
 from components.models.classifier import load_classifier
-from components.training.averaging import average
+from components.shared.files import read_json, write_json
+from components.task.label_space import LabelSpace
 from components.training.fit import fit
 from components.training.settings import TrainingJob
+from components.training.weight_averaging import average
 
 MakeJob = Callable[..., TrainingJob]
 WAYS: dict[str, dict[str, Any]] = {

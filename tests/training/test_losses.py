@@ -7,11 +7,11 @@ import torch
 from torch import tensor
 from torch.nn import functional as F
 
-from components.errors import SettingsError
-from components.labels import LabelSpace
 from components.models.heads import class_logits
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 from components.training.losses import check_level_weights, image_losses
-from components.training.scores import for_scores, validation_scores
+from components.training.validation_scores import for_scores, validation_scores
 
 SINGLE = LabelSpace.of("single", ["a", "b", "c"])
 SET = LabelSpace.of("multi", [["a", "b"]])

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.data.loading import Batch
-from components.labels import LabelSpace
-from components.training.mixing import mix
+from components.data.packed.loaders import Batch
+from components.task.label_space import LabelSpace
+from components.training.mixup import mix
 from components.training.objective import Objective
 from components.training.settings import TrainingJob
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from components.data.calibration import calibration_images
-from components.data.loading import PackedPart, open_part
+from components.data.packed.calibration_images import calibration_images
+from components.data.packed.loaders import PackedPart, open_part
 from components.export.onnx_export import export_onnx
 from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
-from components.serving.classifier import ModelCard, OnnxClassifier
+from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.training.fit import EpochReport, fit
 from components.training.quantization_aware import RoundedClassifier, aware_settings
 from components.training.settings import AwareSettings, Rounding, TrainingJob

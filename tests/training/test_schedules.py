@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from components.errors import SettingsError
+from components.shared.errors import SettingsError
 from components.training.schedules import (
     Cyclic,
     OneCycle,

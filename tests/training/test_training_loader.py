@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from components.data.augmentation import AugmentSettings
-from components.data.loading import evaluation_loader, open_part, training_loader
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.packed.loaders import evaluation_loader, open_part, training_loader
 from components.training.schedules import WarmupCosine
 
 Policy = Literal["none", "basic", "advanced", "medical"]

@@ -12,14 +12,14 @@ from typing import Any
 
 import psutil
 import pytest
+from projects import REPOSITORY
 
-from components.files import read_json, write_json
-from components.progress import EVENTS_VARIABLE
+from components.shared.files import read_json, write_json
+from components.shared.progress import EVENTS_VARIABLE
 from components.training import process
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def write_job(job: TrainingJob) -> Path:

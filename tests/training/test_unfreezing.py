@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components.data.loading import open_part
-from components.errors import SettingsError
-from components.labels import LabelSpace
+from components.data.packed.loaders import open_part
 from components.models.architectures import blueprint
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
-from components.models.parts import learn_last, parts
+from components.models.layer_groups import learn_last, parts
+from components.shared.errors import SettingsError
+from components.task.label_space import LabelSpace
 from components.training.fit import fit
-from components.training.resizing import shrink
+from components.training.initial_model import starting_model
+from components.training.progressive_resizing import shrink
 from components.training.settings import TrainingJob
-from components.training.starting import starting_model
 from components.training.unfreezing import parts_at
 
 MakeJob = Callable[..., TrainingJob]

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from components.data.sources.checks import refuse_useless
-from components.data.sources.embedded import EMBEDDED_DIGITS, digits
+from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
-from components.data.sources.places import (
+from components.data.sources.locations import (
     LocalFolder,
     Place,
     is_remote,
@@ -21,11 +20,12 @@ from components.data.sources.places import (
     split_remote,
 )
 from components.data.sources.settings import IngestSettings
-from components.data.sources.shards import are_shards, expand_braces, from_shards, shards_among
 from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
+from components.data.sources.source_checks import refuse_useless
 from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
+from components.data.sources.tar_shards import are_shards, expand_braces, from_shards, shards_among
 from components.data.sources.torchvision import SCHEME, check_name, from_torchvision
-from components.errors import DataError
+from components.shared.errors import DataError
 
 __all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find"]
 

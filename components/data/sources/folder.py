@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from components.data.sources.places import Listing, Place, refuse_unfollowed, wrong_ending
+from components.data.sources.locations import Listing, Place, refuse_unfollowed, wrong_ending
 from components.data.sources.source import Source, SourceImage
-from components.errors import DataError
+from components.shared.errors import DataError
 
 
 def from_folder(place: Place, listing: Listing, part_of: Mapping[str, str]) -> Source:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from components.settings import Settings
+from components.shared.settings import Settings
 
 Name = Annotated[str, Field(min_length=1)]
 

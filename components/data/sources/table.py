@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from components.data.sources.places import Place, is_remote, is_store_address, remote_folder
-from components.data.sources.rows import describe, label_columns, require_column
+from components.data.sources.label_columns import describe, label_columns, require_column
+from components.data.sources.locations import Place, is_remote, is_store_address, remote_folder
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
-from components.errors import DataError
+from components.shared.errors import DataError
 
 TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
 _SHOWN = 60

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from components.data.sources.source import Source, SourceImage
-from components.errors import DataError, nearest
+from components.shared.errors import DataError, nearest
 
 SCHEME = "torchvision:"
 ROOT_VARIABLE = "DARKROOM_DATASETS"

@@ -1,0 +1,41 @@
+"""Training images that fix the ranges of int8: originals, spread evenly over the part.
+
+Letters: N images.
+"""
+
+from collections.abc import Sized
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.packed.loaders import PackedPart
+from components.shared.files import sha256_of_record
+
+
+@dataclass(frozen=True)
+class CalibrationImages:
+    pixels_NHWC: NDArray[np.uint8]
+    names: list[dict[str, str]]
+    """Path and SHA-256 of each."""
+
+    @property
+    def digest(self) -> str:
+        return sha256_of_record({"images": self.names})
+
+    def spread(self, count: int) -> "CalibrationImages":
+        """At most so many of them, spread evenly."""
+        places = calibration_sample(self.names, count)
+        return CalibrationImages(self.pixels_NHWC[places], [self.names[place] for place in places])
+
+
+def calibration_images(train: PackedPart, count: int) -> CalibrationImages:
+    originals = np.flatnonzero(train.copy_N == 0)
+    places = originals[calibration_sample(originals, count)]
+    names = [{"path": train.path_N[place], "sha256": train.sha256_N[place]} for place in places]
+    return CalibrationImages(np.array(train.pixels_NHWC[places]), names)
+
+
+def calibration_sample(images: Sized, count: int) -> NDArray[np.int64]:
+    """Places of `count` images spread evenly over the array, so that equal data gives equal ranges."""
+    return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))

@@ -1,0 +1,190 @@
+"""Batches for training and evaluation, mapped from the packed arrays.
+
+Letters: N images of a part, B images of a batch, H height, W width, C channels, K classes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from components.data.augmentation.augmenter import AugmentSettings, Draw, augmenter
+from components.data.packed.packing import INDEX, read_dataset
+from components.data.packed.stores import ImageRows, open_images
+from components.shared.errors import DataError
+from components.task.label_space import LabelSpace
+
+
+class Batch(NamedTuple):
+    images_BHWC: Tensor
+    """uint8."""
+    target: Tensor
+    """Class indices, int64 [B]; of sets of labels truth values, bool [B, K]."""
+    weight_B: Tensor
+    """Of each image's loss in training, float32."""
+
+
+_BatchOfEpoch = tuple[int, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class PackedPart:
+    """One part, mapped into memory."""
+
+    pixels_NHWC: ImageRows
+    space: LabelSpace
+    target: NDArray[Any]
+    """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
+    weight_N: NDArray[np.float32]
+    """Of each image's loss in training; 1 where the source says nothing."""
+    path_N: list[str]
+    sha256_N: list[str]
+    copy_N: NDArray[np.int64]
+    """0 for an original, else the number of its augmented copy."""
+
+    def __len__(self) -> int:
+        return len(self.pixels_NHWC)
+
+
+def open_part(folder: Path, part: str) -> PackedPart:
+    dataset = read_dataset(folder)
+    index = pq.read_table(folder / INDEX)
+    index = index.filter(pc.equal(index["part"], part)).sort_by("row")
+    if not len(index):
+        raise DataError(f"the {part} part holds no images; change split.fractions or add images")
+    return PackedPart(
+        pixels_NHWC=open_images(folder, part, index, side_px=dataset.image_size_px),
+        space=dataset.labels,
+        target=_targets(dataset.labels, index),
+        weight_N=index["weight"].to_numpy().astype(np.float32),
+        path_N=index["path"].to_pylist(),
+        sha256_N=index["sha256"].to_pylist(),
+        copy_N=index["copy"].to_numpy(),
+    )
+
+
+def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
+    """Of each distinct label text once: a million images have few of them."""
+    texts = index["label"].combine_chunks().dictionary_encode()
+    text_N = texts.indices.to_numpy()
+    _, first = np.unique(text_N, return_index=True)
+    target_of_text: NDArray[Any] = space.targets(index["labels"].take(pa.array(first)).to_pylist())
+    target: NDArray[Any] = target_of_text[text_N]
+    return target
+
+
+def training_loader(
+    part: PackedPart,
+    *,
+    batch_size: int,
+    seed: int,
+    augment: AugmentSettings | None,
+    workers: int,
+    shares_N: NDArray[np.float64] | None = None,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[Batch]:
+    """Shuffled batches; originals are augmented anew each epoch. The same for any number of workers."""
+    return DataLoader(
+        _Batches(part, augment),
+        sampler=ShuffledBatches(len(part), batch_size, seed, shares_N=shares_N, rank=rank, world=world),
+        batch_size=None,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )
+
+
+def evaluation_loader(part: PackedPart, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+    """Every image in its order; of `world` processes each has its share of every batch, which may be empty."""
+    order = _OrderedBatches(len(part), batch_size, rank, world)
+    return DataLoader(_Batches(part, None), sampler=order, batch_size=None)
+
+
+class _Batches(Dataset[Batch]):
+    def __init__(self, part: PackedPart, augment: AugmentSettings | None) -> None:
+        self._part = part
+        self._augment = augment
+        self._draw: Draw | None = None
+
+    def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
+        epoch, places = batch
+        images = self._part.pixels_NHWC[places] if self._draws_nothing else self._drawn(epoch, places)
+        target, weight_B = self._part.target[places], self._part.weight_N[places]
+        return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
+
+    @property
+    def _draws_nothing(self) -> bool:
+        return self._augment is None or self._augment.policy == "none"
+
+    def _drawn(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+        part = self._part
+        assert self._augment is not None
+        self._draw = self._draw or augmenter(self._augment)
+        images = np.empty((len(places), *part.pixels_NHWC.shape[1:]), np.uint8)
+        # One by one from the store, whose images are views of the file: a draw makes its own copy.
+        for position, place in enumerate(places.tolist()):
+            pixels_SSC = part.pixels_NHWC[place]
+            images[position] = pixels_SSC if part.copy_N[place] else self._draw(pixels_SSC, part.path_N[place], epoch)
+        return images
+
+
+class ShuffledBatches(Sampler[_BatchOfEpoch]):
+    """The order is a function of seed and epoch alone, so an epoch can be begun anywhere.
+
+    With shares each image is drawn anew with that chance, else each comes once. Of `world` processes that train
+    together each has an equal part of every batch; what can't be dealt evenly is left out of this epoch.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        *,
+        shares_N: NDArray[np.float64] | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self._count, self._batch_size, self._seed = count, batch_size, seed
+        self._shares_N, self._rank, self._world = shares_N, rank, world
+        self._epoch = self._first = 0
+
+    def begin_at(self, epoch: int, batch: int) -> None:
+        """The next pass is that epoch's, without the batches before this one."""
+        self._epoch, self._first = epoch, batch
+
+    def __len__(self) -> int:
+        # Batch norm can't train on a single image: such a rest is left out of this epoch (another one the next).
+        return self._count // self._batch_size + (self._count % self._batch_size >= 2 * self._world)
+
+    def __iter__(self) -> Iterator[_BatchOfEpoch]:
+        random = np.random.default_rng([self._seed, self._epoch])
+        if self._shares_N is None:
+            order = random.permutation(self._count)
+        else:
+            order = random.choice(self._count, self._count, p=self._shares_N)
+        for number in range(self._first, len(self)):
+            batch = order[number * self._batch_size : (number + 1) * self._batch_size]
+            even = len(batch) // self._world * self._world
+            yield self._epoch, batch[self._rank : even : self._world]
+
+
+class _OrderedBatches(Sampler[_BatchOfEpoch]):
+    def __init__(self, count: int, batch_size: int, rank: int, world: int) -> None:
+        self._count, self._batch_size, self._rank, self._world = count, batch_size, rank, world
+
+    def __len__(self) -> int:
+        return -(-self._count // self._batch_size)
+
+    def __iter__(self) -> Iterator[_BatchOfEpoch]:
+        for start in range(0, self._count, self._batch_size):
+            yield 0, np.arange(start, min(start + self._batch_size, self._count))[self._rank :: self._world]

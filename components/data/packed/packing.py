@@ -1,0 +1,354 @@
+"""Packed parts: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
+
+augmented/train-00000.npy …  the images of a part, originals first, then the augmented copies (stores.py)
+augmented/index.parquet      a row an image: part, row, path, sha256, label, labels, weight, copy (0: the original) and,
+                             for a part stored as JPEG, shard, offset and size_bytes
+augmented/dataset.json       label space, preprocessing, channel statistics of the training originals, counts, digest
+augmented/preview.png        originals of the training part beside draws of the chosen policy
+augmented/previews/          the same sheet for every policy, and statistics.json
+"""
+
+import contextlib
+import heapq
+import math
+import os
+import shutil
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from components.data.augmentation.augmenter import AugmentSettings, Draw, augmenter, policies_to_show
+from components.data.augmentation.preview import STATISTICS, write_sheet
+from components.data.images.channel_statistics import ChannelStatistics
+from components.data.images.preprocessing import PreprocessSettings, square_of
+from components.data.packed.stores import ImageRows, Place, Store, new_writer, open_images
+from components.data.raw.dataset import RawImages
+from components.data.split.names import PARTS
+from components.shared.errors import DarkroomError, DataError
+from components.shared.files import DISK_FULL, read_json, whole_file, whole_folder, write_json
+from components.shared.parquet import write_table
+from components.shared.processor import usable_cores
+from components.shared.progress import Progress
+from components.task.label_space import LabelSpace
+
+INDEX = "index.parquet"
+DATASET = "dataset.json"
+PREVIEW = "preview.png"
+PREVIEWS = "previews"
+_CHUNK = 16
+_JPEG_SHARE = 0.3
+"""Bytes of a JPEG square over its pixels, on the safe side: photographs of clothes have 0.27 at 64 px, 0.15 at 224."""
+_PREVIEW_IMAGES = 48
+
+_INDEX = pa.schema(
+    [
+        ("part", pa.string()),
+        ("row", pa.int64()),
+        ("path", pa.string()),
+        ("sha256", pa.string()),
+        ("label", pa.string()),
+        ("labels", pa.list_(pa.string())),
+        ("weight", pa.float64()),
+        ("copy", pa.int64()),
+        ("shard", pa.int32()),
+        ("offset", pa.int64()),
+        ("size_bytes", pa.int64()),
+    ]
+)
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class SplitImage:
+    """A row of the split."""
+
+    path: str
+    label: str
+    """The text key of the labels: a hierarchy's joined by "/", a set's by "|"."""
+    labels: list[str]
+    """One; or a set; or a hierarchy's, from the coarsest to the finest."""
+    weight: float | None
+    """Of its loss in training; None counts as 1."""
+    part: str
+    sha256: str
+    shard: str
+    offset: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What a model must know of the data it is trained on."""
+
+    labels: LabelSpace
+    image_size_px: int
+    preprocess: dict[str, Any]
+    """params.yaml's section, as the images were packed with it."""
+    mean: list[float]
+    """Per channel, of the training originals, in [0, 1]."""
+    std: list[float]
+    split_digest: str
+    images: dict[str, int]
+    """Originals in each part."""
+    copies: int
+    """Augmented training images that the stage wrote."""
+    stores: dict[str, Store]
+    """How each part lies on disk."""
+
+    @property
+    def classes(self) -> list[str]:
+        return self.labels.classes
+
+
+def read_dataset(folder: Path) -> Dataset:
+    if not (folder / DATASET).exists():
+        raise DataError(f"{folder} holds no packed data; run `darkroom prepare` first")
+    record = read_json(folder / DATASET)
+    return Dataset(**(record | {"labels": LabelSpace.from_section(DATASET, record["labels"])}))
+
+
+@dataclass(frozen=True)
+class _Row:
+    image: SplitImage
+    copy: int
+
+
+def pack(
+    images: list[SplitImage],
+    *,
+    labels: LabelSpace,
+    raw: Path,
+    folder: Path,
+    split_digest: str,
+    preprocess: PreprocessSettings,
+    augment: AugmentSettings,
+    progress: Progress,
+) -> Dataset:
+    """Writes the packed parts, whole or not at all. Equal inputs give equal bytes. A full disk is a DarkroomError."""
+    rows = {part: [_Row(image, 0) for image in images if image.part == part] for part in PARTS}
+    if not rows["train"]:
+        raise DataError("the train part holds no images; change split.fractions or add images")
+    copies = _copies([row.image for row in rows["train"]], labels, augment)
+    counts: dict[str, int] = {part: len(of) + (len(copies) if part == "train" else 0) for part, of in rows.items()}
+    stores = _stores(counts, preprocess, augment)
+    tables, statistics = [], ChannelStatistics()
+    with _room_for(folder, _bytes_needed(counts, stores, preprocess)), whole_folder(folder) as draft:
+        with RawImages(raw) as source:
+            for part in PARTS:
+                squares = _squares(rows[part], source, preprocess, task=f"pack {part}", progress=progress)
+                if part == "train":
+                    squares = map(statistics.added, squares)
+                table = _write(draft, part, stores[part], rows[part], squares, preprocess)
+                if part == "train":
+                    originals = open_images(draft, part, table, side_px=preprocess.image_size_px)
+                    _write_previews(draft, originals, augment, progress)
+                    drawn = _drawn(copies, rows[part], originals, augment, progress)
+                    more = _write(draft, part, stores[part], copies, drawn, preprocess, after=table)
+                    table = pa.concat_tables([table, more])
+                tables.append(table)
+        mean, std = statistics.mean_and_std()
+        dataset = Dataset(
+            labels=labels,
+            image_size_px=preprocess.image_size_px,
+            preprocess=preprocess.model_dump(),
+            mean=mean,
+            std=std,
+            split_digest=split_digest,
+            images={part: len(of) for part, of in rows.items()},
+            copies=len(copies),
+            stores=stores,
+        )
+        write_table(draft / INDEX, pa.concat_tables(tables))
+        write_json(draft / DATASET, asdict(dataset) | {"labels": labels.model_dump()})
+    return dataset
+
+
+def _copies(training: list[SplitImage], labels: LabelSpace, settings: AugmentSettings) -> list[_Row]:
+    """Copies of every image, then of rare classes until they have their share of the largest."""
+    members_of = defaultdict(list)
+    for place, image in enumerate(training):
+        for name in image.labels if labels.kind == "multi" else [image.label]:
+            members_of[name].append(place)
+    largest = max(map(len, members_of.values()), default=0)
+    # The setting is a decimal number: as a binary one, 0.1 of 30 would be more than 3.
+    least = math.ceil(Fraction(str(settings.balance)) * largest)
+    copies_N = np.zeros(len(training), np.int64)
+    # The rarest first: where images carry several labels, its copies count for the others too.
+    for _, members in sorted(members_of.items(), key=lambda entry: (len(entry[1]), entry[0])):
+        wanted = max(len(members), least) * (1 + settings.copies) - len(members)
+        fewest = [(int(copies_N[place]), place) for place in members]
+        for _ in range(wanted - sum(copies for copies, _ in fewest)):
+            copies, place = heapq.heappop(fewest)
+            heapq.heappush(fewest, (copies + 1, place))
+            copies_N[place] += 1
+    numbered = ((image, copy) for image, copies in zip(training, copies_N, strict=True) for copy in range(copies))
+    return [_Row(image, 1 + copy) for image, copy in sorted(numbered, key=lambda one: (one[0].label, one[1]))]
+
+
+def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: AugmentSettings) -> dict[str, Store]:
+    """val and test stay pixels, so that what is measured is what serving sees, bit for bit."""
+    pixels = sum(counts.values()) * 3 * preprocess.image_size_px**2
+    fits = pixels <= settings.pixels_limit_gib * 2**30
+    train: Store = ("pixels" if fits else "jpeg") if settings.store == "auto" else settings.store
+    return {"train": train, "val": "pixels", "test": "pixels"}
+
+
+def _bytes_needed(counts: dict[str, int], stores: dict[str, Store], preprocess: PreprocessSettings) -> int:
+    share = {"pixels": 1.0, "jpeg": _JPEG_SHARE}
+    square = 3 * preprocess.image_size_px**2
+    return math.ceil(sum(square * count * share[stores[part]] for part, count in counts.items()))
+
+
+@contextlib.contextmanager
+def _room_for(folder: Path, needed: int) -> Iterator[None]:
+    """Says before the work what does not fit, and, where others fill the disk meanwhile, what happened."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free
+    remedy = (
+        "free some, lower preprocess.image_size_px or augment.copies, or set augment.store to jpeg; "
+        "nothing half-packed was left"
+    )
+    if needed > free:
+        raise DarkroomError(f"packing needs {_size(needed)} in {folder}, where {_size(free)} are free: {remedy}")
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in DISK_FULL:
+            raise
+        raise DarkroomError(
+            f"packing needs about {_size(needed)} in {folder}, and its disk took no more "
+            f"({os.strerror(problem.errno).lower()}): {remedy}"
+        ) from None
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _write(
+    folder: Path,
+    part: str,
+    store: Store,
+    rows: list[_Row],
+    blocks: Iterable[NDArray[np.uint8]],
+    preprocess: PreprocessSettings,
+    *,
+    after: pa.Table | None = None,
+) -> pa.Table:
+    """Writes the blocks in files of their own, behind those of `after`; returns the index of the rows."""
+    first_row = 0 if after is None else len(after)
+    first_shard = 0 if after is None else pc.max(after["shard"]).as_py() + 1
+    writer = new_writer(store, folder, part, count=len(rows), side_px=preprocess.image_size_px, first_shard=first_shard)
+    places: list[Place] = []
+    with contextlib.closing(writer):
+        for block_NSSC in blocks:
+            places += writer.append(block_NSSC)
+    columns = {
+        "part": [part] * len(rows),
+        "row": range(first_row, first_row + len(rows)),
+        "path": [row.image.path for row in rows],
+        "sha256": [row.image.sha256 for row in rows],
+        "label": [row.image.label for row in rows],
+        "labels": [row.image.labels for row in rows],
+        "weight": [1.0 if row.image.weight is None else row.image.weight for row in rows],
+        "copy": [row.copy for row in rows],
+        "shard": [place.shard for place in places],
+        "offset": [place.offset for place in places],
+        "size_bytes": [place.size_bytes for place in places],
+    }
+    return pa.table({field.name: pa.array(columns[field.name], field.type) for field in _INDEX}, schema=_INDEX)
+
+
+def _squares(
+    rows: list[_Row], source: RawImages, preprocess: PreprocessSettings, *, task: str, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of decoded squares, in the order of the rows."""
+
+    def decoded(chunk: list[_Row]) -> NDArray[np.uint8]:
+        contents = [source.read(row.image.shard, row.image.offset, row.image.size_bytes) for row in chunk]
+        return np.stack([square_of(content, preprocess) for content in contents])
+
+    done = 0
+    for block_NSSC in _on_all_cores(decoded, _chunks(rows)):
+        yield block_NSSC
+        done += len(block_NSSC)
+        progress(task, done, len(rows))
+
+
+def _drawn(
+    copies: list[_Row], rows: list[_Row], originals: ImageRows, settings: AugmentSettings, progress: Progress
+) -> Iterator[NDArray[np.uint8]]:
+    """Blocks of augmented copies. Copies count down from -1, epochs of training up from 0: no draw is made twice."""
+    place_of = {row.image.path: place for place, row in enumerate(rows)}
+    # A draw may keep generators of its own, so no two threads share one.
+    free: SimpleQueue[Draw] = SimpleQueue()
+    for _ in range(min(usable_cores(), len(copies))):
+        free.put(augmenter(settings))
+
+    def drawn(chunk: list[_Row]) -> NDArray[np.uint8]:
+        pairs = zip(chunk, originals[[place_of[row.image.path] for row in chunk]], strict=True)
+        draw = free.get()
+        try:
+            return np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
+        finally:
+            free.put(draw)
+
+    done = 0
+    for block_NSSC in _on_all_cores(drawn, _chunks(copies)):
+        yield block_NSSC
+        done += len(block_NSSC)
+        progress("augment train", done, len(copies))
+
+
+def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:
+    return (rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK))
+
+
+def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Results in order, never far ahead of who takes them."""
+    # OpenCV and Pillow let go of the interpreter lock while they decode, resample and draw, so threads are enough.
+    cores = usable_cores()
+    with ThreadPoolExecutor(cores) as threads:
+        waiting: deque[Future[Result]] = deque()
+        for item in items:
+            waiting.append(threads.submit(work, item))
+            if len(waiting) > 3 * cores:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSettings, progress: Progress) -> None:
+    """A sheet for every policy, so that another choice can be judged without trying it."""
+    chosen = np.unique(np.linspace(0, len(originals) - 1, min(_PREVIEW_IMAGES, len(originals))).astype(np.int64))
+    sample_NSSC = originals[chosen]
+    policies = policies_to_show(settings)
+    # albumentations changes the warnings of the whole process while it makes its transforms: all before the threads.
+    draws = [(policy, augmenter(one)) for policy, one in policies.items()]
+
+    def written(policy_and_draw: tuple[str, Draw]) -> dict[str, Any]:
+        policy, draw = policy_and_draw
+        return write_sheet(folder / PREVIEWS / f"{policy}.png", sample_NSSC, draw, title=policy)
+
+    statistics = {}
+    for done, (policy, both) in enumerate(zip(policies, _on_all_cores(written, draws), strict=True), start=1):
+        statistics[policy] = both
+        progress("preview", done, len(policies))
+    write_json(folder / PREVIEWS / STATISTICS, statistics)
+    if settings.policy in policies:
+        with whole_file(folder / PREVIEW) as draft:
+            shutil.copyfile(folder / PREVIEWS / f"{settings.policy}.png", draft)
+    else:
+        write_sheet(folder / PREVIEW, sample_NSSC, augmenter(settings), title=settings.policy)

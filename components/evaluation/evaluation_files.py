@@ -1,0 +1,112 @@
+"""Evaluations as files: JSON for programs and people, Parquet for whoever asks more of them.
+
+scores.json       every score with its interval, classes, confused pairs, the worst slices
+classes.parquet   a row a class (and level), with its confusion with the rest
+confusion.parquet a row a true class and a class that was said of some of its images (and level); not of sets of labels,
+                  whose confusion is that of each label
+slices.parquet    a row a slice, the lowest accuracy first
+analysis.json     calibration, corruptions, strange images, mistakes with their neighbours, suspected labels
+map.parquet       a row an image of the embedding's map, with a small picture
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from components.data.packed.stores import ImageRows
+from components.evaluation.metrics import Scores
+from components.evaluation.model_analysis import Analysis
+from components.evaluation.predictions import Predictions
+from components.evaluation.slices import SliceScores
+from components.shared.files import write_json
+from components.shared.parquet import write_table
+
+SCORES, CLASSES, CONFUSION, SLICES, ANALYSIS, MAP = (
+    "scores.json",
+    "classes.parquet",
+    "confusion.parquet",
+    "slices.parquet",
+    "analysis.json",
+    "map.parquet",
+)
+_RECORDED_SLICES = 200
+_THUMBNAIL_PX = 48
+
+
+def write_scores(folder: Path, scores: Scores, slices: Sequence[SliceScores]) -> None:
+    """scores.json, classes.parquet, slices.parquet and, but of sets of labels, confusion.parquet."""
+    record = scores.as_record() | {
+        "slices": [asdict(one) for one in slices[:_RECORDED_SLICES]],
+        "num_slices": len(slices),
+    }
+    write_json(folder / SCORES, record)
+    write_table(folder / CLASSES, pa.Table.from_pylist(list(_class_rows(scores))))
+    if scores.kind != "multi":
+        write_table(folder / CONFUSION, pa.concat_tables([_confusion_table(*one) for one in _levels(scores)]))
+    names = [field.name for field in fields(SliceScores)]
+    columns = {name: [getattr(one, name) for one in slices] for name in names}
+    write_table(folder / SLICES, pa.table(columns))
+
+
+def write_analysis(folder: Path, analysis: Analysis, predictions: Predictions, pixels_NHWC: ImageRows) -> None:
+    """analysis.json and, where there is a map, map.parquet."""
+    write_json(folder / ANALYSIS, analysis.as_record())
+    if analysis.map is None:
+        return
+    rows = analysis.map.rows
+    columns = {
+        "path": [predictions.path_N[row] for row in rows],
+        "label": predictions.space.names(predictions.target[rows]),
+        "said": predictions.space.names(predictions.predicted[rows]),
+        "right": predictions.correct_N[rows],
+        "x": analysis.map.place_N2[:, 0],
+        "y": analysis.map.place_N2[:, 1],
+        "picture": [_thumbnail(pixels_NHWC[row]) for row in rows],
+    }
+    write_table(folder / MAP, pa.table(columns))
+
+
+def _class_rows(scores: Scores) -> Iterator[dict[str, Any]]:
+    for level, of_level in _levels(scores):
+        for one in of_level.classes:
+            row = asdict(one)
+            intervals = row.pop("intervals")
+            yield {"level": level, **row} | {
+                f"{name}_{end}": edges[place]
+                for name, edges in intervals.items()
+                for place, end in enumerate(("low", "high"))
+            }
+
+
+def _levels(scores: Scores) -> list[tuple[str, Scores]]:
+    """The coarsest first; the classes themselves have no name of a level."""
+    return [*scores.levels.items(), ("", scores)]
+
+
+def _confusion_table(level: str, scores: Scores) -> pa.Table:
+    """Of the cells that aren't empty, so that it stays small where the classes are many."""
+    matrix = scores.confusion if scores.confusion is not None else np.zeros((0, 0), np.int64)
+    true_C, said_C = np.nonzero(matrix)
+    labels = pa.array([one.label for one in scores.classes], pa.string())
+    return pa.table(
+        {
+            "level": pa.array([level] * len(true_C), pa.string()),
+            "label": labels.take(pa.array(true_C)),
+            "said": labels.take(pa.array(said_C)),
+            "images": matrix[true_C, said_C],
+        }
+    )
+
+
+def _thumbnail(pixels_HWC: Any) -> bytes:
+    image = Image.fromarray(pixels_HWC)
+    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=80)
+    return stream.getvalue()

@@ -1,0 +1,302 @@
+"""What is found out about a model beyond its scores: where it fails, how it bears worse images, what it looks at.
+
+Letters: N images, T logits, F features, E near images, H height, W width, C channels.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from components.data.images.preprocessing import PreprocessSettings
+from components.data.packed.loaders import PackedPart
+from components.data.packed.stores import ImageRows
+from components.evaluation.bootstrap import Interval
+from components.evaluation.calibration import ReliabilityBin, reliability
+from components.evaluation.embedding_map import embedding_map
+from components.evaluation.error_analysis import (
+    Neighbour,
+    SuspectedLabel,
+    nearest,
+    sure_mistakes,
+    suspected_labels,
+    unsure_hits,
+)
+from components.evaluation.inference import features_of, logits_of
+from components.evaluation.ood import UnlikeScores, folder_images, noise_images, shuffled_images, unlike_scores
+from components.evaluation.predictions import Predictions
+from components.evaluation.robustness import Answer, Robustness, robustness, sample
+from components.evaluation.saliency import attention_map, grad_cam
+from components.evaluation.settings import EvaluateSettings
+from components.evaluation.slices import SliceScores, slice_scores
+from components.models.classifier import ImageClassifier
+from components.models.ensemble import Ensemble
+from components.shared.progress import Progress
+
+NEIGHBOURS = 3
+_KNOWN_IMAGES = 20_000
+"""Training images among which the nearest are sought."""
+_UNLIKE_IMAGES = 500
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """A test image that is worth a look, with the training images nearest to it."""
+
+    row: int
+    """Its place among the predictions."""
+    path: str
+    label: str
+    said: str
+    confidence: float
+    neighbours: list[Neighbour]
+    neighbour_rows: list[int]
+    """Their places in the training part."""
+
+
+@dataclass(frozen=True)
+class EmbeddingMap:
+    rows: NDArray[np.int64]
+    """Places among the predictions."""
+    place_N2: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class HeatMaps:
+    """What speaks for the answer, in the order of the images looked at."""
+
+    rows: list[int]
+    grad_cam_NHW: NDArray[np.float32] | None
+    attention_NHW: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class Analysis:
+    slices: list[SliceScores] = field(default_factory=list)
+    """The worst first."""
+    reliability: list[ReliabilityBin] = field(default_factory=list)
+    robustness: Robustness = field(default_factory=Robustness)
+    unlike: list[UnlikeScores] = field(default_factory=list)
+    sure_mistakes: list[LookedAt] = field(default_factory=list)
+    unsure_hits: list[LookedAt] = field(default_factory=list)
+    suspected_labels: list[SuspectedLabel] = field(default_factory=list)
+    heat_maps: HeatMaps | None = None
+    map: EmbeddingMap | None = None
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values; the slices stand with the scores, the map and the heat maps are files of their own."""
+        return {
+            "reliability": [asdict(one) for one in self.reliability],
+            "robustness": [asdict(one) for one in self.robustness.scores],
+            "robustness_means": [asdict(one) for one in self.robustness.means],
+            "unlike": [asdict(one) for one in self.unlike],
+            "sure_mistakes": [asdict(one) for one in self.sure_mistakes],
+            "unsure_hits": [asdict(one) for one in self.unsure_hits],
+            "suspected_labels": [asdict(one) for one in self.suspected_labels],
+        }
+
+    def headline(self) -> dict[str, float]:
+        """Scalars for a tracking server: means over the strengths, and how well strange images are noticed."""
+        found = {f"accuracy_under_{one.corruption}": one.accuracy for one in self.robustness.means}
+        return found | {f"unlike_auroc_{one.name}": one.energy_auroc for one in self.unlike}
+
+    def headline_intervals(self) -> dict[str, Interval]:
+        """Of the headline, by the same names."""
+        found = {
+            f"accuracy_under_{one.corruption}": one.interval
+            for one in self.robustness.means
+            if one.interval is not None
+        }
+        return found | {f"unlike_auroc_{one.name}": one.energy_auroc_interval for one in self.unlike}
+
+
+def analyse_answers(
+    answer: Answer,
+    predictions: Predictions,
+    *,
+    pixels_NHWC: ImageRows,
+    preprocess: PreprocessSettings,
+    table: Any,
+    settings: EvaluateSettings,
+    folder: Path,
+    progress: Progress,
+) -> Analysis:
+    """What the answers alone tell, of any form of a model; `pixels_NHWC` are the images of the predictions.
+
+    `table` has what is known of the images, `folder` holds evaluate.unlike.
+    """
+    return Analysis(
+        slices=slice_scores(
+            predictions,
+            table,
+            min_images=settings.min_slice_images,
+            num_draws=settings.bootstrap_draws,
+            seed=settings.seed,
+        ),
+        reliability=reliability(*_confidences(predictions)),
+        robustness=_robustness(answer, predictions, pixels_NHWC, settings, progress),
+        unlike=_unlike(answer, predictions, pixels_NHWC, preprocess, settings, folder),
+    )
+
+
+def analyse(
+    model: ImageClassifier,
+    predictions: Predictions,
+    *,
+    test: PackedPart,
+    train: PackedPart,
+    table: Any,
+    settings: EvaluateSettings,
+    folder: Path,
+    progress: Progress,
+) -> Analysis:
+    """Of the predictions of the test part, with what can be seen inside the torch model."""
+    known_rows = np.flatnonzero(train.copy_N == 0)
+    known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
+    look = _looker(model, predictions, test, train, known_rows) if settings.looked_at else None
+    mistakes = look(sure_mistakes(predictions, settings.looked_at)) if look else []
+    hits = look(unsure_hits(predictions, settings.looked_at)) if look else []
+    of_answers = analyse_answers(
+        lambda images_NHWC: logits_of(model, images_NHWC),
+        predictions,
+        pixels_NHWC=test.pixels_NHWC,
+        preprocess=model.spec.preprocess,
+        table=table,
+        settings=settings,
+        folder=folder,
+        progress=progress,
+    )
+    return replace(
+        of_answers,
+        sure_mistakes=mistakes,
+        unsure_hits=hits,
+        suspected_labels=suspected_labels(predictions, settings.looked_at),
+        heat_maps=_heat_maps(model, predictions, test, [one.row for one in mistakes or hits]),
+        map=_map(model, test, settings),
+    )
+
+
+def _confidences(predictions: Predictions) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of answers; of sets the probability of every label beside whether it is there."""
+    if predictions.space.kind == "multi":
+        return predictions.probabilities_NK.ravel(), predictions.target.ravel()
+    return predictions.confidence_N, predictions.correct_N
+
+
+def _robustness(
+    answer: Answer,
+    predictions: Predictions,
+    pixels_NHWC: ImageRows,
+    settings: EvaluateSettings,
+    progress: Progress,
+) -> Robustness:
+    if not settings.robustness_images:
+        return Robustness()
+    return robustness(
+        answer,
+        predictions,
+        pixels_NHWC,
+        most=settings.robustness_images,
+        top_k=settings.top_k,
+        num_draws=settings.bootstrap_draws,
+        seed=settings.seed,
+        progress=progress,
+    )
+
+
+def _unlike(
+    answer: Answer,
+    predictions: Predictions,
+    pixels_NHWC: ImageRows,
+    preprocess: PreprocessSettings,
+    settings: EvaluateSettings,
+    folder: Path,
+) -> list[UnlikeScores]:
+    threshold = predictions.answers.unlike_above
+    if threshold is None:
+        return []
+    others: Mapping[str, NDArray[np.uint8]]
+    if settings.unlike is not None:
+        others = {"given": folder_images(folder / settings.unlike, preprocess, most=_UNLIKE_IMAGES)}
+    else:
+        rows = sample(len(predictions.path_N), _UNLIKE_IMAGES, settings.seed)
+        others = {
+            "noise": noise_images(len(rows), preprocess.image_size_px, seed=settings.seed),
+            "shuffled": shuffled_images(np.array(pixels_NHWC[rows]), seed=settings.seed),
+        }
+    return [
+        unlike_scores(
+            name,
+            predictions.logits_NT,
+            answer(images_NHWC),
+            predictions.space,
+            answers=predictions.answers,
+            threshold=threshold,
+        )
+        for name, images_NHWC in others.items()
+    ]
+
+
+def _looker(
+    model: ImageClassifier,
+    predictions: Predictions,
+    test: PackedPart,
+    train: PackedPart,
+    known_rows: NDArray[np.int64],
+) -> Callable[[Sequence[int]], list[LookedAt]]:
+    known_NF = np.concatenate(
+        [
+            features_of(model, train.pixels_NHWC[block])
+            for block in np.array_split(known_rows, -(-len(known_rows) // 1024))
+        ]
+    )
+    said, labels = (predictions.space.names(chosen) for chosen in (predictions.predicted, predictions.target))
+    known_labels = train.space.names(train.target)
+
+    def look(rows: Sequence[int]) -> list[LookedAt]:
+        if not rows:
+            return []
+        features_NF = features_of(model, np.array(test.pixels_NHWC[np.array(rows)]))
+        place_NE, cosine_NE = nearest(features_NF, known_NF, count=NEIGHBOURS)
+        found = []
+        for row, near_E, cosine_E in zip(rows, known_rows[place_NE], cosine_NE, strict=True):
+            neighbours = [
+                Neighbour(train.path_N[near], known_labels[near], float(cosine))
+                for near, cosine in zip(near_E, cosine_E, strict=True)
+            ]
+            confidence = float(predictions.confidence_N[row])
+            found.append(
+                LookedAt(row, predictions.path_N[row], labels[row], said[row], confidence, neighbours, near_E.tolist())
+            )
+        return found
+
+    return look
+
+
+def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedPart, rows: list[int]) -> HeatMaps | None:
+    # An ensemble has no one map of features or attention: its members look at different things.
+    if not rows or isinstance(model, Ensemble):
+        return None
+    device = next(model.buffers()).device
+    images_BHWC = torch.from_numpy(np.array(test.pixels_NHWC[np.array(rows)])).to(device)
+    space = predictions.space
+    if space.kind == "multi":
+        answer_B = predictions.probabilities_NK[rows].argmax(axis=1)
+    else:
+        answer_B = predictions.predicted[rows]
+    # The leaves' logits stand behind those of the levels above.
+    first = space.level_slices()[-1].start if space.kind == "hierarchy" else 0
+    chosen_B = torch.from_numpy(np.asarray(answer_B + first, np.int64)).to(device)
+    return HeatMaps(rows, grad_cam(model, images_BHWC, chosen_B), attention_map(model, images_BHWC))
+
+
+def _map(model: ImageClassifier, test: PackedPart, settings: EvaluateSettings) -> EmbeddingMap | None:
+    if not settings.map_images:
+        return None
+    rows = sample(len(test), settings.map_images, settings.seed)
+    features_NF = features_of(model, np.array(test.pixels_NHWC[rows]))
+    return EmbeddingMap(rows, embedding_map(features_NF, seed=settings.seed))

@@ -1,0 +1,124 @@
+"""Whether a model notices images that are unlike those it learnt from.
+
+Letters: N images, T logits, H height, W width, C channels.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.images.decoding import IMAGE_ENDINGS, UndecodableImage
+from components.data.images.preprocessing import PreprocessSettings, square_of
+from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.ranking_metrics import rank_scores
+from components.shared.errors import DataError, SettingsError
+from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+
+KEPT_SHARE = 0.95
+"""Of the validation images that the threshold lets pass."""
+_TILES = 4
+
+
+@dataclass(frozen=True)
+class UnlikeScores:
+    """How well two scores tell one set of other images from the test images."""
+
+    name: str
+    images: int
+    energy_auroc: float
+    """1 where every other image has a larger free energy than every test image; 0.5 is chance."""
+    energy_auroc_interval: Interval
+    """95%, from its standard error (DeLong 1988), as of the ROC AUC of a class."""
+    max_probability_auroc: float
+    """The same by one minus the probability of the answer (Hendrycks and Gimpel 2017)."""
+    max_probability_auroc_interval: Interval
+    noticed: float
+    """Share of the other images above the threshold."""
+    noticed_interval: Interval
+    """95% (Wilson 1927)."""
+
+
+def unlike_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
+    """The free energy that 95% of the validation images stay below."""
+    return float(np.quantile(unlike_score(logits_NT, space).astype(np.float64), KEPT_SHARE))
+
+
+def unlike_scores(
+    name: str,
+    known_logits_NT: NDArray[np.float32],
+    other_logits_NT: NDArray[np.float32],
+    space: LabelSpace,
+    *,
+    answers: AnswerRule,
+    threshold: float,
+) -> UnlikeScores:
+    both_NT = np.concatenate([known_logits_NT, other_logits_NT])
+    other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
+    energy_N = unlike_score(both_NT, space)
+    probability_NK = space.probabilities(both_NT, temperature=answers.temperature)
+    confidence_N = space.confidence(probability_NK, space.answers(both_NT, answers))
+    score_2N = np.stack([energy_N, -confidence_N]).astype(np.float32)
+    other = np.flatnonzero(other_N)
+    found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)
+    (energy, probability), intervals = found.value_K.tolist(), found.intervals()
+    noticed = int((energy_N[other_N] > threshold).sum())
+    return UnlikeScores(
+        name=name,
+        images=len(other),
+        energy_auroc=energy,
+        energy_auroc_interval=intervals[0],
+        max_probability_auroc=probability,
+        max_probability_auroc_interval=intervals[1],
+        noticed=noticed / len(other),
+        noticed_interval=share_interval(noticed, len(other)),
+    )
+
+
+def folder_images(folder: Path, preprocess: PreprocessSettings, *, most: int) -> NDArray[np.uint8]:
+    """Squares of the images below a folder, at most so many, spread over it; files that are no images are left out.
+
+    Raises SettingsError where there is no such folder, DataError where it holds no image that can be read.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"evaluate.unlike: {folder} isn't there; give a folder of images, or null")
+    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
+    chosen = np.unique(np.linspace(0, max(0, len(files) - 1), min(most, len(files))).astype(int))
+    squares = []
+    for number in chosen:
+        with contextlib.suppress(UndecodableImage):
+            squares.append(square_of(files[number].read_bytes(), preprocess))
+    if not squares:
+        raise DataError(f"evaluate.unlike: {folder} holds no image that can be read; give another folder, or null")
+    return np.stack(squares)
+
+
+def noise_images(count: int, side_px: int, *, seed: int) -> NDArray[np.uint8]:
+    """Squares of noise, each with its own brightness, contrast and grain [N, H, W, C]."""
+    import cv2
+
+    images = []
+    for number in range(count):
+        random = np.random.default_rng([seed, number])
+        grain = max(2, side_px // int(random.integers(1, 9)))
+        small = random.normal(random.uniform(0.2, 0.8), random.uniform(0.05, 0.35), (grain, grain, 3)).clip(0, 1)
+        images.append(cv2.resize(np.rint(255 * small).astype(np.uint8), (side_px, side_px)))
+    return np.stack(images)
+
+
+def shuffled_images(images_NHWC: NDArray[np.uint8], *, seed: int) -> NDArray[np.uint8]:
+    """The images cut into 4 × 4 tiles that are put together anew: colours and textures stay, shapes are gone."""
+    side = images_NHWC.shape[1] // _TILES
+    if side == 0:
+        return images_NHWC[:, ::-1]
+    shuffled = images_NHWC.copy()
+    places = [(row * side, column * side) for row in range(_TILES) for column in range(_TILES)]
+    for number, image_HWC in enumerate(images_NHWC):
+        order = np.random.default_rng([seed, number]).permutation(len(places))
+        for (top, left), (from_top, from_left) in zip(places, (places[at] for at in order), strict=True):
+            tile = image_HWC[from_top : from_top + side, from_left : from_left + side]
+            shuffled[number, top : top + side, left : left + side] = tile
+    return shuffled

@@ -1,0 +1,270 @@
+"""From a trained model to the files that could be served: each written, tried, judged; one chosen."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from components.data.packed.calibration_images import CalibrationImages, calibration_images
+from components.data.packed.loaders import PackedPart
+from components.evaluation.decision_rule import fit_answers
+from components.evaluation.predictions import Predictions
+from components.evaluation.served_predictions import predict_packed
+from components.export.format_choice import Choice, Format, Measured, best_int8, broken, choose, most_promising
+from components.export.model_timing import FileDoesNotServe, time_file
+from components.export.onnx_export import export_onnx, write_answers
+from components.export.parity import Parity, agreement, torch_parity
+from components.export.quantization import Quantizer, Recipe
+from components.export.quantization_search import first_recipes, refined
+from components.export.settings import QuantizeSettings, after_epochs
+from components.models.classifier import ImageClassifier
+from components.serving.model_trial import Speed
+from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.shared.errors import TrainingDiverged
+from components.shared.files import write_json
+from components.shared.processor import Processor, this_processor
+from components.training.settings import Rounding
+
+CALIBRATION = "calibration.json"
+
+Learn = Callable[[Rounding], ImageClassifier]
+"""Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.aware` says."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One file and all that was measured of it."""
+
+    file: Path
+    measured: Measured
+    speed: Speed
+    peak_mib: float | None
+    calibration: CalibrationImages | None = None
+    """The images that fixed its ranges; None where none did."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    parities: dict[Format, Parity]
+    """Of each file to the network in torch, from the raw image files on."""
+    formats: dict[Format, Tried]
+    """fp32, the best int8, and fp16 where it runs."""
+    int8: dict[str, Tried]
+    """Every int8 file that was tried, by the name of its recipe."""
+    skipped: dict[str, str]
+    """Forms that don't run here, and why."""
+    choice: Choice
+    processor: Processor
+    """On which all of it was measured."""
+
+    @property
+    def served(self) -> Tried:
+        return self.formats[self.choice.served]
+
+    def as_record(self) -> dict[str, Any]:
+        fp32 = self.formats["fp32"].measured
+        return {
+            "parity": asdict(self.parities["fp32"]),
+            "formats": {
+                name: _record(one, fp32) | {"parity": asdict(self.parities[name])} for name, one in self.formats.items()
+            },
+            "int8_variants": {name: _record(one, fp32) for name, one in self.int8.items()},
+            "skipped": self.skipped,
+            "served": self.choice.served,
+            "reasons": self.choice.reasons,
+            "calibration_digest": _named(self.formats["int8"].calibration)["digest"],
+            "processor": asdict(self.processor),
+        }
+
+
+@dataclass(frozen=True)
+class Images:
+    """What an export looks at."""
+
+    train: PackedPart
+    """Alone calibrates int8."""
+    val: PackedPart
+    """Judges each file, and fits the rule for its answers."""
+    raw: list[bytes]
+    """Image files as they came, for parity."""
+
+
+def export_model(
+    model: ImageClassifier,
+    folder: Path,
+    *,
+    card: ModelCard,
+    images: Images,
+    settings: QuantizeSettings,
+    say: Callable[[str], None],
+    learn: Learn | None = None,
+) -> Exported:
+    """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
+
+    Where no int8 file keeps what it must, `learn` may make one that does; all are measured against the fp32 file of the
+    model that was given.
+    """
+    calibration = calibration_images(images.train, settings.calibration_images)
+    bench = _Bench(folder, card, calibration, images.val, settings, say)
+    fp32 = bench.exported(model)
+    formats: dict[Format, Tried] = {"fp32": fp32}
+    skipped: dict[str, str] = {}
+    with bench.quantizer(fp32.file) as quantizer:
+        try:
+            formats["fp16"] = bench.half(quantizer)
+        except FileDoesNotServe as problem:
+            skipped["fp16"] = str(problem)
+            say(f"no fp16 here: {problem}")
+        recipes = first_recipes(is_transformer=quantizer.is_transformer)
+        int8 = bench.search(quantizer, recipes, fp32.measured)
+    if learn is not None and _lacks(fp32.measured, int8, settings):
+        promising = most_promising([int8[recipe.name].measured for recipe in recipes])
+        int8 |= bench.learnt(next(recipe for recipe in recipes if recipe.name == promising.recipe), learn)
+    best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
+    formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
+    write_json(folder / CALIBRATION, {"part": "train"} | _named(formats["int8"].calibration))
+    choice = choose({name: one.measured for name, one in formats.items()}, settings)
+    parities = {
+        name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
+        for name, one in formats.items()
+    }
+    return Exported(parities, formats, int8, skipped, choice, this_processor())
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Writes the files of one model and measures each as it will serve; raises FileDoesNotServe where one can't."""
+
+    folder: Path
+    card: ModelCard
+    calibration: CalibrationImages
+    val: PackedPart
+    settings: QuantizeSettings
+    say: Callable[[str], None]
+
+    def exported(self, model: ImageClassifier) -> Tried:
+        file = self.folder / "model_fp32.onnx"
+        export_onnx(model, file, card=self.card)
+        return self._tried(file, "fp32")
+
+    def half(self, quantizer: Quantizer) -> Tried:
+        file = self.folder / "model_fp16.onnx"
+        quantizer.write_half(file)
+        try:
+            return self._tried(file, "fp16")
+        except FileDoesNotServe:
+            file.unlink()
+            raise
+
+    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measured) -> dict[str, Tried]:
+        """Every int8 file that was tried: the first recipes, and further ones until one keeps what it must keep."""
+        found: dict[str, Tried] = {}
+
+        def attempt(recipe: Recipe) -> bool:
+            file = self._file(recipe.name)
+            quantizer.write(recipe, file)
+            found[recipe.name] = replace(self._tried(file, recipe.name), calibration=quantizer.calibration_of(recipe))
+            return not broken(fp32, found[recipe.name].measured, self.settings)
+
+        kept = [attempt(recipe) for recipe in recipes]
+        if any(kept):
+            return found
+        static = [recipe for recipe in recipes if recipe.activations != "dynamic"]
+        best = max(static, key=lambda recipe: found[recipe.name].measured.accuracy)
+        more = refined(best, lambda: quantizer.most_distorted(found[best.name].file))
+        for _, recipe in zip(range(self.settings.search_trials), more, strict=False):
+            self.say(f"int8 loses too much; trying {recipe.name}")
+            if attempt(recipe):
+                break
+        return found
+
+    def learnt(self, recipe: Recipe, learn: Learn) -> dict[str, Tried]:
+        """The file of this recipe after quantization-aware fine-tuning; none where that diverged."""
+        epochs = self.settings.aware.epochs
+        self.say(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
+        try:
+            model = learn(rounding_of(recipe, self.settings))
+        except TrainingDiverged as problem:
+            self.say(f"int8 stays as it is: {problem}")
+            return {}
+        name = f"{recipe.name}_aware"
+        card = replace(self.card, aware_epochs=epochs)
+        with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
+            fp32_file = Path(scratch) / "model_fp32.onnx"
+            export_onnx(model, fp32_file, card=card)
+            with replace(self, card=card).quantizer(fp32_file) as quantizer:
+                quantizer.write(recipe, self._file(name))
+                calibration = quantizer.calibration_of(recipe)
+        tried = self._tried(self._file(name), name, aware_epochs=epochs)
+        return {name: replace(tried, calibration=calibration)}
+
+    def quantizer(self, fp32_file: Path) -> Quantizer:
+        return Quantizer(fp32_file, calibration=self.calibration, card=self.card)
+
+    def _file(self, recipe: str) -> Path:
+        return self.folder / f"model_{recipe}.onnx"
+
+    def _tried(self, file: Path, recipe: str, *, aware_epochs: int = 0) -> Tried:
+        """Only what a clean process could run is loaded here."""
+        settings = self.settings
+        report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
+        on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
+        answers = fit_answers(on_val)
+        write_answers(file, answers)
+        judged: Predictions = replace(on_val, answers=answers)
+        measured = Measured(
+            recipe=recipe,
+            size_bytes=file.stat().st_size,
+            accuracy=float(judged.correct_N.mean()),
+            answers=judged.predicted,
+            p50_ms=report.speed.latency.p50_ms,
+            aware_epochs=aware_epochs,
+        )
+        return Tried(file, measured, report.speed, report.peak_mib)
+
+
+def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
+    """Digest and names; none where nothing was calibrated."""
+    if calibration is None:
+        return {"digest": None, "images": []}
+    return {"digest": calibration.digest, "images": calibration.names}
+
+
+def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:
+    """Whether an int8 file is wanted, and none keeps what it must."""
+    wanted = settings.aware.epochs > 0 and settings.serve in ("auto", "int8")
+    return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
+
+
+def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> Rounding:
+    """What a file of this recipe rounds, to be simulated in training."""
+    return Rounding(
+        activations=recipe.activations,
+        weight_bits=7 if recipe.reduce_range else 8,
+        calibration_images=settings.calibration_images,
+    )
+
+
+def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
+    """The best int8 file under its own name; the others are removed."""
+    for name, one in int8.items():
+        if name == best:
+            one.file.replace(target)
+        else:
+            one.file.unlink()
+    return replace(int8[best], file=target)
+
+
+def _record(one: Tried, fp32: Measured) -> dict[str, Any]:
+    return {
+        "recipe": one.measured.recipe,
+        "aware_epochs": one.measured.aware_epochs,
+        "bytes": one.measured.size_bytes,
+        "validation_accuracy": one.measured.accuracy,
+        "agreement": agreement(one.measured.answers, fp32.answers),
+        "latency": one.speed.latency.model_dump(),
+        "images_per_second": one.speed.images_per_second,
+        "best_batch": one.speed.best_batch,
+        "peak_mib": one.peak_mib,
+    }

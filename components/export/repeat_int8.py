@@ -1,0 +1,37 @@
+"""An int8 file made once more in a way that is known by its name, where a search chose another."""
+
+import tempfile
+from pathlib import Path
+
+from components.data.packed.calibration_images import calibration_images
+from components.data.packed.loaders import PackedPart
+from components.evaluation.decision_rule import fit_answers
+from components.evaluation.served_predictions import predict_packed
+from components.export.onnx_export import write_answers
+from components.export.quantization import Quantizer, Recipe
+from components.export.quantization_search import recipe_named
+from components.serving.onnx_classifier import OnnxClassifier
+
+
+def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedPart, val: PackedPart, images: int) -> bool:
+    """Whether `target` was written: as `export_model` would have, had it chosen this way.
+
+    Not so for what was fine-tuned first: its weights are no longer those of the fp32 file. `images` calibrate.
+    """
+    calibration = calibration_images(train, images)
+    card = OnnxClassifier(fp32, provider="cpu").card
+    with (
+        tempfile.TemporaryDirectory(prefix="darkroom-") as scratch,
+        Quantizer(fp32, calibration=calibration, card=card) as quantizer,
+    ):
+
+        def distorted(first: Recipe) -> list[tuple[str, ...]]:
+            quantizer.write(first, Path(scratch) / "first.onnx")
+            return quantizer.most_distorted(Path(scratch) / "first.onnx")
+
+        recipe = recipe_named(way, distorted)
+        if recipe is None:
+            return False
+        quantizer.write(recipe, target)
+    write_answers(target, fit_answers(predict_packed(OnnxClassifier(target, provider=card.provider), val)))
+    return True

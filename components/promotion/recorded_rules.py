@@ -1,0 +1,45 @@
+"""The rules of a decision as the ledger holds them: all of them where they are few, else the telling ones.
+
+A floor for each of a thousand classes is a thousand rules, and an entry of the ledger has a limited length.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from components.shared.files import sha256_of_record
+
+MOST_LETTERS = 25_000
+"""Of the rules in an entry, and of its reasons, as JSON."""
+DIGEST = "rules_sha256"
+
+Rule = dict[str, Any]
+
+
+def shortened(rules: Sequence[Rule]) -> dict[str, Any]:
+    """What an entry records of its rules.
+
+    Where they are too many: the broken ones first, as many as fit, how many there are of each verdict, and the digest
+    of the whole list, which is kept elsewhere.
+    """
+    kept = _first(sorted(rules, key=lambda rule: bool(rule["passed"])))
+    if len(kept) == len(rules):
+        return {"rules": list(rules)}
+    broken = sum(not rule["passed"] for rule in rules)
+    return {"rules": kept, "num_rules": len(rules), "num_broken": broken, DIGEST: sha256_of_record(list(rules))}
+
+
+def shortened_reasons(reasons: Sequence[str]) -> list[str]:
+    """The first ones, as many as fit, and how many more there are."""
+    kept = _first(reasons)
+    return kept if len(kept) == len(reasons) else [*kept, f"and {len(reasons) - len(kept)} more of the rules"]
+
+
+def _first(lines: Sequence[Any]) -> list[Any]:
+    room, kept = MOST_LETTERS, []
+    for line in lines:
+        room -= len(json.dumps(line))
+        if room < 0:
+            break
+        kept.append(line)
+    return kept

@@ -1,0 +1,160 @@
+"""The model that ships: one ONNX file that says itself how it is fed. Needs onnxruntime and the image stack alone.
+
+Letters: B images, H height, W width, C channels, T logits.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from components.data.images.preprocessing import PreprocessSettings, square_of
+from components.serving.model_file import check_model_file, metadata_of
+from components.serving.providers import ProviderMissing, open_session, runtime_reason
+from components.shared.errors import DataError, ServiceError, SettingsError
+from components.shared.settings import Settings
+from components.task.label_space import AS_TRAINED, AnswerRule, LabelSpace
+
+INPUT, OUTPUT = "images", "logits"
+_METADATA_KEY = "darkroom"
+_TYPED: dict[str, type[Settings]] = {"labels": LabelSpace, "preprocess": PreprocessSettings, "answers": AnswerRule}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the file says of itself, in its metadata."""
+
+    architecture: str
+    labels: LabelSpace
+    preprocess: PreprocessSettings
+    format: str
+    """fp32, fp16 or int8."""
+    data_version: str
+    run_id: str
+    answers: AnswerRule = AS_TRAINED
+    code_version: str = ""
+    """Git revision of the project that trained it; empty where it was in no repository."""
+    mean: list[float] | None = None
+    """Of the red, green and blue of its images, from 0 to 1. The graph subtracts it itself and divides by `std`; None
+    where the members of an ensemble each do so in their own way."""
+    std: list[float] | None = None
+    calibration_digest: str | None = None
+    """Of the training images that fixed int8's ranges; None for other formats."""
+    aware_epochs: int = 0
+    """Of quantization-aware fine-tuning after the training of the run; 0: the weights are the run's own."""
+    provider: str = "cpu"
+    """Of ONNX Runtime: the file was chosen by what was measured on it, and serves on it where it is there."""
+
+    @property
+    def classes(self) -> list[str]:
+        return self.labels.classes
+
+    def to_metadata(self) -> dict[str, str]:
+        typed = {name: getattr(self, name).model_dump() for name in _TYPED}
+        return {_METADATA_KEY: json.dumps(vars(self) | typed, sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], name: str) -> "ModelCard":
+        try:
+            record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
+            return cls(**record | {name: kind.from_section(name, record[name]) for name, kind in _TYPED.items()})
+        except (KeyError, ValueError, TypeError, AttributeError, SettingsError):
+            raise ServiceError(
+                f"{name} is no model of Darkroom: its metadata lacks the model card; give the .onnx file that "
+                "`darkroom quantize` or `darkroom run` wrote, or models:/NAME@ALIAS"
+            ) from None
+
+
+class OnnxClassifier:
+    """Checks the file, then answers from raw bytes or decoded squares.
+
+    A `provider` that is asked for must be here. Without one it is the file's own, and where that isn't here the
+    processor answers, and `fell_back` says so.
+    """
+
+    provider: str
+    fell_back: str | None = None
+    """A sentence; None where the model answers as it was measured, or as it was asked to."""
+
+    def __init__(
+        self, file: Path, *, expected_sha256: str | None = None, threads: int = 0, provider: str | None = None
+    ) -> None:
+        if not file.is_file():
+            raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
+        content = file.read_bytes()
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        if expected_sha256 is not None and self.sha256 != expected_sha256:
+            raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
+        check_model_file(content, file)
+        self.card = ModelCard.from_metadata(metadata_of(content), str(file))
+        # From the bytes that were checked: nobody can change the file in between.
+        self._session = self._open(content, file, provider, threads)
+        self._check_shapes(file)
+
+    def _open(self, content: bytes, file: Path, asked: str | None, threads: int) -> Any:
+        self.provider = asked or self.card.provider
+        try:
+            return open_session(content, file, self.provider, threads=threads)
+        except ProviderMissing as problem:
+            if asked is not None:
+                raise
+            self.fell_back = (
+                f"the model was measured on {self.provider}, but {problem.reason}: on cpu, which takes its place, "
+                "speed and numbers differ"
+            )
+        self.provider = "cpu"
+        return open_session(content, file, self.provider, threads=threads)
+
+    def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else.
+
+        Raises ServiceError where the graph fails on so many images.
+        """
+        side = self.card.preprocess.image_size_px
+        if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (side, side, 3):
+            raise DataError(
+                f"the model takes uint8 images of [B, {side}, {side}, 3], not {images_BHWC.dtype} of "
+                f"{list(images_BHWC.shape)}; make squares of the image files first"
+            )
+        try:
+            answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
+        except MemoryError:
+            raise
+        # onnxruntime raises kinds of its own that share no base but Exception.
+        except Exception as problem:
+            raise ServiceError(
+                f"the model fails on {len(images_BHWC)} images at once: {runtime_reason(problem)}; export it again"
+            ) from None
+        return answer
+
+    def square(self, content: bytes) -> NDArray[np.uint8]:
+        """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
+        return square_of(content, self.card.preprocess)
+
+    def _check_shapes(self, file: Path) -> None:
+        """The card must speak of this very network."""
+        side = self.card.preprocess.image_size_px
+        fed = {one.name: (one.type, one.shape[1:]) for one in self._session.get_inputs()}
+        if fed != {INPUT: ("tensor(uint8)", [side, side, 3])}:
+            raise ServiceError(
+                f"{file} doesn't take what its model card says, images of {side}×{side}; export it again"
+            )
+        if isinstance(batch := self._session.get_inputs()[0].shape[0], int):
+            raise ServiceError(f"{file} takes {batch} images at once and no other number; export it again for any")
+        if (flaw := self.card.labels.flaw()) is not None:
+            raise ServiceError(f"{file} has a model card that contradicts itself: {flaw}; export it again")
+        width = {one.name: one.shape[-1] for one in self._session.get_outputs()}.get(OUTPUT)
+        if width != self.card.labels.num_logits:
+            raise ServiceError(
+                f"{file} gives {width or 'no'} logits, while its list of classes needs {self.card.labels.num_logits}; "
+                "export it again with the classes that it was trained on"
+            )
+        thresholds = self.card.answers.thresholds
+        if thresholds is not None and len(thresholds) != len(self.card.classes):
+            raise ServiceError(
+                f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"
+            )

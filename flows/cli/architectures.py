@@ -1,0 +1,92 @@
+"""A table of architectures and what each costs at a size of images."""
+
+from dataclasses import asdict
+from typing import Any
+
+from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
+from components.models.compound_scaling import LEAST_COMPOUND, MOST_COMPOUND
+from components.shared.errors import SettingsError
+from flows.console.console import progress
+from flows.console.tables import show_table
+
+_LATENCY_RUNS = 20
+
+
+def list_architectures(
+    names: list[str], *, image_size_px: int, num_classes: int, latency: bool, show: bool, compound: float | None = None
+) -> dict[str, Any]:
+    """The named ones, or all; those that can't take the size are listed with the reason.
+
+    `efficientnet` is that of the compound coefficient, B0 without one.
+    """
+    from components.models.architectures import torchvision_names
+    from components.models.costs import costs
+
+    _check_compound(compound, names)
+    chosen = names or [*OWN_ARCHITECTURES, *torchvision_names()]
+    rows, refused = [], []
+    for done, name in enumerate(chosen, start=1):
+        try:
+            found = costs(
+                name,
+                image_size_px=image_size_px,
+                num_classes=num_classes,
+                compound=(compound or 0.0) if name == COMPOUND else None,
+                latency_runs=_LATENCY_RUNS if latency else 0,
+            )
+            rows.append(asdict(found))
+        except SettingsError as problem:
+            if names:
+                raise
+            refused.append({"architecture": name, "reason": str(problem)})
+        progress()("architectures", done, len(chosen))
+    rows.sort(key=lambda row: row["flops"])
+    record = {"image_size_px": image_size_px, "architectures": rows, "refused": refused}
+    if show:
+        _show(record)
+    return record
+
+
+def _check_compound(compound: float | None, names: list[str]) -> None:
+    if compound is None:
+        return
+    if not LEAST_COMPOUND <= compound <= MOST_COMPOUND:
+        raise SettingsError(f"--compound: is {compound:g}, should be from {LEAST_COMPOUND:g} to {MOST_COMPOUND:g}")
+    if names and COMPOUND not in names:
+        raise SettingsError(f"--compound: belongs to {COMPOUND} alone; name it too, or leave --compound out")
+
+
+def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool) -> dict[str, Any]:
+    """One architecture for a purpose, and why."""
+    from components.models.scenarios import advise
+
+    advice = advise(scenario, image_size_px=image_size_px, with_weights=with_weights)
+    if show:
+        print(f"model.architecture={advice.architecture}: {advice.reason}")
+    return asdict(advice)
+
+
+def _show(record: dict[str, Any]) -> None:
+    columns = (
+        "architecture",
+        "parameters",
+        "MFLOP an image",
+        "weights, MB",
+        "activations, MB an image",
+        "latency, ms",
+    )
+    rows = [
+        (
+            row["architecture"] + (f", compound {row['compound']:g}" if row["compound"] is not None else ""),
+            f"{row['parameters']:,}",
+            f"{row['flops'] / 1e6:,.1f}",
+            f"{row['weight_bytes'] / 1e6:,.1f}",
+            f"{row['activation_bytes'] / 1e6:,.1f}",
+            f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "not measured",
+        )
+        for row in record["architectures"]
+    ]
+    show_table(f"architectures at {record['image_size_px']} px, the cheapest first", columns, rows)
+    if record["refused"]:
+        names = ", ".join(entry["architecture"] for entry in record["refused"])
+        print(f"not at this size: {names}")

@@ -1,0 +1,404 @@
+"""The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from components.shared.errors import DataError
+from flows.cli import results
+from flows.cli.results import finish
+from flows.cli.running import guarded, run_flow
+from flows.cli.servers import Provider, servers
+from flows.project.model_names import FORMS, is_version
+
+app = typer.Typer(
+    name="darkroom",
+    help="From a folder of images to a gated champion.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done (also when the gate said no), 1 could not finish, 2 parameters or usage, 3 data, "
+    "130 stopped by Ctrl-C (`serve`, `ui` and `up` exit with 0 then).",
+)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change params.yaml first, as `dvc exp run -S` does."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output: the result as one JSON object.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="SOURCE",
+        help="Folder a class; table (.csv, .parquet, .jsonl); tar shards; s3://, gs:// or az:// address; "
+        "torchvision:NAME; `digits`. Default: the data at hand.",
+    ),
+]
+
+
+@app.command()
+def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Everything: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
+    finish(run_flow("pipeline", data=data, overrides=overrides), as_json, results.pipeline)
+
+
+@app.command()
+def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Bring images in as a new version of data/raw."""
+    finish({"data_version": run_flow("ingest", data=data, overrides=overrides)}, as_json)
+
+
+@app.command()
+def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Validate, split and augment the data at hand (`dvc repro`)."""
+    finish({"split_digest": run_flow("prepare", overrides=overrides)}, as_json)
+
+
+@app.command()
+def accept(as_json: AsJson = False) -> None:
+    """Accept the data at hand: from now on drift is measured against it."""
+
+    def work() -> dict[str, Any]:
+        from flows.project.baseline import accept as accept_data
+        from flows.project.project import open_project
+
+        return accept_data(open_project())
+
+    finish(guarded(work), as_json)
+
+
+@app.command()
+def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a model; data is brought up to date first."""
+    finish({"run_id": run_flow("train", overrides=overrides)}, as_json)
+
+
+@app.command()
+def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Fine-tune the trained model."""
+    finish({"run_id": run_flow("finetune", overrides=overrides)}, as_json)
+
+
+Deployment = Annotated[
+    str | None,
+    typer.Option(
+        "--deployment",
+        metavar="NAME",
+        help="Its workers train, such as train/gpu, and this machine does the rest; default: this machine does all.",
+    ),
+]
+
+
+@app.command()
+def tune(
+    overrides: Overrides = None,
+    deployment: Deployment = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Write the best values into params.yaml.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search the settings of `tune.space` for the best validation score."""
+    result = run_flow("tune", overrides=overrides, deployment=deployment, apply=apply)
+    finish(result, as_json, results.search)
+
+
+@app.command()
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME…", help="Architectures, NAME@ALIAS or NAME/VERSION."),
+    ],
+    overrides: Overrides = None,
+    deployment: Deployment = None,
+    out: Annotated[Path, typer.Option("--out", help="The picture to write: .png or .svg.")] = Path("comparison.png"),
+    as_json: AsJson = False,
+) -> None:
+    """Train architectures alike and show accuracy, latency, size and training time beside each other."""
+    result = run_flow(
+        "compare", models=names, names=names, overrides=overrides, deployment=deployment, out=str(out.resolve())
+    )
+    finish(result, as_json, results.comparison)
+
+
+@app.command()
+def ensemble(
+    members: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN_OR_VERSION…",
+            help=f"{FORMS}, a run's ID; or `snapshots`: those of the newest training.",
+        ),
+    ],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make one model of several: exported, registered and judged like any other."""
+    models = [member for member in members if is_version(member)]
+    finish(run_flow("ensemble", models=models, members=members, overrides=overrides), as_json, results.verdict)
+
+
+@app.command()
+def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Judge the model on the test part."""
+    scores = run_flow("evaluate", overrides=overrides)
+    finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+
+
+@app.command()
+def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Export to ONNX and int8, measure both, choose the file to serve."""
+    record = run_flow("quantize", overrides=overrides)
+    finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
+
+
+@app.command()
+def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Register the file to serve as a new version."""
+    finish({"version": run_flow("register", overrides=overrides)}, as_json)
+
+
+@app.command()
+def promote(
+    version: Annotated[str | None, typer.Option("--version", help=f"{FORMS}; default: the newest.")] = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let the gate judge a registered version."""
+    finish(
+        run_flow("promote", models=[version] if version else [], version=version, overrides=overrides),
+        as_json,
+        results.verdict,
+    )
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
+) -> None:
+    """Take the champion back to the one before it."""
+    result = run_flow("rollback", reason=reason)
+    finish(
+        result,
+        as_json,
+        lambda result: f"{results.serves_again(result['champion'])}, version {result['was']} doesn't serve any more",
+    )
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the model in the registry.")]
+Number = Annotated[str, typer.Argument(metavar="VERSION", help="VERSION, ALIAS or NAME@ALIAS.")]
+By = Annotated[str | None, typer.Option("--by", help="Who says so, for the ledger; default: this user.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
+
+
+@app.command()
+def approve(name: Name, version: Number, reason: Reason, by: By = None, as_json: AsJson = False) -> None:
+    """Promote a version that passed the gate and waits for a person."""
+    _answer(name, version, "promoted", by, reason, as_json)
+
+
+@app.command()
+def refuse(name: Name, version: Number, reason: Reason, by: By = None, as_json: AsJson = False) -> None:
+    """Turn down a version that passed the gate and waits for a person."""
+    _answer(name, version, "refused", by, reason, as_json)
+
+
+@app.command()
+def predict(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE…",
+            help="Images, folders, 'patterns/**/*.jpg', tables with a column path (.csv, .parquet, .jsonl), archives "
+            "(.zip, .tar, .tar.gz), s3://, gs:// or az:// addresses; - reads such names from standard input.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="FILE.csv, FILE.parquet or FILE.jsonl")],
+    model: Annotated[
+        str | None, typer.Option("--model", help=f"An .onnx file, {FORMS}; default: the champion.")
+    ] = None,
+    top_k: Annotated[int, typer.Option("--top-k", help="Name so many of the most probable classes.")] = 0,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Give that of every class.")] = False,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default: one a core.")] = None,
+    provider: Provider = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify images with the champion.
+
+    Called again after a break, it goes on where it stood. Exit code 3: the table is written, but some of the images
+    could not be read and have their reason in the column error. What each column means: docs/serving.md, "The answer".
+    """
+
+    def work() -> dict[str, Any]:
+        from components.serving.prediction_rows import AnswerOptions
+        from flows.serving.predict import predict_files
+
+        options = AnswerOptions(top_k=top_k, probabilities=probabilities)
+        summary, name = predict_files(
+            sources, out=out, model=model, options=options, workers=workers, provider=provider
+        )
+        return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
+
+    result = guarded(work, stopped="predict was stopped; the same command goes on where it was")
+    finish(result, as_json, results.prediction)
+    sys.exit(DataError.exit_code if result["unreadable"] else 0)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the registered versions, their aliases and verdicts."""
+
+    def work() -> dict[str, Any]:
+        from flows.registry.versions import list_models
+
+        return list_models(show=not as_json)
+
+    finish(guarded(work), as_json, lambda result: "")
+
+
+@app.command()
+def lineage(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the champion.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Follow a version from pixel to served file, and check each link that can be checked."""
+
+    def work() -> dict[str, Any]:
+        from flows.registry.verify_lineage import trace
+
+        return trace(model, show=not as_json)
+
+    result = guarded(work)
+    finish(result, as_json, results.lineage)
+    sys.exit(0 if result["whole"] else 1)
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(metavar="VERSION", help=f"{FORMS}.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of the model; default: register.name.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a registered version again from its own data and code, and say what differs."""
+
+    def work() -> dict[str, Any]:
+        from flows.registry.reproduce import reproduce_version
+
+        return reproduce_version(version, name=name, show=not as_json)
+
+    stopped = "reproduce was stopped; the registry and the project are as they were"
+    finish(guarded(work, stopped=stopped), as_json, results.reproduction)
+
+
+@app.command()
+def architectures(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME…", help="Default: all.")] = None,
+    image_size_px: Annotated[int, typer.Option("--size", help="Side of the images, in pixels.")] = 224,
+    num_classes: Annotated[int, typer.Option("--classes")] = 1000,
+    scenario: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="SCENARIO", help="Advise: mobile, edge, server, real_time, max_accuracy, transfer."
+        ),
+    ] = None,
+    with_weights: Annotated[bool, typer.Option("--weights", help="With --for: weights are at hand.")] = False,
+    latency: Annotated[bool, typer.Option("--latency", help="Measure it here too; takes seconds for each.")] = False,
+    compound: Annotated[
+        float | None, typer.Option("--compound", help="Of efficientnet, as model.compound. Default: 0, which is B0.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List architectures with their parameters, computation, memory and latency."""
+
+    def work() -> dict[str, Any]:
+        from flows.cli.architectures import advised, list_architectures
+
+        if scenario is not None:
+            return advised(scenario, image_size_px=image_size_px, with_weights=with_weights, show=not as_json)
+        return list_architectures(
+            names or [],
+            image_size_px=image_size_px,
+            num_classes=num_classes,
+            latency=latency,
+            show=not as_json,
+            compound=compound,
+        )
+
+    finish(guarded(work), as_json, lambda result: "")
+
+
+@app.command()
+def features(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="An architecture, NAME@ALIAS or NAME/VERSION.")],
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Of an architecture: imagenet, or a .pth or .safetensors file.")
+    ] = None,
+    image_size_px: Annotated[
+        int | None, typer.Option("--size", help="Side of the images, in pixels. Default: that of params.yaml.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("data/judged/features.onnx"),
+    as_json: AsJson = False,
+) -> None:
+    """Write a network without its last layer: for labels.features and split.duplicates.embeddings."""
+
+    def work() -> dict[str, Any]:
+        from flows.experiments.features import write_features
+
+        return write_features(model, weights=weights, image_size_px=image_size_px, out=out)
+
+    finish(guarded(work), as_json)
+
+
+@app.command()
+def report(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the newest evaluated model.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page on a model."""
+
+    def work() -> dict[str, Any]:
+        from flows.report.page import write_report
+
+        return {"report": str(write_report(out, model))}
+
+    finish(guarded(work), as_json, lambda result: f"wrote {result['report']}")
+
+
+@app.command()
+def check(as_json: AsJson = False) -> None:
+    """Say whether this project is fit to run: parameters, tools, servers, data."""
+
+    def work() -> dict[str, Any]:
+        from flows.cli.check import check_project
+
+        return check_project(show=not as_json)
+
+    result = guarded(work)
+    finish(result, as_json, lambda found: found["summary"])
+    sys.exit(0 if result["fit"] else 2)
+
+
+app.add_typer(servers)
+
+
+def main() -> None:
+    app()
+
+
+def _answer(
+    name: str, version: str, said: Literal["promoted", "refused"], by: str | None, reason: str, as_json: bool
+) -> None:
+    def work() -> dict[str, Any]:
+        from flows.registry.approve import answer
+
+        return answer(name, version, said=said, by=by, reason=reason)
+
+    finish(guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
+
+
+if __name__ == "__main__":
+    main()

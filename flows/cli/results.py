@@ -1,0 +1,69 @@
+"""What a command tells of its result on standard output."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from components.reporting.latency_text import latency_text
+from components.shared.wording import counted
+
+
+def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return
+    text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
+    if text:
+        print(text, flush=True)
+
+
+def pipeline(result: dict[str, Any]) -> str:
+    reused = all(step["state"] == "reused" for step in result["steps"])
+    head = "nothing has changed, every step was reused\n" if reused else ""
+    scores = result["metrics"][f"onnx_{result['served']}"]
+    took = latency_text(result["latency_ms"], result["latency_p95_ms"])
+    return (
+        f"{head}version {result['version']} ({result['served']}, {result['bytes']:,} bytes, {took} an image): "
+        f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}\n"
+        f"{verdict(result)}\n"
+        "see it: darkroom report, darkroom ui, darkroom models"
+    )
+
+
+def prediction(result: dict[str, Any]) -> str:
+    bad = f", {result['unreadable']} of them unreadable (see the error column)" if result["unreadable"] else ""
+    return f"{counted(result['images'], 'image')}{bad} classified by {result['model']} into {result['out']}"
+
+
+def search(result: dict[str, Any]) -> str:
+    from flows.experiments.tune import show_trials
+
+    show_trials(result)
+    best, hint = result["best"], "" if result["applied"] else "; --apply writes its values into params.yaml"
+    return f"best: trial {best['number']}, {result['metric']} {best['score']:.4f} on validation{hint}"
+
+
+def comparison(result: dict[str, Any]) -> str:
+    from flows.experiments.compare import show_comparison
+
+    return show_comparison(result)
+
+
+def serves_again(champion: str | None) -> str:
+    return f"version {champion} serves again" if champion else "no version serves"
+
+
+def verdict(result: dict[str, Any]) -> str:
+    verdict = "awaiting approval" if result["status"] == "awaiting approval" else "not promoted"
+    verdict = "promoted to @champion" if result["promoted"] else verdict
+    refused = result["status"] == "refused"
+    hint = "\nthe limits stand in params.yaml under promote; change one and `darkroom promote` judges again, untrained"
+    return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}{hint if refused else ''}"
+
+
+def lineage(result: dict[str, Any]) -> str:
+    return "no link is broken" if result["whole"] else "the lineage is broken; see above"
+
+
+def reproduction(result: dict[str, Any]) -> str:
+    return f"version {result['version']}, trained again: {result['outcome']}"

@@ -1,0 +1,358 @@
+"""Architectures and registered versions beside each other: trained alike, exported, measured on the same images."""
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from components.shared.errors import DarkroomError, DataError, ServiceError, SettingsError
+from components.shared.files import sha256_of_record
+from flows.console.console import say
+from flows.console.tables import show_table
+from flows.project.image_files import image_files
+from flows.project.model_names import is_version, parse_version
+from flows.registry.lineage import known_images
+from flows.session.preflight import check_architecture
+from flows.session.session import Prepared, Session, open_session
+from flows.steps.evaluate import columns_of
+from flows.steps.finetune import finetune_model
+from flows.steps.prepare import prepare_data
+from flows.steps.quantize import quantize_model, served_file
+from flows.steps.remote_training import require_deployment, train_on
+from flows.steps.train import train_model
+from flows.tracking import registry, runs
+from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
+
+if TYPE_CHECKING:
+    from components.evaluation.bootstrap import Interval
+    from components.evaluation.predictions import Predictions
+    from components.serving.onnx_classifier import OnnxClassifier
+
+_FORMATS = (".png", ".svg")
+_ROUNDS = 2
+"""In which the latency of each model is measured in turn, so that a busy moment doesn't fall on one of them."""
+
+
+@dataclass(frozen=True)
+class _Entrant:
+    """A model that came as far as a file to serve."""
+
+    name: str
+    run_id: str
+    file: Path
+    version: Version | None
+    """Where it is registered; None for one that was trained for the comparison."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A line of the comparison; what failed has a reason and no figures."""
+
+    name: str
+    run_id: str | None = None
+    validation_accuracy: float | None = None
+    """On validation images that none of the models learned from: by it one is chosen."""
+    validation_accuracy_interval: "Interval | None" = None
+    """95% (Wilson 1927)."""
+    accuracy: float | None = None
+    """On the test part, of the file that would be served."""
+    accuracy_interval: "Interval | None" = None
+    """95%, by the bootstrap, as those below; None without draws."""
+    macro_f1: float | None = None
+    macro_f1_interval: "Interval | None" = None
+    difference: float | None = None
+    """Of the test accuracy to that of the chosen model; None for itself."""
+    difference_interval: "Interval | None" = None
+    """The same images are drawn for both."""
+    p_corrected: float | None = None
+    """That the difference is luck: paired, corrected by Holm for the number of models."""
+    latency_ms: float | None = None
+    """Median for one decoded image on this machine."""
+    bytes: int | None = None
+    training_seconds: float | None = None
+    """Of all epochs, fine-tuning and an ensemble's members included, where it was trained; None: not known."""
+    non_dominated: bool = False
+    """No other one is as good in accuracy, latency, size and training time, and better in one of them."""
+    reason: str = ""
+    """Why it failed."""
+
+
+@flow(name="compare")
+def compare(
+    names: list[str],
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    deployment: str | None = None,
+    out: str = "comparison.png",
+) -> dict[str, Any]:
+    """Trains what isn't trained with these params yet; with a deployment its workers do. Draws the picture `out`."""
+    session = open_session(project, overrides, exports=True)
+    picture = Path(out)
+    if picture.suffix.lower() not in _FORMATS:
+        raise SettingsError(f"--out {picture.name}: should end in {' or '.join(_FORMATS)}")
+    versions = check_models(session, names)
+    if deployment is not None:
+        require_deployment(deployment)
+    prepared = prepare_data(session.project)
+    mark = sha256_of_record({"names": sorted(versions), "data": prepared.augmented_digest})
+    run_id = runs.begin(
+        session.tracking,
+        "compare",
+        mark,
+        name=f"compare {len(versions)} models",
+        tags={"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"},
+    )
+    failed: dict[str, str] = {}
+    if deployment is not None:
+        failed |= _train_there(session, prepared, [name for name in versions if not versions[name]], deployment, run_id)
+    entrants = []
+    for name, version in versions.items():
+        try:
+            if name not in failed:
+                entrants.append(_entrant(session, prepared, name, version, run_id))
+        except ServiceError:
+            raise
+        except DarkroomError as problem:
+            failed[name] = str(problem)
+            say(f"{name} is left out: {problem}")
+    if not entrants:
+        runs.fail(session.tracking, run_id, "no model came to its end")
+        raise DarkroomError(f"none of the models can be compared: {next(iter(failed.values()))}")
+    lines, images = _measure(session, entrants)
+    lines += [Compared(name, reason=reason) for name, reason in failed.items()]
+    _keep(session, run_id, lines, picture)
+    runs.finish(session.tracking, run_id, "compare", mark)
+    return {
+        "run_id": run_id,
+        "chosen": lines[0].name,
+        "test_images": images,
+        "models": [asdict(one) for one in lines],
+        "picture": str(picture),
+    }
+
+
+def check_models(session: Session, names: Sequence[str]) -> dict[str, Version | None]:
+    """The registered version of each name, None for an architecture; raises SettingsError for what doesn't exist."""
+    found: dict[str, Version | None] = {}
+    for name in names:
+        if is_version(name):
+            model, wanted = parse_version(name, own=session.params.register.name)
+            found[name] = registry.require_ours(registry.get_version(session.tracking, model, wanted))
+            continue
+        check_architecture(session.params, session.project, name)
+        found[name] = None
+    if len(found) < 2:
+        raise SettingsError(f"{', '.join(found)} alone can't be compared; name two models or more")
+    return found
+
+
+def _with(session: Session, architecture: str) -> Session:
+    """The same params with another architecture."""
+    return replace(session, params=session.params.of_architecture(architecture))
+
+
+def _train_there(session: Session, prepared: Prepared, names: list[str], deployment: str, under: str) -> dict[str, str]:
+    """Has the workers train, `tune.at_once` at a time; returns the reason for each that failed."""
+
+    def train(name: str) -> str:
+        there = _with(session, name)
+        values = there.params.model.model_dump(include={"architecture", "compound"})
+        handed = {f"model.{key}": value for key, value in values.items()}
+        try:
+            train_on(deployment, there, prepared, values=handed, under=under)
+        except ServiceError:
+            raise
+        except DarkroomError as problem:
+            return str(problem)
+        return ""
+
+    with ThreadPoolExecutor(session.params.tune.at_once) as threads:
+        reasons = dict(zip(names, threads.map(train, names), strict=True))
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _entrant(session: Session, prepared: Prepared, name: str, version: Version | None, under: str) -> _Entrant:
+    if version is not None:
+        return _Entrant(name, version.run_id, registry.fetch_model(session.tracking, version), version)
+    own = _with(session, name)
+    trained = train_model(own, prepared, under=under)
+    exported = quantize_model(own, prepared, finetune_model(own, prepared, trained))
+    return _Entrant(name, exported.run_id, served_file(own, exported), None)
+
+
+def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compared], int]:
+    """The lines, the one that is chosen by validation first, and on how many test images they rest."""
+    from components.evaluation.bootstrap import share_interval
+    from components.evaluation.metrics import unranked_scores
+    from components.evaluation.model_comparison import compare_models
+    from components.serving.onnx_classifier import OnnxClassifier
+
+    settings = session.params.evaluate
+    models = {one.name: OnnxClassifier(one.file, provider=session.params.quantize.provider) for one in entrants}
+    validated = {name: found.correct_N for name, found in _predictions(session, "val", entrants, models).items()}
+    validation = {name: float(correct_N.mean()) for name, correct_N in validated.items()}
+    test = _predictions(session, "test", entrants, models)
+    chosen = max(validation, key=lambda name: validation[name])
+    found = compare_models(
+        test, reference=chosen, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
+    )
+    latency = _latencies(session, entrants)
+    lines = []
+    for one in entrants:
+        correct_N = validated[one.name]
+        values, intervals = unranked_scores(
+            test[one.name], top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed
+        )
+        against = next((candidate for candidate in found.candidates if candidate.name == one.name), None)
+        lines.append(
+            Compared(
+                name=one.name,
+                run_id=one.run_id,
+                validation_accuracy=validation[one.name],
+                validation_accuracy_interval=share_interval(int(correct_N.sum()), len(correct_N)),
+                accuracy=values["accuracy"],
+                accuracy_interval=intervals.get("accuracy"),
+                macro_f1=values["macro_f1"],
+                macro_f1_interval=intervals.get("macro_f1"),
+                difference=against.difference if against else None,
+                difference_interval=against.interval if against and settings.bootstrap_draws else None,
+                p_corrected=against.p_corrected if against else None,
+                latency_ms=latency[one.name],
+                bytes=one.file.stat().st_size,
+                training_seconds=training_seconds(session.tracking, one.run_id),
+            )
+        )
+    lines = with_front(lines)
+    lines.sort(key=lambda line: (line.name != chosen, -(line.validation_accuracy or 0.0), line.name))
+    return lines, found.images
+
+
+def with_front(lines: Sequence[Compared]) -> list[Compared]:
+    """The lines, marked where no other model is as good in everything; what isn't known of one wins it nothing."""
+    import numpy as np
+
+    from components.evaluation.pareto_front import non_dominated
+
+    front = non_dominated(np.array([_costs(line) for line in lines]))
+    return [replace(line, non_dominated=bool(one)) for line, one in zip(lines, front, strict=True)]
+
+
+def _costs(line: Compared) -> list[float]:
+    measures = (line.latency_ms, line.bytes, line.training_seconds)
+    return [-(line.accuracy or 0.0), *(float(one) if one is not None else math.inf for one in measures)]
+
+
+def _predictions(
+    session: Session, part: str, entrants: Sequence[_Entrant], models: Mapping[str, "OnnxClassifier"]
+) -> dict[str, "Predictions"]:
+    """Of the files, from the raw images, without those that a registered version had learned from or was chosen by."""
+    from components.evaluation.served_predictions import predictions_of_files
+
+    seen: set[str] = set()
+    for one in entrants:
+        if one.version is not None:
+            parts = ("train",) if part == "val" else ("train", "val")
+            seen |= known_images(session, one.version, parts)
+    with image_files(session.project, part) as files:
+        kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
+        if not kept:
+            raise DataError(f"the registered versions learned from every image of the {part} part: nothing is left")
+        if len(kept) < len(files):
+            say(f"{len(files) - len(kept)} of {len(files)} {part} images are left out: a registered version knows them")
+        return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in entrants}
+
+
+def _latencies(session: Session, entrants: Sequence[_Entrant]) -> dict[str, float]:
+    """Each in a clean process, in turn."""
+    from components.export.model_timing import time_file
+
+    settings = session.params.quantize
+    each = max(1, settings.latency_runs // _ROUNDS)
+    measured: dict[str, list[float]] = {one.name: [] for one in entrants}
+    for _ in range(_ROUNDS):
+        for one in entrants:
+            report = time_file(one.file, provider=settings.provider, latency_runs=each)
+            assert report.speed is not None
+            measured[one.name].append(report.speed.latency.p50_ms)
+    return {name: median(times) for name, times in measured.items()}
+
+
+def training_seconds(tracking: Tracking, run_id: str) -> float | None:
+    """Of all epochs of a run and of those that it came from, each run once; None where one of them doesn't tell."""
+    waiting, seconds = [run_id], dict[str, float]()
+    while waiting:
+        one = waiting.pop()
+        if one in seconds:
+            continue
+        if runs.step_of(tracking, one) is None:
+            return None
+        epochs, before = runs.metric_history(tracking, one, "seconds"), runs.made_from(runs.tags_of(tracking, one))
+        if not epochs and not before:
+            return None
+        seconds[one] = sum(took for _, took in epochs)
+        waiting += before
+    return sum(seconds.values())
+
+
+def _keep(session: Session, run_id: str, lines: list[Compared], picture: Path) -> None:
+    from components.reporting.figures import Tradeoff, draw_tradeoffs
+
+    done = [line for line in lines if not line.reason]
+    points = [
+        Tradeoff(
+            name=line.name,
+            accuracy=line.accuracy or 0.0,
+            latency_ms=line.latency_ms or 0.0,
+            megabytes=(line.bytes or 0) / 1e6,
+            training_seconds=line.training_seconds,
+            non_dominated=line.non_dominated,
+        )
+        for line in done
+    ]
+    draw_tradeoffs(points, picture)
+    runs.log_table(session.tracking, run_id, "comparison.json", columns_of([asdict(line) for line in lines]))
+    runs.store(session.tracking, run_id, picture, "figures")
+    runs.set_tags(session.tracking, run_id, {"darkroom.chosen": lines[0].name})
+
+
+def show_comparison(result: dict[str, Any]) -> str:
+    """Shows the table on standard output; returns what it says in a sentence."""
+    rows = [_row(line, result["chosen"]) for line in result["models"]]
+    columns = (
+        *("model", "validation", "test", "macro F1", "against *", "p (Holm)"),
+        *("ms an image", "bytes", "training s", "Pareto", "reason"),
+    )
+    show_table(
+        "accuracy by validation and test with 95% intervals, latency, size, training time (* best on validation)",
+        columns,
+        rows,
+    )
+    return (
+        f"{result['chosen']} is best on validation; p is of the paired test on the same {result['test_images']} test "
+        f"images against it; picture: {result['picture']}"
+    )
+
+
+def _row(line: dict[str, Any], chosen: str) -> list[str]:
+    def told(name: str, style: str) -> str:
+        interval = line.get(f"{name}_interval")
+        reach = f" ({' to '.join(format(end, style) for end in interval)})" if interval else ""
+        return "" if line[name] is None else format(line[name], style) + reach
+
+    return [
+        line["name"] + (" *" if line["name"] == chosen else ""),
+        *(told(name, ".4f") for name in ("validation_accuracy", "accuracy", "macro_f1")),
+        told("difference", "+.4f"),
+        told("p_corrected", ".3f"),
+        told("latency_ms", ".2f"),
+        told("bytes", ","),
+        told("training_seconds", ".1f") or ("" if line["reason"] else "unknown"),
+        "yes" if line["non_dominated"] else "",
+        line["reason"],
+    ]

@@ -1,0 +1,79 @@
+"""A network without its last layer as a file: for `labels.features` and `split.duplicates.embeddings.model`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.models.catalogue import IMAGENET
+from components.shared.errors import SettingsError
+from flows.console.console import say
+from flows.project.model_names import is_version, parse_version
+from flows.project.params import read_params
+from flows.project.project import Project, open_project
+from flows.registry.initial_weights import fetch_version
+from flows.registry.versions import model_name
+from flows.session.session import open_session
+
+if TYPE_CHECKING:
+    from components.models.classifier import ImageClassifier
+
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+"""Of ImageNet, which nearly all published weights come from."""
+
+
+def write_features(model: str, *, weights: str | None, image_size_px: int | None, out: Path) -> dict[str, Any]:
+    """`model` is an architecture, with its weights, or a version; returns the file and its features' number.
+
+    Raises SettingsError for a name, weights or a size that don't fit.
+    """
+    from components.data.images.embeddings import embed
+    from components.export.onnx_export import export_features
+
+    if out.suffix != ".onnx":
+        raise SettingsError(f"--out {out.name}: should end in .onnx")
+    project = open_project()
+    network = _registered(project, model) if is_version(model) else _built(project, model, weights, image_size_px)
+    export_features(network, out)
+    side = network.spec.preprocess.image_size_px
+    width = embed(1, lambda _: _grey(side), model=out, setting="--out").shape[1]
+    return {"file": str(out), "image_size_px": side, "features": width}
+
+
+def _registered(project: Project, address: str) -> "ImageClassifier":
+    from components.models.classifier import load_classifier
+
+    name, wanted = parse_version(address, own=model_name(project))
+    return load_classifier(fetch_version(open_session(), name, wanted).folder)
+
+
+def _built(project: Project, architecture: str, weights: str | None, image_size_px: int | None) -> "ImageClassifier":
+    from components.models.architectures import check_architecture
+    from components.models.classifier import new_classifier
+    from components.task.label_space import LabelSpace
+
+    if weights is None:
+        raise SettingsError(
+            f"{architecture}: untrained features say nothing; add --weights imagenet or --weights FILE, or give "
+            "models:/NAME@ALIAS"
+        )
+    params = read_params(project.params)
+    check_architecture(architecture)
+    settings = {"architecture": architecture, "scenario": None, "compound": None, "weights": weights}
+    preprocess = params.preprocess.model_copy(
+        update={"image_size_px": image_size_px or params.preprocess.image_size_px}
+    )
+    network, said = new_classifier(
+        params.model.model_copy(update=settings),
+        labels=LabelSpace.of("single", [["a"], ["b"]]),
+        preprocess=preprocess,
+        mean=_MEAN,
+        std=_STD,
+    )
+    for sentence in said if weights == IMAGENET else [f"{weights}: normalized as ImageNet is, unless it tells its own"]:
+        say(sentence)
+    return network
+
+
+def _grey(side: int) -> Any:
+    import numpy as np
+
+    return np.full((side, side, 3), 128, np.uint8)

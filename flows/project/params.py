@@ -1,0 +1,188 @@
+"""params.yaml as typed sections, read with the reader that DVC uses (YAML 1.2), and edited by --set."""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Self
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from components.data.augmentation.augmenter import AugmentSettings
+from components.data.images.preprocessing import PreprocessSettings
+from components.data.quality.expectations import QualitySettings
+from components.data.quality.label_errors import LabelSettings
+from components.data.sources.settings import IngestSettings
+from components.data.split.splitter import SplitSettings
+from components.evaluation.settings import EvaluateSettings
+from components.export.settings import QuantizeSettings
+from components.models.catalogue import COMPOUND
+from components.models.scenarios import settled
+from components.models.settings import ModelSettings
+from components.promotion.registration import RegisterSettings
+from components.promotion.settings import PromoteSettings
+from components.shared.errors import SettingsError, nearest
+from components.shared.files import write_text
+from components.shared.settings import Settings
+from components.training.hyperparameter_search import TuneSettings
+from components.training.settings import FinetuneSettings, TrainSettings
+from flows.project.sections import read_sections, with_resolution
+
+
+@dataclass(frozen=True)
+class Params:
+    """Every section, typed and checked."""
+
+    ingest: IngestSettings
+    preprocess: PreprocessSettings
+    validate: QualitySettings
+    labels: LabelSettings
+    split: SplitSettings
+    augment: AugmentSettings
+    model: ModelSettings
+    train: TrainSettings
+    finetune: FinetuneSettings
+    evaluate: EvaluateSettings
+    quantize: QuantizeSettings
+    register: RegisterSettings
+    promote: PromoteSettings
+    tune: TuneSettings
+
+    @classmethod
+    def from_sections(cls, sections: dict[str, Any]) -> Self:
+        names = [field.name for field in fields(cls)]
+        for name in sections:
+            if name not in names:
+                raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, names)}")
+        sections = with_architecture(sections)
+        settings: dict[str, Any] = {field.name: _section(field, sections) for field in fields(cls)}
+        return cls(**settings)
+
+    def with_values(self, values: Mapping[str, Any]) -> Self:
+        """These params with other values, by names such as train.epochs; params.yaml stays as it is.
+
+        Raises SettingsError where a name is unknown or a value is out of range.
+        """
+        changed: dict[str, Any] = {}
+        for name in dict.fromkeys(place.partition(".")[0] for place in values):
+            section = getattr(self, name, None)
+            if not isinstance(section, Settings):
+                known = [field.name for field in fields(self)]
+                raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, known)}")
+            own = {place.partition(".")[2]: value for place, value in values.items() if place.startswith(f"{name}.")}
+            whole = self._model_with(own) if name == "model" else section.model_dump() | own
+            changed[name] = type(section).from_section(name, whole)
+        return replace(self, **changed)
+
+    def of_architecture(self, name: str) -> Self:
+        """The same settings for another architecture."""
+        compound = (self.model.compound or 0.0) if name == COMPOUND else None
+        return self.with_values({"model.architecture": name, "model.compound": compound})
+
+    def _model_with(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The section `model` with other values: a scenario chooses anew, unless an architecture is among them."""
+        section = self.model.model_dump()
+        if "architecture" in values:
+            section["scenario"] = None
+        elif section["scenario"] or values.get("scenario"):
+            section["architecture"] = None
+        return settled(section | dict(values), image_size_px=self.preprocess.image_size_px)
+
+    def as_record(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
+
+
+def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
+    """The sections with the architecture that model.scenario asks for and the size that goes with model.compound.
+
+    What is of a wrong type stays as it is.
+    """
+    sections = with_resolution(sections)
+    model, preprocess = sections.get("model"), sections.get("preprocess")
+    side = preprocess.get("image_size_px") if isinstance(preprocess, dict) else None
+    if not isinstance(model, dict) or not isinstance(side, int):
+        return sections
+    return {**sections, "model": settled(model, image_size_px=side)}
+
+
+def read_params(path: Path) -> Params:
+    return Params.from_sections(read_sections(path))
+
+
+def read_overridden(path: Path, assignments: Sequence[str]) -> Params:
+    """What params.yaml would say with these section.key=value pairs; the file stays as it is."""
+    return Params.from_sections(_sections(_edited(path, assignments)[0])) if assignments else read_params(path)
+
+
+def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params], None]) -> list[str]:
+    """Writes section.key=value pairs into params.yaml, as `dvc exp run -S` does; returns a sentence a change.
+
+    Nothing is written when one of them is unknown or out of range, or where `check` raises.
+    """
+    if not assignments:
+        return []
+    text, changes = _edited(path, assignments)
+    check(Params.from_sections(_sections(text)))
+    if changes:
+        write_text(path, text)
+    return changes
+
+
+def _sections(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
+
+
+def _edited(path: Path, assignments: Sequence[str]) -> tuple[str, list[str]]:
+    """The text of the file with the pairs in their places, and a sentence a change."""
+    read_sections(path)
+    document = YAML()
+    document.preserve_quotes = True
+    document.width = 10_000
+    document.representer.add_representer(type(None), _null)
+    content = document.load(path.read_text(encoding="utf-8"))
+    changes = [_assign(content, assignment) for assignment in assignments]
+    stream = io.StringIO()
+    document.dump(content, stream)
+    return stream.getvalue(), [change for change in changes if change]
+
+
+def _assign(content: Any, assignment: str) -> str:
+    place, equals, text = assignment.partition("=")
+    keys = place.strip().split(".")
+    if not equals or len(keys) < 2:
+        raise SettingsError(f"--set {assignment}: should read section.key=value, such as train.epochs=3")
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError:
+        raise SettingsError(f"--set {assignment}: {text} can't be read as a YAML value") from None
+    node = content
+    for depth, key in enumerate(keys):
+        if not isinstance(node, dict) or key not in node:
+            known = list(node) if isinstance(node, dict) else []
+            raise SettingsError(f"params.yaml: {'.'.join(keys[: depth + 1])}: unknown{nearest(key, known)}")
+        if depth < len(keys) - 1:
+            node = node[key]
+    before = node[keys[-1]]
+    # ruamel's numbers are numbers of its own kind, which remember how they were written.
+    if before == value and isinstance(before, type(value)) and isinstance(before, bool) == isinstance(value, bool):
+        return ""
+    node[keys[-1]] = value
+    return f"params.yaml: {place.strip()} {_shown(before)} → {_shown(value)}"
+
+
+def _null(representer: Any, _: None) -> Any:
+    """Written as `null`: ruamel would leave the place empty."""
+    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+def _section(field: Any, sections: dict[str, Any]) -> Settings:
+    values = sections.get(field.name)
+    if values is not None and not isinstance(values, dict):
+        raise SettingsError(f"params.yaml: {field.name}: should be a section with keys, is {values!r}")
+    section: Settings = field.type.from_section(field.name, values or {})
+    return section

@@ -1,0 +1,106 @@
+"""What training a version again needs besides its code and data: files of the project, and models that it started from.
+
+Both are pinned in the lineage of the version, and go into a project of their own.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from components.models.catalogue import IMAGENET, REGISTERED
+from components.shared.errors import SettingsError
+from components.shared.files import sha256_of_file
+from flows.project.dvc import data_paths
+from flows.project.model_names import parse_address
+from flows.project.project import Project
+from flows.registry.initial_weights import SPEC, STARTING, RegisteredModel, mark_of_file
+from flows.registry.lineage import JUDGED_LEFT_OUT
+from flows.tracking import runs
+from flows.tracking.connection import artifact_folder, database_uri
+from flows.tracking.model_copies import ModelCopy, copy_models
+from flows.tracking.runs import Tracking
+
+WEIGHTS, TEACHER = "model.weights", "train.teacher"
+
+
+def bring_files(project: Project, lineage: dict[str, Any], again: Project, *, who: str) -> None:
+    """Weights, judgements too large to be kept, and images unlike the training data, from the project to its copy.
+
+    Raises SettingsError that names what isn't there any more or has changed.
+    """
+    params, pinned = lineage["params"], lineage.get(STARTING, {})
+    weights, unlike = params["model"]["weights"], params["evaluate"].get("unlike")
+    if weights is not None and weights != IMAGENET and not weights.startswith(REGISTERED):
+        _require(project.root / weights, f"{who} was trained from {weights} (model.weights)")
+        if WEIGHTS in pinned and mark_of_file(project.root / weights) != pinned[WEIGHTS]["mark"]:
+            raise _changed(f"{who} was trained from {weights} (model.weights)")
+        for file in (Path(weights), Path(weights).with_name(SPEC)):
+            _copy(project, file, again, who=who)
+    if unlike is not None:
+        _require(project.root / unlike, f"{who} was evaluated beside the images in {unlike} (evaluate.unlike)")
+        _copy(project, Path(unlike), again, who=who)
+    judged = data_paths(project).judged
+    for name, sha256 in lineage.get(JUDGED_LEFT_OUT, {}).items():
+        what = f"{who} needs {judged.relative_to(project.root) / name}"
+        _require(judged / name, what)
+        if sha256_of_file(judged / name) != sha256:
+            raise _changed(what)
+        target = data_paths(again).judged / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(judged / name, target)
+
+
+def bring_models(tracking: Tracking, lineage: dict[str, Any], again: Project, *, who: str) -> None:
+    """The registered models that it started or learned from, into the registry of `again` under the same names.
+
+    Raises SettingsError where the lineage doesn't say which ones they were, or they aren't what they were.
+    """
+    params, pinned = lineage["params"], lineage.get(STARTING, {})
+    copies = []
+    for setting, address in ((WEIGHTS, params["model"]["weights"]), (TEACHER, params["train"].get("teacher"))):
+        if address is None or not address.startswith(REGISTERED):
+            continue
+        if setting not in pinned:
+            raise SettingsError(
+                f"{who} can't be reproduced: an older release trained it, which didn't note the version behind "
+                f"{address} ({setting}); train it again"
+            )
+        pin = pinned[setting]
+        step = runs.step_of(tracking, pin["run_id"])
+        if step is None:
+            raise _gone(f"{who} was trained with {pin['version']} ({setting})")
+        folder = runs.fetch(tracking, pin["run_id"], "model", step=step)
+        if RegisteredModel(pin["run_id"], pin["version"], folder).mark != pin["mark"]:
+            raise _changed(f"{who} was trained with {pin['version']} ({setting})")
+        name, wanted = parse_address(address, setting=setting)
+        number = parse_address(pin["version"], setting=setting)[1]
+        copies.append(ModelCopy(name, int(number), None if wanted.isdigit() else wanted, step, folder))
+    if copies:
+        copy_models(database_uri(again), artifact_folder(again), copies)
+
+
+def _copy(project: Project, path: Path, again: Project, *, who: str) -> None:
+    """A file or folder of the project; what lies elsewhere by a whole path stays where it is, and is read there."""
+    if path.is_absolute():
+        return
+    source, target = project.root / path, again.root / path
+    if not target.resolve().is_relative_to(again.root.resolve()):
+        raise SettingsError(f"{who} can't be reproduced: {path} leads out of the project; bring it inside")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    elif source.is_file():
+        shutil.copyfile(source, target)
+
+
+def _require(path: Path, what: str) -> None:
+    if not path.exists():
+        raise _gone(what)
+
+
+def _gone(what: str) -> SettingsError:
+    return SettingsError(f"{what}, which isn't there any more; bring it back to reproduce the version")
+
+
+def _changed(what: str) -> SettingsError:
+    return SettingsError(f"{what}, which has changed since; bring back what it was to reproduce the version")

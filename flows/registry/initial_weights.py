@@ -1,0 +1,103 @@
+"""Models that a training starts from or learns from: a registered version as a folder of its weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.models.catalogue import IMAGENET, REGISTERED
+from components.shared.errors import SettingsError
+from components.shared.files import sha256_of_file
+from flows.project.model_names import parse_address
+from flows.session.session import Session
+from flows.tracking import registry, runs
+
+_WEIGHTS, SPEC = "model.safetensors", "model.json"
+STARTING = "starting"
+"""In the lineage of a run: what its training started from."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    run_id: str
+    """The run that trained it."""
+    name: str
+    """models:/NAME/VERSION, whatever alias it was asked for by."""
+    folder: Path
+    """model.safetensors and model.json; of an ensemble folders of such, one a member."""
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / _WEIGHTS
+
+    @property
+    def mark(self) -> str:
+        """The version, and the digests of its files."""
+        members = sorted(file.parent for file in self.folder.rglob(_WEIGHTS))
+        digests = [sha256_of_file(member / name) for member in members for name in (_WEIGHTS, SPEC)]
+        return " ".join([self.name, *digests])
+
+
+def registered_model(session: Session, address: str, *, setting: str, ensembles: bool = False) -> RegisteredModel:
+    """Fetches the torch model behind a registered version; raises SettingsError naming the setting that asks for it."""
+    name, wanted = parse_address(address, setting=setting)
+    try:
+        return fetch_version(session, name, wanted, ensembles=ensembles)
+    except SettingsError as problem:
+        raise SettingsError(f"params.yaml: {setting}: {problem}") from None
+
+
+def fetch_version(session: Session, name: str, wanted: str, *, ensembles: bool = False) -> RegisteredModel:
+    """By number or alias; raises SettingsError where there is none, or an ensemble where none is wanted."""
+    version = registry.get_version(session.tracking, name, wanted)
+    step = version.tags.get("step", "")
+    if step not in (("train", "finetune", "ensemble") if ensembles else ("train", "finetune")):
+        raise SettingsError(
+            f"version {version.number} of {name} holds no single network to start from; "
+            "name the version of one of its members"
+        )
+    folder = runs.fetch(session.tracking, version.run_id, "model", step=step)
+    return RegisteredModel(version.run_id, f"{REGISTERED}{name}/{version.number}", folder)
+
+
+def starting_weights(session: Session) -> tuple[str | None, str | None]:
+    """What the training is to load, as a setting, and a mark of what that is: of an alias the version and digest."""
+    weights = session.params.model.weights
+    if weights is None or weights == IMAGENET:
+        return weights, weights
+    if weights.startswith(REGISTERED):
+        model = registered_model(session, weights, setting="model.weights")
+        return str(model.weights), model.mark
+    return weights, mark_of_file(session.project.root / weights)
+
+
+def mark_of_file(weights: Path) -> str:
+    """The digest of a file of weights, and of the description beside it where there is one."""
+    beside = weights.with_name(SPEC)
+    return sha256_of_file(weights) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
+
+
+def starting_record(session: Session) -> dict[str, Any]:
+    """What the weights and the teacher of a training were, by setting: aliases move on, and files change."""
+    weights, found = session.params.model.weights, {}
+    if weights is not None and weights.startswith(REGISTERED):
+        found["model.weights"] = _pinned(registered_model(session, weights, setting="model.weights"))
+    elif weights is not None and weights != IMAGENET:
+        found["model.weights"] = {"mark": mark_of_file(session.project.root / weights)}
+    teacher = teacher_model(session)
+    return found | ({"train.teacher": _pinned(teacher)} if teacher is not None else {})
+
+
+def _pinned(model: RegisteredModel) -> dict[str, str]:
+    return {"version": model.name, "run_id": model.run_id, "mark": model.mark}
+
+
+def teacher_model(session: Session) -> RegisteredModel | None:
+    """The model that train.teacher names, fetched."""
+    address = session.params.train.teacher
+    return registered_model(session, address, setting="train.teacher", ensembles=True) if address is not None else None
+
+
+def teacher_mark(session: Session) -> dict[str, str]:
+    """For a fingerprint: the version and digest of the teacher; empty where there is none."""
+    teacher = teacher_model(session)
+    return {"teacher": teacher.mark} if teacher is not None else {}

@@ -1,0 +1,176 @@
+"""One record from pixel to served file, and the small files that reproduce a model."""
+
+import io
+import platform
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from components.data.raw.dataset import MANIFEST
+from components.shared.files import read_json, sha256_of_file, write_json
+from components.shared.processor import this_processor
+from flows.project.dvc import data_paths, version_files
+from flows.project.fingerprint import CODE_ROOT, code_digest, package_version
+from flows.project.project import Project
+from flows.session.session import Session
+from flows.tracking import runs
+from flows.tracking.registry import Version
+from flows.tracking.runs import Tracking
+from flows.tracking.serving_check import SERVING_CHECK, ServingCheck
+
+if TYPE_CHECKING:
+    from flows.session.session import Prepared
+
+PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnxruntime", "dvc", "mlflow", "prefect")
+
+
+RECORD = "lineage.json"
+_SPLIT = "split.parquet"
+JUDGED = "judged"
+"""Below a run's lineage: what people had judged of the data."""
+LINEAGE_TAG = "lineage"
+"""Of a registered version: where its run keeps the version's own lineage."""
+JUDGED_LEFT_OUT = "judged_left_out"
+"""In the record: the SHA-256 of judgements that are too large to be kept."""
+UNCOMMITTED = "+changes"
+"""Behind the git revision of a record, where the working tree differed from it."""
+_KEPT_BYTES = 1 << 20
+
+
+def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
+    """The files that pin the data and the settings, the split and its leak proof, judgements, and the record itself."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    paths = data_paths(session.project)
+    for source in (
+        *version_files(session.project),
+        paths.split / _SPLIT,
+        paths.split / "leakage.json",
+        paths.report,
+    ):
+        shutil.copyfile(source, folder / source.name)
+    left_out = _keep_judgements(paths.judged, folder / JUDGED)
+    write_json(folder / RECORD, lineage_record(session, prepared) | {JUDGED_LEFT_OUT: left_out})
+
+
+def write_version_lineage(
+    session: Session,
+    prepared: "Prepared",
+    run_id: str,
+    *,
+    step: str,
+    export: Path,
+    made: dict[str, Any],
+    check: ServingCheck,
+) -> str:
+    """Keeps the lineage of a file that is about to be registered; returns its place with the run.
+
+    Data that changed without changing what training reads leave the trained model as it was, and so may other settings
+    of evaluation and export: the version is of the data and settings at hand. What the training alone knows (the
+    network, where it started, the machine it ran on) is taken over from its own record. `export` is the record of the
+    export, which another export of the run would replace, `made` says which of its files this is, and `check` is of its
+    package.
+    """
+    place = f"registered-{made['sha256'][:12]}"
+    folder = runs.new_folder(session.tracking, run_id, place)
+    write_lineage(session, prepared, folder)
+    trained = read_json(runs.fetch(session.tracking, run_id, "lineage", step=step) / RECORD)
+    now = read_json(folder / RECORD)
+    own = {"machine": trained["machine"], "params": now["params"] | {"model": trained["params"]["model"]}}
+    write_json(folder / RECORD, trained | now | own | made | {"run_id": run_id})
+    shutil.copyfile(export, folder / export.name)
+    write_json(folder / SERVING_CHECK, check.as_record())
+    runs.store(session.tracking, run_id, folder, place)
+    return place
+
+
+def version_lineage(tracking: Tracking, version: Version) -> Path:
+    """The files that pin a registered version; where an older release registered it, those of its run."""
+    place = version.tags.get(LINEAGE_TAG, "lineage")
+    return runs.fetch(tracking, version.run_id, place, step=version.tags.get("step", "train"))
+
+
+def training_lineage(tracking: Tracking, version: Version) -> Path:
+    """What the run of a version keeps of its training."""
+    return runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"])
+
+
+def images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
+    """SHA-256 of each image that a version had in these parts when it was trained."""
+    split = pq.read_table(lineage / _SPLIT, columns=["sha256", "part"])
+    return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
+
+
+def known_images(session: Session, version: Version, parts: tuple[str, ...]) -> set[str]:
+    """The same, and those of the images at hand that are near duplicates of one, or of its group."""
+    known = images_of(training_lineage(session.tracking, version), parts)
+    split = pq.read_table(data_paths(session.project).split / _SPLIT, columns=["sha256", "cluster"])
+    return known | with_clusters(split, known)
+
+
+def with_clusters(split: pa.Table, known: set[str]) -> set[str]:
+    """SHA-256 of each image in a cluster that holds a known one; the clusters are those that the split was dealt by."""
+    rows = list(zip(split["sha256"].to_pylist(), split["cluster"].to_pylist(), strict=True))
+    clusters = {cluster for sha256, cluster in rows if sha256 in known}
+    return {sha256 for sha256, cluster in rows if cluster in clusters}
+
+
+def _keep_judgements(judged: Path, target: Path) -> dict[str, str]:
+    """Corrections and accepted profiles are small; a model of features is not, and stays where it is.
+
+    Returns the SHA-256 of each file that stays, by name.
+    """
+    left_out = {}
+    for file in sorted(judged.glob("*")):
+        if file.is_file() and file.stat().st_size <= _KEPT_BYTES:
+            target.mkdir(exist_ok=True)
+            shutil.copyfile(file, target / file.name)
+        elif file.is_file():
+            left_out[file.name] = sha256_of_file(file)
+    return left_out
+
+
+def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
+    return {
+        "git": git_state(session.project),
+        "code": code_digest(CODE_ROOT),
+        "data_version": prepared.data_version,
+        "raw_manifest": sha256_of_file(data_paths(session.project).raw / MANIFEST),
+        "split_digest": prepared.split_digest,
+        "params": session.params.as_record(),
+        "packages": {name: package_version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "machine": {"system": platform.system(), "processor": str(this_processor())},
+    }
+
+
+def git_state(project: Project) -> str:
+    """The revision, with +changes where the working tree differs from it; unknown outside of git."""
+    try:
+        revision = _git(project, "rev-parse", "HEAD").decode().strip()
+        return revision + (UNCOMMITTED if _git(project, "status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def unpack_revision(project: Project, revision: str, target: Path) -> bool:
+    """The project's files at a revision, without touching the working tree or its index; False where git lacks it."""
+    try:
+        below = _git(project, "rev-parse", "--show-prefix").decode().strip()
+        packed = _git(project, "archive", "--format=tar", f"{revision}:{below}")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        # Python before 3.11.4 knows no filters; git's own archive can do without.
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        archive.extractall(target)
+    return True
+
+
+def _git(project: Project, *arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, check=True).stdout

@@ -1,0 +1,203 @@
+"""Train a registered version again, from its own data, settings and code, and say what differs."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.reproduction_diff import Finding, compare_exports, compare_records, compare_weights, outcome
+from components.shared.errors import DarkroomError, SettingsError
+from components.shared.files import read_json, sha256_of_file
+from flows.console.console import say
+from flows.console.tables import show_table
+from flows.project.dvc import data_paths, lock_digest, restore_raw, take_up_version
+from flows.project.fingerprint import CODE_ROOT, code_digest
+from flows.project.model_names import parse_version, require_same_model
+from flows.project.project import HOME_VARIABLE, Project, open_project
+from flows.registry.checkout import bring_files, bring_models
+from flows.registry.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
+from flows.registry.versions import model_name
+from flows.tracking import registry, runs
+from flows.tracking.connection import database_uri
+
+_FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
+_EXPORT = "export.json"
+
+
+def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
+    """Whether all came out the same, and every finding; the registry and the project stay as they are.
+
+    Raises SettingsError where the code of the version can't be had any more, DataError where its data can't.
+    """
+    project = open_project()
+    model, number = parse_version(number, own=name or model_name(project))
+    if name is not None:
+        require_same_model(f"{model}/{number}", own=name, where="--name")
+    tracking = runs.tracking_at_hand(project, model)
+    if tracking is None:
+        raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
+    version = registry.require_ours(registry.get_version(tracking, model, number))
+    if version.tags.get("step") == "ensemble":
+        raise SettingsError(
+            f"{model} version {version.number} is an ensemble, which isn't trained; reproduce its members"
+        )
+    kept = version_lineage(tracking, version)
+    project.work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="reproduce-", dir=project.work) as scratch:
+        again = Project(Path(scratch) / "project", Path(scratch) / "home")
+        _check_out(project, version, kept, again)
+        bring_models(tracking, read_json(kept / RECORD), again, who=_who(version))
+        _train(project, again)
+        findings = list(_findings(tracking, version, kept, again))
+    if show:
+        rows = [(_state(one), one.what, one.then, one.now) for one in findings]
+        show_table(f"{model} version {version.number}, trained again", ("", "what", "then", "now"), rows)
+    same = all(one.same for one in findings)
+    return {
+        "version": version.number,
+        "same": same,
+        "outcome": outcome(findings),
+        "findings": [asdict(one) for one in findings],
+    }
+
+
+def _who(version: registry.Version) -> str:
+    return f"{version.name} version {version.number}"
+
+
+def _state(finding: Finding) -> str:
+    return "same" if finding.same else "chosen by time" if finding.chosen_by_time else "differs"
+
+
+def _check_out(project: Project, version: registry.Version, kept: Path, again: Project) -> None:
+    lineage = read_json(kept / RECORD)
+    again.root.mkdir()
+    said = _code(project, version, lineage, again.root)
+    take_up_version(again, kept, like=project)
+    bring_files(project, lineage, again, who=_who(version))
+    restore_raw(again)
+    say(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
+
+
+def _code(project: Project, version: registry.Version, lineage: dict[str, Any], target: Path) -> str:
+    """Puts the code of the version below the target; says where it is from."""
+    wanted, git = lineage.get("code"), str(lineage["git"])
+    if wanted is not None and code_digest(CODE_ROOT) == wanted:
+        for folder in ("components", "flows"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(CODE_ROOT / folder, target / folder, ignore=ignored)
+        return "the code at hand, which is the same"
+    who = _who(version)
+    if git == "unknown":
+        raise SettingsError(
+            f"{who} can't be reproduced: it was trained outside of git, by other code than that at hand; commit the "
+            "code before training, so that its revision is known"
+        )
+    revision = git.removesuffix(UNCOMMITTED)
+    if not unpack_revision(project, revision, target):
+        raise SettingsError(
+            f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
+            "`git fetch`"
+        )
+    changed = git.endswith(UNCOMMITTED) if wanted is None else code_digest(target) != wanted
+    if changed:
+        raise SettingsError(
+            f"{who} can't be reproduced: it was trained at revision {revision[:12]} with changes of the code that "
+            "were never committed; commit the code before training"
+        )
+    return f"revision {revision[:12]}"
+
+
+def _train(project: Project, again: Project) -> None:
+    """In a process of its own, for it runs other code; on a tracking database of its own."""
+    environment = {
+        **os.environ,
+        HOME_VARIABLE: str(again.home),
+        "MLFLOW_TRACKING_URI": database_uri(again),
+        # Its database is made already, which takes a while.
+        "PREFECT_HOME": os.environ.get("PREFECT_HOME", str(project.home / "prefect")),
+    }
+    command = [sys.executable, "-m", "flows.cli.main", "quantize", "--json"]
+    process = subprocess.Popen(
+        command, cwd=again.root, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        # It ends within seconds, with all that works for it.
+        process.terminate()
+        process.wait()
+        raise
+    if code != 0:
+        raise DarkroomError("training again stopped before its end; the reason stands above")
+
+
+def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, again: Project) -> Iterator[Finding]:
+    made = next((again.home / "work" / "runs").glob("*/export/export.json")).parents[1]
+    step = version.tags.get("step", "train")
+    record = next((again.home / "work" / step).glob("*/lineage/lineage.json"))
+    then, now = read_json(kept / RECORD), read_json(record)
+    yield from compare_records("data", _data(kept, then), _data(again.root, now))
+    yield from compare_records("settings", then["params"], now["params"])
+    yield from compare_records("packages", then["packages"], now["packages"])
+    yield from compare_records("machine", *(one["machine"] | {"python": one["python"]} for one in (then, now)))
+    weights = runs.fetch(tracking, version.run_id, "model", step=step)
+    yield compare_weights(_weights(weights), _weights(made / "model"))
+    export = _export(tracking, version, kept, again.home / "then")
+    yield from compare_exports(
+        export, made / "export", repeat=partial(_int8_again, again, made / "export", now["params"])
+    )
+
+
+def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) -> Path | None:
+    """The repeated model in a way to int8 that wasn't chosen this time; the code of then may know other ways."""
+    if code_digest(again.root) != code_digest(CODE_ROOT):
+        return None
+    from components.data.packed.loaders import open_part
+    from components.export.repeat_int8 import repeat_int8
+
+    augmented, target = data_paths(again).augmented, again.home / f"model_{way}.onnx"
+    made = repeat_int8(
+        way,
+        export / "model_fp32.onnx",
+        target,
+        train=open_part(augmented, "train"),
+        val=open_part(augmented, "val"),
+        images=params["quantize"]["calibration_images"],
+    )
+    return target if made else None
+
+
+def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, folder: Path) -> Path:
+    """The export that the version is from: its record, and the files of it that are still kept.
+
+    Another export of the same run took the place of those that weren't registered.
+    """
+    latest = runs.fetch(tracking, version.run_id, "export", step="quantize")
+    if not (kept / _EXPORT).exists():
+        return latest
+    folder.mkdir()
+    shutil.copyfile(kept / _EXPORT, folder / _EXPORT)
+    for name, one in read_json(kept / _EXPORT)["formats"].items():
+        file = f"model_{name}.onnx"
+        if one["sha256"] == version.sha256:
+            shutil.copyfile(registry.fetch_model(tracking, version), folder / file)
+        elif (latest / file).exists() and sha256_of_file(latest / file) == one["sha256"]:
+            shutil.copyfile(latest / file, folder / file)
+    return folder
+
+
+def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:
+    """Digests of the data on its way from raw to packed."""
+    digests = {stage: lock_digest(folder / "dvc.lock", stage) for stage in ("validate", "split", "augment")}
+    return {name: lineage.get(name) for name in _FROM_LINEAGE} | digests
+
+
+def _weights(model: Path) -> Path:
+    return next(model.glob("*.safetensors"))

@@ -1,0 +1,293 @@
+"""One self-contained HTML page on a model, from what its run keeps and the registry says."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as release
+from pathlib import Path
+from typing import Any
+
+from components.promotion.ledger import Entry, Status, Turn, course_of
+from components.reporting.format_section import format_section
+from components.reporting.leak_proof_section import paths_to_show
+from components.reporting.record_sections import (
+    Phase,
+    class_counts,
+    data_section,
+    gate_section,
+    lineage_section,
+    training_section,
+)
+from components.reporting.report_page import (
+    DataSection,
+    DecisionLine,
+    FormatSection,
+    GateSection,
+    Headline,
+    PageContents,
+    Verdict,
+    render_page,
+)
+from components.reporting.score_estimates import estimate_of
+from components.shared.errors import DarkroomError, SettingsError
+from components.shared.files import write_text
+from flows.project.model_names import parse_version
+from flows.project.project import Project, open_project
+from flows.registry.lineage import LINEAGE_TAG, RECORD
+from flows.registry.version_page import rules_of
+from flows.registry.versions import decisions, holder, model_name, status
+from flows.report.run_records import Kept
+from flows.report.scores import evaluation_of, pictures_of, scored_of
+from flows.tracking import registry, runs
+from flows.tracking.ledger import CHAMPION
+
+_STEP_NAMES = {"train": "training", "finetune": "fine-tuning"}
+_VERDICTS: dict[str, Verdict] = {
+    "promoted": "promoted",
+    "refused": "refused",
+    "awaiting approval": "waiting",
+    "rolled back": "taken-back",
+    "not judged": "unjudged",
+}
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Where the model stands in the registry."""
+
+    version: registry.Version | None
+    """The one that holds the file which would be served."""
+    earlier: str | None
+    """A version that holds another file of the same run."""
+    champion: str | None
+    status: Status | None
+    decisions: list[tuple[Turn, Entry]]
+    """What each meant for the version."""
+
+
+def write_report(out: Path, model: str | None = None) -> Path:
+    """Writes the page on NAME@ALIAS or NAME/VERSION, by default on the newest evaluated model.
+
+    Raises SettingsError where there is none, or `out` can't be written.
+    """
+    if out.is_dir():
+        raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
+    project = open_project()
+    own = model_name(project)
+    name, wanted = (own, None) if model is None else parse_version(model, own=own)
+    tracking = runs.tracking_at_hand(project, name)
+    if tracking is None:
+        raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
+    version = None if wanted is None else registry.require_ours(registry.get_version(tracking, name, wanted))
+    run_id = runs.latest_done(tracking, "evaluate") if version is None else version.run_id
+    if run_id is None:
+        raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
+    page = render_page(collect(project, tracking, run_id, name, version))
+    try:
+        write_text(out, page)
+    except OSError as problem:
+        reason = problem.strerror or problem
+        raise SettingsError(f"{out} can't be written ({reason}); give --out a file such as report.html") from None
+    return out
+
+
+def collect(
+    project: Project, tracking: runs.Tracking, run_id: str, name: str, asked: registry.Version | None = None
+) -> PageContents:
+    """Everything that is known of the model of this run; of the version that was asked for, where one was."""
+    tags = runs.tags_of(tracking, run_id)
+    kept = Kept(tracking, run_id, tags.get("darkroom.step", "train"))
+    latest = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
+    export = latest if asked is None else _export_of(kept, asked, latest)
+    scores = kept.record("evaluate", "scores.json")
+    registration = _registration(kept, name, export, asked)
+    version = registration.version
+    place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
+    lineage = kept.record(place, RECORD) or {}
+    params = lineage.get("params") or {}
+    # The run keeps the scores of the file that it exported last.
+    judged = export if _chosen(export).get("sha256") == _chosen(latest).get("sha256") else None
+    num_classes = len(scores.get("classes", [])) if scores else None
+    return PageContents(
+        headline=_headline(name, registration, export, scores),
+        written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
+        others=f"Other versions: `darkroom models` lists them, and `darkroom report {name}/1` writes the page of one.",
+        gate=_gate(kept, registration),
+        data=_data(project, kept, place, lineage),
+        training=training_section(_phases(kept, tags), params=params, classes=num_classes),
+        evaluation=evaluation_of(project, kept, scores, judged, params) if scores else None,
+        formats=_formats(kept, export) if export else None,
+        lineage=lineage_section(
+            lineage,
+            run_id=run_id,
+            trained_from=tags.get("darkroom.trained_from"),
+            version=version.number if version else None,
+            sha256=version.sha256 if version else _chosen(export).get("sha256"),
+            served=(version.tags.get("served") if version else None) or (export or {}).get("served"),
+        ),
+        missing=_missing(registration, exported=export is not None),
+        problems=list(dict.fromkeys(kept.problems)),
+    )
+
+
+def _export_of(kept: Kept, version: registry.Version, latest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The record of the export that a version is from: the run may have been exported again since then."""
+    place = version.tags.get(LINEAGE_TAG)
+    record = latest if place is None else kept.record(place, "export.json")
+    return None if record is None else record | {"served": version.tags["served"]}
+
+
+def _registration(kept: Kept, name: str, export: dict[str, Any] | None, asked: registry.Version | None) -> Registration:
+    versions = registry.versions(kept.tracking, name)
+    own = [version for version in versions if version.run_id == kept.run_id]
+    sha256 = _chosen(export).get("sha256")
+    version = asked or next((one for one in own if sha256 in (None, one.sha256)), None)
+    ledger, problem = decisions(kept.tracking, name)
+    kept.problems += [problem] if problem else []
+    return Registration(
+        version=version,
+        earlier=own[0].number if own and version is None else None,
+        champion=holder(versions, CHAMPION),
+        status=status(version, ledger) if version is not None else None,
+        decisions=course_of(ledger.standing, version.number) if version is not None and ledger is not None else [],
+    )
+
+
+def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
+    """The measurements of the file that would be served."""
+    found: dict[str, Any] = (export or {}).get("formats", {}).get((export or {}).get("served"), {})
+    return found
+
+
+def _headline(name: str, found: Registration, export: dict[str, Any] | None, scores: dict[str, Any] | None) -> Headline:
+    chosen = _chosen(export)
+    numbers, intervals = (
+        (chosen.get("test") or {}, chosen.get("test_intervals") or {}) if export else (scores or {}, {})
+    )
+    return Headline(
+        name=name,
+        version=found.version.number if found.version else None,
+        verdict=_VERDICTS[found.status.verdict] if found.status else "unregistered",
+        standing=_standing(found),
+        decided=_decided(found.status),
+        reasons=found.status.reasons if found.status else [],
+        aliases=found.version.aliases if found.version else [],
+        served=(export or {}).get("served") or "not exported yet",
+        scored=scored_of(export),
+        accuracy=estimate_of(numbers, "accuracy", intervals.get("accuracy")),
+        macro_f1=estimate_of(numbers, "macro_f1", intervals.get("macro_f1")),
+        test_images=(scores or {}).get("images"),
+        size_bytes=chosen.get("bytes"),
+        latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
+        latency_p95_ms=(chosen.get("latency") or {}).get("p95_ms"),
+    )
+
+
+def _standing(found: Registration) -> str:
+    if found.version is not None and CHAMPION in found.version.aliases:
+        return "It serves now, as @champion."
+    serving = f"Version {found.champion} is @champion" if found.champion else "No version is @champion"
+    if found.status is not None and found.status.verdict in ("promoted", "rolled back"):
+        return f"It no longer serves. {serving} now."
+    return f"{serving}."
+
+
+def _decided(status: Status | None) -> str:
+    entry = status.entry if status is not None else None
+    return f"by {entry.who}, {entry.moment}" if entry is not None else ""
+
+
+def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
+    """A sentence for each part that isn't there."""
+    if found.version is not None:
+        gate = "The gate hasn't judged this version yet; `darkroom promote` lets it."
+    elif found.earlier is not None:
+        gate = (
+            f"The file that would be served isn't registered yet (version {found.earlier} holds another file of this "
+            "run), so the gate hasn't judged it; `darkroom register` registers it."
+        )
+    else:
+        gate = "This model isn't registered yet, so the gate hasn't judged it; `darkroom register` registers it."
+    formats = "could not be read." if exported else "isn't exported yet; `darkroom quantize` exports and measures it."
+    return {
+        "gate": gate,
+        "formats": f"This model {formats}",
+        "evaluation": "The scores of this model could not be read.",
+    }
+
+
+def _gate(kept: Kept, found: Registration) -> GateSection | None:
+    if found.version is None or found.status is None or found.status.verdict == "not judged":
+        return None
+    decisions = [
+        DecisionLine(entry.number, entry.moment, entry.who, turn, entry.reasons) for turn, entry in found.decisions
+    ]
+    return gate_section(*_last_judged(kept, found.version, found.status.judged), decisions)
+
+
+def _last_judged(
+    kept: Kept, version: registry.Version, last: Entry | None
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
+    if last is None:
+        record = kept.record(f"gate/gate_v{version.number}.json") or {}
+        return record, record.get("comparison")
+    try:
+        rules = rules_of(kept.tracking, version, last)
+    except DarkroomError as problem:
+        kept.problems.append(str(problem))
+        rules = last.record["rules"]
+    return {"rules": rules}, last.record.get("comparison")
+
+
+def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
+    split, leakage = kept.path(place, "split.parquet"), kept.record(place, "leakage.json")
+    params = lineage.get("params") or {}
+    return data_section(
+        counts=class_counts(_labels_and_parts(split)) if split is not None else [],
+        validation=kept.record(place, "validation.json"),
+        leakage=leakage,
+        split_digest=lineage.get("split_digest"),
+        augment=params.get("augment") or {},
+        preview=kept.picture(
+            "figures",
+            "preview.png",
+            alt="A sheet of training images, each in a row with its augmented copies",
+            caption="A row an image: first as it came, then augmented copies as training sees them.",
+        ),
+        pictures=pictures_of(project, split, paths_to_show(leakage), params) if split and leakage else {},
+    )
+
+
+def _labels_and_parts(split: Path) -> list[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    from components.task.label_space import counted_names
+
+    rows = pq.read_table(split, columns=["label", "labels", "part"]).to_pylist()
+    return [(name, row["part"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
+
+
+def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
+    if kept.made_by == "ensemble":
+        return []
+    parent = tags.get("darkroom.trained_from")
+    return [_phase(Kept(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
+
+
+def _phase(kept: Kept) -> Phase:
+    step = _STEP_NAMES.get(kept.made_by, kept.made_by)
+    best = runs.metric_history(kept.tracking, kept.run_id, "best_epoch")
+    diagnosis = runs.tags_of(kept.tracking, kept.run_id).get("darkroom.diagnosis")
+    return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
+
+
+def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:
+    return format_section(
+        export,
+        picture=kept.picture(
+            "export",
+            "formats.png",
+            alt="Bars of each form's size, latency, throughput, memory and accuracy",
+            caption="The forms of the model beside each other, as this machine measured them.",
+        ),
+    )

@@ -1,0 +1,140 @@
+"""Classify images with a registered model or an ONNX file. Imports neither torch nor Prefect."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from components.serving.batch_prediction import batch_size, predict
+from components.serving.inputs import STANDARD_INPUT, LeftAside, count_inputs, find_inputs
+from components.serving.onnx_classifier import OnnxClassifier
+from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.prediction_tables import Job, Summary, check_target, columns_of, write_predictions
+from components.shared.errors import DataError, SettingsError
+from components.shared.wording import counted
+from flows.console.console import progress, say
+from flows.project.model_names import parse_version
+from flows.project.project import open_project
+from flows.tracking import registry
+from flows.tracking.ledger import CHAMPION
+from flows.tracking.runs import registry_at_hand
+
+_SCHEME = "models:/"
+_DIGEST_SHOWN = 12
+
+
+def predict_files(
+    sources: list[str],
+    *,
+    out: Path,
+    model: str | None,
+    options: AnswerOptions,
+    workers: int | None = None,
+    provider: str | None = None,
+) -> tuple[Summary, str]:
+    """Writes a row an image and says which could not be read; returns what was done, and the model's name.
+
+    A run that was broken off goes on where it stood. Raises DataError for sources that hold nothing.
+    """
+    check_target(out)
+    lines = _Lines(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
+    find_inputs(sources)
+    classifier, name = open_model(model, threads=1, provider=provider)
+    if classifier.fell_back is not None:
+        say(classifier.fell_back)
+    options.check(classifier.card)
+    job = Job(
+        target=out,
+        columns=columns_of(answer_columns(classifier.card, options)),
+        plan={
+            "model": classifier.sha256,
+            "provider": classifier.provider,
+            "name": name,
+            "sources": sources,
+            "options": asdict(options),
+        },
+        batch_size=batch_size(classifier),
+    )
+    total, aside = count_inputs(sources), LeftAside()
+    summary = write_predictions(
+        job,
+        partial(find_inputs, sources, lines=lines, aside=aside),
+        partial(predict, model=classifier, model_name=name, options=options, workers=workers),
+        told=lambda done: progress()("predict", done, total),
+    )
+    progress()("predict", summary.rows, summary.rows)
+    _tell(summary, aside)
+    return summary, name
+
+
+def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
+    """An .onnx file or a registered version; by default the project's champion.
+
+    The name says which version it is: models:/NAME/VERSION, or the file with the start of its SHA-256.
+    """
+    if model is not None and _is_file(model):
+        classifier = OnnxClassifier(Path(model), threads=threads, provider=provider)
+        return classifier, f"{model}@{classifier.sha256[:_DIGEST_SHOWN]}"
+    version, file = open_version(model)
+    classifier = OnnxClassifier(file, expected_sha256=version.sha256, threads=threads, provider=provider)
+    return classifier, version_name(version)
+
+
+def open_version(model: str | None) -> tuple[registry.Version, Path]:
+    """The registered version and its ONNX file; by default the project's champion.
+
+    Looking makes nothing: raises SettingsError where there is no such version, or where it isn't Darkroom's.
+    """
+    project = open_project()
+    from flows.project.params import read_params
+
+    name = read_params(project.params).register.name
+    wanted = CHAMPION
+    if model is not None:
+        name, wanted = parse_version(model, own=name)
+    tracking = registry_at_hand(project)
+    if tracking is None:
+        raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
+    version = registry.require_ours(registry.get_version(tracking, name, wanted))
+    return version, registry.fetch_model(tracking, version)
+
+
+def _is_file(model: str) -> bool:
+    path = Path(model)
+    return not model.startswith(_SCHEME) and (path.exists() or ("@" not in model and path.suffix != ""))
+
+
+def version_name(version: registry.Version) -> str:
+    return f"{_SCHEME}{version.name}/{version.number}"
+
+
+class _Lines:
+    """Paths from standard input, which can be read only once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._begun = False
+
+    def __iter__(self) -> Iterator[str]:
+        if self._begun:
+            raise DataError(
+                "standard input lists other images than the run that was broken off; "
+                "give the same list again, or another --out"
+            )
+        self._begun = True
+        return (os.fsdecode(line) for line in self._stream)
+
+
+def _tell(summary: Summary, aside: LeftAside) -> None:
+    if summary.taken_over:
+        say(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
+    for path, reason in summary.problems:
+        say(f"unreadable: {path}: {reason}")
+    if summary.unreadable > len(summary.problems):
+        say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
+    if aside.num_files:
+        files = counted(aside.num_files, "file is", "files are")
+        say(f"{files} left aside, without a row, for no image's name ends so: such as {', '.join(aside.names)}")

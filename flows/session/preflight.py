@@ -1,0 +1,139 @@
+"""What params.yaml can be wrong about that its types don't tell, found before any work begins."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
+from components.models.scenarios import Advice, advise
+from components.shared.errors import DataError, SettingsError
+from components.shared.files import write_text
+from flows.console.console import say
+from flows.project.model_names import is_version, parse_address, parse_version
+from flows.project.params import Params, override, read_overridden, read_params
+from flows.project.project import Project
+
+
+def check_arguments(
+    project: Project,
+    *,
+    overrides: Sequence[str] | None = None,
+    data: str | None = None,
+    models: Sequence[str] = (),
+    trains: bool = False,
+    exports: bool = False,
+) -> None:
+    """Finds mistakes in what the user typed before any server starts and before anything is written.
+
+    `data` is a source, `models` are versions and architectures; with `trains` the versions that a training starts from
+    or learns from are looked up too. Raises SettingsError or DataError.
+    """
+    params = read_overridden(project.params, overrides or [])
+    _check(params, project, exports=exports)
+    if data is not None:
+        from components.data.sources import check_location
+
+        check_location(data)
+    settings = {"model.weights": params.model.weights, "train.teacher": params.train.teacher}
+    for setting, address in settings.items() if trains else ():
+        if address is not None and address.startswith(REGISTERED):
+            _check_version(project, *parse_address(address, setting=setting), where=f"params.yaml: {setting}: ")
+    for model in models:
+        if is_version(model):
+            _check_version(project, *parse_version(model, own=params.register.name))
+        else:
+            check_architecture(params, project, model)
+
+
+def check_architecture(params: Params, project: Project, name: str) -> None:
+    """Raises SettingsError where nothing of this name can be trained with these params."""
+    try:
+        check_names(params.of_architecture(name), project)
+    except SettingsError as problem:
+        raise SettingsError(str(problem).removeprefix("params.yaml: model.architecture: ")) from None
+
+
+def _check_version(project: Project, name: str, wanted: str, *, where: str = "") -> None:
+    # Imports MLflow, which takes a second.
+    from flows.tracking import registry, runs
+
+    tracking = runs.registry_at_hand(project)
+    if tracking is None:
+        raise SettingsError(f"{where}{name} has no version yet; `darkroom run` makes one")
+    try:
+        registry.get_version(tracking, name, wanted)
+    except SettingsError as problem:
+        raise SettingsError(f"{where}{problem}") from None
+
+
+def settle_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
+    """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong.
+
+    With `exports` this machine also measures the exported files, so it must have their provider.
+    """
+
+    for change in override(project.params, overrides or [], check=partial(_check, project=project, exports=exports)):
+        say(change)
+    params = read_params(project.params)
+    _check(params, project, exports=exports)
+    _tell_choice(params)
+    return params
+
+
+@contextlib.contextmanager
+def params_kept_on_mistake(project: Project) -> Iterator[None]:
+    """params.yaml is again what it was where the block finds that what the user asked for can't be done."""
+    before = project.params.read_text(encoding="utf-8") if project.params.exists() else None
+    try:
+        yield
+    except (SettingsError, DataError):
+        if before is not None and project.params.read_text(encoding="utf-8") != before:
+            write_text(project.params, before)
+            say("params.yaml is again as it was")
+        raise
+
+
+def _check(params: Params, project: Project, *, exports: bool) -> None:
+    check_names(params, project)
+    if exports and params.quantize.provider != "cpu":
+        # Imports onnxruntime, which not every run needs.
+        from components.serving.providers import check_provider
+
+        check_provider(params.quantize.provider)
+
+
+def _tell_choice(params: Params) -> None:
+    advice = _advice(params)
+    if advice is not None:
+        say(f"model.scenario {params.model.scenario}: {advice.architecture}, {advice.reason}")
+
+
+def _advice(params: Params) -> Advice | None:
+    """Why model.scenario chose the architecture; raises SettingsError where that can't take the images."""
+    model = params.model
+    if model.scenario is None:
+        return None
+    return advise(model.scenario, image_size_px=params.preprocess.image_size_px, with_weights=model.weights is not None)
+
+
+def check_names(params: Params, project: Project) -> None:
+    """Raises SettingsError for an architecture or a weights file that doesn't exist, or a scenario without a model."""
+    _advice(params)
+    if params.model.architecture not in OWN_ARCHITECTURES:
+        # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
+        from components.models import architectures
+
+        architectures.check_architecture(params.model.architecture)
+    if params.train.teacher is not None:
+        parse_address(params.train.teacher, setting="train.teacher")
+    unlike = params.evaluate.unlike
+    if unlike is not None and not (project.root / unlike).is_dir():
+        raise SettingsError(f"params.yaml: evaluate.unlike: {unlike} isn't there; give a folder of images, or null")
+    weights = params.model.weights
+    if weights is not None and weights.startswith(REGISTERED):
+        parse_address(weights, setting="model.weights")
+    elif weights not in (None, "imagenet") and not (project.root / str(weights)).is_file():
+        raise SettingsError(
+            f"params.yaml: model.weights: {weights} isn't there; give null, imagenet, an existing file or "
+            "models:/NAME@ALIAS"
+        )

@@ -1,0 +1,111 @@
+"""What every step of one run shares, and what a step tells when it is over."""
+
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from components.data.packed.shared_file import Held, decoded_file
+from flows.console.console import say
+from flows.project.params import Params
+from flows.project.project import Project, open_project
+from flows.session.preflight import settle_params
+from flows.tracking.runs import Tracking, open_tracking
+
+State = Literal["ran", "reused"]
+
+
+class DecodedImages:
+    """Lets the steps of a run share what they decode of its training images, until the run is over."""
+
+    def __init__(self) -> None:
+        self._held: dict[Path, Held] = {}
+        # Also at the end of a process that never lets the run go.
+        weakref.finalize(self, _release, self._held)
+
+    def file(self, project: Project, augmented_digest: str) -> Path:
+        """Where the images of this data are kept; what killed runs left of other data goes."""
+        folder = project.work / "decoded"
+        file = decoded_file(folder, augmented_digest)
+        if file not in self._held:
+            # Where a file system can't lock, each training says so itself, and does without.
+            with suppress(OSError):
+                self._held[file] = Held(file)
+                for other in set(folder.glob(decoded_file(folder, "*").name)) - {file}:
+                    Held(other).release()
+        return file
+
+
+def _release(held: dict[Path, Held]) -> None:
+    for one in held.values():
+        one.release()
+
+
+@dataclass(frozen=True)
+class Session:
+    project: Project
+    params: Params
+    tracking: Tracking
+    decoded: DecodedImages = field(default_factory=DecodedImages, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    name: str
+    seconds: float
+    state: State
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The split and packed data that the model steps read."""
+
+    data_version: str
+    split_digest: str
+    augmented_digest: str
+    """Of everything that training reads."""
+    times: list[StepTime]
+
+
+@dataclass
+class Stopwatch:
+    """Times one step and says how it went; a step that found its work done calls `reused`."""
+
+    name: str
+    state: State = "ran"
+    seconds: float = 0.0
+    note: str = field(default="")
+
+    def reused(self, note: str = "nothing it depends on has changed") -> None:
+        self.state, self.note = "reused", note
+
+    def time(self) -> StepTime:
+        return StepTime(self.name, round(self.seconds, 3), self.state)
+
+
+def open_session(folder: str | None = None, overrides: list[str] | None = None, *, exports: bool = False) -> Session:
+    """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
+    project = open_project(Path(folder) if folder else None)
+    params = settle_params(project, overrides, exports=exports)
+    return Session(project, params, open_tracking(project, params.register.name))
+
+
+def alone(session: Session, mark: str) -> FileLock:
+    """Held while a step is worked: a second run in the same folder waits, and then finds the work done."""
+    folder = session.project.work / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / mark)
+
+
+@contextmanager
+def timed(name: str) -> Iterator[Stopwatch]:
+    watch = Stopwatch(name)
+    started = time.perf_counter()
+    yield watch
+    watch.seconds = time.perf_counter() - started
+    say(f"{name:<9} {watch.state:<6} {watch.seconds:7.1f} s  {watch.note}".rstrip())

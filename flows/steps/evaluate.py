@@ -1,0 +1,219 @@
+"""Judge the torch model on the test part."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from components.shared.files import read_json, sha256_of_folder, write_json
+from components.shared.wording import counted
+from flows.console.console import progress, say
+from flows.project.dvc import data_paths
+from flows.project.fingerprint import fingerprint
+from flows.registry.lineage import RECORD
+from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
+from flows.steps.finetune import up_to_tuned
+from flows.steps.task import step
+from flows.steps.train import Trained
+from flows.tracking import runs
+
+if TYPE_CHECKING:
+    from components.data.packed.loaders import PackedPart
+    from components.evaluation.bootstrap import Interval
+    from components.evaluation.metrics import Scores
+    from components.evaluation.model_comparison import MemberScores
+    from components.evaluation.predictions import Predictions
+    from components.models.ensemble import Ensemble
+
+_CODE = (
+    "components.evaluation.model_analysis",
+    "components.evaluation.decision_rule",
+    "components.evaluation.model_comparison",
+    "components.evaluation.inference",
+    "components.evaluation.metrics",
+    "components.evaluation.evaluation_files",
+    "components.reporting.figures",
+)
+
+MEMBERS = "members.json"
+"""Of an ensemble: its members beside it."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    trained: Trained
+    scores: dict[str, Any]
+    """metrics.Scores as a record."""
+    time: StepTime
+
+
+@step("evaluate")
+def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Evaluated:
+    with timed("evaluate") as watch:
+        run_id = trained.run_id
+        mark = fingerprint(
+            "evaluate",
+            inputs={
+                "augmented": prepared.augmented_digest,
+                "data": prepared.data_version,
+                "model": run_id,
+                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+            },
+            settings=session.params.evaluate.model_dump(),
+            code=_CODE,
+            packages=("torch", "scikit-learn", "torchmetrics"),
+        )
+        with alone(session, mark):
+            if runs.find_done(session.tracking, "evaluate", mark) == run_id:
+                watch.reused()
+            else:
+                _evaluate(session, prepared, trained)
+                runs.finish(session.tracking, run_id, "evaluate", mark, place="evaluate")
+        runs.note_use(session.tracking, run_id)
+        scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
+        images = counted(scores["images"], "test image")
+        watch.note = f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {images}"
+    return Evaluated(trained, scores, watch.time())
+
+
+def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
+    from components.data.packed.decoded_cache import decoded_once
+    from components.data.packed.loaders import open_part
+
+    part = open_part(data_paths(session.project).augmented, "train")
+    kept = session.decoded.file(session.project, prepared.augmented_digest)
+    # It looks at few of them: nothing is said where they can't be kept.
+    with decoded_once(part, kept, say=lambda sentence: None) as train:
+        _judge(session, trained, train)
+
+
+def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
+    import pyarrow.parquet as pq
+
+    from components.data.packed.loaders import open_part
+    from components.evaluation.decision_rule import fit_answers
+    from components.evaluation.evaluation_files import write_analysis, write_scores
+    from components.evaluation.inference import predict_part
+    from components.evaluation.metrics import score
+    from components.evaluation.model_analysis import analyse
+    from components.evaluation.predictions import write_predictions
+    from components.models.ensemble import Ensemble, open_model
+    from components.reporting.figures import draw_answers, draw_heat_maps, draw_neighbours
+
+    settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
+    model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    if trained.step == "ensemble":
+        say("an ensemble has no heat maps of its own; its members' runs keep theirs")
+    val, test = (open_part(paths.augmented, part) for part in ("val", "test"))
+    rule = fit_answers(predict_part(model, val, progress=progress()))
+    predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
+    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    analysis = analyse(
+        model,
+        predictions,
+        test=test,
+        train=train,
+        table=pq.read_table(paths.validated / "images.parquet"),
+        settings=settings,
+        folder=session.project.root,
+        progress=progress(),
+    )
+    folder = runs.new_folder(session.tracking, run_id, "evaluate")
+    write_predictions(folder / "predictions.parquet", predictions)
+    write_scores(folder, scores, analysis.slices)
+    write_analysis(folder, analysis, predictions, test.pixels_NHWC)
+    draw_answers(scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
+    for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
+        draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
+    draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
+    if isinstance(model, Ensemble):
+        _tell_members(session, trained, folder, _members(session, trained, model, predictions))
+    runs.store(session.tracking, run_id, folder, "evaluate")
+    of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
+    runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | of_analysis)
+
+
+def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> "list[MemberScores]":
+    """Each member on the test part, by the names that the run's lineage has for them."""
+    from components.data.packed.loaders import open_part
+    from components.evaluation.decision_rule import fit_answers
+    from components.evaluation.inference import predict_part
+    from components.evaluation.model_comparison import beside_members
+
+    settings, augmented = session.params.evaluate, data_paths(session.project).augmented
+    val, test = (open_part(augmented, part) for part in ("val", "test"))
+    lineage = read_json(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / RECORD)
+    found = {}
+    for name, member in zip(lineage["members"], model.members, strict=True):
+        rule = fit_answers(predict_part(member, val, progress=progress()))
+        found[name] = replace(predict_part(member, test, progress=progress()), answers=rule)
+    return beside_members(
+        predictions, found, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
+    )
+
+
+def _tell_members(session: Session, trained: Trained, folder: Path, members: "Sequence[MemberScores]") -> None:
+    """In the record of the evaluation, in a table on the run's page, and a line each."""
+    rows = [asdict(one) for one in members]
+    write_json(folder / MEMBERS, rows)
+    runs.log_table(session.tracking, trained.run_id, MEMBERS, columns_of(rows))
+    for one in members:
+        low, high = one.interval
+        say(
+            f"{one.name}: accuracy {one.accuracy:.4f}, {one.difference:+.4f} ({low:+.4f} to {high:+.4f}) to the "
+            f"ensemble (p = {one.p_corrected:.3f}), macro F1 {one.macro_f1:.4f}"
+        )
+
+
+def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """A table of plain columns: the ends of X_interval are X_low and X_high; `interval` is that of the difference."""
+    columns: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name != "interval" and not name.endswith("_interval"):
+                columns.setdefault(name, []).append(value)
+                continue
+            stem = name.removesuffix("_interval") if name != "interval" else "difference"
+            for end, edge in zip(("low", "high"), value or (None, None), strict=True):
+                columns.setdefault(f"{stem}_{end}", []).append(edge)
+    return columns
+
+
+def members_of(session: Session, run_id: str) -> list[dict[str, Any]]:
+    """What was written down of the members of an evaluated ensemble."""
+    rows: list[dict[str, Any]] = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / MEMBERS)
+    return rows
+
+
+def metrics_of(place: str, scores: "Scores") -> dict[str, float]:
+    """The headline below a place of the tracking server, each score with the ends of its interval."""
+    found = with_intervals(scores.headline(), scores.headline_intervals())
+    return {f"{place}/{name}": value for name, value in found.items()}
+
+
+def with_intervals(values: Mapping[str, float], intervals: "Mapping[str, Interval]") -> dict[str, float]:
+    """Each value with the ends of its interval, where it has one, as NAME_low and NAME_high."""
+    found = dict(values)
+    for name, (low, high) in intervals.items():
+        found |= {f"{name}_low": low, f"{name}_high": high}
+    return found
+
+
+def folder_digest(root: Path, folder: str | None) -> str | None:
+    """Of the names and contents below a folder of the project; None where none is asked for."""
+    if folder is None:
+        return None
+    return sha256_of_folder(root / folder)
+
+
+def up_to_evaluated(session: Session) -> tuple[Prepared, Evaluated]:
+    prepared, trained = up_to_tuned(session)
+    return prepared, evaluate_model(session, prepared, trained)
+
+
+@flow(name="evaluate")
+def evaluate(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
+    """Evaluates alone; what comes before is brought up to date first. Returns the scores."""
+    return up_to_evaluated(open_session(project, overrides))[1].scores

@@ -1,0 +1,91 @@
+"""Bring images in from the outside as a new version of data/raw, which DVC tracks."""
+
+from dataclasses import dataclass
+
+from prefect import flow
+
+from components.data.raw.ingest import write_raw
+from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
+from components.data.split.names import PARTS
+from components.data.split.splitter import SplitSettings
+from components.shared.errors import DataError
+from components.shared.files import draft_folder
+from components.shared.wording import counted
+from flows.console.console import progress, say
+from flows.project.dvc import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.project.project import Project, open_project
+from flows.project.sections import read_section
+from flows.session.preflight import params_kept_on_mistake, settle_params
+from flows.session.session import StepTime, timed
+from flows.steps.task import step
+
+
+@dataclass(frozen=True)
+class Ingested:
+    data_version: str
+    time: StepTime
+
+
+@step("ingest")
+def ingest_data(project: Project, data: str | None) -> Ingested:
+    """Without `data` the version at hand goes on; where there is none yet, the embedded digits are taken."""
+    with timed("ingest") as watch:
+        before = data_version(project)
+        if data is None and before is not None:
+            watch.reused(f"data version {before[:12]} at hand")
+            return Ingested(before, watch.time())
+        source = _listed(project, data or EMBEDDED_DIGITS)
+        with data_kept_on_failure(project):
+            version, told = _bring_in(project, source)
+        if version == before:
+            watch.reused(f"{data} is data version {version[:12]}, which is at hand")
+        else:
+            watch.note = f"{told}, data version {version[:12]}"
+    return Ingested(version, watch.time())
+
+
+def _listed(project: Project, location: str) -> Source:
+    dealing = read_section(project.params, "split", SplitSettings)
+    return find(
+        location,
+        read_section(project.params, "ingest", IngestSettings),
+        further_parts=[part for part in dealing.parts if part not in PARTS],
+        given_counts=dealing.given != "ignore",
+    )
+
+
+def _bring_in(project: Project, source: Source) -> tuple[str, str]:
+    """The new data version, and what came in."""
+    raw = data_paths(project).raw
+    _restore_version_before(project)
+    with draft_folder(raw) as draft:
+        packed = write_raw(source, draft, before=raw, progress=progress())
+        version = adopt_raw(project, draft)
+    untaken = sum(row.problem is not None for row in packed.rows)
+    if untaken:
+        taken = counted(len(packed.rows), "file")
+        say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
+    if aside := source.left_aside:
+        say(f"left aside, holding no image of a class: {counted(len(aside), 'file')}, such as {', '.join(aside[:5])}")
+    if source.num_hidden:
+        say(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
+    repacked = f", {counted(packed.num_repacked, 'shard')} repacked" if packed.num_repacked else ""
+    return version, f"{counted(len(packed.rows), 'file')}, {packed.num_new} of them new{repacked}"
+
+
+def _restore_version_before(project: Project) -> None:
+    try:
+        restore_raw(project)
+    except DataError as problem:
+        say(f"{problem}; every image counts as new")
+
+
+@flow(name="ingest")
+def ingest(data: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> str:
+    """Ingests alone; returns the data version."""
+    from pathlib import Path
+
+    opened = open_project(Path(project) if project else None)
+    with params_kept_on_mistake(opened):
+        settle_params(opened, overrides)
+        return ingest_data(opened, data).data_version

@@ -1,0 +1,378 @@
+"""Let the gate judge a registered version, write down the outcome, and move the aliases last."""
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+from prefect import flow
+
+from components.data.raw.dataset import read_raw_dataset
+from components.evaluation.paired_test import PairedComparison
+from components.promotion import gate
+from components.promotion.ledger import Action, Draft, Status, Verdict, champions
+from components.promotion.recorded_rules import DIGEST, shortened, shortened_reasons
+from components.shared.errors import DataError, ServiceError, SettingsError
+from components.shared.files import read_json, sha256_of_record
+from components.shared.processor import Processor, this_processor
+from flows.console.console import say
+from flows.project.dvc import data_paths, restore_raw
+from flows.project.fingerprint import fingerprint
+from flows.project.image_files import image_files
+from flows.project.model_names import require_same_model
+from flows.registry.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
+from flows.registry.lock import registry_lock
+from flows.registry.version_page import describe_model, keep_rules, publish, rules_of, show_page
+from flows.session.session import Prepared, Session, StepTime, open_session, timed
+from flows.steps.prepare import prepare_data
+from flows.steps.quantize import export_folder
+from flows.steps.task import step
+from flows.tracking import ledger, registry, runs
+from flows.tracking.ledger import Ledger
+from flows.tracking.registry import Version
+from flows.tracking.serving_check import SERVING_CHECK
+
+if TYPE_CHECKING:
+    from components.evaluation.predictions import Predictions
+    from components.evaluation.score_differences import Changes
+    from components.evaluation.served_predictions import ImageFiles
+    from components.evaluation.slices import SliceScores
+
+_CODE = (
+    "components.promotion.gate",
+    "components.evaluation.score_differences",
+    "components.evaluation.served_predictions",
+    "components.evaluation.slices",
+)
+_NAMED, _WEAKEST = 12, 3
+"""Classes that the model card names: the first ones, and those with the lowest recall."""
+
+
+@dataclass(frozen=True)
+class Promoted:
+    version: str
+    promoted: bool
+    """Whether it serves now."""
+    status: Verdict
+    """Where it stands by the ledger."""
+    reasons: list[str]
+    rules: list[dict[str, Any]]
+    time: StepTime
+
+
+@step("promote")
+def promote_version(session: Session, prepared: Prepared, number: str, *, again: bool = False) -> Promoted:
+    """A bad score is a result: the verdict says no, nothing is raised and no alias moves.
+
+    A version that was judged already by the same rules, on the same images and against the same champion, or that was
+    rolled back, isn't judged `again` unless that is asked for.
+    """
+    name = session.params.register.name
+    check_levels(session)
+    with timed("promote") as watch, registry_lock(session.project):
+        version = registry.require_ours(registry.get_version(session.tracking, name, number))
+        now = ledger.read_ledger(session.tracking, name)
+        if _stands(session, prepared, version, now, again=again):
+            watch.reused()
+        else:
+            ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+            now = ledger.read_ledger(session.tracking, name)
+        status = now.status(version.number)
+        # Done again where a kill came between the ledger and what follows from it.
+        publish(session.tracking, version, status)
+        describe_model(session.tracking, name, now)
+        ledger.settle_aliases(session.tracking, name)
+        reasons = _told(version, status, now.champion)
+        rules = rules_of(session.tracking, version, status.judged) if status.judged else []
+        promoted = status.verdict == "promoted" and now.champion == version.number
+        outlived = status.verdict in ("promoted", "rolled back") and not promoted
+        watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
+    show_page(session.project, version)
+    return Promoted(version.number, promoted, status.verdict, reasons, rules, watch.time())
+
+
+def check_levels(session: Session) -> None:
+    """Raises SettingsError where the gate asks for scores of a level that the labels of the data at hand don't have.
+
+    Data that are gone are brought back first; DataError where they can't be had.
+    """
+    restore_raw(session.project)
+    session.params.promote.check_levels(read_raw_dataset(data_paths(session.project).raw).levels)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Decides in view of a ledger; asked again where another decision came between."""
+
+    session: Session
+    prepared: Prepared
+    version: Version
+
+    def draft(self, now: Ledger) -> Draft:
+        session, version, settings = self.session, self.version, self.session.params.promote
+        rival = _rival(session, version, now)
+        with image_files(session.project, "test") as files:
+            candidate, predictions = _candidate(session, version, files)
+            comparison = _compare(session, rival, files, predictions) if rival is not None else None
+        decision = gate.decide(candidate, comparison, settings)
+        action, reasons = _action(decision, version, now, waits=settings.approval)
+        rules = decision.as_record()["rules"]
+        recorded = shortened(rules)
+        if DIGEST in recorded:
+            keep_rules(session.tracking, version, recorded[DIGEST], rules)
+        return Draft(
+            action=action,
+            version=version.number,
+            champion=version.number if action == "promoted" else now.champion,
+            who=ledger.who_decides(),
+            reasons=shortened_reasons(reasons),
+            record={
+                "run_id": version.run_id,
+                "sha256": version.sha256,
+                "data_version": self.prepared.data_version,
+                "split_digest": self.prepared.split_digest,
+                "judged": _mark(session, self.prepared, version, rival.number if rival else None),
+                **recorded,
+                "scores": dict(candidate.scores),
+                "intervals": _intervals(session, version),
+                "classes": [one.label for one in candidate.classes[:_NAMED]],
+                "num_classes": len(candidate.classes),
+                "weakest": _weakest(candidate),
+                "test_images": len(predictions.path_N),
+                "processor": str(candidate.processor),
+                "measured": {
+                    "size_bytes": candidate.measured.size_bytes,
+                    "latency_p50_ms": candidate.measured.latency_p50_ms,
+                    "latency_p95_ms": candidate.measured.latency_p95_ms,
+                },
+                "comparison": asdict(comparison) if comparison else None,
+            },
+        )
+
+
+def _weakest(candidate: gate.Candidate) -> list[dict[str, Any]]:
+    """The classes with the lowest recall, as a model card names them."""
+    present = sorted((one for one in candidate.classes if one.images), key=lambda one: one.recall)
+    return [{"label": one.label, "recall": one.recall, "images": one.images} for one in present[:_WEAKEST]]
+
+
+def _action(decision: gate.Decision, version: Version, now: Ledger, *, waits: bool) -> tuple[Action, list[str]]:
+    if not decision.promoted:
+        return "refused", decision.reasons
+    if waits and now.champion != version.number:
+        remedy = f'waits for a person: darkroom approve "{version.name}" {version.number}, or darkroom refuse'
+        return "awaiting approval", [*decision.reasons, remedy]
+    return "promoted", decision.reasons
+
+
+def _told(version: Version, status: Status, serving: str | None) -> list[str]:
+    """The reasons; of what was promoted and doesn't serve, what came of it and how to promote it after all."""
+    serves = f"version {serving} serves" if serving else "no version serves"
+    remedy = f"to promote it after all: darkroom promote --version {version.number}"
+    if status.verdict == "rolled back" and status.entry is not None:
+        entry = status.entry
+        return [f"it was rolled back by {entry.who} on {entry.moment} ({'; '.join(entry.reasons)}), {serves}; {remedy}"]
+    if status.verdict == "promoted" and serving != version.number:
+        return [*status.reasons, f"{serves}, which was promoted after it; {remedy}"]
+    return status.reasons
+
+
+def _stands(session: Session, prepared: Prepared, version: Version, now: Ledger, *, again: bool) -> bool:
+    """Whether the last word on the version is left as it is."""
+    if again and now.champion != version.number:
+        return False
+    status = now.status(version.number)
+    if status.verdict == "rolled back":
+        # What a person took back only a person puts in its place again.
+        return True
+    other = [number for number in champions(now.standing) if number != version.number]
+    mark = _mark(session, prepared, version, other[-1] if other else None)
+    return status.judged is not None and status.judged.record.get("judged") == mark
+
+
+def _mark(session: Session, prepared: Prepared, version: Version, rival: str | None) -> str:
+    return fingerprint(
+        "promote",
+        inputs={"sha256": version.sha256, "split": prepared.split_digest, "rival": rival},
+        settings={
+            "promote": session.params.promote.model_dump(),
+            "top_k": session.params.evaluate.top_k,
+            "max_logit_difference": session.params.quantize.max_logit_difference,
+            "min_agreement": session.params.quantize.min_agreement,
+        },
+        code=_CODE,
+        packages=(),
+    )
+
+
+def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
+    """The champion that the version has to stand up to; None where it is the champion, or there is none."""
+    name = session.params.register.name
+    if not now.entries:
+        # A registry that was used before there was a ledger.
+        found = registry.champion(session.tracking, name)
+        return found if found is not None and found.number != version.number else None
+    if now.champion in (None, version.number):
+        return None
+    try:
+        return registry.require_ours(registry.get_version(session.tracking, name, str(now.champion)))
+    except SettingsError:
+        raise SettingsError(registry.champion_deleted(name, str(now.champion))) from None
+
+
+def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple[gate.Candidate, "Predictions"]:
+    from components.evaluation.metrics import score
+    from components.evaluation.served_predictions import predictions_of_files
+    from components.serving.onnx_classifier import OnnxClassifier
+
+    model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
+    if model.fell_back is not None:
+        raise ServiceError(
+            f"{version.name} version {version.number} can't be judged here: {model.fell_back}; judge it where it will "
+            "serve, or export it again with another quantize.provider"
+        )
+    try:
+        predictions = predictions_of_files(model, files)
+    except DataError as problem:
+        raise DataError(
+            f"{version.name} version {version.number} can't be judged on the test part at hand: {problem}; "
+            "train on this data"
+        ) from None
+    scores = score(predictions, top_k=session.params.evaluate.top_k)
+    proof = read_json(data_paths(session.project).split / "leakage.json")
+    own = images_of(training_lineage(session.tracking, version), ("train",))
+    candidate = gate.Candidate(
+        format=version.tags["served"],
+        sha256=version.sha256,
+        scores=scores.headline(),
+        classes=scores.classes,
+        slices=_slices(session, predictions),
+        measured=_measured(session, version),
+        processor=this_processor(),
+        max_parity_difference=session.params.quantize.max_logit_difference,
+        min_agreement=session.params.quantize.min_agreement,
+        pairs_across_parts=proof["pairs_across_parts"],
+        comparisons_left_out=proof["comparisons_left_out"],
+        split_digest=version.tags["split_digest"],
+        proof_digest=proof["digest"],
+        test_images_trained_on=sum(sha256 in own for sha256 in files.sha256_N),
+        validation_passed=_validation_passed(session, version),
+    )
+    return candidate, predictions
+
+
+def _slices(session: Session, predictions: "Predictions") -> list["SliceScores"]:
+    """Of the test part, where a floor asks for them."""
+    from components.evaluation.slices import slice_scores
+
+    settings = session.params.promote
+    if not settings.slice_floors:
+        return []
+    table = pq.read_table(data_paths(session.project).validated / "images.parquet")
+    return slice_scores(predictions, table, min_images=settings.min_slice_images)
+
+
+def _intervals(session: Session, version: Version) -> dict[str, Any]:
+    """Those that `quantize` found for the very file; none where it made another one since then."""
+    export = read_json(export_folder(session, version.run_id) / "export.json")
+    if export["formats"][export["served"]]["sha256"] != version.sha256:
+        return {}
+    scored = runs.fetch(session.tracking, version.run_id, "served", step="quantize")
+    intervals: dict[str, Any] = read_json(scored / "scores.json")["intervals"]
+    return intervals
+
+
+def _measured(session: Session, version: Version) -> gate.Measured:
+    """What `quantize` measured of this very file; another file of the same run says nothing of it."""
+    serving_check = _serving_check(session, version)
+    export = read_json(export_folder(session, version.run_id) / "export.json")
+    own = next((one for one in export["formats"].values() if one["sha256"] == version.sha256), None)
+    if own is None:
+        return gate.Measured(serving_check=serving_check)
+    return gate.Measured(
+        size_bytes=own["bytes"],
+        latency_p50_ms=own["latency"].get("p50_ms"),
+        latency_p95_ms=own["latency"]["p95_ms"],
+        parity_difference=export["parity"]["max_logit_difference"],
+        # Older releases recorded neither.
+        parity=gate.ServedParity(**own["parity"]) if "parity" in own else None,
+        processor=Processor(**export["processor"]) if "processor" in export else None,
+        scores=own["test"],
+        fp32_scores=export["formats"]["fp32"]["test"],
+        serving_check=serving_check,
+    )
+
+
+def _serving_check(session: Session, version: Version) -> bool | None:
+    """Of the package that the registry holds; ServiceError where that isn't the one which was checked."""
+    file = version_lineage(session.tracking, version) / SERVING_CHECK
+    if not file.exists() or registry.PACKAGE_TAG not in version.tags:
+        return None
+    record = read_json(file)
+    if session.params.promote.serving_check:
+        registry.require_package(session.tracking, version)
+    return bool(record["passed"]) if record["package_sha256"] == version.tags[registry.PACKAGE_TAG] else None
+
+
+def _validation_passed(session: Session, version: Version) -> bool | None:
+    """Of the data version that the version names; training may have seen the same images in an earlier one."""
+    folder = version_lineage(session.tracking, version)
+    report = folder / "validation.json"
+    same = read_json(folder / RECORD)["data_version"] == version.tags["data_version"]
+    return bool(read_json(report)["passed"]) if report.exists() and same else None
+
+
+def _compare(
+    session: Session, rival: Version, files: "ImageFiles", predictions: "Predictions"
+) -> gate.ChampionComparison:
+    """On the same images, without those that the champion knows: it learned from them or was chosen by them."""
+    from components.evaluation.predictions import predictions_at
+
+    seen = known_images(session, rival, ("train", "val"))
+    kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
+    truth = [sorted(labels) for labels in files.labels_N]
+    changes = _changes(session, rival, files.at(kept), predictions_at(predictions, kept)) if kept else None
+    return gate.ChampionComparison(
+        version=rival.number,
+        images=len(kept),
+        taken_out=len(files) - len(kept),
+        test_digest=sha256_of_record(sorted((files.sha256_N[place], truth[place]) for place in kept)),
+        challenger=changes.challenger if changes else {},
+        champion=changes.champion if changes else {},
+        intervals=changes.intervals if changes else {},
+        paired=changes.paired if changes else PairedComparison(0, 0, 0, 0.0),
+    )
+
+
+def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predictions") -> "Changes":
+    """A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone."""
+    from components.evaluation.score_differences import changes_between, changes_by_name
+    from components.evaluation.served_predictions import predictions_of_files, said_of_files
+    from components.serving.onnx_classifier import OnnxClassifier
+
+    model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
+    if model.fell_back is not None:
+        say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
+    settings = session.params.promote
+    names, confidence = settings.max_loss_against_champion or {}, settings.confidence
+    if model.card.labels == own.space:
+        other, top_k = predictions_of_files(model, files), session.params.evaluate.top_k
+        return changes_between(own, other, names, confidence=confidence, top_k=top_k)
+    truth, own_N = (own.space.names(of) for of in (own.target, own.predicted))
+    return changes_by_name(truth, own_N, said_of_files(model, files), names, confidence=confidence)
+
+
+@flow(name="promote")
+def promote(
+    version: str | None = None, overrides: list[str] | None = None, project: str | None = None
+) -> dict[str, Any]:
+    """Judges one version, by default the newest; returns the verdict."""
+    session = open_session(project, overrides)
+    name = session.params.register.name
+    number = require_same_model(version, own=name, where="register.name") if version is not None else None
+    if number is None:
+        known = registry.versions(session.tracking, name)
+        if not known:
+            raise SettingsError(f"{name} has no version yet; run `darkroom register` first")
+        number = known[0].number
+    outcome = promote_version(session, prepare_data(session.project), number, again=version is not None)
+    return {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}

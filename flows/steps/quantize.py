@@ -1,0 +1,239 @@
+"""Export to ONNX, quantize to int8, measure both, and choose the file that would be served."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow
+
+from components.export.settings import after_epochs
+from components.reporting.latency_text import latency_text
+from components.shared.files import read_json, write_json
+from flows.console.console import progress, say
+from flows.project.dvc import data_paths
+from flows.project.fingerprint import fingerprint
+from flows.project.image_files import raw_files
+from flows.registry.lineage import RECORD
+from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
+from flows.steps.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
+from flows.steps.qat import learn_rounding
+from flows.steps.task import step
+from flows.steps.train import AWARE, Trained
+from flows.tracking import runs
+
+if TYPE_CHECKING:
+    from components.data.packed.loaders import PackedPart
+    from components.evaluation.metrics import Scores
+    from components.evaluation.predictions import Predictions
+    from components.serving.onnx_classifier import OnnxClassifier
+
+_CODE = (
+    "components.evaluation.model_analysis",
+    "components.evaluation.metrics",
+    "components.evaluation.evaluation_files",
+    "components.export.exporter",
+    "components.reporting.figures",
+    "components.serving.model_trial",
+    "components.training.process",
+)
+
+
+@dataclass(frozen=True)
+class Exported:
+    run_id: str
+    step: str
+    """The step that left the model there: train, finetune or ensemble."""
+    record: dict[str, Any]
+    """export.json: parity, formats.{fp32,int8}, served and why."""
+    time: StepTime
+
+
+@step("quantize")
+def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Exported:
+    with timed("quantize") as watch:
+        run_id = trained.run_id
+        mark = fingerprint(
+            "quantize",
+            inputs={
+                "augmented": prepared.augmented_digest,
+                "data": prepared.data_version,
+                "model": run_id,
+                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+            },
+            settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
+            code=_CODE,
+            packages=("torch", "lightning", "onnx", "onnxruntime"),
+        )
+        with alone(session, mark):
+            if runs.find_done(session.tracking, "quantize", mark) == run_id:
+                watch.reused()
+            else:
+                _export(session, prepared, trained)
+                runs.finish(session.tracking, run_id, "quantize", mark, place="export")
+        record = read_json(export_folder(session, run_id) / "export.json")
+        watch.note = _summary(record)
+    return Exported(run_id, trained.step, record, watch.time())
+
+
+def served_file(session: Session, exported: Exported) -> Path:
+    return export_folder(session, exported.run_id) / f"model_{exported.record['served']}.onnx"
+
+
+def export_folder(session: Session, run_id: str) -> Path:
+    """export.json and the model files of a run."""
+    return runs.fetch(session.tracking, run_id, "export", step="quantize")
+
+
+def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
+    from components.data.packed.decoded_cache import decoded_once
+    from components.data.packed.loaders import open_part
+    from components.export.exporter import Images, export_model
+    from components.models.classifier import ImageClassifier
+    from components.models.ensemble import open_model
+    from components.reporting.figures import draw_formats
+    from components.serving.onnx_classifier import ModelCard
+    from components.training.settings import Rounding
+
+    settings, augmented = session.params.quantize, data_paths(session.project).augmented
+    run_id = trained.run_id
+    folder = runs.new_folder(session.tracking, run_id, "export")
+    model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
+    lineage = runs.fetch(session.tracking, run_id, "lineage", step=trained.step)
+    card = ModelCard(
+        architecture=model.spec.architecture,
+        labels=model.spec.labels,
+        preprocess=model.spec.preprocess,
+        format="fp32",
+        data_version=prepared.data_version,
+        run_id=run_id,
+        code_version=read_json(lineage / RECORD)["git"],
+        mean=None if trained.step == "ensemble" else model.spec.mean,
+        std=None if trained.step == "ensemble" else model.spec.std,
+        provider=settings.provider,
+    )
+
+    def learn(rounding: Rounding) -> ImageClassifier:
+        return learn_rounding(session, prepared, trained, rounding, folder / AWARE)
+
+    kept = session.decoded.file(session.project, prepared.augmented_digest)
+    with decoded_once(open_part(augmented, "train"), kept, say=lambda sentence: None) as train:
+        exported = export_model(
+            model,
+            folder,
+            card=card,
+            images=Images(
+                train=train,
+                val=open_part(augmented, "val"),
+                raw=raw_files(session.project, "test", most=settings.parity_images),
+            ),
+            settings=settings,
+            say=say,
+            # The members of an ensemble were trained each for itself.
+            learn=None if trained.step == "ensemble" else learn,
+        )
+    record = exported.as_record()
+    test = open_part(augmented, "test")
+    for name, one in exported.formats.items():
+        # One at a time, for answers to very many images and classes are large.
+        judged = _judged(one.file, test, session)
+        record["formats"][name] |= judged.as_record()
+        if name == record["served"]:
+            served = judged
+    write_json(folder / "export.json", record)
+    draw_formats(record["formats"], folder / "formats.png")
+    runs.store(session.tracking, run_id, folder, "export")
+    _tell_served(session, run_id, served, test)
+    _log(session, run_id, record)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A file with what it says of the test part."""
+
+    model: "OnnxClassifier"
+    predictions: "Predictions"
+    scores: "Scores"
+
+    def as_record(self) -> dict[str, Any]:
+        return {
+            "sha256": self.model.sha256,
+            "test": self.scores.headline(),
+            "test_intervals": self.scores.headline_intervals(),
+        }
+
+
+def _judged(file: Path, test: "PackedPart", session: Session) -> Judged:
+    from components.evaluation.metrics import score
+    from components.evaluation.served_predictions import predict_packed
+    from components.serving.onnx_classifier import OnnxClassifier
+
+    settings = session.params.evaluate
+    model = OnnxClassifier(file, provider=session.params.quantize.provider)
+    predictions = predict_packed(model, test)
+    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    return Judged(model, predictions, scores)
+
+
+def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedPart") -> None:
+    """All that the answers of the very file that would be served tell, with pictures, under `served`."""
+    import pyarrow.parquet as pq
+
+    from components.evaluation.evaluation_files import write_analysis, write_scores
+    from components.evaluation.model_analysis import analyse_answers
+    from components.evaluation.predictions import write_predictions
+    from components.evaluation.served_predictions import logits_of_squares
+    from components.reporting.figures import draw_answers
+
+    settings, predictions = session.params.evaluate, judged.predictions
+    analysis = analyse_answers(
+        lambda images_NHWC: logits_of_squares(judged.model, images_NHWC),
+        predictions,
+        pixels_NHWC=test.pixels_NHWC,
+        preprocess=judged.model.card.preprocess,
+        table=pq.read_table(data_paths(session.project).validated / "images.parquet"),
+        settings=settings,
+        folder=session.project.root,
+        progress=progress(),
+    )
+    folder = runs.new_folder(session.tracking, run_id, "served")
+    write_predictions(folder / "predictions.parquet", predictions)
+    write_scores(folder, judged.scores, analysis.slices)
+    write_analysis(folder, analysis, predictions, test.pixels_NHWC)
+    draw_answers(judged.scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
+    runs.store(session.tracking, run_id, folder, "served")
+    of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
+    metrics = metrics_of("served", judged.scores) | {f"served/{name}": value for name, value in of_analysis.items()}
+    runs.log_metrics(session.tracking, run_id, metrics)
+
+
+def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:
+    metrics = {"parity/max_logit_difference": record["parity"]["max_logit_difference"]}
+    for name, one in record["formats"].items():
+        metrics |= {f"onnx_{name}/{key}": value for key, value in one["test"].items()}
+        metrics |= {f"onnx_{name}/bytes": one["bytes"], f"onnx_{name}/latency_p50_ms": one["latency"]["p50_ms"]}
+    runs.log_metrics(session.tracking, run_id, metrics)
+    runs.set_tags(session.tracking, run_id, {"darkroom.served": record["served"]})
+    for reason in record["reasons"]:
+        say(reason)
+
+
+def _summary(record: dict[str, Any]) -> str:
+    served = record["formats"][record["served"]]
+    ratio = record["formats"]["int8"]["bytes"] / record["formats"]["fp32"]["bytes"]
+    took = latency_text(served["latency"]["p50_ms"], served["latency"]["p95_ms"])
+    return (
+        f"would serve {record['served']}{after_epochs(served['aware_epochs'])}: accuracy "
+        f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {took} an image; "
+        f"int8 has {ratio:.2f} of fp32's bytes"
+    )
+
+
+def up_to_exported(session: Session) -> tuple[Prepared, Exported]:
+    prepared, evaluated = up_to_evaluated(session)
+    return prepared, quantize_model(session, prepared, evaluated.trained)
+
+
+@flow(name="quantize")
+def quantize(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
+    """Exports alone; what comes before is brought up to date first. Returns the export's record."""
+    return up_to_exported(open_session(project, overrides, exports=True))[1].record

@@ -1,0 +1,80 @@
+"""Work that another worker does: the caller waits, and finds what came of it in MLflow."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+
+from components.shared.errors import DarkroomError, ServiceError, nearest
+from flows.console.console import say
+from flows.servers.deployments import registered_deployments
+from flows.session.session import Prepared, Session
+from flows.steps.train import train_fingerprint
+from flows.tracking import runs
+
+_POLL_SECONDS = 2.0
+
+
+def train_on(
+    deployment: str,
+    session: Session,
+    prepared: Prepared,
+    *,
+    values: dict[str, Any] | None = None,
+    under: str | None = None,
+    while_waiting: Callable[[], None] = lambda: None,
+) -> str | None:
+    """Has the model trained by a worker of the deployment's pool, unless it is trained already; returns its run.
+
+    That worker reads the same params.yaml and the same data, in the same folder: nothing is handed over but the
+    `values` in which the session differs from that file. None where the training was told to stop.
+    """
+    mark = train_fingerprint(session, prepared)
+    done = runs.find_done(session.tracking, "train", mark)
+    if done is not None:
+        return done
+    say(f"training goes to {deployment}, and waits there for a worker of its pool")
+    extra = {"values": values, "under": under}
+    handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
+    flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
+    state = _wait(flow_run.id, while_waiting)
+    if not state.is_completed():
+        raise DarkroomError(
+            f"{deployment} did not finish ({state.name}: {state.message}); its log stands on Prefect's page"
+        )
+    done = runs.find_done(session.tracking, "train", mark)
+    begun = runs.find_started(session.tracking, "train", mark)
+    if done is None and begun is not None and runs.asked_to_stop(session.tracking, begun) is not None:
+        return None
+    # Else the caller would train again itself, unasked and on its own processor.
+    if done is None:
+        raise DarkroomError(
+            f"{deployment} finished, but its model is not in {session.tracking.experiment}: "
+            "its worker has other settings, other code or another MLflow server than this one"
+        )
+    return done
+
+
+def require_deployment(name: str) -> None:
+    """Raises ServiceError where the Prefect server knows no deployment of this name, such as train/gpu."""
+    with get_client(sync_client=True) as client:
+        try:
+            client.read_deployment_by_name(name)
+        except (ObjectNotFound, ValueError):
+            hint = nearest(name, registered_deployments()) or "; register it with `darkroom deploy`"
+            raise ServiceError(f"there is no deployment {name}{hint}") from None
+
+
+def _wait(flow_run: Any, while_waiting: Callable[[], None]) -> State[Any]:
+    """The state in which the run of the deployment ended."""
+    with get_client(sync_client=True) as client:
+        while True:
+            state = client.read_flow_run(flow_run).state
+            if state is not None and state.is_final():
+                return state
+            while_waiting()
+            time.sleep(_POLL_SECONDS)

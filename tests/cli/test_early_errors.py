@@ -1,0 +1,76 @@
+"""Mistakes on the command line: told before a server starts, with params.yaml as it was."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from projects import REPOSITORY, isolate
+from typer.testing import CliRunner
+
+import flows.servers.ephemeral
+from components.shared.errors import DataError
+from components.shared.wording import counted
+from flows.cli.main import app
+from flows.project.project import open_project
+from flows.session.preflight import params_kept_on_mistake, settle_params
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project in which no server may start, and the working directory of the test."""
+    isolate(monkeypatch)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(REPOSITORY / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+
+    def started(project: object) -> None:
+        raise AssertionError("a server was started")
+
+    monkeypatch.setattr(flows.servers.ephemeral, "prepare_prefect", started)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "sentence"),
+    [
+        ("run --data nowhere", 3, "nowhere: no such folder or table; give --data an existing one"),
+        ("ingest --data params.yaml", 3, "params.yaml: is neither a folder nor a table"),
+        ("run --data torchvision:CIFAR11", 3, "torchvision:CIFAR11: unknown; did you mean CIFAR10?"),
+        ("train --set train.epoch=9", 2, "params.yaml: train.epoch: unknown; did you mean epochs?"),
+        ("tune --set train.epochs=many", 2, "params.yaml: train.epochs: is 'many', should be a valid integer"),
+        ("evaluate --set model.weights=gone.pth", 2, "params.yaml: model.weights: gone.pth isn't there"),
+        ("train --set model.weights=models:/a@b", 2, "params.yaml: model.weights: a has no version yet"),
+        ("promote --version digits@chalenger", 2, "digits has no version yet; `darkroom run` makes one"),
+        ("ensemble digits/1 2", 2, "digits has no version yet; `darkroom run` makes one"),
+        ("compare plain plian", 2, "plian is unknown; did you mean plain?"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(folder: Path, words: str, exit_code: int, sentence: str) -> None:
+    before = (folder / "params.yaml").read_bytes()
+    answer = CliRunner().invoke(app, [*words.split(), "--set", "train.batch_size=33"])
+    assert answer.exit_code == exit_code, answer.output
+    assert answer.stderr.startswith(f"darkroom: {sentence}")
+    assert answer.stderr.count("\n") == 1
+    assert (folder / "params.yaml").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == ["dvc.yaml", "params.yaml"]
+
+
+def test_what_is_found_only_while_the_images_are_listed_leaves_params_as_they_were(folder: Path) -> None:
+    project = open_project()
+    before = project.params.read_bytes()
+
+    @params_kept_on_mistake(project)
+    def ingest() -> None:
+        settle_params(project, ["train.epochs=3"])
+        assert project.params.read_bytes() != before
+        raise DataError("table.csv: holds no rows")
+
+    with pytest.raises(DataError):
+        ingest()
+    assert project.params.read_bytes() == before
+
+
+def test_one_of_a_thing_is_told_in_the_singular() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert counted(1, "copy", "copies") == "1 copy"
+    assert counted(3, "copy", "copies") == "3 copies"

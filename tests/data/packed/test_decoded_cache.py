@@ -1,0 +1,137 @@
+"""What a run has decoded once is read again by all its trainings and workers, to the same bytes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from batches import epochs_of, packed_shapes, same
+
+from components.data.packed import decoded_cache, shared_file, stores
+from components.data.packed.decoded_cache import decoded_once
+from components.data.packed.loaders import open_part
+from components.data.packed.shared_file import Held, decoded_file
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed_shapes(tmp_path_factory.mktemp("jpeg"), "jpeg")
+
+
+@pytest.fixture
+def decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file in which each real decode of a stored JPEG leaves its row, from whatever process."""
+    real, log = stores.JpegStore._decoded, tmp_path / "decodes"
+    log.touch()
+
+    def logged(store: stores.JpegStore, row: int) -> Any:
+        with log.open("a") as stream:
+            stream.write(f"{row}\n")
+        return real(store, row)
+
+    monkeypatch.setattr(stores.JpegStore, "_decoded", logged)
+    return log
+
+
+@pytest.mark.parametrize(("workers", "policy"), [(0, "none"), (2, "basic")])
+def test_no_image_is_decoded_twice_by_all_trainings_of_a_run(
+    packed: Path, tmp_path: Path, workers: int, policy: str, decodes: Path
+) -> None:
+    part, file = open_part(packed, "train"), tmp_path / "work" / "decoded"
+    plain = epochs_of(part, 0, policy=policy)
+    decodes.write_text("")
+    run = Held(file)
+    for _ in range(2):
+        with decoded_once(open_part(packed, "train"), file, say=pytest.fail) as once:
+            kept = epochs_of(once, workers, policy=policy)
+            assert all(same(*both) for both in zip(plain, kept, strict=True))
+        rows = [int(line) for line in decodes.read_text().split()]
+        assert sorted(rows) == list(range(len(part))), "each once, by the first training alone"
+    run.release()
+    assert not file.exists()
+
+
+def test_decoded_squares_need_no_file(tmp_path: Path) -> None:
+    part = open_part(packed_shapes(tmp_path, "pixels"), "train")
+    with decoded_once(part, tmp_path / "decoded", say=pytest.fail) as once:
+        assert once is part
+        assert not (tmp_path / "decoded").exists()
+
+
+def test_without_room_each_epoch_decodes_and_says_so(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = decoded_cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    part, said = open_part(packed, "train"), []
+    with decoded_once(part, tmp_path / "job" / "decoded", say=said.append) as once:
+        assert once is part
+    assert [sentence.partition(":")[0] for sentence in said] == [
+        "the training images lie as JPEG and are decoded anew each epoch"
+    ]
+    assert not (tmp_path / "job" / "decoded").exists()
+
+
+def test_what_is_kept_already_needs_no_room_again(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, file = open_part(packed, "train"), tmp_path / "decoded"
+    run = Held(file)
+    with decoded_once(part, file, say=pytest.fail) as once:
+        once.pixels_NHWC[:]
+    usage = decoded_cache.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    with decoded_once(part, file, say=pytest.fail) as once:
+        assert once is not part
+    run.release()
+
+
+def test_where_files_can_not_be_locked_each_epoch_decodes_and_says_so(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(shared_file.fcntl, "flock", refuse)
+    part, said = open_part(packed, "train"), []
+    with decoded_once(part, tmp_path / "decoded", say=said.append) as once:
+        assert once is part
+    assert said[0].endswith("can't be kept for all who need it (Function not implemented)")
+
+
+def test_what_a_killed_run_left_is_not_believed(packed: Path, tmp_path: Path) -> None:
+    file, part = tmp_path / "decoded", open_part(packed, "train")
+    file.write_bytes(b"\1" * (int(np.prod(part.pixels_NHWC.shape)) + len(part)))
+    with decoded_once(part, file, say=pytest.fail) as once:
+        assert np.array_equal(once.pixels_NHWC[:], part.pixels_NHWC[:])
+
+
+def test_a_disk_that_fills_under_the_file_costs_time_only(
+    packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    part = open_part(packed, "train")
+    with decoded_once(part, tmp_path / "decoded", say=pytest.fail) as once:
+        monkeypatch.setattr(decoded_cache.os, "pwrite", full)
+        for _ in range(2):
+            assert np.array_equal(once.pixels_NHWC[:], part.pixels_NHWC[:])
+
+
+def test_a_shared_file_is_there_as_long_as_anyone_holds_it(tmp_path: Path) -> None:
+    file = tmp_path / "folder" / "file"
+    first, second = Held(file), Held(file)
+    file.write_text("kept")
+    first.release()
+    third = Held(file)
+    second.release()
+    assert file.read_text() == "kept"
+    third.release()
+    assert not file.exists()
+
+
+def test_machines_that_share_a_folder_keep_files_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = decoded_file(tmp_path, "digest")
+    monkeypatch.setattr(shared_file.platform, "node", lambda: "another")
+    assert decoded_file(tmp_path, "digest") != here

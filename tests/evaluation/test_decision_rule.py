@@ -1,0 +1,85 @@
+"""The rule for answers: thresholds of sets against trying every one, temperature, the threshold for strange images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import f1_score
+
+from components.evaluation.decision_rule import LEAST_POSITIVES, best_threshold, fit_answers
+from components.evaluation.metrics import score
+from components.evaluation.predictions import Predictions
+from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+
+
+def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> tuple[NDArray[np.float32], NDArray]:
+    random = np.random.default_rng(seed)
+    has_N = np.arange(200) < positives
+    logit_N = random.normal(1.5 * has_N + shift, 1)
+    return (1 / (1 + np.exp(-logit_N))).astype(np.float32).round(2), has_N
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shift", [-3.0, -1.0, 0.0, 2.0])
+def test_no_other_threshold_has_a_higher_f1(seed: int, shift: float) -> None:
+    share_N, has_N = shares_and_truth(seed, shift=shift)
+    found = f1_score(has_N, share_N >= best_threshold(share_N, has_N))
+    assert found == pytest.approx(max(f1_score(has_N, share_N >= one) for one in np.unique(share_N)))
+
+
+def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
+    has_N = np.arange(100) < 50
+    apart_N = np.where(has_N, 0.9, 0.1).astype(np.float32)
+    assert best_threshold(apart_N, has_N) == 0.5
+    low_N = np.where(has_N, 0.3, 0.1).astype(np.float32)
+    assert best_threshold(low_N, has_N) == pytest.approx(0.2)
+
+
+def test_a_label_of_few_images_keeps_a_half() -> None:
+    share_N, has_N = shares_and_truth(0, positives=LEAST_POSITIVES, shift=-3)
+    assert best_threshold(share_N, has_N) != 0.5
+    share_N, has_N = shares_and_truth(0, positives=LEAST_POSITIVES - 1, shift=-3)
+    assert best_threshold(share_N, has_N) == 0.5
+
+
+def test_a_model_that_says_the_same_of_all_images_still_has_a_threshold() -> None:
+    has_N = np.arange(100) < 60
+    assert 0 < best_threshold(np.full(100, 0.3, np.float32), has_N) <= 0.3
+
+
+def test_probabilities_of_zero_tell_nothing() -> None:
+    assert best_threshold(np.zeros(50, np.float32), np.arange(50) < 20) == 0.5
+
+
+def test_fitted_answers_find_labels_that_a_half_misses() -> None:
+    space = LabelSpace.of("multi", [["a"], ["b"]])
+    target = np.stack([np.arange(100) < 40, np.arange(100) % 2 == 0], axis=1)
+    logits_NT = np.where(target, -1.0, -4.0).astype(np.float32)
+    found = Predictions([""] * 100, [""] * 100, target, logits_NT, space)
+    assert not found.correct_N.all()
+    rule = fit_answers(found)
+    assert Predictions([""] * 100, [""] * 100, target, logits_NT, space, rule).correct_N.all()
+
+
+def test_single_labels_and_hierarchies_need_no_thresholds() -> None:
+    tree = LabelSpace.of("hierarchy", [("a", "b"), ("a", "c")], ["x", "y"])
+    found = Predictions([""], [""], np.array([0]), np.zeros((1, 3), np.float32), tree)
+    assert fit_answers(found).thresholds is None
+
+
+def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stays_below() -> None:
+    random = np.random.default_rng(1)
+    target_N = random.integers(0, 3, 400)
+    logits_NK = (12 * np.eye(3)[np.where(random.random(400) < 0.8, target_N, (target_N + 1) % 3)]).astype(np.float32)
+    logits_NK += random.normal(size=(400, 3)).astype(np.float32)
+    names = [""] * 400
+    judged = Predictions(names, names, target_N, logits_NK, LabelSpace(kind="single", classes=list("abc")))
+    rule = fit_answers(judged)
+    assert rule.temperature > 3
+    assert rule.unlike_above is not None
+    assert (unlike_score(logits_NK, judged.space) <= rule.unlike_above).mean() == pytest.approx(0.95)
+    before, after = (score(replace(judged, answers=one), top_k=2).values for one in (AnswerRule(), rule))
+    assert after["log_loss"] < before["log_loss"]
+    assert after["expected_calibration_error"] < before["expected_calibration_error"]
+    assert after["accuracy"] == before["accuracy"]

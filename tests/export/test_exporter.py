@@ -1,0 +1,224 @@
+"""From a trained model to files, tried and judged; one is chosen."""
+
+import copy
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from exported_model import Exported
+
+from components.data.packed.loaders import PackedPart
+from components.evaluation.served_predictions import predict_packed
+from components.export.exporter import CALIBRATION, Images, Learn, export_model
+from components.export.exporter import Exported as Result
+from components.export.quantization_search import first_recipes, refined
+from components.export.settings import QuantizeSettings
+from components.models.classifier import ImageClassifier
+from components.serving.model_trial import Latency, Speed, TrialReport
+from components.serving.onnx_classifier import OnnxClassifier
+from components.shared.errors import TrainingDiverged
+from components.shared.files import sha256_of_file
+from components.shared.processor import this_processor
+from components.training.settings import AwareSettings, Rounding
+
+pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
+SETTINGS = QuantizeSettings(
+    serve="int8",
+    search_trials=2,
+    aware=AwareSettings(epochs=2, learning_rate=0.001),
+    provider="cpu",
+    calibration_images=16,
+    max_accuracy_loss=1.0,
+    min_agreement=0.0,
+    max_logit_difference=0.001,
+    parity_images=8,
+    latency_runs=10,
+)
+
+
+@pytest.fixture(scope="module")
+def part(exported: Exported) -> PackedPart:
+    """Images whose classes are what the model says of them."""
+    pixels = np.random.default_rng(3).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
+    said = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
+    return PackedPart(
+        pixels_NHWC=pixels,
+        space=exported.card.labels,
+        target=said.astype(np.int64),
+        weight_N=np.ones(48, np.float32),
+        path_N=[f"{number}.png" for number in range(48)],
+        sha256_N=[f"{number:064x}" for number in range(48)],
+        copy_N=np.arange(48) % 2,
+    )
+
+
+@pytest.fixture(scope="module")
+def result(
+    exported: Exported, part: PackedPart, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> Result:
+    return exported_into(tmp_path_factory.mktemp("export"), exported, part, image_files, SETTINGS, said=[])
+
+
+@pytest.fixture(autouse=True)
+def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One export of this module, `result`, times its files in processes of their own; the others take all for alike."""
+    speed = Speed(latency=Latency(p50_ms=1.0, p95_ms=1.0, p99_ms=1.0), images_per_second=1000.0, best_batch=1)
+
+    def alike(file: Path, **_: Any) -> TrialReport:
+        return TrialReport(sha256=sha256_of_file(file), speed=speed, peak_mib=None)
+
+    monkeypatch.setattr("components.export.exporter.time_file", alike)
+
+
+def exported_into(
+    folder: Path,
+    exported: Exported,
+    part: PackedPart,
+    image_files: list[bytes],
+    settings: QuantizeSettings,
+    *,
+    said: list[str],
+    learn: Learn | None = None,
+) -> Result:
+    return export_model(
+        exported.model,
+        folder,
+        card=exported.card,
+        images=Images(train=part, val=part, raw=image_files),
+        settings=settings,
+        say=said.append,
+        learn=learn,
+    )
+
+
+def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart) -> None:
+    folder = result.served.file.parent
+    assert sorted(file.name for file in folder.glob("*.onnx")) == [
+        f"model_{name}.onnx" for name in ("fp16", "fp32", "int8")
+    ]
+    assert result.choice.served == "int8"
+    assert predict_packed(OnnxClassifier(folder / "model_fp32.onnx"), part).correct_N.all()
+    record = json.loads(json.dumps(result.as_record()))
+    assert set(record["formats"]) == {"fp32", "fp16", "int8"}
+    assert set(record["int8_variants"]) == {"u8s8", "u8s8_reduced", "s8s8"}
+    assert record["formats"]["int8"]["bytes"] < 0.35 * record["formats"]["fp32"]["bytes"]
+    assert record["formats"]["fp32"]["agreement"] == 1
+    assert record["processor"] == asdict(this_processor())
+    differences = [record["formats"][name]["parity"]["max_logit_difference"] for name in ("fp32", "fp16", "int8")]
+    assert 0 < differences[0] < differences[1] < differences[2]
+
+
+def test_calibration_names_and_hashes_originals_of_the_training_part(result: Result, part: PackedPart) -> None:
+    calibration = json.loads((result.served.file.parent / CALIBRATION).read_text())
+    originals = {path for path, copy in zip(part.path_N, part.copy_N, strict=True) if copy == 0}
+    assert len(calibration["images"]) == SETTINGS.calibration_images
+    assert {image["path"] for image in calibration["images"]} <= originals
+    assert OnnxClassifier(result.served.file).card.calibration_digest == calibration["digest"]
+
+
+def test_more_ways_are_tried_where_the_first_lose_too_much(
+    exported: Exported,
+    part: PackedPart,
+    image_files: list[bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("components.export.quantization._HISTOGRAM_IMAGES", 4)
+    monkeypatch.setattr("components.export.exporter.broken", lambda *_: ["loses too much, whatever it is"])
+    said: list[str] = []
+    result = exported_into(tmp_path, exported, part, image_files, SETTINGS, said=said)
+    assert len([sentence for sentence in said if sentence.startswith("int8 loses too much; trying")]) == 2
+    assert len(result.int8) == 5
+    calibration, best = json.loads((tmp_path / CALIBRATION).read_text()), result.formats["int8"]
+    assert OnnxClassifier(best.file).card.calibration_digest == calibration["digest"]
+    assert len(calibration["images"]) == (4 if "percentile" in best.measured.recipe else SETTINGS.calibration_images)
+
+
+STRICT = SETTINGS.model_copy(update={"search_trials": 0, "max_accuracy_loss": 0.25})
+
+
+def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
+    """The same function in float: the huge weights are for a channel that never has a value."""
+    changed = copy.deepcopy(model)
+    norm, convolution = (changed.net.get_submodule(f"features.block1.{place}") for place in (1, 3))
+    with torch.no_grad():
+        norm.weight[0], norm.bias[0] = 0.0, -1.0
+        convolution.weight[:, 0] = size
+    return changed
+
+
+@pytest.fixture(scope="module")
+def spoiled(exported: Exported, part: PackedPart) -> tuple[Exported, PackedPart]:
+    """A model of which int8 keeps nothing, and images whose classes are what it says of them in float."""
+    model = with_outliers(exported.model, 1000.0)
+    images = torch.from_numpy(part.pixels_NHWC)
+    with torch.no_grad():
+        # Untrained, it would say the same of all.
+        model.net.get_submodule("classifier").bias -= model(images).mean(dim=0)
+        said = model(images).argmax(dim=1).numpy()
+    return replace(exported, model=model), replace(part, target=said)
+
+
+def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path
+) -> None:
+    asked: list[Rounding] = []
+
+    def learn(rounding: Rounding) -> ImageClassifier:
+        asked.append(rounding)
+        return with_outliers(spoiled[0].model, 0.0)
+
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    assert len(asked) == 1
+    assert asked[0].weight_bits == (7 if "reduced" in result.formats["int8"].measured.recipe else 8)
+    record = result.as_record()
+    assert record["served"] == "int8"
+    assert "after 2 epochs of quantization-aware fine-tuning" in record["reasons"][0]
+    assert record["formats"]["int8"]["aware_epochs"] == 2
+    assert [one["aware_epochs"] for one in record["int8_variants"].values()] == [0, 0, 0, 2]
+    assert OnnxClassifier(result.served.file).card.aware_epochs == 2
+    fp32 = OnnxClassifier(tmp_path / "model_fp32.onnx")
+    assert fp32.card.aware_epochs == 0
+
+
+def diverge(_: Rounding) -> ImageClassifier:
+    raise TrainingDiverged("loss is nan")
+
+
+@pytest.mark.parametrize("fails", ["learns nothing", "diverges"])
+def test_fp32_is_served_where_fine_tuning_fails_too(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, fails: str
+) -> None:
+    learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    assert result.choice.served == "fp32"
+    assert not list(tmp_path.glob("*aware*"))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"max_accuracy_loss": 1.0}, {"serve": "fp32"}, {"aware": AwareSettings(epochs=0, learning_rate=0.1)}],
+    ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
+)
+def test_nothing_is_fine_tuned_where_it_gains_nothing(
+    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), said=[], learn=diverge)
+    assert len(result.int8) == 3
+
+
+def test_transformers_are_quantized_dynamically_first(exported: Exported) -> None:
+    names = [recipe.name for recipe in first_recipes(is_transformer=True)]
+    assert names == ["dynamic", "dynamic_reduced", "u8s8", "u8s8_reduced", "s8s8"]
+
+
+def test_refinements_leave_ever_more_nodes_in_float(exported: Exported) -> None:
+    groups = [(f"node {number}", f"node {number + 1}") for number in range(6)]
+    recipes = list(refined(first_recipes(is_transformer=False)[0], lambda: groups))
+    assert [recipe.calibration for recipe in recipes] == ["percentile", "minmax", "minmax", "minmax"]
+    assert [len(recipe.excluded) for recipe in recipes] == [0, 2, 3, 5]
+    assert recipes[2].excluded == ("node 0", "node 1", "node 2")

@@ -1,0 +1,61 @@
+"""An int8 file that a search didn't choose is made again by the name of its way, to the same bytes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exported_model import Exported
+
+from components.data.packed.calibration_images import calibration_images
+from components.data.packed.loaders import PackedPart
+from components.evaluation.decision_rule import fit_answers
+from components.evaluation.served_predictions import predict_packed
+from components.export.onnx_export import write_answers
+from components.export.quantization import S8S8, U8S8, U8S8_REDUCED, Quantizer
+from components.export.quantization_search import recipe_named, refined
+from components.export.repeat_int8 import repeat_int8
+from components.serving.onnx_classifier import OnnxClassifier
+
+pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
+GROUPS = [(f"node {number}",) for number in range(4)]
+
+
+@pytest.fixture(scope="module")
+def part(exported: Exported) -> PackedPart:
+    return PackedPart(
+        pixels_NHWC=np.random.default_rng(4).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8),
+        space=exported.card.labels,
+        target=np.arange(24) % 3,
+        weight_N=np.ones(24, np.float32),
+        path_N=[f"{number}.png" for number in range(24)],
+        sha256_N=[f"{number:064x}" for number in range(24)],
+        copy_N=np.zeros(24, np.int64),
+    )
+
+
+@pytest.mark.parametrize("way", [S8S8, replace(U8S8_REDUCED, name="u8s8_reduced_percentile", calibration="percentile")])
+def test_the_bytes_are_those_of_the_first_time(exported: Exported, part: PackedPart, tmp_path: Path, way) -> None:  # type: ignore[no-untyped-def]
+    first, again = tmp_path / "first.onnx", tmp_path / "again.onnx"
+    images = calibration_images(part, 16)
+    with Quantizer(exported.file, calibration=images, card=exported.card) as quantizer:
+        quantizer.write(way, first)
+    write_answers(first, fit_answers(predict_packed(OnnxClassifier(first), part)))
+    assert repeat_int8(way.name, exported.file, again, train=part, val=part, images=16)
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_what_was_fine_tuned_first_is_not_made_from_other_weights(
+    exported: Exported, part: PackedPart, tmp_path: Path
+) -> None:
+    assert not repeat_int8("u8s8_reduced_aware", exported.file, tmp_path / "m.onnx", train=part, val=part, images=16)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("base", [U8S8, U8S8_REDUCED, S8S8], ids=lambda recipe: recipe.name)
+def test_every_way_of_a_search_is_found_by_its_name(exported: Exported, base) -> None:  # type: ignore[no-untyped-def]
+    asked = []
+    for recipe in (base, *refined(base, lambda: GROUPS)):
+        found = recipe_named(recipe.name, lambda first: asked.append(first) or GROUPS)
+        assert found == recipe
+    assert set(asked) == {base}

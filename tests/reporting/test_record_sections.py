@@ -1,0 +1,169 @@
+"""Sections from the records that runs keep, whole ones and those of another release."""
+
+import math
+
+import pytest
+
+from components.reporting.evaluation_section import evaluation_section
+from components.reporting.format_section import format_section
+from components.reporting.line_charts import Line, draw_chart
+from components.reporting.record_sections import (
+    Phase,
+    class_counts,
+    data_section,
+    gate_section,
+    lineage_section,
+    training_section,
+)
+from components.reporting.report_page import score_text, size_text
+from components.reporting.score_estimates import Estimate, estimate_of
+
+_SCORES = {
+    "accuracy": 0.5,
+    "macro_roc_auc": float("nan"),
+    "images": 4,
+    "classes": [{"label": "cat", "f1": 0.5}, {"label": "dog", "images": 2}],
+    "confusion": [[1, 1], [1, 1]],
+}
+
+
+def test_empty_records_give_sections_full_of_unknowns() -> None:
+    evaluation = evaluation_section({})
+    assert not any((evaluation.scores, evaluation.classes, evaluation.mix_ups, evaluation.num_errors))
+    assert format_section({}).lines == []
+    assert gate_section({}, {}, []).rules == []
+    lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
+    values = {fact.name: fact.value for fact in lineage.facts}
+    assert values["Git revision"] is None
+    assert values["Registered version"] == "not registered yet"
+    data = data_section(counts=[], validation=None, leakage=None, split_digest=None, augment={}, preview=None)
+    assert data.num_quarantined is None
+    assert data.leak is None
+
+
+def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
+    section = format_section({"formats": {"fp32": {"aware_epochs": 0}, "int8": {"aware_epochs": 1}}, "served": "fp32"})
+    assert [line.name for line in section.lines] == ["fp32", "int8 after 1 epoch of quantization-aware fine-tuning"]
+
+
+def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
+    counts = class_counts([("dog", "train"), ("cat", "test"), ("dog", "train"), ("dog", "val")])
+    assert [(one.label, list(one.parts)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
+
+
+def test_scores_that_are_missing_are_left_out_and_undefined_ones_say_so() -> None:
+    section = evaluation_section(_SCORES)
+    scores = {line.name: line.judged.value for line in section.scores}
+    assert scores["Accuracy"] == 0.5
+    assert math.isnan(scores["Macro ROC AUC"] or 0)
+    assert "Macro F1" not in scores
+    assert section.classes[0].images is None
+
+
+def test_scores_of_levels_and_those_of_torch_stand_beside_what_is_judged() -> None:
+    level = {"accuracy": 0.75, "intervals": {"accuracy": [0.5, 0.9]}}
+    judged = {"accuracy": 0.5, "intervals": {"accuracy": [0.25, 0.75]}, "levels": {"kingdom": level}, "images": 4}
+    torch = {"accuracy": 0.6, "levels": {"kingdom": {"accuracy": 0.8}}}
+    section = evaluation_section(judged, judged="the int8 file", torch=torch)
+    leaf, kingdom = section.scores
+    assert (leaf.judged.interval, leaf.torch) == ("0.250 to 0.750", Estimate(0.6))
+    assert (kingdom.name, kingdom.judged, kingdom.torch) == (
+        "Accuracy at kingdom",
+        Estimate(0.75, 0.5, 0.9),
+        Estimate(0.8),
+    )
+    assert section.num_errors == 2
+
+
+def test_each_label_of_a_set_is_confused_with_its_own_absence() -> None:
+    counts = {"true_positives": 3, "false_negatives": 1, "false_positives": 2, "true_negatives": 4}
+    sets = {"kind": "multi", "classes": [{"label": "cat"} | counts, {"label": "older release"}], "confusion": None}
+    (cat,) = evaluation_section(sets).labels_alone
+    assert (cat.label, list(cat.two_by_two)) == ("cat", [3, 1, 2, 4])
+    assert not evaluation_section(sets | {"kind": "single"}).labels_alone
+
+
+def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
+    section = evaluation_section(_SCORES | {"confusion": [[7, 3], [1, 9]]})
+    assert section.num_errors == 4
+    assert [(one.true, one.predicted, one.images) for one in section.mix_ups] == [("cat", "dog", 3), ("dog", "cat", 1)]
+    assert section.mix_ups[0].share == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("edges", [None, [], [0.1], [float("nan"), 0.2], "ab"])
+def test_what_is_no_interval_is_left_out(edges: object) -> None:
+    found = estimate_of({"accuracy": 0.5}, "accuracy", edges)
+    assert (found, found.interval, found.drawn) == (Estimate(0.5), "", False)
+
+
+def test_fine_tuning_goes_on_where_training_ended() -> None:
+    epochs = [
+        {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1},
+        {"epoch": 2, "train_loss": 0.5, "val_loss": float("nan")},
+    ]
+    section = training_section(
+        [Phase("training", epochs, 1), Phase("fine-tuning", epochs, None, "fine")], params={}, classes=2
+    )
+    assert [fact.value for fact in section.facts if fact.name.startswith("Curves")] == ["fine"]
+    (loss,) = section.charts
+    assert loss.mark is not None
+    assert loss.mark.label == "fine-tuning"
+    assert [tick.label for tick in loss.x_ticks] == ["1", "2", "3", "4"]
+    assert [len(line.dots) for line in loss.lines] == [4, 2]
+    assert [line.kept for line in section.epochs] == [True, False, None, None]
+
+
+def test_a_chart_encloses_its_values_and_never_passes_the_ceiling() -> None:
+    chart = draw_chart("scores", [Line("accuracy", [(1, 0.81), (2, 1.0)])], ceiling=1.0)
+    assert chart is not None
+    assert chart.y_ticks[-1].label == "1"
+    places = [y for line in chart.lines for _, y in line.dots]
+    assert all(chart.top <= place <= chart.bottom for place in places)
+
+
+def test_one_equal_value_or_none_at_all_is_no_trouble_for_a_chart() -> None:
+    single = draw_chart("loss", [Line("training", [(1, 0.0)])])
+    assert single is not None
+    assert all(math.isfinite(number) for line in single.lines for dot in line.dots for number in dot)
+    assert draw_chart("loss", [Line("training", [(1, math.nan)])]) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "unknown"), (float("nan"), "not defined"), (0.98765, "0.9877"), (1, "1.0000")]
+)
+def test_scores_have_four_decimals(value: float | None, text: str) -> None:
+    assert score_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "unknown"), (999, "999 bytes"), (312_413, "312.4 kB"), (5 * 10**6, "5.0 MB")]
+)
+def test_sizes_are_decimal(value: int | None, text: str) -> None:
+    assert size_text(value) == text
+
+
+def test_a_form_is_told_with_all_that_was_measured_of_it() -> None:
+    export = {
+        "served": "int8",
+        "formats": {
+            "int8": {
+                "bytes": 10,
+                "agreement": 0.99,
+                "latency": {"p50_ms": 1.0},
+                "images_per_second": 500.0,
+                "best_batch": 8,
+                "peak_mib": 60.5,
+                "test": {"accuracy": 0.5},
+                "test_intervals": {"accuracy": [0.4, 0.6]},
+                "parity": {"images": 8, "max_logit_difference": 0.25, "agreement": 0.875},
+            }
+        },
+        "parity": {"images": 8, "max_logit_difference": 1e-5, "agreement": 1.0},
+    }
+    section = format_section(export)
+    (line,) = section.lines
+    assert (line.chosen, line.agreement, line.images_per_second, line.best_batch) == (True, 0.99, 500.0, 8)
+    assert line.accuracy == Estimate(0.5, 0.4, 0.6)
+    assert "87.5% of the images get the same label" in section.parity[0]
+    del export["formats"]["int8"]["parity"]
+    assert "100.0% of the images get the same label" in format_section(export).parity[0]

@@ -1,0 +1,152 @@
+"""Files that appear whole or not at all."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from components.shared.files import (
+    abandoned_drafts,
+    read_json,
+    sha256_of_file,
+    sha256_of_record,
+    whole_file,
+    whole_folder,
+    write_json,
+    write_text,
+)
+
+
+def test_a_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "report.txt"
+    with whole_file(target) as draft:
+        draft.write_text("half")
+        assert not target.exists()
+        draft.write_text("whole")
+    assert target.read_text() == "whole"
+    assert [path.name for path in target.parent.iterdir()] == ["report.txt"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "report.txt"
+    target.write_text("old")
+
+    def write() -> None:
+        with whole_file(target) as draft:
+            draft.write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_without_a_trace_of_it(tmp_path: Path) -> None:
+    target = tmp_path / "raw"
+    for content in ("old", "new"):
+        with whole_folder(target) as draft:
+            (draft / content).mkdir()
+            (draft / content / "file").write_text(content)
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert [path.name for path in target.iterdir()] == ["new"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o755
+
+
+def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / "raw"
+    target.mkdir()
+    (target / "file").write_text("old")
+
+    def fill() -> None:
+        with whole_folder(target) as draft:
+            (draft / "file").write_text("new")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fill()
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert (target / "file").read_text() == "old"
+
+
+KILLED_IN_THE_MIDDLE = """
+import os, signal, sys
+from pathlib import Path
+from components.shared.files import whole_file, whole_folder
+kind, target = sys.argv[1], Path(sys.argv[2])
+with (whole_file if kind == "file" else whole_folder)(target) as draft:
+    (draft if kind == "file" else draft / "file").write_text("new, but only hal")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_process_killed_in_the_middle_leaves_the_old_target(tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "target"
+    place = target if kind == "file" else target / "file"
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("old")
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(target)], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert place.read_text() == "old"
+    with whole_file(target) if kind == "file" else whole_folder(target) as draft:
+        (draft if kind == "file" else draft / "file").write_text("new")
+    assert place.read_text() == "new"
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_same_target(tmp_path: Path, kind: str) -> None:
+    target, other = tmp_path / "target", tmp_path / "target.txt"
+    for place in (target, other):
+        subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(place)], timeout=60)
+    left = sorted(tmp_path.glob(".*"))
+    assert len(left) == 2
+    assert abandoned_drafts(tmp_path) == []  # A draft that is new may be claimed in a moment.
+    for draft in left:
+        os.utime(draft, (0, 0))
+    assert abandoned_drafts(tmp_path) == left
+    with whole_file(target) if kind == "file" else whole_folder(target) as draft:
+        (draft if kind == "file" else draft / "file").write_text("new")
+        assert draft not in abandoned_drafts(tmp_path)
+    assert sorted(tmp_path.glob(".*")) == [path for path in left if path.name.startswith(".target.txt.")]
+
+
+def test_a_draft_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "raw") as slow:
+        (slow / "file").write_text("slow")
+        os.utime(slow, (0, 0))
+        with whole_folder(tmp_path / "raw") as quick:
+            (quick / "file").write_text("quick")
+        assert abandoned_drafts(tmp_path) == []
+    assert (tmp_path / "raw" / "file").read_text() == "slow"
+
+
+def test_equal_records_are_equal_bytes(tmp_path: Path) -> None:
+    write_json(tmp_path / "one.json", {"b": [1, 2.5], "a": {"y": None, "x": "ä"}})
+    write_json(tmp_path / "two.json", {"a": {"x": "ä", "y": None}, "b": [1, 2.5]})
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
+    assert read_json(tmp_path / "one.json") == {"a": {"x": "ä", "y": None}, "b": [1, 2.5]}
+
+
+def test_text_that_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    write_text(target, "old")
+    with pytest.raises(TypeError):
+        write_json(target, {"model": object()})
+    with pytest.raises(UnicodeEncodeError):
+        write_text(target, "\udcff")
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def test_digests_depend_on_content_and_on_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert sha256_of_record({"a": 1, "b": 2}) == sha256_of_record({"b": 2, "a": 1})
+    assert sha256_of_record({"a": 1}) != sha256_of_record({"a": 2})
+    assert sha256_of_record({"a": 1}) != sha256_of_record({"a": "1"})

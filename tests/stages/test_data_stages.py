@@ -1,0 +1,286 @@
+"""The stages end to end, through the functions that DVC's commands call: real files in, real files out."""
+
+import csv
+import io
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from projects import REPOSITORY, validate_in
+
+from components.data.packed.loaders import open_part
+from components.data.raw.dataset import read_manifest
+from components.data.raw.ingest import write_raw
+from components.data.sources import find
+from components.shared.errors import DataError
+from components.shared.files import read_json
+from components.shared.progress import silent
+from flows.project.params import override
+from flows.stages.augment import augment
+from flows.stages.split import split
+
+LABELS = ("ash", "birch", "cedar")
+EACH = 30
+TWINS = 6
+"""So many pictures of each class stand in the data twice, saved anew as JPEG; as many of ash also among birch."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folders as the stages leave them."""
+
+    root: Path
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = pq.read_table(self.root / name).to_pylist()
+        return rows
+
+    def quarantine(self) -> dict[str, str]:
+        with (self.root / "validated" / "quarantine.csv").open(newline="") as stream:
+            return {row["path"]: row["reason"] for row in csv.DictReader(stream)}
+
+    def part_of(self) -> dict[str, str]:
+        return {row["path"]: row["part"] for row in self.rows("split/split.parquet")}
+
+
+def picture(*seed: int) -> Image.Image:
+    """Coarse colours with sharp edges: no two alike, and still itself after JPEG.
+
+    Nine a side: fewer than eight would leave frequencies of the hash with nothing but noise.
+    """
+    coarse = np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize((36, 36), Image.Resampling.NEAREST)
+
+
+def write_source(folder: Path) -> Path:
+    for number, label in enumerate(LABELS):
+        (folder / label).mkdir(parents=True)
+        for image in range(EACH):
+            picture(number, image).save(folder / label / f"{image:02d}.png")
+        for image in range(TWINS):
+            picture(number, image).save(folder / label / f"{image:02d}_again.jpg", quality=70)
+    for image in range(TWINS, 2 * TWINS):
+        shutil.copy(folder / "ash" / f"{image:02d}.png", folder / "birch" / f"copy_{image:02d}.png")
+    whole = io.BytesIO()
+    picture(9, 9).save(whole, "JPEG")
+    (folder / "cedar" / "cut.jpg").write_bytes(whole.getvalue()[:-200])
+    (folder / "cedar" / "empty.png").write_bytes(b"")
+    (folder / "cedar" / "text.png").write_text("not a picture\n")
+    return folder
+
+
+def settings(folder: Path, *changes: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = Path(shutil.copy(REPOSITORY / "params.yaml", folder / "params.yaml"))
+    override(file, ["preprocess.image_size_px=16", *changes], check=lambda _: None)
+    return file
+
+
+def run(source: str, root: Path, *changes: str) -> Outputs:
+    params = settings(root, *changes)
+    write_raw(find(source), root / "raw", progress=silent)
+    validate_in(root, params)
+    split(params, root / "validated", root / "split", silent)
+    augment(params, root / "raw", root / "split", root / "augmented", silent)
+    return Outputs(root)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_source(tmp_path_factory.mktemp("trees") / "source")
+
+
+@pytest.fixture(scope="module")
+def outputs(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Outputs:
+    return run(str(source), tmp_path_factory.mktemp("run"))
+
+
+def test_what_can_not_be_decoded_is_quarantined_with_its_reason(outputs: Outputs) -> None:
+    reasons = outputs.quarantine()
+    assert set(reasons) == {"cedar/cut.jpg", "cedar/empty.png", "cedar/text.png"}
+    assert "broken image" in reasons["cedar/cut.jpg"]
+    assert "empty (0 bytes)" in reasons["cedar/empty.png"]
+    assert "no image" in reasons["cedar/text.png"]
+    report = read_json(outputs.root / "validation.json")
+    assert {entry["path"]: entry["reason"] for entry in report["quarantined"]} == reasons
+    assert report["passed"] is True
+
+
+def test_the_rest_goes_on_to_the_end(source: Path, outputs: Outputs) -> None:
+    everything = {path.relative_to(source).as_posix() for path in source.rglob("*.*")}
+    accepted = everything - set(outputs.quarantine())
+    assert len(accepted) == 3 * (EACH + TWINS) + TWINS
+    assert {row["path"] for row in outputs.rows("validated/images.parquet")} == accepted
+    assert set(outputs.part_of()) == accepted
+    assert {row["path"] for row in outputs.rows("augmented/index.parquet")} == accepted
+
+
+def test_every_class_stands_in_every_part_near_its_share(outputs: Outputs) -> None:
+    counts: defaultdict[tuple[str, str], int] = defaultdict(int)
+    for row in outputs.rows("split/split.parquet"):
+        counts[row["label"], row["part"]] += 1
+    for label in LABELS:
+        total = sum(counts[label, part] for part in ("train", "val", "test"))
+        assert counts[label, "train"] / total == pytest.approx(0.7, abs=0.1)
+        assert counts[label, "val"] > 0
+        assert counts[label, "test"] > 0
+
+
+def test_a_picture_saved_anew_stands_on_the_side_of_the_original(outputs: Outputs) -> None:
+    part_of = outputs.part_of()
+    for label in LABELS:
+        for image in range(TWINS):
+            assert part_of[f"{label}/{image:02d}.png"] == part_of[f"{label}/{image:02d}_again.jpg"]
+
+
+def test_the_same_bytes_under_two_labels_stand_on_one_side(outputs: Outputs) -> None:
+    part_of = outputs.part_of()
+    for image in range(TWINS, 2 * TWINS):
+        assert part_of[f"ash/{image:02d}.png"] == part_of[f"birch/copy_{image:02d}.png"]
+
+
+def test_the_leak_proof_counts_the_pairs_and_finds_none_across(outputs: Outputs) -> None:
+    proof = read_json(outputs.root / "split" / "leakage.json")
+    assert proof["pairs"]["exact"] == TWINS
+    assert proof["pairs"]["near"] >= 3 * TWINS
+    assert set(proof["pairs_across_parts"].values()) == {0}
+    assert proof["digest"] == read_json(outputs.root / "augmented" / "dataset.json")["split_digest"]
+
+
+def test_conflicting_labels_are_told(outputs: Outputs) -> None:
+    (rule,) = [
+        one for one in read_json(outputs.root / "validation.json")["results"] if one["rule"] == "conflicting_labels"
+    ]
+    assert not rule["passed"]
+
+
+def test_the_packed_arrays_hold_the_images_of_their_index(outputs: Outputs) -> None:
+    rows = outputs.rows("augmented/index.parquet")
+    for part in ("train", "val", "test"):
+        pixels = open_part(outputs.root / "augmented", part).pixels_NHWC
+        assert pixels.shape == (sum(row["part"] == part for row in rows), 16, 16, 3)
+        for row in rows:
+            if row["part"] == part and row["copy"] == 0 and row["path"] == "ash/00.png":
+                assert (
+                    np.abs(pixels[row["row"]].mean(axis=(0, 1)) - np.asarray(picture(0, 0)).mean(axis=(0, 1))).max() < 4
+                )
+    assert sorted({row["part"] for row in rows}) == ["test", "train", "val"]
+
+
+def test_augmented_copies_stand_in_the_training_part_alone(outputs: Outputs) -> None:
+    rows = outputs.rows("augmented/index.parquet")
+    copies = [row for row in rows if row["copy"] > 0]
+    originals = [row for row in rows if row["part"] == "train" and row["copy"] == 0]
+    assert {row["part"] for row in copies} == {"train"}
+    assert sorted(row["path"] for row in copies) == sorted(row["path"] for row in originals)
+    pixels = open_part(outputs.root / "augmented", "train").pixels_NHWC
+    place = {row["path"]: row["row"] for row in originals}
+    changed = [not np.array_equal(pixels[row["row"]], pixels[place[row["path"]]]) for row in copies]
+    assert np.mean(changed) > 0.8
+
+
+def test_a_second_run_gives_the_same_bytes(source: Path, outputs: Outputs, tmp_path: Path) -> None:
+    again = run(str(source), tmp_path / "again")
+    files, others = (
+        # What this machine measured is kept in the order in which its cores were done.
+        {path.relative_to(root) for path in root.rglob("*") if path.is_file() and ".darkroom" not in path.parts}
+        for root in (outputs.root, again.root)
+    )
+    assert files == others
+    assert len(files) > 10
+    for file in files:
+        assert (again.root / file).read_bytes() == (outputs.root / file).read_bytes(), file
+
+
+def test_another_seed_deals_another_split(outputs: Outputs, tmp_path: Path) -> None:
+    params = settings(tmp_path, "split.seed=8")
+    split(params, outputs.root / "validated", tmp_path / "split", silent)
+    other = Outputs(tmp_path)
+    assert set(other.part_of()) == set(outputs.part_of())
+    assert other.part_of() != outputs.part_of()
+
+
+def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
+    rows = [(f"{label}/{image:02d}.png", label, f"tree {image // 5}") for label in LABELS for image in range(EACH)]
+    table = source.parent / "source" / "table.csv"
+    table.write_text("path,label,group\n" + "".join(f"{path},{label},{group}\n" for path, label, group in rows))
+    params = settings(tmp_path)
+    try:
+        write_raw(find(str(table)), tmp_path / "raw", progress=silent)
+    finally:
+        table.unlink()
+    validate_in(tmp_path, params)
+    split(params, tmp_path / "validated", tmp_path / "split", silent)
+    part_of = Outputs(tmp_path).part_of()
+    sides = defaultdict(set)
+    for path, _, group in rows:
+        sides[group].add(part_of[path])
+    assert len(sides) == 6
+    assert all(len(parts) == 1 for parts in sides.values())
+    assert set.union(*sides.values()) == {"train", "val", "test"}
+
+
+def test_data_that_breaks_a_rule_stops_and_names_it(source: Path, tmp_path: Path) -> None:
+    params = settings(tmp_path, "validate.images_per_class.at_least=1000")
+    write_raw(find(str(source)), tmp_path / "raw", progress=silent)
+    with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*mend the data, or the rule"):
+        validate_in(tmp_path, params)
+    assert read_json(tmp_path / "validation.json")["passed"] is False
+
+
+def test_a_warning_names_files_the_page_and_the_remedy(tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    for number, label in enumerate(LABELS[:2]):
+        (folder / label).mkdir(parents=True)
+        for image in range(6):
+            picture(number, image).save(folder / label / f"{image}.png")
+    for name in ("a", "b", "c", "d"):
+        (folder / "ash" / f"{name}.png").write_text("no image")
+    lenient = ["validate.images.at_least=1", "validate.images_per_class.at_least=1"]
+    rule = "validate.decodable_share={at_least: 0.99, level: warn}"
+    params = settings(tmp_path, *lenient, rule, "validate.sharpness={at_least: 1.0e+9, level: warn}")
+    write_raw(find(str(folder)), tmp_path / "raw", progress=silent)
+    said = validate_in(tmp_path, params)
+    quarantine, page = tmp_path / "validated" / "quarantine.csv", tmp_path / "validation.html"
+    three = "(such as ash/a.png, ash/b.png, ash/c.png)"
+    assert f"4 quarantined {three}, each with its reason in {quarantine}" in said
+    assert f"decodable_share is 0.75, should be at least 0.99 {three}" in said
+    assert "12 of 12 outside, should be at least 1e+09 (such as ash/0.png, ash/1.png, ash/2.png)" in said
+    assert said.endswith(f"{page} shows more: mend the data, or the rule under validate in params.yaml")
+
+
+def test_a_class_none_of_whose_files_can_be_decoded_stops(tmp_path: Path) -> None:
+    for number, label in enumerate(LABELS[:2]):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        for image in range(30):
+            picture(number, image).save(tmp_path / "source" / label / f"{image}.png")
+    (tmp_path / "source" / "rare").mkdir()
+    (tmp_path / "source" / "rare" / "0.png").write_text("no image")
+    write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
+    with pytest.raises(DataError, match=r"images_per_class is 0 to 30; 1 of 3 outside, .* \(such as rare\)"):
+        validate_in(tmp_path, settings(tmp_path))
+    assert read_json(tmp_path / "validation.json")["images_per_class"] == {"ash": 30, "birch": 30, "rare": 0}
+    page = (tmp_path / "validation.html").read_text()
+    assert "<h3>rare: none of its files can be decoded</h3>" in page
+    # Of the imbalance that an empty class makes, the largest class is shown.
+    assert page.count("<img ") == 4
+
+
+def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
+    for label in LABELS:
+        (tmp_path / "source" / label).mkdir(parents=True)
+        (tmp_path / "source" / label / "1.png").write_text("no image")
+    write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
+    sentence = r"none of the 3 files can be decoded, for one: ash/1\.png: .*; ingest images that can"
+    with pytest.raises(DataError, match=sentence) as stopped:
+        validate_in(tmp_path, settings(tmp_path))
+    assert stopped.value.exit_code == 3
+    # What was found is told, and the files as they came are still there.
+    assert (tmp_path / "validated" / "quarantine.csv").read_text().count("/1.png") == 3
+    assert [row.size_bytes for row in read_manifest(tmp_path / "raw")] == [len("no image")] * 3

@@ -1,0 +1,150 @@
+"""The stage on tables in a temporary folder: which columns it needs, what it writes and what it says."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from projects import REPOSITORY
+
+from components.data.images.perceptual_hash import perceptual_hashes
+from components.shared.errors import DataError
+from components.shared.files import read_json
+from components.shared.parquet import write_table
+from components.shared.progress import silent
+from flows.stages.split import split
+
+
+def write_validated(folder: Path, *, copied: int = 0, **columns: Any) -> None:
+    """Sixty pictures of two classes; the last `copied` are hardly changed copies of the first ones."""
+    picture_NSS = np.random.default_rng(1).integers(0, 256, (60, 32, 32), dtype=np.uint8)
+    if copied:
+        picture_NSS[-copied:] = picture_NSS[:copied] // 2 + 40
+    hash_N, mirror_N = perceptual_hashes(picture_NSS).T
+    own = {
+        "path": [f"{number:02d}.png" for number in range(60)],
+        "label": ["cat", "dog"] * 30,
+        "group": pa.nulls(60, pa.string()),
+        "given_split": pa.nulls(60, pa.string()),
+        "sha256": [hashlib.sha256(picture.tobytes()).hexdigest() for picture in picture_NSS],
+        "shard": ["images-00000.tar"] * 60,
+        "offset": list(range(60)),
+        "size_bytes": [1] * 60,
+        "hash": pa.array(hash_N),
+        "mirror_hash": pa.array(mirror_N),
+        "thumbnail": [picture.tobytes() for picture in picture_NSS],
+        "colours": [bytes([128]) * (8 * 8 * 3)] * 60,
+    }
+    write_table(folder / "images.parquet", pa.table(own | columns))
+
+
+def params(folder: Path, **changes: str) -> Path:
+    """The repository's settings with lines of the section `split` replaced."""
+    lines = (REPOSITORY / "params.yaml").read_text().splitlines()
+    at = lines.index(next(line for line in lines if line.startswith("split:")))
+    for name, value in changes.items():
+        row = next(row for row in range(at, len(lines)) if lines[row].startswith(f"  {name}:"))
+        lines[row] = f"  {name}: {value}"
+    (folder / "params.yaml").write_text("\n".join(lines))
+    return folder / "params.yaml"
+
+
+def test_the_oldest_tables_are_enough(tmp_path: Path) -> None:
+    write_validated(tmp_path)
+    split(params(tmp_path), tmp_path, tmp_path / "split", silent)
+    table = pq.read_table(tmp_path / "split" / "split.parquet")
+    kept = ["path", "label", "group", "sha256", "shard", "offset", "size_bytes", "part", "cluster"]
+    assert table.column_names == kept
+    assert read_json(tmp_path / "split" / "leakage.json")["images"] == {"train": 42, "val": 9, "test": 9}
+
+
+def test_new_columns_are_carried_and_folds_written(tmp_path: Path) -> None:
+    write_validated(tmp_path, labels=[["cat"], ["dog"]] * 30, weight=pa.nulls(60, pa.float64()))
+    split(params(tmp_path, folds="3"), tmp_path, tmp_path / "split", silent)
+    table = pq.read_table(tmp_path / "split" / "split.parquet")
+    assert {"labels", "weight", "fold"} <= set(table.column_names)
+    assert table["fold"].null_count == 9, "the test images are in no fold"
+
+
+def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
+    write_validated(tmp_path)
+    for name in ("one", "two"):
+        split(params(tmp_path), tmp_path, tmp_path / name, silent)
+    for file in ("split.parquet", "leakage.json", "leaking_pairs.parquet", "leaks.html"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize(("given", "leaking"), [("keep", 3), ("repair", 0)])
+def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking: int) -> None:
+    parts = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
+    write_validated(tmp_path, copied=3, given_split=parts)
+    summary = split(params(tmp_path, given=given), tmp_path, tmp_path / "split", silent)
+    proof = read_json(tmp_path / "split" / "leakage.json")
+    assert sum(proof["pairs_across_parts"].values()) == leaking
+    # What was healed is shown as the author gave it.
+    healed = proof["as_given"]
+    assert (sum(healed["pairs_across_parts"].values()) if healed else 0) == 3 - leaking
+    named = pq.read_table(tmp_path / "split" / "leaking_pairs.parquet").to_pylist()
+    assert {one["parts"] for one in named} == {"dealt" if leaking else "given"}
+    assert [(one["left_path"], one["right_path"]) for one in named] == [
+        (f"0{n}.png", f"{57 + n}.png") for n in range(3)
+    ]
+    page = (tmp_path / "split" / "leaks.html").read_text()
+    assert page.count("data:image/png") == 2 * 3
+    assert ("As given: 3 pairs stand in two parts." in page) == (not leaking)
+    assert ("3 pairs stand in two parts" in summary) == bool(leaking)
+    assert ("the given split has 3 pairs in two parts" in summary) == (not leaking)
+
+
+def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
+    fractions = "{train: 0.4, val: 0.2, test: 0.2, holdout: 0.2}"
+    generation = [0] * 59 + [1]
+    write_validated(tmp_path, generation=generation)
+    split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "before", silent)
+    part = pq.read_table(tmp_path / "before" / "split.parquet")["part"].to_pylist()
+    train, test = part.index("train"), part.index("test")
+    # The new image is a copy of a test image, and belongs to the group of a training image.
+    table = pq.read_table(tmp_path / "images.parquet")
+    row_N = pa.array([*range(59), test])
+    copied = {name: table[name].take(row_N) for name in ("sha256", "hash", "mirror_hash", "thumbnail")}
+    group = pa.array(["burst" if row in (train, 59) else None for row in range(60)])
+    write_validated(tmp_path, generation=generation, group=group, **copied)
+    summary = split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "after", silent)
+    proof = read_json(tmp_path / "after" / "leakage.json")
+    assert [image["path"] for image in proof["excluded"]] == ["59.png"]
+    assert "1 excluded, in no part (see leakage.json), such as 59.png" in summary
+    assert "no model step reads holdout" in summary
+    assert pq.read_table(tmp_path / "after" / "split.parquet")["part"].to_pylist()[:59] == part[:59]
+
+
+def test_test_images_older_than_training_images_are_told(tmp_path: Path) -> None:
+    timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
+    told = "test images are older than the newest training image, for each ingest is cut by itself"
+    for generation, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
+        write_validated(tmp_path, timestamp=timestamp, generation=generation)
+        summary = split(params(tmp_path, method="time"), tmp_path, tmp_path / "split", silent)
+        assert (told in summary) == said
+
+
+def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Path) -> None:
+    write_validated(tmp_path)
+    embedding = np.eye(60, dtype=np.float32)
+    embedding[30:] = embedding[:30]
+    settings = params(tmp_path)
+    text = settings.read_text().replace("embeddings: null", "embeddings: {model: m.onnx, min_similarity: 0.9}")
+    settings.write_text(text)
+    with pytest.raises(DataError, match=r"embeddings\.npy isn't there; run `darkroom run`"):
+        split(settings, tmp_path, tmp_path / "split", silent)
+    np.save(tmp_path / "embeddings.npy", embedding[:59])
+    with pytest.raises(DataError, match="has 59 rows for 60 images"):
+        split(settings, tmp_path, tmp_path / "split", silent)
+    np.save(tmp_path / "embeddings.npy", embedding)
+    summary = split(settings, tmp_path, tmp_path / "split", silent)
+    proof = read_json(tmp_path / "split" / "leakage.json")
+    part = pq.read_table(tmp_path / "split" / "split.parquet")["part"].to_pylist()
+    assert part[:30] == part[30:]
+    assert (proof["pairs"]["embedding"], proof["pairs_across_parts"]["embedding"]) == (30, 0)
+    assert "30 pairs alike to the model" in summary

@@ -1,0 +1,70 @@
+"""What a training in a child process tells on the terminal, and of its own end.
+
+The process is a real one, in a project whose training is a few lines: it tells of an epoch and is killed.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from components.shared.errors import DarkroomError
+from components.training.epoch_report import EpochReport
+from flows.steps import train
+
+EPOCH = EpochReport(
+    epoch=2,
+    epochs=8,
+    train_loss=0.5,
+    val_loss=0.625,
+    val_accuracy=0.75,
+    val_macro_f1=0.5,
+    learning_rate=0.003,
+    learning_rates=[0.003],
+    seconds=4.0,
+    images_per_second=812.3,
+    seconds_left=24.0,
+    cpu_percent=187.4,
+    memory_gib=1.26,
+    gpu_memory_gib=0.0,
+)
+KILLED = f"""
+import os, signal
+from components.shared.progress import EventFile
+EventFile(os.environ["DARKROOM_EVENTS"]).write(event="epoch", **{asdict(EPOCH)})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+PROGRESS = Path(__file__).resolve().parents[2] / "components" / "shared" / "progress.py"
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Any:
+    """Of a project whose trainings are killed in their third epoch."""
+    process = tmp_path / "components" / "training" / "process.py"
+    process.parent.mkdir(parents=True)
+    process.write_text(KILLED)
+    (tmp_path / "components" / "progress.py").write_text(PROGRESS.read_text())
+    project = SimpleNamespace(root=tmp_path, logs=tmp_path / "logs")
+    params = SimpleNamespace(train=SimpleNamespace(batch_size=64))
+    return SimpleNamespace(project=project, params=params, tracking=None)
+
+
+def test_a_training_that_the_system_killed_names_the_settings_that_save_memory_and_its_epochs_are_told(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logged: list[tuple[dict[str, float], int]] = []
+    monkeypatch.setattr(train.runs, "log_metrics", lambda _, run, metrics, *, step: logged.append((metrics, step)))
+    # The project's own code is what its process runs.
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(
+        DarkroomError, match=r"train was killed .* memory .* lower train\.batch_size \(now 64\) or set train\.recompute"
+    ):
+        train.run_job(session, "run", tmp_path / "job", "train")
+    assert capsys.readouterr().err.splitlines() == [
+        "train 2/8: loss 0.5000, validation loss 0.6250, accuracy 0.7500, macro F1 0.5000; rate 0.003, 812 images/s, "
+        "CPU 187% and 1.3 GiB, 24 s left"
+    ]
+    ((metrics, step),) = logged
+    assert (metrics["val_accuracy"], step) == (0.75, 2)
