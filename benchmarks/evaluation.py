@@ -48,7 +48,7 @@ def main() -> None:
     timings = compare(sides, rounds=flags.rounds, warm=False)
     print(table(timings, per_round=flags.images, unit="predictions/s", peer="scikit-learn"))
     began, cpu = time.perf_counter(), time.process_time()
-    score(judged, top_k=TOP_K, num_draws=flags.draws)
+    score(judged, top_k=TOP_K, num_resamples=flags.draws)
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
     print(f"with {flags.draws} bootstrap draws: {wall_s:.1f} s, {cpu_s:.1f} s CPU")
     print(f"largest memory of the process, scikit-learn's included: {_peak_gb():.2f} GB")

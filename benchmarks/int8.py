@@ -44,7 +44,7 @@ from components.evaluation.served_predictions import predict_packed
 from components.export.exporter import CALIBRATION
 from components.models.classifier import ImageClassifier
 from components.serving.onnx_classifier import INPUT, OnnxClassifier
-from components.shared.files import read_json, whole_file, write_json
+from components.shared.files import atomic_file, read_json, write_json
 from components.shared.processor import usable_cores
 from components.shared.progress import silent
 from components.training.allocator import keep_freed_memory
@@ -90,7 +90,7 @@ def main() -> None:
             learn_side_px=flags.learn_side,
             batch_size=flags.learn_batch,
         )
-        network = Network(name, model, data, flags.work / name, aware_epochs=flags.aware_epochs)
+        network = Network(name, model, data, flags.work / name, qat_epochs=flags.qat_epochs)
         if "export" in steps:
             network.export()
         if "judge" in steps:
@@ -111,10 +111,10 @@ def main() -> None:
 
 
 class Network:
-    def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: int) -> None:
+    def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> None:
         self._name, self._model, self._data = name, model.eval(), data
         self._folder, self._judged = folder / "export", folder / "judged.json"
-        self._test, self._aware_epochs = open_part(data, "test"), aware_epochs
+        self._test, self._aware_epochs = open_part(data, "test"), qat_epochs
         self.made_anything = False
 
     def export(self) -> None:
@@ -128,7 +128,7 @@ class Network:
         train = open_part(self._data, "train")
         places = {sha256: place for place, sha256 in enumerate(train.sha256_N)}
         chosen = [places[image["sha256"]] for image in read_json(self._folder / CALIBRATION)["images"]]
-        with whole_file(self._file(DEFAULT)) as draft:
+        with atomic_file(self._file(DEFAULT)) as draft:
             quantize_static(self._file(FP32), draft, Calibration(train.pixels_NHWC[chosen]))
 
     def judge(self) -> None:
@@ -170,7 +170,7 @@ class Network:
             print(f"| {name} | {rate} | {times} | {self._share(name)} | {_told(judged[name])} |", flush=True)
 
     def _exported(self) -> dict[str, Any]:
-        return exported(self._model, self._data, self._folder, aware_epochs=self._aware_epochs)
+        return exported(self._model, self._data, self._folder, qat_epochs=self._aware_epochs)
 
     def _share(self, name: str) -> str:
         if name not in FILES:

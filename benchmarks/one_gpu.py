@@ -31,12 +31,12 @@ from components.models.classifier import new_classifier
 from components.shared.files import read_json, write_json
 from components.training.distributed import device_here
 from components.training.fit import fit
-from components.training.gpu_cache import ResidentBatches
+from components.training.gpu_cache import GpuCachedBatches
 from components.training.process import RESULT
 from components.training.settings import TrainingJob
 
 PRESET: dict[str, Any] = {
-    "resident": "on",
+    "cache_on_gpu": "on",
     "optimizer": "sgd",
     "learning_rate": 0.2,
     "weight_decay": 0.0005,
@@ -147,7 +147,7 @@ def bare_seconds(job: TrainingJob) -> float:
     model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
     order, epochs = ShuffledBatches(len(part), job.train.batch_size, job.train.seed), itertools.count()
-    batches = ResidentBatches(part, order, lambda: (next(epochs), 0), device=device, augment=job.augment)
+    batches = GpuCachedBatches(part, order, lambda: (next(epochs), 0), device=device, augment=job.augment)
     spent = 0.0
     for _ in range(job.train.epochs):
         steps = len(batches)

@@ -199,12 +199,12 @@ def _suite(count: int) -> None:
     table["width_px"], table["height_px"] = random.integers(100, 900, (2, count))
     table["mode"], table["format"] = "RGB", "JPEG"
     rule = {"at_least": 0.001, "level": "warn"}
-    names = ("images", "images_per_class", "imbalance", "decodable_share", "conflicting_labels", "side_px", *columns)
+    names = ("images", "images_per_class", "imbalance", "decodable_fraction", "conflicting_labels", "side_px", *columns)
     rules = dict.fromkeys(names, rule)
     rules |= {name: {"at_most": 0.25, "level": "warn"} for name in ("drift", "class_drift")}
     settings = QualitySettings.from_section("validate", rules)
-    accepted = profile_of(table)
-    seconds, _ = _timed(lambda: check_quality(table, quarantined=[], settings=settings, accepted=accepted))
+    baseline = profile_of(table)
+    seconds, _ = _timed(lambda: check_quality(table, quarantined=[], settings=settings, baseline=baseline))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"suite over {count} rows: {seconds:.1f} s with the import of Great Expectations, peak {peak:.2f} GiB")
 

@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def report_whole(folder: Path, rows: int) -> None:
-    write_manifest(folder, rows, generations=3)
+    write_manifest(folder, rows, ingest_ids=3)
     found = in_own_process("whole", folder)
     print(
         f"{rows:,} rows, three ingests: {found['wall_s']:.1f} s wall (aim 60), {found['cpu_s']:.1f} s CPU, "
@@ -57,7 +57,7 @@ def report_whole(folder: Path, rows: int) -> None:
 
 
 def report_comparison(folder: Path, rows: int, rounds: int) -> None:
-    write_manifest(folder, rows, generations=1)
+    write_manifest(folder, rows, ingest_ids=1)
     found: dict[str, list[dict[str, Any]]] = {"ours": [], "peer": []}
     for _ in range(rounds):
         for name, taken in found.items():
@@ -87,7 +87,7 @@ def in_own_process(what: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def write_manifest(folder: Path, rows: int, *, generations: int) -> None:
+def write_manifest(folder: Path, rows: int, *, ingest_ids: int) -> None:
     random = np.random.default_rng(7)
     content = np.where(random.random(rows) < 0.03, random.integers(0, rows, rows), np.arange(rows))
     label = np.minimum(random.zipf(1.2, rows), 50 + random.integers(0, 50, rows))
@@ -100,8 +100,8 @@ def write_manifest(folder: Path, rows: int, *, generations: int) -> None:
             "label": [f"class {number:03d}" for number in label.tolist()],
             "group": [f"g{number}" if kept else None for number, kept in zip(group.tolist(), grouped, strict=True)],
             "sha256": [hashlib.sha256(str(number).encode()).hexdigest() for number in content.tolist()],
-            "generation": np.minimum(random.integers(0, 100, rows) // 98, 1) * random.integers(1, 3, rows)
-            if generations > 1
+            "ingest_id": np.minimum(random.integers(0, 100, rows) // 98, 1) * random.integers(1, 3, rows)
+            if ingest_ids > 1
             else np.zeros(rows, np.int64),
         }
     )

@@ -36,7 +36,7 @@ from components.shared.files import read_json, sha256_of_record, write_json
 from components.shared.progress import silent
 from components.training.fit import MODEL
 from components.training.process import RESULT
-from components.training.quantization_aware import aware_settings
+from components.training.quantization_aware import qat_settings
 from components.training.settings import Rounding, TrainingJob
 from flows.project.child_process import Event, last_lines, run_child
 from flows.project.params import override, read_params
@@ -105,7 +105,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: in
     return load_classifier(finished(job.model_copy(update={**tuning, "finetune": finetune})))
 
 
-def exported(model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: int) -> dict[str, Any]:
+def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> dict[str, Any]:
     """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured.
 
     Accuracy chooses: a network that was trained for minutes has so many close calls that agreement says little.
@@ -116,8 +116,8 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, aware_epochs: 
         folder.mkdir(parents=True)
         spec = model.spec
         settings = read_params(REPOSITORY / "params.yaml").quantize
-        aware = settings.aware.model_copy(update={"epochs": aware_epochs})
-        settings = settings.model_copy(update={"min_agreement": 0.9, "aware": aware})
+        qat = settings.qat.model_copy(update={"epochs": qat_epochs})
+        settings = settings.model_copy(update={"min_agreement": 0.9, "qat": qat})
         found = export_model(
             model,
             folder,
@@ -141,12 +141,12 @@ def _aware(settings: QuantizeSettings, data: Path, work: Path, rounding: Roundin
     tuned = TrainingJob.from_section("job", read_json(work / "finetune" / "job.json"))
     start = str(work / "finetune" / MODEL)
     changes: dict[str, Any] = {
-        "step": "aware",
+        "step": "qat",
         "start_from": start,
         "teacher": start,
-        "output": str(work / "aware" / sha256_of_record(rounding.model_dump())[:12]),
-        "train": aware_settings(tuned.train).model_copy(update={"image_size_px": None}),
-        "aware": settings.aware,
+        "output": str(work / "qat" / sha256_of_record(rounding.model_dump())[:12]),
+        "train": qat_settings(tuned.train).model_copy(update={"image_size_px": None}),
+        "qat": settings.qat,
         "rounding": rounding,
     }
     return load_classifier(finished(tuned.model_copy(update=changes)))

@@ -5,9 +5,9 @@ from typing import Any
 
 from prefect import flow
 
-from flows.project.dvc import data_kept_on_failure
+from flows.project.dvc import restore_data_on_failure
 from flows.project.project import open_project
-from flows.session.preflight import params_kept_on_mistake
+from flows.session.preflight import restore_params_on_error
 from flows.session.session import Prepared, StepTime, open_session
 from flows.steps.evaluate import Evaluated, evaluate_model
 from flows.steps.finetune import finetune_model
@@ -29,8 +29,8 @@ def pipeline(
 ) -> dict[str, Any]:
     """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
     opened = open_project(Path(project) if project else None)
-    with data_kept_on_failure(opened):
-        with params_kept_on_mistake(opened):
+    with restore_data_on_failure(opened):
+        with restore_params_on_error(opened):
             session = open_session(project, overrides, exports=True)
             if training_deployment is not None:
                 require_deployment(training_deployment)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.calibration import fit_temperature
-from components.evaluation.ood import unlike_threshold
+from components.evaluation.ood import fit_ood_threshold
 from components.evaluation.predictions import Predictions
 from components.task.label_space import AnswerRule
 
@@ -21,7 +21,7 @@ def fit_answers(validation: Predictions) -> AnswerRule:
     logits_NT, space = validation.logits_NT, validation.space
     rule = AnswerRule(
         temperature=fit_temperature(logits_NT, validation.target, space),
-        unlike_above=unlike_threshold(logits_NT, space),
+        ood_threshold=fit_ood_threshold(logits_NT, space),
     )
     if space.kind != "multi":
         return rule

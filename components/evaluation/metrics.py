@@ -109,34 +109,34 @@ class Scores:
         }
 
 
-def score(predictions: Predictions, *, top_k: int, num_draws: int = 0, seed: int = 7) -> Scores:
-    """All scores; with `num_draws` also their intervals. Raises DataError where a logit is no finite number."""
+def score(predictions: Predictions, *, top_k: int, num_resamples: int = 0, seed: int = 7) -> Scores:
+    """All scores; with `num_resamples` also their intervals. Raises DataError where a logit is no finite number."""
     _refuse_broken(predictions)
     judged = judge(predictions)
     above = {
-        name: _scores(level, top_k=top_k, num_draws=num_draws, seed=seed, levels={})
+        name: _scores(level, top_k=top_k, num_resamples=num_resamples, seed=seed, levels={})
         for name, level in levels_above(predictions.space, judged).items()
     }
-    return _scores(judged, top_k=top_k, num_draws=num_draws, seed=seed, levels=above)
+    return _scores(judged, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=above)
 
 
 def unranked_scores(
-    predictions: Predictions, *, top_k: int, num_draws: int, seed: int
+    predictions: Predictions, *, top_k: int, num_resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
     """The headline without ROC AUC and average precision, which take the longest; intervals where there are draws."""
     _refuse_broken(predictions)
     judged = judge(predictions)
     values = values_of(judged, top_k=top_k)
-    return values, _intervals(judged, {}, values, top_k, num_draws, seed)[0] if num_draws else {}
+    return values, _intervals(judged, {}, values, top_k, num_resamples, seed)[0] if num_resamples else {}
 
 
-def drawn_scores(predictions: Predictions, *, top_k: int, num_draws: int, seed: int = 7) -> dict[str, Floats]:
+def drawn_scores(predictions: Predictions, *, top_k: int, num_resamples: int, seed: int = 7) -> dict[str, Floats]:
     """Each score of the headline in each draw [D]; models that are given as many images are drawn the same ones."""
     _refuse_broken(predictions)
     judged = judge(predictions)
-    found = _drawn(judged, _ranks(judged, drawn=True), top_k, num_draws, seed)[0]
+    found = _drawn(judged, _ranks(judged, drawn=True), top_k, num_resamples, seed)[0]
     for level, coarse in levels_above(predictions.space, judged).items():
-        drawn = _drawn(coarse, _ranks(coarse, drawn=True), top_k, num_draws, seed)[0]
+        drawn = _drawn(coarse, _ranks(coarse, drawn=True), top_k, num_resamples, seed)[0]
         found |= {f"{level}.{name}": value_D for name, value_D in drawn.items()}
     return found
 
@@ -152,10 +152,10 @@ def _refuse_broken(predictions: Predictions) -> None:
         )
 
 
-def _scores(judged: Judged, *, top_k: int, num_draws: int, seed: int, levels: dict[str, Scores]) -> Scores:
-    ranks = _ranks(judged, drawn=num_draws > 0)
+def _scores(judged: Judged, *, top_k: int, num_resamples: int, seed: int, levels: dict[str, Scores]) -> Scores:
+    ranks = _ranks(judged, drawn=num_resamples > 0)
     values = values_of(judged, top_k=top_k) | {name: mean.value for name, mean in _means(ranks).items()}
-    found, of_classes = _intervals(judged, ranks, values, top_k, num_draws, seed) if num_draws else ({}, {})
+    found, of_classes = _intervals(judged, ranks, values, top_k, num_resamples, seed) if num_resamples else ({}, {})
     by_class = values_of_classes(judged) | {name: one.value_K for name, one in ranks.items()}
     pairs_KK = confusion(judged)
     return Scores(
@@ -164,7 +164,7 @@ def _scores(judged: Judged, *, top_k: int, num_draws: int, seed: int, levels: di
         intervals=dict(sorted(found.items())),
         images=judged.num_images,
         top_k=top_k,
-        draws=num_draws,
+        draws=num_resamples,
         classes=[_class_scores(label, by_class, of_classes, place) for place, label in enumerate(judged.names)],
         confusion=None if judged.kind == "multi" else pairs_KK,
         confused=confused_pairs(pairs_KK, judged.names, judged.images_K),
@@ -191,10 +191,10 @@ def _means(ranks: dict[str, RankScore]) -> dict[str, Mean]:
 
 
 def _intervals(
-    judged: Judged, ranks: dict[str, RankScore], values: dict[str, float], top_k: int, num_draws: int, seed: int
+    judged: Judged, ranks: dict[str, RankScore], values: dict[str, float], top_k: int, num_resamples: int, seed: int
 ) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
     """Of the values, and of each class by its score."""
-    drawn, drawn_of_classes = _drawn(judged, ranks, top_k, num_draws, seed)
+    drawn, drawn_of_classes = _drawn(judged, ranks, top_k, num_resamples, seed)
     for name in drawn:
         if name.startswith("expected_calibration_error"):
             drawn[name] = _without_bias(drawn[name], values[name])
@@ -213,7 +213,7 @@ def _without_bias(error_D: Floats, value: float) -> Floats:
 
 
 def _drawn(
-    judged: Judged, ranks: dict[str, RankScore], top_k: int, num_draws: int, seed: int
+    judged: Judged, ranks: dict[str, RankScore], top_k: int, num_resamples: int, seed: int
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Every value in each draw [D], and precision, recall and F1 of each class [D, K]."""
     num_images, of_images, rank_means = judged.num_images, image_terms(judged, top_k=top_k), _means(ranks)
@@ -222,7 +222,7 @@ def _drawn(
     moved_NM = np.array([mean.influence_N for mean in rank_means.values()]).reshape(-1, num_images).T
     values: list[dict[str, Floats]] = []
     by_class: list[dict[str, Floats]] = []
-    for drawn_DN in draws(num_images, count=num_draws, seed=seed):
+    for drawn_DN in draws(num_images, count=num_resamples, seed=seed):
         counts = count(judged, drawn_DN)
         by_class.append({name: of.astype(np.float32) for name, of in counts.of_classes().items()})
         values.append(

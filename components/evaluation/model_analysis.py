@@ -27,7 +27,7 @@ from components.evaluation.error_analysis import (
     unsure_hits,
 )
 from components.evaluation.inference import features_of, logits_of
-from components.evaluation.ood import UnlikeScores, folder_images, noise_images, shuffled_images, unlike_scores
+from components.evaluation.ood import OodScores, folder_images, noise_images, ood_scores, shuffled_images
 from components.evaluation.predictions import Predictions
 from components.evaluation.robustness import Answer, Robustness, robustness, sample
 from components.evaluation.saliency import attention_map, grad_cam
@@ -40,7 +40,7 @@ from components.shared.progress import Progress
 NEIGHBOURS = 3
 _KNOWN_IMAGES = 20_000
 """Training images among which the nearest are sought."""
-_UNLIKE_IMAGES = 500
+_OOD_IMAGES = 500
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Analysis:
     """The worst first."""
     reliability: list[ReliabilityBin] = field(default_factory=list)
     robustness: Robustness = field(default_factory=Robustness)
-    unlike: list[UnlikeScores] = field(default_factory=list)
+    ood: list[OodScores] = field(default_factory=list)
     sure_mistakes: list[LookedAt] = field(default_factory=list)
     unsure_hits: list[LookedAt] = field(default_factory=list)
     suspected_labels: list[SuspectedLabel] = field(default_factory=list)
@@ -93,7 +93,7 @@ class Analysis:
             "reliability": [asdict(one) for one in self.reliability],
             "robustness": [asdict(one) for one in self.robustness.scores],
             "robustness_means": [asdict(one) for one in self.robustness.means],
-            "unlike": [asdict(one) for one in self.unlike],
+            "ood": [asdict(one) for one in self.ood],
             "sure_mistakes": [asdict(one) for one in self.sure_mistakes],
             "unsure_hits": [asdict(one) for one in self.unsure_hits],
             "suspected_labels": [asdict(one) for one in self.suspected_labels],
@@ -102,7 +102,7 @@ class Analysis:
     def headline(self) -> dict[str, float]:
         """Scalars for a tracking server: means over the strengths, and how well strange images are noticed."""
         found = {f"accuracy_under_{one.corruption}": one.accuracy for one in self.robustness.means}
-        return found | {f"unlike_auroc_{one.name}": one.energy_auroc for one in self.unlike}
+        return found | {f"unlike_auroc_{one.name}": one.energy_auroc for one in self.ood}
 
     def headline_intervals(self) -> dict[str, Interval]:
         """Of the headline, by the same names."""
@@ -111,7 +111,7 @@ class Analysis:
             for one in self.robustness.means
             if one.interval is not None
         }
-        return found | {f"unlike_auroc_{one.name}": one.energy_auroc_interval for one in self.unlike}
+        return found | {f"unlike_auroc_{one.name}": one.energy_auroc_interval for one in self.ood}
 
 
 def analyse_answers(
@@ -127,19 +127,19 @@ def analyse_answers(
 ) -> Analysis:
     """What the answers alone tell, of any form of a model; `pixels_NHWC` are the images of the predictions.
 
-    `table` has what is known of the images, `folder` holds evaluate.unlike.
+    `table` has what is known of the images, `folder` holds evaluate.ood.
     """
     return Analysis(
         slices=slice_scores(
             predictions,
             table,
             min_images=settings.min_slice_images,
-            num_draws=settings.bootstrap_draws,
+            num_resamples=settings.bootstrap_resamples,
             seed=settings.seed,
         ),
         reliability=reliability(*_confidences(predictions)),
         robustness=_robustness(answer, predictions, pixels_NHWC, settings, progress),
-        unlike=_unlike(answer, predictions, pixels_NHWC, preprocess, settings, folder),
+        ood=_ood(answer, predictions, pixels_NHWC, preprocess, settings, folder),
     )
 
 
@@ -157,9 +157,9 @@ def analyse(
     """Of the predictions of the test part, with what can be seen inside the torch model."""
     known_rows = np.flatnonzero(train.copy_N == 0)
     known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
-    look = _looker(model, predictions, test, train, known_rows) if settings.looked_at else None
-    mistakes = look(sure_mistakes(predictions, settings.looked_at)) if look else []
-    hits = look(unsure_hits(predictions, settings.looked_at)) if look else []
+    look = _looker(model, predictions, test, train, known_rows) if settings.inspected_images else None
+    mistakes = look(sure_mistakes(predictions, settings.inspected_images)) if look else []
+    hits = look(unsure_hits(predictions, settings.inspected_images)) if look else []
     of_answers = analyse_answers(
         lambda images_NHWC: logits_of(model, images_NHWC),
         predictions,
@@ -174,7 +174,7 @@ def analyse(
         of_answers,
         sure_mistakes=mistakes,
         unsure_hits=hits,
-        suspected_labels=suspected_labels(predictions, settings.looked_at),
+        suspected_labels=suspected_labels(predictions, settings.inspected_images),
         heat_maps=_heat_maps(model, predictions, test, [one.row for one in mistakes or hits]),
         map=_map(model, test, settings),
     )
@@ -202,34 +202,34 @@ def _robustness(
         pixels_NHWC,
         most=settings.robustness_images,
         top_k=settings.top_k,
-        num_draws=settings.bootstrap_draws,
+        num_resamples=settings.bootstrap_resamples,
         seed=settings.seed,
         progress=progress,
     )
 
 
-def _unlike(
+def _ood(
     answer: Answer,
     predictions: Predictions,
     pixels_NHWC: ImageRows,
     preprocess: PreprocessSettings,
     settings: EvaluateSettings,
     folder: Path,
-) -> list[UnlikeScores]:
-    threshold = predictions.answers.unlike_above
+) -> list[OodScores]:
+    threshold = predictions.answers.ood_threshold
     if threshold is None:
         return []
     others: Mapping[str, NDArray[np.uint8]]
-    if settings.unlike is not None:
-        others = {"given": folder_images(folder / settings.unlike, preprocess, most=_UNLIKE_IMAGES)}
+    if settings.ood is not None:
+        others = {"given": folder_images(folder / settings.ood, preprocess, most=_OOD_IMAGES)}
     else:
-        rows = sample(len(predictions.path_N), _UNLIKE_IMAGES, settings.seed)
+        rows = sample(len(predictions.path_N), _OOD_IMAGES, settings.seed)
         others = {
             "noise": noise_images(len(rows), preprocess.image_size_px, seed=settings.seed),
             "shuffled": shuffled_images(np.array(pixels_NHWC[rows]), seed=settings.seed),
         }
     return [
-        unlike_scores(
+        ood_scores(
             name,
             predictions.logits_NT,
             answer(images_NHWC),
@@ -295,8 +295,8 @@ def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedPar
 
 
 def _map(model: ImageClassifier, test: PackedPart, settings: EvaluateSettings) -> EmbeddingMap | None:
-    if not settings.map_images:
+    if not settings.embedding_map_images:
         return None
-    rows = sample(len(test), settings.map_images, settings.seed)
+    rows = sample(len(test), settings.embedding_map_images, settings.seed)
     features_NF = features_of(model, np.array(test.pixels_NHWC[rows]))
     return EmbeddingMap(rows, embedding_map(features_NF, seed=settings.seed))

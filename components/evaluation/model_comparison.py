@@ -75,7 +75,7 @@ def compare_models(
     reference: str,
     metric: str = "accuracy",
     top_k: int = 5,
-    num_draws: int = 1000,
+    num_resamples: int = 1000,
     seed: int = 7,
 ) -> Comparison:
     """Every other model against the reference; DataError where they were not given the same images."""
@@ -89,7 +89,8 @@ def compare_models(
     if metric not in scored[reference]:
         raise SettingsError(f"{metric} is no score{nearest(metric, scored[reference])}")
     drawn = {
-        name: drawn_scores(one, top_k=top_k, num_draws=num_draws, seed=seed)[metric] for name, one in models.items()
+        name: drawn_scores(one, top_k=top_k, num_resamples=num_resamples, seed=seed)[metric]
+        for name, one in models.items()
     }
     candidates = [name for name in models if name != reference]
     pairs = [compare_paired(models[name].correct_N, base.correct_N) for name in candidates]
@@ -111,17 +112,17 @@ def compare_models(
     ]
     sign = 1 if metric.startswith(_LOWER_IS_BETTER) else -1
     compared.sort(key=lambda one: (sign * one.score, one.name))
-    return Comparison(metric, reference, len(base.path_N), num_draws, compared)
+    return Comparison(metric, reference, len(base.path_N), num_resamples, compared)
 
 
 def beside_members(
-    ensemble: Predictions, members: Mapping[str, Predictions], *, top_k: int, num_draws: int, seed: int = 7
+    ensemble: Predictions, members: Mapping[str, Predictions], *, top_k: int, num_resamples: int, seed: int = 7
 ) -> list[MemberScores]:
     """Each member of an ensemble on the images that the ensemble was asked, in the order given."""
     models = {_ENSEMBLE: ensemble, **members}
-    found = compare_models(models, reference=_ENSEMBLE, top_k=top_k, num_draws=num_draws, seed=seed)
+    found = compare_models(models, reference=_ENSEMBLE, top_k=top_k, num_resamples=num_resamples, seed=seed)
     by_name = {one.name: one for one in found.candidates}
-    scored = {name: score(one, top_k=top_k, num_draws=num_draws, seed=seed) for name, one in members.items()}
+    scored = {name: score(one, top_k=top_k, num_resamples=num_resamples, seed=seed) for name, one in members.items()}
     return [
         MemberScores(
             name=name,

@@ -16,7 +16,7 @@ from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.ranking_metrics import rank_scores
 from components.shared.errors import DataError, SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+from components.task.label_space import AnswerRule, LabelSpace, ood_score
 
 KEPT_SHARE = 0.95
 """Of the validation images that the threshold lets pass."""
@@ -24,7 +24,7 @@ _TILES = 4
 
 
 @dataclass(frozen=True)
-class UnlikeScores:
+class OodScores:
     """How well two scores tell one set of other images from the test images."""
 
     name: str
@@ -42,12 +42,12 @@ class UnlikeScores:
     """95% (Wilson 1927)."""
 
 
-def unlike_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
+def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
     """The free energy that 95% of the validation images stay below."""
-    return float(np.quantile(unlike_score(logits_NT, space).astype(np.float64), KEPT_SHARE))
+    return float(np.quantile(ood_score(logits_NT, space).astype(np.float64), KEPT_SHARE))
 
 
-def unlike_scores(
+def ood_scores(
     name: str,
     known_logits_NT: NDArray[np.float32],
     other_logits_NT: NDArray[np.float32],
@@ -55,10 +55,10 @@ def unlike_scores(
     *,
     answers: AnswerRule,
     threshold: float,
-) -> UnlikeScores:
+) -> OodScores:
     both_NT = np.concatenate([known_logits_NT, other_logits_NT])
     other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
-    energy_N = unlike_score(both_NT, space)
+    energy_N = ood_score(both_NT, space)
     probability_NK = space.probabilities(both_NT, temperature=answers.temperature)
     confidence_N = space.confidence(probability_NK, space.answers(both_NT, answers))
     score_2N = np.stack([energy_N, -confidence_N]).astype(np.float32)
@@ -66,7 +66,7 @@ def unlike_scores(
     found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)
     (energy, probability), intervals = found.value_K.tolist(), found.intervals()
     noticed = int((energy_N[other_N] > threshold).sum())
-    return UnlikeScores(
+    return OodScores(
         name=name,
         images=len(other),
         energy_auroc=energy,
@@ -84,7 +84,7 @@ def folder_images(folder: Path, preprocess: PreprocessSettings, *, most: int) ->
     Raises SettingsError where there is no such folder, DataError where it holds no image that can be read.
     """
     if not folder.is_dir():
-        raise SettingsError(f"evaluate.unlike: {folder} isn't there; give a folder of images, or null")
+        raise SettingsError(f"evaluate.ood: {folder} isn't there; give a folder of images, or null")
     files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS and file.is_file())
     chosen = np.unique(np.linspace(0, max(0, len(files) - 1), min(most, len(files))).astype(int))
     squares = []
@@ -92,7 +92,7 @@ def folder_images(folder: Path, preprocess: PreprocessSettings, *, most: int) ->
         with contextlib.suppress(UndecodableImage):
             squares.append(square_of(files[number].read_bytes(), preprocess))
     if not squares:
-        raise DataError(f"evaluate.unlike: {folder} holds no image that can be read; give another folder, or null")
+        raise DataError(f"evaluate.ood: {folder} holds no image that can be read; give another folder, or null")
     return np.stack(squares)
 
 

@@ -68,19 +68,19 @@ def robustness(
     *,
     most: int,
     top_k: int,
-    num_draws: int,
+    num_resamples: int,
     seed: int,
     progress: Progress,
 ) -> Robustness:
     """Scores of the same images clean and under each corruption at each strength; `most` of them at most.
 
-    With `num_draws` every score has an interval; the same images are drawn for each corruption.
+    With `num_resamples` every score has an interval; the same images are drawn for each corruption.
     """
     rows = sample(len(predictions.path_N), most, seed)
     clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
-    weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_draws, seed=seed)])
-    scored = partial(_scored, top_k=top_k, num_draws=num_draws, seed=seed)
+    weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_resamples, seed=seed)])
+    scored = partial(_scored, top_k=top_k, num_resamples=num_resamples, seed=seed)
     found = [scored("none", 0, clean)]
     right_N_of: dict[str, list[NDArray[np.bool_]]] = {"none": [clean.correct_N]}
     total = len(CORRUPTIONS) * NUM_STRENGTHS
@@ -103,9 +103,9 @@ def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
 
 
 def _scored(
-    name: str, strength: int, predictions: Predictions, *, top_k: int, num_draws: int, seed: int
+    name: str, strength: int, predictions: Predictions, *, top_k: int, num_resamples: int, seed: int
 ) -> CorruptedScores:
-    values, found = unranked_scores(predictions, top_k=top_k, num_draws=num_draws, seed=seed)
+    values, found = unranked_scores(predictions, top_k=top_k, num_resamples=num_resamples, seed=seed)
     images = len(predictions.path_N)
     return CorruptedScores(
         corruption=name,

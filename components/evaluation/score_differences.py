@@ -37,7 +37,7 @@ def changes_between(
     first, second = (score(one, top_k=top_k).headline() for one in (challenger, champion))
 
     def drawn() -> list[dict[str, Floats]]:
-        return [drawn_scores(one, top_k=top_k, num_draws=_DRAWS, seed=_SEED) for one in (challenger, champion)]
+        return [drawn_scores(one, top_k=top_k, num_resamples=_DRAWS, seed=_SEED) for one in (challenger, champion)]
 
     paired = compare_paired(challenger.correct_N, champion.correct_N)
     return Changes(first, second, _intervals(first, second, names, paired, drawn, confidence), paired)

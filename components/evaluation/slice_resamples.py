@@ -65,15 +65,15 @@ class SliceCounts:
 
 
 def macro_f1_of_slices(
-    judged: Judged, rows_S: Sequence[NDArray[np.int64]], *, num_draws: int, seed: int
+    judged: Judged, rows_S: Sequence[NDArray[np.int64]], *, num_resamples: int, seed: int
 ) -> tuple[list[float], list[Interval | None]]:
     """Of each slice, with the middle 95% of draws of all images; None without draws."""
     values = [macro_f1_at(judged, rows) for rows in rows_S]
-    if not num_draws:
+    if not num_resamples:
         return values, [None] * len(rows_S)
     counts = SliceCounts.of(judged, rows_S)
     drawn_DS = np.concatenate(
-        [counts.macro_f1(weight_DN) for weight_DN in draws(judged.num_images, count=num_draws, seed=seed)]
+        [counts.macro_f1(weight_DN) for weight_DN in draws(judged.num_images, count=num_resamples, seed=seed)]
     )
     return values, list(intervals(drawn_DS))
 

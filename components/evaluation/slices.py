@@ -63,9 +63,9 @@ class _Slice:
 
 
 def slice_scores(
-    predictions: Predictions, table: Any, *, min_images: int = MIN_IMAGES, num_draws: int = 0, seed: int = 7
+    predictions: Predictions, table: Any, *, min_images: int = MIN_IMAGES, num_resamples: int = 0, seed: int = 7
 ) -> list[SliceScores]:
-    """Of every slice with enough images, the lowest accuracy first; with `num_draws` the macro F1 has an interval.
+    """Of every slice with enough images, the lowest accuracy first; with `num_resamples` the macro F1 has an interval.
 
     `table` is a pyarrow table with a row an image and the column path; images that it lacks are in no slice but those
     of the classes.
@@ -88,7 +88,7 @@ def slice_scores(
     images_S = np.array([len(one.rows) for one in found])
     p_S = hypergeom.sf(errors_S - 1, len(correct_N), int((~correct_N).sum()), images_S)
     judged = judge(predictions)
-    f1_S, interval_S = macro_f1_of_slices(judged, [one.rows for one in found], num_draws=num_draws, seed=seed)
+    f1_S, interval_S = macro_f1_of_slices(judged, [one.rows for one in found], num_resamples=num_resamples, seed=seed)
     scores = [
         SliceScores(
             column=one.column,

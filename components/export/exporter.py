@@ -29,7 +29,7 @@ from components.training.settings import Rounding
 CALIBRATION = "calibration.json"
 
 Learn = Callable[[Rounding], ImageClassifier]
-"""Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.aware` says."""
+"""Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.qat` says."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ class _Bench:
 
     def learnt(self, recipe: Recipe, learn: Learn) -> dict[str, Tried]:
         """The file of this recipe after quantization-aware fine-tuning; none where that diverged."""
-        epochs = self.settings.aware.epochs
+        epochs = self.settings.qat.epochs
         self.say(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
         try:
             model = learn(rounding_of(recipe, self.settings))
@@ -189,14 +189,14 @@ class _Bench:
             self.say(f"int8 stays as it is: {problem}")
             return {}
         name = f"{recipe.name}_aware"
-        card = replace(self.card, aware_epochs=epochs)
+        card = replace(self.card, qat_epochs=epochs)
         with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
             fp32_file = Path(scratch) / "model_fp32.onnx"
             export_onnx(model, fp32_file, card=card)
             with replace(self, card=card).quantizer(fp32_file) as quantizer:
                 quantizer.write(recipe, self._file(name))
                 calibration = quantizer.calibration_of(recipe)
-        tried = self._tried(self._file(name), name, aware_epochs=epochs)
+        tried = self._tried(self._file(name), name, qat_epochs=epochs)
         return {name: replace(tried, calibration=calibration)}
 
     def quantizer(self, fp32_file: Path) -> Quantizer:
@@ -205,7 +205,7 @@ class _Bench:
     def _file(self, recipe: str) -> Path:
         return self.folder / f"model_{recipe}.onnx"
 
-    def _tried(self, file: Path, recipe: str, *, aware_epochs: int = 0) -> Tried:
+    def _tried(self, file: Path, recipe: str, *, qat_epochs: int = 0) -> Tried:
         """Only what a clean process could run is loaded here."""
         settings = self.settings
         report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
@@ -219,7 +219,7 @@ class _Bench:
             accuracy=float(judged.correct_N.mean()),
             answers=judged.predicted,
             p50_ms=report.speed.latency.p50_ms,
-            aware_epochs=aware_epochs,
+            qat_epochs=qat_epochs,
         )
         return Tried(file, measured, report.speed, report.peak_mib)
 
@@ -233,7 +233,7 @@ def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
 
 def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:
     """Whether an int8 file is wanted, and none keeps what it must."""
-    wanted = settings.aware.epochs > 0 and settings.serve in ("auto", "int8")
+    wanted = settings.qat.epochs > 0 and settings.serve in ("auto", "int8")
     return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
 
 
@@ -259,7 +259,7 @@ def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
 def _record(one: Tried, fp32: Measured) -> dict[str, Any]:
     return {
         "recipe": one.measured.recipe,
-        "aware_epochs": one.measured.aware_epochs,
+        "qat_epochs": one.measured.qat_epochs,
         "bytes": one.measured.size_bytes,
         "validation_accuracy": one.measured.accuracy,
         "agreement": agreement(one.measured.answers, fp32.answers),

@@ -20,7 +20,7 @@ class Measured:
 
     recipe: str
     """fp32, fp16, or how the int8 file was made."""
-    aware_epochs: int = field(default=0, kw_only=True)
+    qat_epochs: int = field(default=0, kw_only=True)
     """Of quantization-aware fine-tuning before it."""
     size_bytes: int
     accuracy: float
@@ -29,7 +29,7 @@ class Measured:
 
     @property
     def told(self) -> str:
-        return self.recipe + after_epochs(self.aware_epochs)
+        return self.recipe + after_epochs(self.qat_epochs)
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
     kept = {name: one for name, one in formats.items() if not refused[name]}
     against = {
-        name: [f"{name}{after_epochs(formats[name].aware_epochs)} {reason}" for reason in found]
+        name: [f"{name}{after_epochs(formats[name].qat_epochs)} {reason}" for reason in found]
         for name, found in refused.items()
     }
     if settings.serve != "auto":
         served = settings.serve if settings.serve in kept else "fp32"
-        told = served + after_epochs(formats[served].aware_epochs)
+        told = served + after_epochs(formats[served].qat_epochs)
         reasons = against.get(settings.serve, [f"{settings.serve} doesn't run on this machine"])
         return Choice(served, [f"{told} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]])
     reasons = [reason for name, found in against.items() if name != "fp16" for reason in found]
@@ -81,8 +81,8 @@ def broken(fp32: Measured, other: Measured, settings: QuantizeSettings) -> list[
     same = agreement(other.answers, fp32.answers)
     found = []
     # Sums of many 1/N differ in the last bits.
-    if loss > settings.max_accuracy_loss + 1e-9:
-        found.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_loss:g} is allowed")
+    if loss > settings.max_accuracy_drop + 1e-9:
+        found.append(f"loses {loss:.4f} accuracy, at most {settings.max_accuracy_drop:g} is allowed")
     if same < settings.min_agreement:
         found.append(f"agrees on {same:.4f} of the labels, at least {settings.min_agreement:g} is asked for")
     return found

@@ -12,7 +12,7 @@ from components.export.quiet_exporters import quiet
 from components.models.classifier import ImageClassifier
 from components.models.features import last_layer
 from components.serving.onnx_classifier import INPUT, OUTPUT, ModelCard
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 from components.task.label_space import AnswerRule
 
 OPSET = 20
@@ -43,7 +43,7 @@ def _write(proto: onnx.ModelProto, target: Path) -> None:
     for node in proto.graph.node:
         node.ClearField("metadata_props")
     onnx.checker.check_model(proto, full_check=True)
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         draft.write_bytes(proto.SerializeToString(deterministic=True))
 
 

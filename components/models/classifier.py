@@ -19,9 +19,9 @@ from components.models.settings import ModelSettings
 from components.models.stems import Stem, describe_stem, stem_for
 from components.models.weights import backbone_fits, fill, published_weights, read_weights
 from components.shared.errors import SettingsError
-from components.shared.files import read_json, whole_folder, write_json
+from components.shared.files import atomic_folder, read_json, write_json
 from components.shared.settings import Settings
-from components.task.label_space import LabelSpace, told_apart
+from components.task.label_space import LabelSpace, describe_difference
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
@@ -130,7 +130,7 @@ def new_classifier(
     said = [describe_stem(settings.architecture, origin.stem, side), _compound_note(settings, side), origin.note]
     if origin.state is not None and settings.weights is not None:
         # Heads of other labels may have the same shape.
-        other = told_apart(origin.labels, labels) if origin.labels not in (None, labels) else None
+        other = describe_difference(origin.labels, labels) if origin.labels not in (None, labels) else None
         named = {"source": settings.weights, "architecture": settings.architecture}
         said.append(str(fill(model.net, origin.state, **named, other_labels=other)))
     return model, [sentence for sentence in said if sentence]
@@ -202,7 +202,7 @@ def _called(architecture: str, compound: float | None) -> str:
 def save_classifier(model: ImageClassifier, folder: Path) -> None:
     """The folder appears whole or not at all."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         save_file(state, draft / WEIGHTS)
         write_json(draft / SPEC, model.spec.model_dump())
 

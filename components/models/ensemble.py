@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from components.models.classifier import WEIGHTS, ImageClassifier, load_classifier
 from components.shared.errors import SettingsError
-from components.shared.files import whole_folder
+from components.shared.files import atomic_folder
 from components.task.label_space import LabelSpace
 
 
@@ -26,7 +26,7 @@ class Ensemble(ImageClassifier):
 
     def __init__(self, members: Sequence[ImageClassifier]) -> None:
         nn.Module.__init__(self)
-        _refuse_unlike(members)
+        _refuse_ood(members)
         names = ", ".join(member.spec.architecture for member in members)
         self.spec = members[0].spec.model_copy(update={"architecture": f"ensemble of {names}"})
         self.net = nn.ModuleList(members)
@@ -63,7 +63,7 @@ def _mean_of_level(logits_MBT: Tensor) -> Tensor:
 
 def save_ensemble(folders: Sequence[Path], folder: Path) -> None:
     """Copies of stored models as one folder, in the order given, which appears whole or not at all."""
-    with whole_folder(folder) as draft:
+    with atomic_folder(folder) as draft:
         for number, member in enumerate(folders, start=1):
             shutil.copytree(member, draft / f"{number:02d}")
 
@@ -80,7 +80,7 @@ def open_ensemble(folders: Sequence[Path]) -> Ensemble:
     return Ensemble([load_classifier(folder) for folder in folders]).eval()
 
 
-def _refuse_unlike(members: Sequence[ImageClassifier]) -> None:
+def _refuse_ood(members: Sequence[ImageClassifier]) -> None:
     if len(members) < 2:
         raise SettingsError(f"an ensemble has two members at least, not {len(members)}; name more models")
     first = members[0].spec

@@ -101,7 +101,7 @@ def keep_frozen_statistics(model: nn.Module, *, every: bool = False) -> None:
 
 
 def parameter_groups(
-    model: nn.Module, *, learning_rate: float, weight_decay: float, part_decay: float
+    model: nn.Module, *, learning_rate: float, weight_decay: float, layer_decay: float
 ) -> list[dict[str, object]]:
     """Groups for an optimizer: each part's rate is part_decay times the next one's; no decay of norms and biases, nor
     of the tables, tokens and scales that timm and torchvision's references leave out by name."""
@@ -115,7 +115,7 @@ def parameter_groups(
     return [
         {
             "params": values,
-            "lr": learning_rate * part_decay ** (len(ordered) - 1 - position),
+            "lr": learning_rate * layer_decay ** (len(ordered) - 1 - position),
             "weight_decay": weight_decay if decays else 0.0,
         }
         for (position, decays), values in sorted(groups.items(), key=lambda item: item[0])

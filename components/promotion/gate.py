@@ -217,7 +217,7 @@ def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdi
         yield _at_most("megabytes of the served file", size, settings.max_megabytes, style=".3f")
     if settings.max_latency_ms is not None:
         yield _at_most("95th percentile of latency, in ms", found.latency_p95_ms, settings.max_latency_ms, style=".2f")
-    for name, allowed in (settings.max_quantization_loss or {}).items():
+    for name, allowed in (settings.max_quantization_drop or {}).items():
         own, fp32 = ((scores or {}).get(name) for scores in (found.scores, found.fp32_scores))
         yield _change(f"{title(name)} against fp32", name, own, fp32, allowed)
     if settings.serving_check:
@@ -270,7 +270,7 @@ def _against(comparison: ChampionComparison, settings: PromoteSettings) -> Itera
     )
     if not comparison.images:
         return
-    for name, allowed in (settings.max_loss_against_champion or {}).items():
+    for name, allowed in (settings.max_drop_against_champion or {}).items():
         yield _sure_change(f"{title(name)} {against}", name, comparison, allowed, settings.confidence)
 
 

@@ -64,7 +64,7 @@ class PromoteSettings(Settings):
     {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)
     """Smaller slices aren't judged; larger asks for more evidence."""
-    max_loss_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
+    max_drop_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
     """So much worse than the champion's on the same images a score may be: what loses more for sure is refused."""
     min_images_against_champion: int = Field(ge=1)
     """Least test images left to compare with the champion, without those that it was trained on."""
@@ -73,7 +73,7 @@ class PromoteSettings(Settings):
     max_comparisons_left_out: int = Field(default=0, ge=0)
     """By the search for near duplicates, where more images look alike to it than it compares with each other; larger
     takes a proof for one though so many pairs weren't looked at."""
-    max_quantization_loss: Annotated[Limits | None, AfterValidator(_EITHER)]
+    max_quantization_drop: Annotated[Limits | None, AfterValidator(_EITHER)]
     """So much worse than fp32's on the test part a score of the served file may be."""
     max_megabytes: float | None = Field(gt=0)
     """Of the served file, in 10^6 bytes."""
@@ -92,7 +92,7 @@ class PromoteSettings(Settings):
     def check_levels(self, levels: Sequence[str]) -> None:
         """Raises SettingsError where a rule asks for a level that isn't among these; the coarsest stands first."""
         coarser = list(levels[:-1])
-        for section in ("floors", "ceilings", "max_loss_against_champion", "max_quantization_loss"):
+        for section in ("floors", "ceilings", "max_drop_against_champion", "max_quantization_drop"):
             for name in getattr(self, section) or {}:
                 level = name.rpartition(".")[0]
                 if level and level not in coarser:

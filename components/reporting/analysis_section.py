@@ -37,7 +37,7 @@ class CorruptionLine:
 
 
 @dataclass(frozen=True)
-class UnlikeLine:
+class OodLine:
     name: str
     images: int | None
     energy_auroc: Estimate
@@ -100,7 +100,7 @@ class AnalysisSection:
     """What the chart shows, in numbers; the clean images first."""
     corrupted_images: int | None = None
     reliability: Chart | None = None
-    unlike: Sequence[UnlikeLine] = ()
+    ood: Sequence[OodLine] = ()
     suspects: Sequence[SuspectLine] = ()
     points: Sequence[MapPoint] = ()
     classes_on_map: Sequence[tuple[str, int]] = ()
@@ -139,7 +139,7 @@ def analysis_section(
         corruptions=_corruption_lines(robustness, means),
         corrupted_images=whole_of(robustness[0], "images") if robustness else None,
         reliability=_reliability_chart(found.get("reliability") or []),
-        unlike=[_unlike_line(one) for one in found.get("unlike") or []],
+        ood=[_ood_line(one) for one in found.get("ood") or []],
         suspects=[_suspect_line(one, pictures or {}) for one in suspects],
         points=[_point(one, hues[one.label]) for one in placed],
         classes_on_map=sorted(hues.items()) if 0 < len(names) <= _COLOURED_CLASSES else (),
@@ -205,11 +205,11 @@ def _slice_line(one: Record) -> SliceLine:
     )
 
 
-def _unlike_line(one: Record) -> UnlikeLine:
+def _ood_line(one: Record) -> OodLine:
     name = str(one.get("name"))
     keys = ("energy_auroc", "max_probability_auroc", "noticed")
     found = {key: estimate_of(one, key, one.get(f"{key}_interval")) for key in keys}
-    return UnlikeLine(_SET_NAMES.get(name, name), whole_of(one, "images"), **found)
+    return OodLine(_SET_NAMES.get(name, name), whole_of(one, "images"), **found)
 
 
 def _suspect_line(one: Record, pictures: Mapping[str, Picture]) -> SuspectLine:

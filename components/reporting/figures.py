@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from components.data.packed.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 
 if TYPE_CHECKING:
     from components.evaluation.model_analysis import HeatMaps, LookedAt
@@ -118,7 +118,7 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
         sheet.paste(picture, (left + 3, top + 3))
         _write_below(draw, left, top, true_N[place], f"said {said_N[place]}", f" {confidence[place]:.2f}")
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         sheet.save(draft, "PNG")
 
 
@@ -148,14 +148,14 @@ def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None
 
 
 def draw_neighbours(
-    looked_at: Sequence["LookedAt"], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
+    inspected_images: Sequence["LookedAt"], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
 ) -> None:
     """A line a test image: the image, then the training images nearest to it; no file where there is none."""
-    if not looked_at:
+    if not inspected_images:
         return
-    columns = 1 + max(len(one.neighbours) for one in looked_at)
-    sheet = _Sheet(len(looked_at), columns)
-    for line, one in enumerate(looked_at):
+    columns = 1 + max(len(one.neighbours) for one in inspected_images)
+    sheet = _Sheet(len(inspected_images), columns)
+    for line, one in enumerate(inspected_images):
         sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"said {one.said}", f" {one.confidence:.2f}")
         for place, (near, row) in enumerate(zip(one.neighbours, one.neighbour_rows, strict=True), start=1):
             sheet.tile(line, place, known_NHWC[row], near.label, "alike", f" {near.similarity:.2f}")
@@ -240,7 +240,7 @@ class _Sheet:
         _write_below(self._draw, left, top, above, below, end)
 
     def write(self, target: Path) -> None:
-        with whole_file(target) as draft:
+        with atomic_file(target) as draft:
             self._image.save(draft, "PNG")
 
 
@@ -274,5 +274,5 @@ def _save(figure: Any, target: Path, *, kind: str = "png") -> None:
 
     # Without the software's version or the time in it, equal figures are equal bytes.
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
-    with whole_file(target) as draft, rc_context({"svg.hashsalt": target.name}):
+    with atomic_file(target) as draft, rc_context({"svg.hashsalt": target.name}):
         figure.savefig(draft, format=kind, dpi=110, metadata=metadata)

@@ -41,7 +41,7 @@ def _parity_of(name: str, parity: Record) -> str:
 def _format_line(name: str, measured: Mapping[str, Record], chosen: bool) -> FormatLine:
     latency, test, intervals = (measured.get(name) or {} for name in ("latency", "test", "test_intervals"))
     return FormatLine(
-        name=name + after_epochs(whole_of(measured, "aware_epochs") or 0),
+        name=name + after_epochs(whole_of(measured, "qat_epochs") or 0),
         chosen=chosen,
         size_bytes=whole_of(measured, "bytes"),
         accuracy=estimate_of(test, "accuracy", intervals.get("accuracy")),

@@ -78,7 +78,7 @@ class CardContents:
     pictures: Sequence[CardPicture]
     corrupted: CorruptedAccuracy | None = None
     """None where it was not looked at."""
-    aware_epochs: int = 0
+    qat_epochs: int = 0
     """Of quantization-aware fine-tuning, by which the file differs from the model of its run."""
 
 
@@ -112,7 +112,7 @@ def _head(card: CardContents) -> str:
         f"# {plain(card.name)} version {card.version}\n\n"
         f"**{card.verdict.capitalize()}** ({plain(card.decided)}): {reasons}\n\n"
         f"An image classifier: {plain(card.architecture)}, one {card.format} ONNX file"
-        f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}{after_epochs(card.aware_epochs)}. "
+        f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}{after_epochs(card.qat_epochs)}. "
         f"It takes an RGB image, sees it at {card.image_size_px} × {card.image_size_px} pixels and answers with "
         f"{card.num_classes} classes: {shown}{more}.\n"
     )

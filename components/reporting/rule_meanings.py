@@ -4,7 +4,7 @@ _MEANINGS = {
     "images": "images that can be decoded",
     "images_per_class": "images that can be decoded, in each class of the data",
     "imbalance": "largest class over smallest",
-    "decodable_share": "of all files that stand where an image belongs",
+    "decodable_fraction": "of all files that stand where an image belongs",
     "conflicting_labels": "share of the images whose bytes also carry another label",
     "side_px": "the shorter side, in pixels",
     "aspect": "width over height",
@@ -14,7 +14,7 @@ _MEANINGS = {
     "known_classes": "labels that are on the list, with images of each of them",
     "unique_paths": "no file is listed twice",
     "labels_present": "no image is without a label",
-    "drift": "stability index of each measured column against the accepted data; above 0.25 it is another distribution",
+    "drift": "stability index of each measured column against the baseline; above 0.25 it is another distribution",
     "class_drift": "the same of the class mix",
 }
 

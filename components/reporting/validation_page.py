@@ -20,7 +20,7 @@ _OUTCOMES = ("stops", "warns", "holds")
 _SIGNS = {"stops": "✕", "warns": "!", "holds": "✓"}
 _ABOUT_SUSPECTS = (
     "The label that an image has, the one that it looks like rather, and how sure that is, from 0 to 1. All of them "
-    "stand in data/validated/label_errors.csv: mend what is wrong, put the file into data/judged and name it in "
+    "stand in data/validated/label_errors.csv: mend what is wrong, put the file into data/reference and name it in "
     "labels.corrections of params.yaml."
 )
 _ABOUT_RULES = (

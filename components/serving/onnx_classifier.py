@@ -44,7 +44,7 @@ class ModelCard:
     std: list[float] | None = None
     calibration_digest: str | None = None
     """Of the training images that fixed int8's ranges; None for other formats."""
-    aware_epochs: int = 0
+    qat_epochs: int = 0
     """Of quantization-aware fine-tuning after the training of the run; 0: the weights are the run's own."""
     provider: str = "cpu"
     """Of ONNX Runtime: the file was chosen by what was measured on it, and serves on it where it is there."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from components.serving.onnx_classifier import ModelCard
 from components.shared.errors import SettingsError, nearest
-from components.task.label_space import unlike_score
+from components.task.label_space import ood_score
 
 Record = dict[str, Any]
 Columns = dict[str, type[str] | type[float] | type[bool]]
@@ -76,9 +76,9 @@ def answer_columns(card: ModelCard, options: AnswerOptions) -> Columns:
         columns |= {f"level_{level.name}": str, f"level_{level.name}_probability": float}
     for place in range(1, options.top_k + 1):
         columns |= {f"top_{place}": str, f"top_{place}_probability": float}
-    columns["unlike_score"] = float
-    if card.answers.unlike_above is not None:
-        columns["unlike"] = bool
+    columns["ood_score"] = float
+    if card.answers.ood_threshold is not None:
+        columns["ood"] = bool
     if options.probabilities:
         columns |= {f"probability:{name}": float for name in card.classes}
     return columns
@@ -94,10 +94,10 @@ def answers_of(logits_BT: NDArray[np.float32], card: ModelCard, options: AnswerO
         columns += _levels(probability_BK, said, card)
     for classes_B, sure_B in _most_probable(probability_BK, options.top_k):
         columns += [[space.classes[index] for index in classes_B], _numbers(sure_B)]
-    unlike_B = unlike_score(logits_BT, space)
-    columns.append(_numbers(unlike_B))
-    if rule.unlike_above is not None:
-        columns.append((unlike_B > rule.unlike_above).tolist())
+    ood_B = ood_score(logits_BT, space)
+    columns.append(_numbers(ood_B))
+    if rule.ood_threshold is not None:
+        columns.append((ood_B > rule.ood_threshold).tolist())
     if options.probabilities:
         columns += [_numbers(probability_B) for probability_B in probability_BK.T]
     names = list(answer_columns(card, options))

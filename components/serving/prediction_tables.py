@@ -24,7 +24,7 @@ from components.serving.batch_prediction import Row
 from components.serving.inputs import Input
 from components.serving.prediction_rows import Columns
 from components.shared.errors import DataError, ServiceError, SettingsError
-from components.shared.files import read_json, sha256_of_record, whole_file, write_json
+from components.shared.files import atomic_file, read_json, sha256_of_record, write_json
 
 _FORM = 2
 """Raised whenever the parts of an earlier release can't be gone on with."""
@@ -218,7 +218,7 @@ class _Parts:
         bad = [(row.path, row.error) for row in rows if row.error is not None]
         part = Part(len(rows), len(bad), _images_sha256(row.path for row in rows), bad[:_LISTED])
         with self._writing():
-            with whole_file(self._file(place)) as draft:
+            with atomic_file(self._file(place)) as draft:
                 self._format.write_part(draft, [_record(row, self._job.columns) for row in rows], self._job.columns)
             # Behind its rows: what has a note is whole.
             write_json(self._note(place), asdict(part))
@@ -227,7 +227,7 @@ class _Parts:
     def join(self, taken_over: int) -> Summary:
         """Makes the table of the parts, which are of no more use then."""
         files = [self._file(place) for place in range(len(self.finished))]
-        with self._writing(), whole_file(self._job.target) as draft:
+        with self._writing(), atomic_file(self._job.target) as draft:
             self._format.join(draft, files, self._job.columns)
         problems = [problem for part in self.finished for problem in part.problems][:_LISTED]
         summary = Summary(self.rows, sum(part.unreadable for part in self.finished), taken_over, problems)

@@ -25,10 +25,10 @@ _RANDOM = re.compile(r"\.[a-z0-9_]+\.draft")
 
 
 @contextlib.contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_file(target: Path) -> Iterator[Path]:
     """A path to write to; it becomes `target` when the block ends well, and vanishes when it doesn't."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(target)
+    remove_temporaries(target)
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent)
     draft = Path(name)
     try:
@@ -44,9 +44,9 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path) -> Iterator[Path]:
     """A folder to fill; it takes the place of `target` when the block ends well."""
-    with draft_folder(target) as draft:
+    with temporary_folder(target) as draft:
         yield draft
         if target.exists():
             _exchange(draft, target)  # what was there is now the draft, and goes with it
@@ -56,10 +56,10 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def draft_folder(target: Path) -> Iterator[Path]:
+def temporary_folder(target: Path) -> Iterator[Path]:
     """A folder to fill beside `target`; it vanishes with the block, unless it was moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    remove_drafts(target)
+    remove_temporaries(target)
     draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_DRAFT, dir=target.parent))
     handle = os.open(draft, os.O_RDONLY)
     try:
@@ -71,16 +71,16 @@ def draft_folder(target: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def remove_drafts(target: Path) -> None:
+def remove_temporaries(target: Path) -> None:
     """Removes what writers of this target left beside it when they were killed."""
-    for draft in abandoned_drafts(target.parent, of=target.name):
+    for draft in abandoned_temporaries(target.parent, of=target.name):
         if draft.is_dir():
             shutil.rmtree(draft, ignore_errors=True)
         else:
             draft.unlink(missing_ok=True)
 
 
-def abandoned_drafts(folder: Path, *, of: str = "") -> list[Path]:
+def abandoned_temporaries(folder: Path, *, of: str = "") -> list[Path]:
     """Drafts in the folder (of one target, or of any) whose writer is gone: nobody holds them, and they aren't new."""
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(f".{of}") and entry.name.endswith(_DRAFT)]
@@ -122,7 +122,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 
 def write_text(target: Path, text: str) -> None:
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         draft.write_text(text, encoding="utf-8")
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 
 
 def write_table(target: Path, table: pa.Table) -> None:
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         pq.write_table(table, draft, compression="zstd")

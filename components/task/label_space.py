@@ -40,7 +40,7 @@ class AnswerRule(Settings):
     """What the logits of the answers are divided by; above 1 a model is less sure of itself."""
     thresholds: list[float] | None = None
     """Of sets of labels: the probability from which on each label is said, in order of the classes; null: 0.5."""
-    unlike_above: float | None = None
+    ood_threshold: float | None = None
     """The unlike score from which on an image is flagged as unlike the training data; null flags none."""
 
 
@@ -168,7 +168,7 @@ class LabelSpace(Settings):
         return [SET_SEPARATOR.join(names) for names in sets] if joined else sets
 
 
-def told_apart(answered: LabelSpace, wanted: LabelSpace) -> str:
+def describe_difference(answered: LabelSpace, wanted: LabelSpace) -> str:
     """For a sentence: what a model answers with, what the images have, and some of the names that differ."""
     only = sorted(set(answered.classes) ^ set(wanted.classes))
     names = f" (not in both: {', '.join(only[:_SHOWN_NAMES])})" if only else ""
@@ -189,7 +189,7 @@ def _log_softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:
     return result
 
 
-def unlike_score(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> NDArray[np.float32]:
+def ood_score(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> NDArray[np.float32]:
     """How unlike the training data each image looks to the model [N]; larger is stranger.
 
     The free energy of the logits, -log Σ exp (Liu et al. 2020, "Energy-based Out-of-distribution Detection"); of a

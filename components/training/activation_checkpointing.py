@@ -12,7 +12,7 @@ from components.models.layer_groups import parts
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
-def recompute_activations(net: nn.Module) -> None:
+def checkpoint_activations(net: nn.Module) -> None:
     """Makes each part but the head forget its inner activations, and work them out again when it needs them."""
     for _, part in parts(net)[:-1]:
         part.forward = partial(

@@ -26,7 +26,7 @@ def is_out_of_memory(problem: BaseException) -> bool:
 def too_little_memory(job: TrainingJob, halvings: int) -> SettingsError:
     return SettingsError(
         f"the device has too little memory; lower train.batch_size (now {job.train.batch_size >> halvings}), or set "
-        "train.halve_batch_on_oom or train.recompute to true"
+        "train.halve_batch_on_oom or train.activation_checkpointing to true"
     )
 
 

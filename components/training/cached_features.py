@@ -27,7 +27,7 @@ from components.models.features import as_evaluated, input_of
 from components.models.heads import attention_pool
 from components.models.layer_groups import main_head
 from components.shared.errors import SettingsError
-from components.shared.files import sha256_of_file, sha256_of_record, whole_file
+from components.shared.files import atomic_file, sha256_of_file, sha256_of_record
 from components.shared.wording import counted
 from components.training.settings import TrainingJob
 
@@ -83,7 +83,7 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
         return "the backbone learns; set model.freeze_backbone to true"
     if job.draws:
         return "images are augmented anew each epoch; set train.augment to false"
-    drawn = [name for name in ("mixup", "cutmix", "erase") if getattr(settings, name)]
+    drawn = [name for name in ("mixup", "cutmix", "random_erasing") if getattr(settings, name)]
     if drawn:
         return f"each epoch sees other images; set train.{drawn[0]} to 0"
     if job.teacher is not None:
@@ -156,7 +156,7 @@ def _with_features(
     features_NF: Any = _kept(file)
     if features_NF is None:
         features_NF = _worked_out(part, classifier, device, batch_size)
-        with whole_file(file) as draft:
+        with atomic_file(file) as draft:
             save_file({_FEATURES: features_NF}, draft)
         _forget_oldest(file.parent)
     return replace(part, pixels_NHWC=features_NF)

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 
 _SKELETON = "skeleton"
 _CHANNELS_LAST = torch.channels_last
@@ -20,7 +20,7 @@ class SafetensorsCheckpoints(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         tensors: dict[str, Tensor] = {}
         skeleton = json.dumps(_take_apart(checkpoint, tensors))
-        with whole_file(Path(path)) as draft:
+        with atomic_file(Path(path)) as draft:
             save_file(tensors, draft, metadata={_SKELETON: skeleton})
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> Any:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from components.models.classifier import ImageClassifier
 from components.models.ensemble import open_model
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace, told_apart
+from components.task.label_space import LabelSpace, describe_difference
 from components.training.progressive_resizing import shrink
 
 
@@ -37,7 +37,8 @@ def open_teacher(folder: Path, space: LabelSpace) -> Teacher:
     teacher = Teacher(open_model(folder))
     if teacher.space != space:
         raise SettingsError(
-            f"params.yaml: train.teacher: {told_apart(teacher.space, space)}; name a teacher of the same labels"
+            f"params.yaml: train.teacher: {describe_difference(teacher.space, space)}; "
+            "name a teacher of the same labels"
         )
     return teacher
 

@@ -27,7 +27,7 @@ from components.models.classifier import ImageClassifier, save_classifier
 from components.models.layer_groups import main_head, parts
 from components.shared.errors import SettingsError
 from components.shared.files import write_json
-from components.training.activation_checkpointing import recompute_activations
+from components.training.activation_checkpointing import checkpoint_activations
 from components.training.batch_halving import CHECKPOINTS, HISTORY, halved, is_out_of_memory, too_little_memory
 from components.training.cached_features import HeadOnFeatures, use_cached
 from components.training.callbacks import (
@@ -47,9 +47,9 @@ from components.training.distillation import open_teacher
 from components.training.distributed import Group, check_batch, check_images, device_here, group_of, trainer_options
 from components.training.epoch_report import SCORES, EpochReport, FitResult
 from components.training.failure_broadcast import Alarm, Leave
-from components.training.gpu_cache import ResidentBatches, stays_resident
+from components.training.gpu_cache import GpuCachedBatches, caches_on_gpu
 from components.training.ignored_settings import without_effect
-from components.training.initial_model import starting_model
+from components.training.initial_model import initial_model
 from components.training.job_plan import Plan, digest_of, read_plan, write_plan
 from components.training.learner import Learner
 from components.training.lr_finder import find_rate
@@ -119,7 +119,7 @@ class _Training:
         self._part = part
         self._val = open_part(Path(job.data), "val")
         check_images(len(part), group)
-        self._model = self._whole = starting_model(job, say)
+        self._model = self._whole = initial_model(job, say)
         if group.world == 1:
             self._train_on_features()
         elif job.train.cache_features == "on":
@@ -131,8 +131,8 @@ class _Training:
             self._say("the frozen backbone works on every image in every epoch, for one process alone caches features")
         if job.rounding is not None:
             self._model = RoundedClassifier(self._whole, job.rounding, self._part)
-        if job.train.recompute and self._model is self._whole:
-            recompute_activations(self._model.net)
+        if job.train.activation_checkpointing and self._model is self._whole:
+            checkpoint_activations(self._model.net)
         space = self._model.spec.labels
         weights = class_weights(job.train.class_weights, self._part.target, space)
         self._objective = Objective(
@@ -145,21 +145,25 @@ class _Training:
         learner = Learner(self._model, job, plan, self._objective)
         reporter = Reporter(self._output / HISTORY, job.epochs, on_epoch, on_step)
         best = best_checkpoint(self._output / CHECKPOINTS, job.train.monitor)
-        soup = BestStates(self._output / CHECKPOINTS, job.train.monitor, job.train.soup) if job.train.soup else None
+        model_soup_size = (
+            BestStates(self._output / CHECKPOINTS, job.train.monitor, job.train.model_soup_size)
+            if job.train.model_soup_size
+            else None
+        )
         # The last one saves last, for it keeps what the others know.
-        around = [reporter, *self._around(), best, *([soup] if soup else []), self._last]
+        around = [reporter, *self._around(), best, *([model_soup_size] if model_soup_size else []), self._last]
         trainer = self._trainer(plan, around)
         if self._start is not None:
             self._say(f"going on from the last checkpoint in {job.step}")
-        for sentence in without_effect(job, cached=self._cached, resident=plan.resident):
+        for sentence in without_effect(job, cached=self._cached, cache_on_gpu=plan.cache_on_gpu):
             self._say(sentence)
         validation = self._validation_batches()
         trainer.fit(learner, self._training_batches(plan, trainer), validation, ckpt_path=self._start)
         learner.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
         best_epoch = _best_epoch(reporter.history, job.train.monitor)
         scores = {name: getattr(reporter.history[best_epoch - 1], name) for name in SCORES}
-        if soup is not None:
-            scores = self._make_soup(learner, trainer, soup.best_first(), validation)
+        if model_soup_size is not None:
+            scores = self._make_soup(learner, trainer, model_soup_size.best_first(), validation)
         if self._group.leads:
             save_classifier(self._finished(learner.judged), self._output / MODEL)
         diagnosis = diagnose(
@@ -217,7 +221,7 @@ class _Training:
             channels_last=numerics.channels_last,
             compile=numerics.compile,
             fused=numerics.fused,
-            resident=stays_resident(job, self._part, device_here()),
+            cache_on_gpu=caches_on_gpu(job, self._part, device_here()),
             halvings=self._halvings,
         )
         if self._group.leads:
@@ -250,16 +254,16 @@ class _Training:
             "world": self._group.world,
         }
 
-    def _training_batches(self, plan: Plan, trainer: pl.Trainer) -> ResumableBatches | ResidentBatches:
+    def _training_batches(self, plan: Plan, trainer: pl.Trainer) -> ResumableBatches | GpuCachedBatches:
         settings, progress = self._job.train, trainer.fit_loop.epoch_loop.batch_progress.current
         augment = self._job.augment if self._job.draws else None
 
         def place() -> tuple[int, int]:
             return trainer.current_epoch, progress.ready
 
-        if plan.resident:
+        if plan.cache_on_gpu:
             order = self._order(self._batch_size)
-            return ResidentBatches(self._part, order, place, device=device_here(), augment=augment)
+            return GpuCachedBatches(self._part, order, place, device=device_here(), augment=augment)
         loader = training_loader(
             self._part,
             batch_size=self._batch_size,
@@ -293,14 +297,14 @@ class _Training:
 
     @property
     def _unfreezes(self) -> bool:
-        return self._job.step == "finetune" and self._job.finetune.unfreeze_every > 0
+        return self._job.step == "finetune" and self._job.finetune.unfreeze_every_n_epochs > 0
 
     def _unfreezing(self) -> Unfreezing:
         settings = self._job.finetune
         return Unfreezing(
-            every=settings.unfreeze_every,
-            most=settings.unfreeze_parts or len(parts(self._model.net)),
-            freeze_statistics=settings.freeze_statistics,
+            every=settings.unfreeze_every_n_epochs,
+            most=settings.unfreeze_last_n or len(parts(self._model.net)),
+            freeze_batch_norm=settings.freeze_batch_norm,
         )
 
     def _trainer(self, plan: Plan, callbacks: list[Callback]) -> pl.Trainer:
@@ -312,8 +316,8 @@ class _Training:
             **trainer_options(self._group, unfreezes=self._unfreezes),
             max_epochs=self._job.epochs,
             precision=plan.arithmetic,
-            accumulate_grad_batches=settings.accumulate << plan.halvings,
-            gradient_clip_val=settings.clip_norm or None,
+            accumulate_grad_batches=settings.gradient_accumulation_steps << plan.halvings,
+            gradient_clip_val=settings.gradient_clip_norm or None,
             deterministic="warn",
             callbacks=callbacks,
             plugins=[SafetensorsCheckpoints()],
@@ -336,11 +340,11 @@ class _Training:
             (scores,) = trainer.validate(learner, validation, verbose=False)
             return {name: float(scores[name]) for name in SCORES}
 
-        soup, chosen = greedy_soup(
+        model_soup_size, chosen = greedy_soup(
             [read_checkpoint(file)["state_dict"] for file in files],
             lambda state: sign * scores_of(state)[f"val_{monitor}"],
         )
-        scores = scores_of(soup)
+        scores = scores_of(model_soup_size)
         self._say(
             f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {scores[f'val_{monitor}']:.4f}"
         )

@@ -35,22 +35,22 @@ def fits(part: PackedPart, device: torch.device) -> bool:
     return int(np.prod(part.pixels_NHWC.shape)) <= _MEMORY_SHARE * free
 
 
-def stays_resident(job: TrainingJob, part: PackedPart, device: torch.device) -> bool:
+def caches_on_gpu(job: TrainingJob, part: PackedPart, device: torch.device) -> bool:
     """What the settings say; for `auto` whether it can be done without another result.
 
     Raises SettingsError where images would be drawn in another way than the settings name.
     """
-    if job.train.resident == "on" and job.draws and job.augment.policy != _REPLACED:
+    if job.train.cache_on_gpu == "on" and job.draws and job.augment.policy != _REPLACED:
         raise SettingsError(
-            f"params.yaml: train.resident: is on, which draws shifts and flips alone, but augment.policy is "
-            f"{job.augment.policy}; set that to {_REPLACED} or none, or train.resident to auto"
+            f"params.yaml: train.cache_on_gpu: is on, which draws shifts and flips alone, but augment.policy is "
+            f"{job.augment.policy}; set that to {_REPLACED} or none, or train.cache_on_gpu to auto"
         )
-    if job.train.resident == "auto":
+    if job.train.cache_on_gpu == "auto":
         return not job.draws and fits(part, device)
-    return job.train.resident == "on"
+    return job.train.cache_on_gpu == "on"
 
 
-class ResidentBatches:
+class GpuCachedBatches:
     """A training loader that begins anywhere in an epoch; its draws are a function of seed, epoch and image."""
 
     def __init__(

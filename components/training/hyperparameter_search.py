@@ -98,7 +98,7 @@ class TuneSettings(Settings):
     third, again and again; none."""
     patience_epochs: int = Field(ge=0)
     """Of the median: epochs of each trial before it may be pruned; larger prunes less."""
-    at_once: int = Field(ge=1)
+    parallel_trials: int = Field(ge=1)
     """Trainings that workers are given at the same time; here they come one after another."""
     seed: int = Field(ge=0)
     """Another seed suggests other values."""

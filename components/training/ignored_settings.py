@@ -3,10 +3,10 @@
 from components.training.settings import TrainingJob
 
 
-def without_effect(job: TrainingJob, *, cached: bool, resident: bool) -> list[str]:
+def without_effect(job: TrainingJob, *, cached: bool, cache_on_gpu: bool) -> list[str]:
     """A sentence for each of them.
 
-    `cached`: the head trains on cached features; `resident`: the images stay on the device.
+    `cached`: the head trains on cached features; `cache_on_gpu`: the images stay on the device.
     """
     settings = job.train
     found = []
@@ -16,8 +16,8 @@ def without_effect(job: TrainingJob, *, cached: bool, resident: bool) -> list[st
         found.append(f"train.schedule: {settings.schedule} is for train alone: {job.section} follows one cosine")
     if job.schedule == "one_cycle" and settings.warmup_epochs:
         found.append("train.warmup_epochs has no effect, for one_cycle climbs by itself")
-    if cached and settings.recompute:
-        found.append("train.recompute has no effect, for a head on cached features keeps no activations to speak of")
-    if settings.loader_workers and (cached or resident):
+    if cached and settings.activation_checkpointing:
+        found.append("train.activation_checkpointing has no effect: a head on cached features stores few activations")
+    if settings.loader_workers and (cached or cache_on_gpu):
         found.append(f"train.loader_workers has no effect, for {'features' if cached else 'images'} stay in memory")
     return found

@@ -10,13 +10,13 @@ from components.models.architectures import check_image_size
 from components.models.classifier import ImageClassifier, load_classifier, new_classifier
 from components.models.layer_groups import freeze_backbone, parts, unfreeze_last
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace, told_apart
+from components.task.label_space import LabelSpace, describe_difference
 from components.training.progressive_resizing import side_at
 from components.training.settings import TrainingJob
 from components.training.unfreezing import parts_left_out
 
 
-def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
+def initial_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
     """The network of a job before its first step, with what is not to learn frozen.
 
     Raises SettingsError where the settings ask for what this network doesn't have or take.
@@ -48,7 +48,8 @@ def starting_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassif
 def _refuse_other_labels(model: ImageClassifier, labels: LabelSpace, section: str) -> None:
     if model.spec.labels != labels:
         raise SettingsError(
-            f"{section} goes on with a model that {told_apart(model.spec.labels, labels)}; train on these images first"
+            f"{section} continues a model that {describe_difference(model.spec.labels, labels)}; "
+            "train on these images first"
         )
 
 
@@ -82,17 +83,17 @@ def _refuse_small_sides(model: ImageClassifier, job: TrainingJob) -> None:
 
 
 def _refuse_missing_parts(model: ImageClassifier, job: TrainingJob) -> None:
-    count, existing = job.finetune.unfreeze_parts or 0, len(parts(model.net))
+    count, existing = job.finetune.unfreeze_last_n or 0, len(parts(model.net))
     if job.finetune.epochs and count > existing:
         raise SettingsError(
-            f"params.yaml: finetune.unfreeze_parts: is {count}, but {model.spec.architecture} has {existing} parts; "
+            f"params.yaml: finetune.unfreeze_last_n: is {count}, but {model.spec.architecture} has {existing} parts; "
             f"give at most {existing}, or null for all"
         )
 
 
 def _unfreeze(model: ImageClassifier, job: TrainingJob) -> None:
     existing = len(parts(model.net))
-    count = job.finetune.unfreeze_parts or existing
+    count = job.finetune.unfreeze_last_n or existing
     unfreeze_last(model.net, count)
     if count == existing:
         model.net.requires_grad_(True)

@@ -23,7 +23,7 @@ class Plan(Settings):
     channels_last: bool
     compile: bool
     fused: bool = True
-    resident: bool
+    cache_on_gpu: bool
     halvings: int = 0
     """How often the batch was halved, for it didn't fit the memory; twice as many are gathered each time."""
 

@@ -127,7 +127,7 @@ class Learner(pl.LightningModule):
             steps=steps,
             warmup=round(steps * min(_LONGEST_WARMUP, settings.warmup_epochs / self.job.epochs)),
             cycles=settings.cycles,
-            patience=settings.plateau_epochs,
+            patience=settings.plateau_patience,
         )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._shape)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

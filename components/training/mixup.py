@@ -25,9 +25,9 @@ class Mixed:
     """Of each image's own target; the rest is its partner's."""
 
 
-def mix(images_BHWC: Tensor, *, mixup: float, cutmix: float, erase: float, random: Generator) -> Mixed:
+def mix(images_BHWC: Tensor, *, mixup: float, cutmix: float, random_erasing: float, random: Generator) -> Mixed:
     """Mixup (Zhang et al. 2018) or CutMix (Yun et al. 2019), one of them a batch where both are set, each by its
-    alpha, 0 for none; then holes in a share `erase` of the images (Zhong et al. 2020)."""
+    alpha, 0 for none; then holes in a share `random_erasing` of the images (Zhong et al. 2020)."""
     mixed = Mixed(images_BHWC, None, 1.0)
     chosen = [name for name, alpha in (("mixup", mixup), ("cutmix", cutmix)) if alpha]
     if chosen and len(images_BHWC) > 1:
@@ -38,7 +38,11 @@ def mix(images_BHWC: Tensor, *, mixup: float, cutmix: float, erase: float, rando
             if name == "mixup"
             else _paste(images_BHWC, partner_B, random.beta(cutmix, cutmix), random)
         )
-    return Mixed(_erased(mixed.images_BHWC, erase, random), mixed.partner_B, mixed.share) if erase else mixed
+    return (
+        Mixed(_erased(mixed.images_BHWC, random_erasing, random), mixed.partner_B, mixed.share)
+        if random_erasing
+        else mixed
+    )
 
 
 def _blend(images_BHWC: Tensor, partner_B: Tensor, share: float) -> Mixed:

@@ -56,7 +56,7 @@ class Objective:
             shrink(batch.images_BHWC, self._side(epoch)),
             mixup=self._settings.mixup,
             cutmix=self._settings.cutmix,
-            erase=self._settings.erase,
+            random_erasing=self._settings.random_erasing,
             random=np.random.default_rng([self._settings.seed, number]),
         )
         main, *auxiliary = _as_tuple(model(mixed.images_BHWC))
@@ -73,12 +73,12 @@ class Objective:
         some = np.linspace(0, len(target) - 1, min(len(target), _GUESSES), dtype=int)
         logits_NT = guess(self._space).expand(len(some), -1)
         loss = self._mean(logits_NT, torch.from_numpy(target[some]), torch.from_numpy(weight_N[some]))
-        return float(loss) * (1.0 if self._teacher is None else 1 - self._settings.teacher_share)
+        return float(loss) * (1.0 if self._teacher is None else 1 - self._settings.teacher_weight)
 
     def _taught(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
         settings = self._settings
         apart = distillation_loss(student_BT, teacher_BT, self._space, temperature=settings.teacher_temperature)
-        return (1 - settings.teacher_share) * loss + settings.teacher_share * apart
+        return (1 - settings.teacher_weight) * loss + settings.teacher_weight * apart
 
     def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, share: float) -> Tensor:
         own = self._mean(logits_BT, batch.target, batch.weight_B)

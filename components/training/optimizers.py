@@ -12,15 +12,15 @@ SCALING_BATCH = 256
 
 def peak_rate(job: TrainingJob, found: float) -> float:
     """The rate of a job's head, from the one that its settings give or a range test found."""
-    if not job.train.scale_rate_with_batch or job.learning_rate == "auto":
+    if not job.train.scale_learning_rate_with_batch or job.learning_rate == "auto":
         return found
-    return found * job.train.batch_size * job.train.accumulate / SCALING_BATCH
+    return found * job.train.batch_size * job.train.gradient_accumulation_steps / SCALING_BATCH
 
 
 def new_optimizer(net: nn.Module, job: TrainingJob, *, learning_rate: float, fused: bool) -> torch.optim.Optimizer:
     """Over what isn't frozen, with a group a part; norms and biases have no weight decay."""
     groups = parameter_groups(
-        net, learning_rate=learning_rate, weight_decay=job.train.weight_decay, part_decay=job.part_decay
+        net, learning_rate=learning_rate, weight_decay=job.train.weight_decay, layer_decay=job.layer_decay
     )
     match job.train.optimizer:
         case "sgd":

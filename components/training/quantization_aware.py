@@ -58,19 +58,19 @@ class RoundedClassifier(ImageClassifier):
         return logits_BT
 
 
-def aware_settings(train: TrainSettings) -> TrainSettings:
+def qat_settings(train: TrainSettings) -> TrainSettings:
     """Those of a short training that starts from trained weights: the same images, loss and optimizer, and nothing
     that is for long trainings."""
     return train.model_copy(
         update={
             "schedule": "cosine",
             "warmup_epochs": 0.0,
-            "scale_rate_with_batch": False,
+            "scale_learning_rate_with_batch": False,
             "patience": 0,
             "ema_decay": 0.0,
-            "soup": 0,
+            "model_soup_size": 0,
             "cache_features": "off",
-            "recompute": False,
+            "activation_checkpointing": False,
             "precision": "fp32",
             "channels_last": "off",
             "compile": "off",

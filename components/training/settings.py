@@ -54,7 +54,7 @@ class TrainSettings(Settings):
     """Images a step; larger is faster and needs more memory."""
     learning_rate: Rate
     """At its peak; larger learns faster, until it diverges; auto: a range test finds it before training."""
-    scale_rate_with_batch: bool
+    scale_learning_rate_with_batch: bool
     """true: learning_rate, that of `finetune` too, is for 256 images a step, and grows in line with them (Goyal et al.
     2017); one that a range test found stays as it is."""
     optimizer: Literal["adamw", "adam", "sgd"]
@@ -65,7 +65,7 @@ class TrainSettings(Settings):
     validation stalls), one_cycle (up and down), cyclic (cosines begun anew, a snapshot after each), constant."""
     warmup_epochs: float = Field(ge=0)
     """Epochs in which the rate climbs to its peak; half of a training at most; one_cycle climbs by itself."""
-    plateau_epochs: int = Field(ge=1)
+    plateau_patience: int = Field(ge=1)
     """With `schedule: plateau`: epochs without a lower validation loss before the rate falls."""
     cycles: int = Field(ge=2)
     """With `schedule: cyclic`: cosines, and so snapshots, over the whole of `train`; `finetune` follows one cosine."""
@@ -81,7 +81,7 @@ class TrainSettings(Settings):
     """
     teacher_temperature: float = Field(gt=0)
     """Softens both answers; larger tells more of the wrong classes."""
-    teacher_share: float = Field(ge=0, le=1)
+    teacher_weight: float = Field(ge=0, le=1)
     """Of the loss that is the teacher's; the rest is the labels'; larger follows the teacher more."""
     class_weights: ClassWeights
     """none; auto: each class weighs as much in the loss, however many images it has; or a weight by class, 1 where a
@@ -98,7 +98,7 @@ class TrainSettings(Settings):
     """Alpha of the blend of image pairs; larger blends more evenly; 0 blends none."""
     cutmix: float = Field(ge=0)
     """Alpha of the windows pasted from one image into another; larger pastes middling windows more often; 0: none."""
-    erase: float = Field(ge=0, le=1)
+    random_erasing: float = Field(ge=0, le=1)
     """Share of the images with a rectangle of noise; larger overfits less."""
     progressive_resizing: float = Field(gt=0, le=1)
     """In `train` alone: side of the first epochs' images over the full one, reached after two thirds of the epochs;
@@ -110,16 +110,16 @@ class TrainSettings(Settings):
     ema_decay: float = Field(ge=0, lt=1)
     """Of a moving average of the weights, which is validated and kept in their place; larger averages over more steps;
     0: none."""
-    soup: int = Field(ge=0)
+    model_soup_size: int = Field(ge=0)
     """As many best checkpoints are averaged as long as validation gains; 0: the best one alone."""
-    accumulate: int = Field(ge=1)
+    gradient_accumulation_steps: int = Field(ge=1)
     """Batches whose gradients are gathered for one step; larger acts like a larger batch, without its memory."""
-    clip_norm: float = Field(ge=0)
+    gradient_clip_norm: float = Field(ge=0)
     """Longest gradient; a longer one is shortened to it; smaller is steadier and slower; 0: as they come."""
     cache_features: Choice
     """Where only the head learns: the frozen backbone's features of each image are worked out once and kept; auto:
     where nothing is drawn anew each epoch."""
-    recompute: bool
+    activation_checkpointing: bool
     """true: activations are worked out again in the backward pass, for about a third more time and far less memory."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     """Of the arithmetic; auto: measured on this machine where training is long enough to pay for it."""
@@ -127,7 +127,7 @@ class TrainSettings(Settings):
     """Memory layout of the network; auto: measured likewise."""
     compile: Choice
     """torch.compile; auto: measured likewise, on a GPU."""
-    resident: Choice
+    cache_on_gpu: Choice
     """on: the training images stay in the device's memory, and moves by an eighth and flips are drawn there in place of
     what `augment.policy: basic` draws; auto: on a GPU that they fit into, where nothing is drawn anew."""
     devices: Devices
@@ -151,18 +151,18 @@ class FinetuneSettings(Settings):
     """0 leaves fine-tuning out."""
     learning_rate: float = Field(gt=0)
     """Of the head; lower than in `train`."""
-    unfreeze_parts: int | None = Field(ge=1)
+    unfreeze_last_n: int | None = Field(ge=1)
     """The last so many parts learn, head included; null: all."""
-    part_decay: float = Field(gt=0, le=1)
+    layer_decay: float = Field(gt=0, le=1)
     """Rate of a part over that of the next one nearer to the head; 1 gives all the same."""
-    unfreeze_every: int = Field(ge=0)
+    unfreeze_every_n_epochs: int = Field(ge=0)
     """Epochs after which one more part learns, the head first; larger unfreezes later; 0: all from the start."""
-    freeze_statistics: bool
+    freeze_batch_norm: bool
     """true: batch norms keep the statistics of `train`, which suits small batches and few images."""
 
 
-class AwareSettings(Settings):
-    """params.yaml: quantize.aware. All else is as in `train`."""
+class QatSettings(Settings):
+    """params.yaml: quantize.qat. All else is as in `train`."""
 
     epochs: int = Field(ge=0)
     """0 leaves quantization-aware fine-tuning out."""
@@ -183,7 +183,7 @@ class Rounding(Settings):
 class TrainingJob(Settings):
     """Everything that training depends on, as one file; folders are the job's own."""
 
-    step: Literal["train", "finetune", "aware"]
+    step: Literal["train", "finetune", "qat"]
     data: str
     """Folder of the packed parts."""
     output: str
@@ -199,22 +199,22 @@ class TrainingJob(Settings):
     model: ModelSettings
     train: TrainSettings
     finetune: FinetuneSettings
-    aware: AwareSettings | None = None
+    qat: QatSettings | None = None
     rounding: Rounding | None = None
-    """What the step `aware` learns to bear."""
+    """What the step `qat` learns to bear."""
 
     @property
-    def own(self) -> TrainSettings | FinetuneSettings | AwareSettings:
+    def own(self) -> TrainSettings | FinetuneSettings | QatSettings:
         """The settings of the step itself."""
-        if self.step == "aware":
-            assert self.aware is not None
-            return self.aware
+        if self.step == "qat":
+            assert self.qat is not None
+            return self.qat
         return self.train if self.step == "train" else self.finetune
 
     @property
     def section(self) -> str:
         """Where they stand in params.yaml."""
-        return "quantize.aware" if self.step == "aware" else self.step
+        return "quantize.qat" if self.step == "qat" else self.step
 
     @property
     def epochs(self) -> int:
@@ -244,7 +244,7 @@ class TrainingJob(Settings):
     def freezes_backbone(self) -> bool:
         """Whether the head alone learns."""
         if self.step == "finetune":
-            return self.finetune.unfreeze_parts == 1
+            return self.finetune.unfreeze_last_n == 1
         return self.step == "train" and self.model.freeze_backbone
 
     @property
@@ -254,8 +254,8 @@ class TrainingJob(Settings):
 
     @property
     def freezes_statistics(self) -> bool:
-        return self.step == "finetune" and self.finetune.freeze_statistics
+        return self.step == "finetune" and self.finetune.freeze_batch_norm
 
     @property
-    def part_decay(self) -> float:
-        return self.finetune.part_decay if self.step == "finetune" else 1.0
+    def layer_decay(self) -> float:
+        return self.finetune.layer_decay if self.step == "finetune" else 1.0

@@ -20,13 +20,17 @@ def parts_at(epoch: int, *, every: int, heads: int, most: int) -> int:
 
 def parts_left_out(net: nn.Module, settings: FinetuneSettings) -> str | None:
     """A sentence where fine-tuning ends before all parts that may learn have their turn."""
-    every, most, heads = settings.unfreeze_every, settings.unfreeze_parts or len(parts(net)), len(head_names(net))
+    every, most, heads = (
+        settings.unfreeze_every_n_epochs,
+        settings.unfreeze_last_n or len(parts(net)),
+        len(head_names(net)),
+    )
     last = parts_at(settings.epochs - 1, every=every, heads=heads, most=most) if every else most
     if last == most:
         return None
     return (
-        f"finetune.unfreeze_every is {every}: {last} of {most} parts learn in {settings.epochs} epochs, and all would "
-        f"in {(most - heads) * every + 1}"
+        f"finetune.unfreeze_every_n_epochs is {every}: {last} of {most} parts learn in {settings.epochs} epochs, "
+        f"and all would in {(most - heads) * every + 1}"
     )
 
 
@@ -36,8 +40,8 @@ class Unfreezing(Callback):
     All parts that ever learn are in the optimizer from the start: what has no gradient yet is passed over.
     """
 
-    def __init__(self, *, every: int, most: int, freeze_statistics: bool) -> None:
-        self._every, self._most, self._freeze_statistics = every, most, freeze_statistics
+    def __init__(self, *, every: int, most: int, freeze_batch_norm: bool) -> None:
+        self._every, self._most, self._freeze_statistics = every, most, freeze_batch_norm
         self._epoch: int | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:

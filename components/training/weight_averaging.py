@@ -37,14 +37,14 @@ def greedy_soup(checkpoints: Sequence[State], score: Callable[[State], float]) -
     `score` tells how good weights are, more is better.
     """
     chosen = [0]
-    soup, best = dict(checkpoints[0]), score(checkpoints[0])
+    model_soup_size, best = dict(checkpoints[0]), score(checkpoints[0])
     for place in range(1, len(checkpoints)):
         candidate = average([checkpoints[number] for number in (*chosen, place)])
         found = score(candidate)
         if found >= best:
-            soup, best = candidate, found
+            model_soup_size, best = candidate, found
             chosen.append(place)
-    return soup, chosen
+    return model_soup_size, chosen
 
 
 def average(states: Sequence[State]) -> State:

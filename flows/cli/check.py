@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.errors import DarkroomError
-from components.shared.files import abandoned_drafts
+from components.shared.files import abandoned_temporaries
 from components.shared.settings import Settings
 from components.shared.wording import counted
 from flows.console.tables import show_table
@@ -334,7 +334,7 @@ def _drafts(project: Project) -> Check:
     except Exception:
         # A broken dvc.yaml has a check of its own.
         places = {project.root, project.home, project.work}
-    found = [draft for place in sorted(places) if place.is_dir() for draft in abandoned_drafts(place)]
+    found = [draft for place in sorted(places) if place.is_dir() for draft in abandoned_temporaries(place)]
     if found:
         shown = ", ".join(str(draft) for draft in found[:3])
         return Check("drafts", "warn", f"{len(found)} that killed writers left, such as {shown}", "delete them")

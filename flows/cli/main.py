@@ -57,15 +57,15 @@ def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
     finish({"split_digest": run_flow("prepare", overrides=overrides)}, as_json)
 
 
-@app.command()
-def accept(as_json: AsJson = False) -> None:
-    """Accept the data at hand: from now on drift is measured against it."""
+@app.command("set-baseline")
+def set_baseline(as_json: AsJson = False) -> None:
+    """Make the current data the baseline that drift is measured against."""
 
     def work() -> dict[str, Any]:
-        from flows.project.baseline import accept as accept_data
+        from flows.project.baseline import set_baseline as store_baseline
         from flows.project.project import open_project
 
-        return accept_data(open_project())
+        return store_baseline(open_project())
 
     finish(guarded(work), as_json)
 
@@ -337,7 +337,7 @@ def features(
     image_size_px: Annotated[
         int | None, typer.Option("--size", help="Side of the images, in pixels. Default: that of params.yaml.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("data/judged/features.onnx"),
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("data/reference/features.onnx"),
     as_json: AsJson = False,
 ) -> None:
     """Write a network without its last layer: for labels.features and split.duplicates.embeddings."""

@@ -158,7 +158,7 @@ def _with(session: Session, architecture: str) -> Session:
 
 
 def _train_there(session: Session, prepared: Prepared, names: list[str], deployment: str, under: str) -> dict[str, str]:
-    """Has the workers train, `tune.at_once` at a time; returns the reason for each that failed."""
+    """Has the workers train, `tune.parallel_trials` at a time; returns the reason for each that failed."""
 
     def train(name: str) -> str:
         there = _with(session, name)
@@ -172,7 +172,7 @@ def _train_there(session: Session, prepared: Prepared, names: list[str], deploym
             return str(problem)
         return ""
 
-    with ThreadPoolExecutor(session.params.tune.at_once) as threads:
+    with ThreadPoolExecutor(session.params.tune.parallel_trials) as threads:
         reasons = dict(zip(names, threads.map(train, names), strict=True))
     return {name: reason for name, reason in reasons.items() if reason}
 
@@ -200,14 +200,18 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
     test = _predictions(session, "test", entrants, models)
     chosen = max(validation, key=lambda name: validation[name])
     found = compare_models(
-        test, reference=chosen, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
+        test,
+        reference=chosen,
+        top_k=settings.top_k,
+        num_resamples=max(settings.bootstrap_resamples, 1),
+        seed=settings.seed,
     )
     latency = _latencies(session, entrants)
     lines = []
     for one in entrants:
         correct_N = validated[one.name]
         values, intervals = unranked_scores(
-            test[one.name], top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed
+            test[one.name], top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed
         )
         against = next((candidate for candidate in found.candidates if candidate.name == one.name), None)
         lines.append(
@@ -221,7 +225,7 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
                 macro_f1=values["macro_f1"],
                 macro_f1_interval=intervals.get("macro_f1"),
                 difference=against.difference if against else None,
-                difference_interval=against.interval if against and settings.bootstrap_draws else None,
+                difference_interval=against.interval if against and settings.bootstrap_resamples else None,
                 p_corrected=against.p_corrected if against else None,
                 latency_ms=latency[one.name],
                 bytes=one.file.stat().st_size,

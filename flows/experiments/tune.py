@@ -116,7 +116,7 @@ def search_fingerprint(session: Session, prepared: Prepared) -> str:
     return fingerprint(
         "tune",
         inputs={"training": train_fingerprint(base, prepared)},
-        settings=settings.model_dump(exclude={"trials", "at_once"}),
+        settings=settings.model_dump(exclude={"trials", "parallel_trials"}),
         code=("components.training.hyperparameter_search",),
         packages=("optuna",),
     )
@@ -131,7 +131,7 @@ def _open(session: Session, prepared: Prepared, mark: str, deployment: str | Non
         name=f"tune {settings.metric}",
         tags={"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"},
     )
-    runs.log_params(session.tracking, run_id, {"tune": settings.model_dump(exclude={"trials", "at_once"})})
+    runs.log_params(session.tracking, run_id, {"tune": settings.model_dump(exclude={"trials", "parallel_trials"})})
     database = session.project.home / "search" / "trials.db"
     search = Search(database, mark, settings, epochs=session.params.train.epochs)
     done = len(search.outcomes())
@@ -141,12 +141,12 @@ def _open(session: Session, prepared: Prepared, mark: str, deployment: str | Non
 
 
 def _work(task: _Task) -> None:
-    """Trial after trial; with workers as many at once as `tune.at_once` says."""
+    """Trial after trial; with workers as many at once as `tune.parallel_trials` says."""
     halted = Event()
     if task.deployment is None:
         _one_after_another(task, halted)
         return
-    count = task.session.params.tune.at_once
+    count = task.session.params.tune.parallel_trials
     with ThreadPoolExecutor(count) as threads:
         for line in [threads.submit(_one_after_another, task, halted) for _ in range(count)]:
             line.result()

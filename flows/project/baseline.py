@@ -1,4 +1,4 @@
-"""Accepting the data at hand: from now on drift is measured against it."""
+"""The baseline: the profile of a data version that drift is measured against."""
 
 from typing import Any
 
@@ -8,16 +8,14 @@ from flows.project.dvc import data_paths, data_version
 from flows.project.project import Project
 
 
-def accept(project: Project) -> dict[str, Any]:
-    """Keeps the profile of the validated data and its version; raises DataError where it isn't fit for that."""
+def set_baseline(project: Project) -> dict[str, Any]:
+    """Stores the profile of the current data as the baseline; raises DataError where validation has not passed."""
     paths = data_paths(project)
     profile = paths.validated / "profile.json"
     if not profile.exists() or not paths.report.exists():
         raise DataError("there is no validated data yet; run `darkroom prepare` first")
     if not read_json(paths.report)["passed"]:
-        raise DataError(
-            f"the data at hand breaks validation, and can't be what others are measured by; see {paths.report}"
-        )
+        raise DataError(f"the current data fails validation, so it can't be the baseline; see {paths.report}")
     record = read_json(profile) | {"data_version": data_version(project)}
-    write_json(paths.judged / "accepted.json", record)
-    return {"accepted_images": record["num_images"]}
+    write_json(paths.reference / "baseline.json", record)
+    return {"baseline_images": record["num_images"]}

@@ -44,7 +44,7 @@ class DataPaths:
     """As dvc.yaml writes them."""
 
     raw: Path
-    judged: Path
+    reference: Path
     validated: Path
     report: Path
     split: Path
@@ -69,7 +69,7 @@ def data_paths(project: Project) -> DataPaths:
     validated, report, *_ = outs("validate")
     return DataPaths(
         raw=project.root / stages["validate"]["deps"][0],
-        judged=project.root / stages["validate"]["deps"][1],
+        reference=project.root / stages["validate"]["deps"][1],
         validated=validated,
         report=report,
         split=outs("split")[0],
@@ -104,7 +104,7 @@ def version_files(project: Project) -> list[Path]:
     return [path for path in files if path.exists()]
 
 
-def take_up_version(project: Project, kept: Path, *, like: Project) -> None:
+def check_out_version(project: Project, kept: Path, *, like: Project) -> None:
     """Makes the folder a DVC project of its own, at the version that the `kept` files pin; it shares cache and remotes.
 
     `kept` is a folder with what `version_files` named, and perhaps with what people judged.
@@ -115,8 +115,8 @@ def take_up_version(project: Project, kept: Path, *, like: Project) -> None:
     pointer = _pointer(project)
     pointer.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(kept / pointer.name, pointer)
-    if (kept / "judged").is_dir():
-        shutil.copytree(kept / "judged", data_paths(project).judged, dirs_exist_ok=True)
+    if (kept / "reference").is_dir():
+        shutil.copytree(kept / "reference", data_paths(project).reference, dirs_exist_ok=True)
     _share_dvc(project, like)
 
 
@@ -145,15 +145,15 @@ def _share_dvc(project: Project, like: Project) -> None:
 
 def restore_raw(project: Project) -> None:
     """Brings the raw data of the version at hand back where its folder is gone; DataError where it can't be had."""
-    settle_raw(project)
+    recover_raw(project)
     if data_version(project) is not None and not data_paths(project).raw.exists():
         _bring_back(project)
 
 
-def adopt_raw(project: Project, draft: Path) -> str:
+def replace_raw(project: Project, draft: Path) -> str:
     """Makes a filled folder the raw data and the version at hand, and returns its digest; or leaves both as they were.
 
-    What was there waits beside it until DVC has the new version: after a kill, `settle_raw` puts it back.
+    What was there waits beside it until DVC has the new version: after a kill, `recover_raw` puts it back.
     """
     raw, before = data_paths(project).raw, _set_aside(project)
     with _raw_alone(project):
@@ -177,7 +177,7 @@ def adopt_raw(project: Project, draft: Path) -> str:
     return version
 
 
-def settle_raw(project: Project) -> None:
+def recover_raw(project: Project) -> None:
     """Ends what an ingest that was killed had begun: the raw data are again those of the version at hand."""
     if _set_aside(project).exists():
         with _raw_alone(project):
@@ -188,7 +188,7 @@ def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[Stage
     """Brings the stages up to date; a stage's own error is raised as it is."""
     _require_raw(project)
     # What people judged: a project where nobody did yet has none, and DVC wants what a stage depends on.
-    data_paths(project).judged.mkdir(exist_ok=True)
+    data_paths(project).reference.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "dvc", "repro"]
     deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
     with _one_at_a_time(project):
@@ -205,7 +205,7 @@ def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[Stage
 
 
 @contextlib.contextmanager
-def data_kept_on_failure(project: Project) -> Iterator[None]:
+def restore_data_on_failure(project: Project) -> Iterator[None]:
     """Brings the data version and the stages' outputs back to what they were when the block fails."""
     files = {path: _text_of(path) for path in _pins(project)}
     paths = data_paths(project)

@@ -10,7 +10,7 @@ from flows.project.project import open_project
 from flows.registry.version_page import describe_model, publish
 from flows.tracking import ledger, registry
 from flows.tracking.ledger import Ledger
-from flows.tracking.runs import tracking_at_hand
+from flows.tracking.runs import existing_tracking
 
 Answer = Literal["promoted", "refused"]
 
@@ -27,17 +27,17 @@ def answer(name: str, number: str, *, said: Answer, by: str | None, reason: str)
     A version was judged against one champion: where another one serves meanwhile, it has to be judged again.
     """
     number = require_same_model(number, own=name, where="NAME")
-    tracking = tracking_at_hand(open_project(), name)
+    tracking = existing_tracking(open_project(), name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
     version = registry.get_version(tracking, name, number)
     person = _Person(by or ledger.who_decides(), reason)
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
     entry = ledger.write(tracking, name, lambda now: _draft(version, now, said, person))
     after = ledger.read_ledger(tracking, name)
     publish(tracking, version, after.status(version.number))
     describe_model(tracking, name, after)
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
     return {"version": version.number, "status": entry.action, "champion": entry.champion}
 
 

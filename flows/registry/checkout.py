@@ -13,8 +13,8 @@ from components.shared.files import sha256_of_file
 from flows.project.dvc import data_paths
 from flows.project.model_names import parse_address
 from flows.project.project import Project
-from flows.registry.initial_weights import SPEC, STARTING, RegisteredModel, mark_of_file
-from flows.registry.lineage import JUDGED_LEFT_OUT
+from flows.registry.initial_weights import INITIAL_WEIGHTS, SPEC, RegisteredModel, weights_fingerprint
+from flows.registry.lineage import REFERENCE_LEFT_OUT
 from flows.tracking import runs
 from flows.tracking.connection import artifact_folder, database_uri
 from flows.tracking.model_copies import ModelCopy, copy_models
@@ -28,26 +28,26 @@ def bring_files(project: Project, lineage: dict[str, Any], again: Project, *, wh
 
     Raises SettingsError that names what isn't there any more or has changed.
     """
-    params, pinned = lineage["params"], lineage.get(STARTING, {})
-    weights, unlike = params["model"]["weights"], params["evaluate"].get("unlike")
+    params, pinned = lineage["params"], lineage.get(INITIAL_WEIGHTS, {})
+    weights, ood = params["model"]["weights"], params["evaluate"].get("ood")
     if weights is not None and weights != IMAGENET and not weights.startswith(REGISTERED):
         _require(project.root / weights, f"{who} was trained from {weights} (model.weights)")
-        if WEIGHTS in pinned and mark_of_file(project.root / weights) != pinned[WEIGHTS]["mark"]:
+        if WEIGHTS in pinned and weights_fingerprint(project.root / weights) != pinned[WEIGHTS]["mark"]:
             raise _changed(f"{who} was trained from {weights} (model.weights)")
         for file in (Path(weights), Path(weights).with_name(SPEC)):
             _copy(project, file, again, who=who)
-    if unlike is not None:
-        _require(project.root / unlike, f"{who} was evaluated beside the images in {unlike} (evaluate.unlike)")
-        _copy(project, Path(unlike), again, who=who)
-    judged = data_paths(project).judged
-    for name, sha256 in lineage.get(JUDGED_LEFT_OUT, {}).items():
-        what = f"{who} needs {judged.relative_to(project.root) / name}"
-        _require(judged / name, what)
-        if sha256_of_file(judged / name) != sha256:
+    if ood is not None:
+        _require(project.root / ood, f"{who} was evaluated beside the images in {ood} (evaluate.ood)")
+        _copy(project, Path(ood), again, who=who)
+    reference = data_paths(project).reference
+    for name, sha256 in lineage.get(REFERENCE_LEFT_OUT, {}).items():
+        what = f"{who} needs {reference.relative_to(project.root) / name}"
+        _require(reference / name, what)
+        if sha256_of_file(reference / name) != sha256:
             raise _changed(what)
-        target = data_paths(again).judged / name
+        target = data_paths(again).reference / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(judged / name, target)
+        shutil.copyfile(reference / name, target)
 
 
 def bring_models(tracking: Tracking, lineage: dict[str, Any], again: Project, *, who: str) -> None:
@@ -55,7 +55,7 @@ def bring_models(tracking: Tracking, lineage: dict[str, Any], again: Project, *,
 
     Raises SettingsError where the lineage doesn't say which ones they were, or they aren't what they were.
     """
-    params, pinned = lineage["params"], lineage.get(STARTING, {})
+    params, pinned = lineage["params"], lineage.get(INITIAL_WEIGHTS, {})
     copies = []
     for setting, address in ((WEIGHTS, params["model"]["weights"]), (TEACHER, params["train"].get("teacher"))):
         if address is None or not address.startswith(REGISTERED):

@@ -12,7 +12,7 @@ from flows.session.session import Session
 from flows.tracking import registry, runs
 
 _WEIGHTS, SPEC = "model.safetensors", "model.json"
-STARTING = "starting"
+INITIAL_WEIGHTS = "starting"
 """In the lineage of a run: what its training started from."""
 
 
@@ -59,7 +59,7 @@ def fetch_version(session: Session, name: str, wanted: str, *, ensembles: bool =
     return RegisteredModel(version.run_id, f"{REGISTERED}{name}/{version.number}", folder)
 
 
-def starting_weights(session: Session) -> tuple[str | None, str | None]:
+def initial_weights(session: Session) -> tuple[str | None, str | None]:
     """What the training is to load, as a setting, and a mark of what that is: of an alias the version and digest."""
     weights = session.params.model.weights
     if weights is None or weights == IMAGENET:
@@ -67,22 +67,22 @@ def starting_weights(session: Session) -> tuple[str | None, str | None]:
     if weights.startswith(REGISTERED):
         model = registered_model(session, weights, setting="model.weights")
         return str(model.weights), model.mark
-    return weights, mark_of_file(session.project.root / weights)
+    return weights, weights_fingerprint(session.project.root / weights)
 
 
-def mark_of_file(weights: Path) -> str:
+def weights_fingerprint(weights: Path) -> str:
     """The digest of a file of weights, and of the description beside it where there is one."""
     beside = weights.with_name(SPEC)
     return sha256_of_file(weights) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
 
 
-def starting_record(session: Session) -> dict[str, Any]:
+def initial_weights_record(session: Session) -> dict[str, Any]:
     """What the weights and the teacher of a training were, by setting: aliases move on, and files change."""
     weights, found = session.params.model.weights, {}
     if weights is not None and weights.startswith(REGISTERED):
         found["model.weights"] = _pinned(registered_model(session, weights, setting="model.weights"))
     elif weights is not None and weights != IMAGENET:
-        found["model.weights"] = {"mark": mark_of_file(session.project.root / weights)}
+        found["model.weights"] = {"mark": weights_fingerprint(session.project.root / weights)}
     teacher = teacher_model(session)
     return found | ({"train.teacher": _pinned(teacher)} if teacher is not None else {})
 

@@ -31,11 +31,11 @@ PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnx
 
 RECORD = "lineage.json"
 _SPLIT = "split.parquet"
-JUDGED = "judged"
+REFERENCE = "reference"
 """Below a run's lineage: what people had judged of the data."""
 LINEAGE_TAG = "lineage"
 """Of a registered version: where its run keeps the version's own lineage."""
-JUDGED_LEFT_OUT = "judged_left_out"
+REFERENCE_LEFT_OUT = "reference_left_out"
 """In the record: the SHA-256 of judgements that are too large to be kept."""
 UNCOMMITTED = "+changes"
 """Behind the git revision of a record, where the working tree differed from it."""
@@ -54,8 +54,8 @@ def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
         paths.report,
     ):
         shutil.copyfile(source, folder / source.name)
-    left_out = _keep_judgements(paths.judged, folder / JUDGED)
-    write_json(folder / RECORD, lineage_record(session, prepared) | {JUDGED_LEFT_OUT: left_out})
+    left_out = _keep_reference(paths.reference, folder / REFERENCE)
+    write_json(folder / RECORD, lineage_record(session, prepared) | {REFERENCE_LEFT_OUT: left_out})
 
 
 def write_version_lineage(
@@ -120,13 +120,13 @@ def with_clusters(split: pa.Table, known: set[str]) -> set[str]:
     return {sha256 for sha256, cluster in rows if cluster in clusters}
 
 
-def _keep_judgements(judged: Path, target: Path) -> dict[str, str]:
+def _keep_reference(reference: Path, target: Path) -> dict[str, str]:
     """Corrections and accepted profiles are small; a model of features is not, and stays where it is.
 
     Returns the SHA-256 of each file that stays, by name.
     """
     left_out = {}
-    for file in sorted(judged.glob("*")):
+    for file in sorted(reference.glob("*")):
         if file.is_file() and file.stat().st_size <= _KEPT_BYTES:
             target.mkdir(exist_ok=True)
             shutil.copyfile(file, target / file.name)

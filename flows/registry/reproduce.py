@@ -16,7 +16,7 @@ from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file
 from flows.console.console import say
 from flows.console.tables import show_table
-from flows.project.dvc import data_paths, lock_digest, restore_raw, take_up_version
+from flows.project.dvc import check_out_version, data_paths, lock_digest, restore_raw
 from flows.project.fingerprint import CODE_ROOT, code_digest
 from flows.project.model_names import parse_version, require_same_model
 from flows.project.project import HOME_VARIABLE, Project, open_project
@@ -39,7 +39,7 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     model, number = parse_version(number, own=name or model_name(project))
     if name is not None:
         require_same_model(f"{model}/{number}", own=name, where="--name")
-    tracking = runs.tracking_at_hand(project, model)
+    tracking = runs.existing_tracking(project, model)
     if tracking is None:
         raise SettingsError(f"{model} has no version yet; `darkroom run` makes one")
     version = registry.require_ours(registry.get_version(tracking, model, number))
@@ -79,7 +79,7 @@ def _check_out(project: Project, version: registry.Version, kept: Path, again: P
     lineage = read_json(kept / RECORD)
     again.root.mkdir()
     said = _code(project, version, lineage, again.root)
-    take_up_version(again, kept, like=project)
+    check_out_version(again, kept, like=project)
     bring_files(project, lineage, again, who=_who(version))
     restore_raw(again)
     say(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")

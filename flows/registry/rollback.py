@@ -19,7 +19,7 @@ def rollback(reason: str | None = None, project: str | None = None) -> dict[str,
     session = open_session(project)
     name, tracking = session.params.register.name, session.tracking
     with registry_lock(session.project):
-        ledger.settle_aliases(tracking, name)
+        ledger.sync_aliases(tracking, name)
         seen = ledger.read_ledger(tracking, name).champion
         there = {version.number: version for version in registry.versions(tracking, name)}
 
@@ -40,7 +40,7 @@ def rollback(reason: str | None = None, project: str | None = None) -> dict[str,
             )
 
         entry = ledger.write(tracking, name, draft)
-        ledger.settle_aliases(tracking, name)
+        ledger.sync_aliases(tracking, name)
         _tell_pages(tracking, name, list(there.values()), entry)
     return {"champion": entry.champion, "was": seen}
 

@@ -45,7 +45,7 @@ def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
     name, number = model_name(project), ledger.CHAMPION
     if wanted is not None:
         name, number = parse_version(wanted, own=name)
-    tracking = runs.tracking_at_hand(project, name)
+    tracking = runs.existing_tracking(project, name)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
     version = registry.require_ours(registry.get_version(tracking, name, number))

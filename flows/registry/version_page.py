@@ -193,5 +193,5 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
             "ledger": f"entry {decision.number}, seal {decision.seal}",
         },
         pictures=pictures,
-        aware_epochs=lineage.get("aware_epochs", 0),
+        qat_epochs=lineage.get("qat_epochs", 0),
     )

@@ -19,7 +19,7 @@ def list_models(show: bool) -> dict[str, Any]:
     """The registered versions, newest first, and the last entries of the ledger; shown on standard output if asked."""
     project = open_project()
     name = model_name(project)
-    tracking = runs.tracking_at_hand(project, name)
+    tracking = runs.existing_tracking(project, name)
     versions = registry.versions(tracking, name) if tracking is not None else []
     record: dict[str, Any] = {
         "name": name,

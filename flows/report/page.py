@@ -74,7 +74,7 @@ def write_report(out: Path, model: str | None = None) -> Path:
     project = open_project()
     own = model_name(project)
     name, wanted = (own, None) if model is None else parse_version(model, own=own)
-    tracking = runs.tracking_at_hand(project, name)
+    tracking = runs.existing_tracking(project, name)
     if tracking is None:
         raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
     version = None if wanted is None else registry.require_ours(registry.get_version(tracking, name, wanted))

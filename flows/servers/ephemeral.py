@@ -12,7 +12,7 @@ from flows.console.console import say
 from flows.project.prefect_environment import prefect_variables
 from flows.project.project import Project
 from flows.project.running_servers import running_servers
-from flows.servers.processes import HOST, PREFECT, Household, hold_port, wait_until_healthy
+from flows.servers.processes import HOST, PREFECT, SupervisedProcesses, hold_port, wait_until_healthy
 
 _APPLICATION = "prefect.server.api.server:create_app"
 _VARIABLES = {
@@ -48,17 +48,17 @@ def _start(project: Project) -> Callable[[], None]:
     if not (home / "prefect.db").exists():
         say("the first start makes Prefect's database, which takes up to a minute")
     home.mkdir(parents=True, exist_ok=True)
-    household, held = Household(project), contextlib.ExitStack()
+    supervised, held = SupervisedProcesses(project), contextlib.ExitStack()
     port = hold_port(held, 0, "")
     command = [sys.executable, "-m", "uvicorn", "--factory", _APPLICATION, "--host", HOST, "--port", str(port)]
-    household.start(PREFECT, [*command, "--log-level", "error", "--lifespan", "on"], {**os.environ, **_VARIABLES})
+    supervised.start(PREFECT, [*command, "--log-level", "error", "--lifespan", "on"], {**os.environ, **_VARIABLES})
     # Before Prefect registers what it sends to the server at the end: the last one that registers goes first.
-    atexit.register(household.stop)
+    atexit.register(supervised.stop)
     api = f"http://{HOST}:{port}/api"
     os.environ["PREFECT_API_URL"] = api
 
     def wait() -> None:
         with held:
-            wait_until_healthy(household, {"Prefect": f"{api}/health"}, tell=silent)
+            wait_until_healthy(supervised, {"Prefect": f"{api}/health"}, tell=silent)
 
     return wait

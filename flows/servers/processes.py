@@ -42,7 +42,7 @@ class Child:
 
 
 @dataclass
-class Household:
+class SupervisedProcesses:
     """Everything that was started here, in the order in which it came up."""
 
     project: Project
@@ -105,23 +105,23 @@ def _stop(children: list[Child]) -> None:
 def serve(*, pools: tuple[str, ...], prefect_port: int, mlflow_port: int) -> None:
     """Runs both servers and a worker a pool until Ctrl-C or SIGTERM; raises when one of them ends by itself."""
     project = open_project()
-    with _only_one(project), _household(project) as household:
+    with _only_one(project), _supervised(project) as supervised:
         try:
-            servers = _start_servers(household, prefect_port, mlflow_port)
+            servers = _start_servers(supervised, prefect_port, mlflow_port)
             write_json(project.servers, asdict(servers))
             print(f"Prefect  {servers.prefect}\nMLflow   {servers.mlflow}", flush=True)
-            if household.api is not None:
-                _close_dead_runs(household.api)
+            if supervised.api is not None:
+                _close_dead_runs(supervised.api)
             for pool in pools:
-                household.start(f"{pool} worker", worker_command(pool), worker_variables(project, servers))
+                supervised.start(f"{pool} worker", worker_command(pool), worker_variables(project, servers))
                 say(f"a worker joins pool {pool}{device_note(pool)}")
             say("Ctrl-C stops everything")
             while True:
-                household.require_alive()
+                supervised.require_alive()
                 time.sleep(_LOOK_EVERY_SECONDS)
         except KeyboardInterrupt:
             say("stopping")
-            stopped = ", ".join(child.name for child in household.children)
+            stopped = ", ".join(child.name for child in supervised.children)
     say(f"stopped: {stopped or 'nothing was started here'}")
 
 
@@ -148,25 +148,25 @@ def _only_one(project: Project) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _household(project: Project) -> Iterator[Household]:
-    household = Household(project)
+def _supervised(project: Project) -> Iterator[SupervisedProcesses]:
+    supervised = SupervisedProcesses(project)
     try:
-        yield household
+        yield supervised
     finally:
         # First of all, so that nobody finds servers that are about to go.
         project.servers.unlink(missing_ok=True)
-        household.stop()
+        supervised.stop()
 
 
-def _start_servers(household: Household, prefect_port: int, mlflow_port: int) -> Servers:
+def _start_servers(supervised: SupervisedProcesses, prefect_port: int, mlflow_port: int) -> Servers:
     """Starts what the environment doesn't name already, and waits until both answer."""
     with contextlib.ExitStack() as held:
-        prefect, prefect_health = _prefect_server(household, held, prefect_port)
-        mlflow, mlflow_health = _mlflow_server(household, held, mlflow_port)
-        started = " and the ".join(child.name for child in household.children)
+        prefect, prefect_health = _prefect_server(supervised, held, prefect_port)
+        mlflow, mlflow_health = _mlflow_server(supervised, held, mlflow_port)
+        started = " and the ".join(child.name for child in supervised.children)
         if started:
             say(f"starting the {started}; the first start takes up to a minute")
-        wait_until_healthy(household, {"Prefect": prefect_health, "MLflow": mlflow_health}, tell=progress())
+        wait_until_healthy(supervised, {"Prefect": prefect_health, "MLflow": mlflow_health}, tell=progress())
     return Servers(prefect, mlflow)
 
 
@@ -176,7 +176,7 @@ def _close_dead_runs(api: str) -> None:
         say(f"{counted(closed, 'run was', 'runs were')} cut off when the servers were killed; marked as crashed")
 
 
-def _prefect_server(household: Household, held: contextlib.ExitStack, port: int) -> tuple[str, str]:
+def _prefect_server(supervised: SupervisedProcesses, held: contextlib.ExitStack, port: int) -> tuple[str, str]:
     """The page's and the health page's address."""
     outside = os.environ.get("PREFECT_API_URL")
     if outside:
@@ -185,11 +185,11 @@ def _prefect_server(household: Household, held: contextlib.ExitStack, port: int)
         return api.removesuffix("/api"), f"{api}/health"
     port = hold_port(held, port, "--prefect-port")
     page = f"http://{HOST}:{port}"
-    variables = {**prefect_variables(household.project), **os.environ, **_prefect_server_variables(port)}
+    variables = {**prefect_variables(supervised.project), **os.environ, **_prefect_server_variables(port)}
     Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "prefect", "--no-prompt", "server", "start", "--host", HOST, "--port", str(port)]
-    household.start(PREFECT, command, variables)
-    household.api = f"{page}/api"
+    supervised.start(PREFECT, command, variables)
+    supervised.api = f"{page}/api"
     return page, f"{page}/api/health"
 
 
@@ -204,14 +204,14 @@ def _prefect_server_variables(port: int) -> dict[str, str]:
     }
 
 
-def _mlflow_server(household: Household, held: contextlib.ExitStack, port: int) -> tuple[str, str]:
+def _mlflow_server(supervised: SupervisedProcesses, held: contextlib.ExitStack, port: int) -> tuple[str, str]:
     """The page's and the health page's address."""
     outside = os.environ.get("MLFLOW_TRACKING_URI")
     if outside and outside.startswith(("http://", "https://")):
         page = outside.rstrip("/")
         _require_outside("MLFLOW_TRACKING_URI", outside, f"{page}/health")
         return page, f"{page}/health"
-    project = household.project
+    project = supervised.project
     artifacts = artifact_folder(project)
     artifacts.mkdir(parents=True, exist_ok=True)
     port = hold_port(held, port, "--mlflow-port")
@@ -219,7 +219,7 @@ def _mlflow_server(household: Household, held: contextlib.ExitStack, port: int) 
     command += ["--backend-store-uri", outside or database_uri(project)]
     # Runs keep the folder's own address, so that they are read in the same way when no server runs.
     command += ["--no-serve-artifacts", "--default-artifact-root", artifacts.as_uri()]
-    household.start(MLFLOW, command, {**os.environ, **_MLFLOW_SERVER_VARIABLES})
+    supervised.start(MLFLOW, command, {**os.environ, **_MLFLOW_SERVER_VARIABLES})
     page = f"http://{HOST}:{port}"
     return page, f"{page}/health"
 
@@ -260,15 +260,15 @@ def _reason(problem: Exception) -> str:
     return problem.strerror if isinstance(problem, OSError) and problem.strerror else "it must be 0 to 65535"
 
 
-def wait_until_healthy(household: Household, health: Mapping[str, str], *, tell: Progress) -> None:
+def wait_until_healthy(supervised: SupervisedProcesses, health: Mapping[str, str], *, tell: Progress) -> None:
     """Until all of these health pages answer; raises DarkroomError where a server ends, or takes too long."""
     missing = dict(health)
     deadline = time.monotonic() + _START_SECONDS
     while missing:
-        household.require_alive()
+        supervised.require_alive()
         missing = {name: address for name, address in missing.items() if not is_healthy(address)}
         tell("servers that answer", len(health) - len(missing), len(health))
         if missing and time.monotonic() > deadline:
-            logs = ", ".join(str(child.log) for child in household.children)
+            logs = ", ".join(str(child.log) for child in supervised.children)
             raise DarkroomError(f"{' and '.join(missing)} didn't answer within {_START_SECONDS:.0f} s; see {logs}")
         time.sleep(_LOOK_EVERY_SECONDS)

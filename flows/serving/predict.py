@@ -20,7 +20,7 @@ from flows.project.model_names import parse_version
 from flows.project.project import open_project
 from flows.tracking import registry
 from flows.tracking.ledger import CHAMPION
-from flows.tracking.runs import registry_at_hand
+from flows.tracking.runs import existing_registry
 
 _SCHEME = "models:/"
 _DIGEST_SHOWN = 12
@@ -95,7 +95,7 @@ def open_version(model: str | None) -> tuple[registry.Version, Path]:
     wanted = CHAMPION
     if model is not None:
         name, wanted = parse_version(model, own=name)
-    tracking = registry_at_hand(project)
+    tracking = existing_registry(project)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
     version = registry.require_ours(registry.get_version(tracking, name, wanted))

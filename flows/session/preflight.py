@@ -57,7 +57,7 @@ def _check_version(project: Project, name: str, wanted: str, *, where: str = "")
     # Imports MLflow, which takes a second.
     from flows.tracking import registry, runs
 
-    tracking = runs.registry_at_hand(project)
+    tracking = runs.existing_registry(project)
     if tracking is None:
         raise SettingsError(f"{where}{name} has no version yet; `darkroom run` makes one")
     try:
@@ -66,7 +66,7 @@ def _check_version(project: Project, name: str, wanted: str, *, where: str = "")
         raise SettingsError(f"{where}{problem}") from None
 
 
-def settle_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
+def resolve_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
     """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong.
 
     With `exports` this machine also measures the exported files, so it must have their provider.
@@ -81,7 +81,7 @@ def settle_params(project: Project, overrides: list[str] | None, *, exports: boo
 
 
 @contextlib.contextmanager
-def params_kept_on_mistake(project: Project) -> Iterator[None]:
+def restore_params_on_error(project: Project) -> Iterator[None]:
     """params.yaml is again what it was where the block finds that what the user asked for can't be done."""
     before = project.params.read_text(encoding="utf-8") if project.params.exists() else None
     try:
@@ -126,9 +126,9 @@ def check_names(params: Params, project: Project) -> None:
         architectures.check_architecture(params.model.architecture)
     if params.train.teacher is not None:
         parse_address(params.train.teacher, setting="train.teacher")
-    unlike = params.evaluate.unlike
-    if unlike is not None and not (project.root / unlike).is_dir():
-        raise SettingsError(f"params.yaml: evaluate.unlike: {unlike} isn't there; give a folder of images, or null")
+    ood = params.evaluate.ood
+    if ood is not None and not (project.root / ood).is_dir():
+        raise SettingsError(f"params.yaml: evaluate.ood: {ood} isn't there; give a folder of images, or null")
     weights = params.model.weights
     if weights is not None and weights.startswith(REGISTERED):
         parse_address(weights, setting="model.weights")

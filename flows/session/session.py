@@ -10,11 +10,11 @@ from typing import Literal
 
 from filelock import FileLock
 
-from components.data.packed.shared_file import Held, decoded_file
+from components.data.packed.shared_file import RefCountedFile, decoded_file
 from flows.console.console import say
 from flows.project.params import Params
 from flows.project.project import Project, open_project
-from flows.session.preflight import settle_params
+from flows.session.preflight import resolve_params
 from flows.tracking.runs import Tracking, open_tracking
 
 State = Literal["ran", "reused"]
@@ -24,7 +24,7 @@ class DecodedImages:
     """Lets the steps of a run share what they decode of its training images, until the run is over."""
 
     def __init__(self) -> None:
-        self._held: dict[Path, Held] = {}
+        self._held: dict[Path, RefCountedFile] = {}
         # Also at the end of a process that never lets the run go.
         weakref.finalize(self, _release, self._held)
 
@@ -35,13 +35,13 @@ class DecodedImages:
         if file not in self._held:
             # Where a file system can't lock, each training says so itself, and does without.
             with suppress(OSError):
-                self._held[file] = Held(file)
+                self._held[file] = RefCountedFile(file)
                 for other in set(folder.glob(decoded_file(folder, "*").name)) - {file}:
-                    Held(other).release()
+                    RefCountedFile(other).release()
         return file
 
 
-def _release(held: dict[Path, Held]) -> None:
+def _release(held: dict[Path, RefCountedFile]) -> None:
     for one in held.values():
         one.release()
 
@@ -91,7 +91,7 @@ class Stopwatch:
 def open_session(folder: str | None = None, overrides: list[str] | None = None, *, exports: bool = False) -> Session:
     """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
     project = open_project(Path(folder) if folder else None)
-    params = settle_params(project, overrides, exports=exports)
+    params = resolve_params(project, overrides, exports=exports)
     return Session(project, params, open_tracking(project, params.register.name))
 
 

@@ -28,7 +28,7 @@ from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
-_READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "generation", "thumbnail", "colours")
+_READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
 _SHOWN = 200
 
 
@@ -53,7 +53,7 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
         thumbnail_NSS=thumbnail_NSS,
         colour_NGG3=_pictures(table["colours"], (COLOUR_SIDE, COLOUR_SIDE, 3)),
         embedding_NF=_embeddings(validated / EMBEDDINGS, settings.duplicates, len(table)),
-        generation_N=images.generation_N,
+        ingest_id_N=images.ingest_id_N,
         settings=settings.duplicates,
         progress=progress,
     )

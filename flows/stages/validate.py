@@ -49,8 +49,8 @@ class Places:
 
     params: Path
     raw: Path
-    judged: Path
-    """accepted.json, corrections, a model for features: what people judged."""
+    reference: Path
+    """baseline.json, corrections, a model for features: what people judged."""
     validated: Path
     report: Path
     page: Path
@@ -71,7 +71,7 @@ def validate(places: Places, progress: Progress) -> str:
     manifest = read_manifest_table(places.raw)
     kind = read_raw_dataset(places.raw).kind
     check_searchable(label_settings, kind)
-    corrections = _corrections(label_settings, places.judged, manifest, kind)
+    corrections = _corrections(label_settings, places.reference, manifest, kind)
     measured = measure_all(
         manifest,
         places.raw,
@@ -116,16 +116,16 @@ def _judge(
     quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
     label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
     preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
-    accepted = places.judged / "accepted.json"
+    baseline = places.reference / "baseline.json"
     outcome = check_quality(
         table,
         quarantined=lost,
         settings=quality,
-        accepted=read_profile(accepted) if accepted.exists() else None,
+        baseline=read_profile(baseline) if baseline.exists() else None,
     )
     with RawImages(places.raw) as store:
         decoded = _decoder(table, store, preprocess.max_megapixels)
-        search = _search(table, decoded, label_settings, places.judged, progress)
+        search = _search(table, decoded, label_settings, places.reference, progress)
         suspects = search.suspects
         write_text(places.validated / "label_errors.csv", suspects_csv(suspects))
         record = outcome.as_record() | {
@@ -153,28 +153,28 @@ def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress:
         return
     with RawImages(places.raw) as store:
         decoded = _decoder(table, store, max_megapixels)
-        model = places.judged / settings.model
+        model = places.reference / settings.model
         setting = "split.duplicates.embeddings.model"
         found = embed(len(table), decoded, model=model, setting=setting, progress=progress)
     write_embeddings(places.validated / EMBEDDINGS, found)
 
 
-def _corrections(settings: LabelSettings, judged: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
+def _corrections(settings: LabelSettings, reference: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
     if settings.corrections is None:
         return []
     labels = dict(zip(manifest["path"].to_pylist(), manifest["label"].to_pylist(), strict=True))
-    return read_corrections(judged / settings.corrections, labels, kind)
+    return read_corrections(reference / settings.corrections, labels, kind)
 
 
 def _search(
-    table: pd.DataFrame, decoded: Pixels, settings: LabelSettings, judged: Path, progress: Progress
+    table: pd.DataFrame, decoded: Pixels, settings: LabelSettings, reference: Path, progress: Progress
 ) -> LabelSearch:
     if not settings.find_errors:
         return LabelSearch([], [])
     if settings.features is None:
         features = patch_features(len(table), decoded, seed=settings.seed, progress=progress)
     else:
-        model = judged / settings.features
+        model = reference / settings.features
         features = embed(len(table), decoded, model=model, setting="labels.features", progress=progress)
     labels, paths, sha256 = (list(table[name]) for name in ("label", "path", "sha256"))
     return find_label_errors(features, labels, paths, sha256=sha256, settings=settings)
@@ -245,7 +245,7 @@ def _broken(results: list[RuleResult], quarantine: pd.DataFrame, page: Path) -> 
 
 
 def _culprits(result: RuleResult, quarantine: pd.DataFrame) -> list[str]:
-    return list(quarantine["path"]) if result.rule == "decodable_share" else result.examples
+    return list(quarantine["path"]) if result.rule == "decodable_fraction" else result.examples
 
 
 def _quarantined(quarantine: pd.DataFrame, places: Places) -> str:

@@ -59,7 +59,7 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
                 "augmented": prepared.augmented_digest,
                 "data": prepared.data_version,
                 "model": run_id,
-                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+                "ood": folder_digest(session.project.root, session.params.evaluate.ood),
             },
             settings=session.params.evaluate.model_dump(),
             code=_CODE,
@@ -109,7 +109,7 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     val, test = (open_part(paths.augmented, part) for part in ("val", "test"))
     rule = fit_answers(predict_part(model, val, progress=progress()))
     predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
-    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
     analysis = analyse(
         model,
         predictions,
@@ -125,8 +125,8 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     write_scores(folder, scores, analysis.slices)
     write_analysis(folder, analysis, predictions, test.pixels_NHWC)
     draw_answers(scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
-    for name, looked_at in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
-        draw_neighbours(looked_at, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
+    for name, inspected_images in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
+        draw_neighbours(inspected_images, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
     draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
     if isinstance(model, Ensemble):
         _tell_members(session, trained, folder, _members(session, trained, model, predictions))
@@ -150,7 +150,7 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
         rule = fit_answers(predict_part(member, val, progress=progress()))
         found[name] = replace(predict_part(member, test, progress=progress()), answers=rule)
     return beside_members(
-        predictions, found, top_k=settings.top_k, num_draws=max(settings.bootstrap_draws, 1), seed=settings.seed
+        predictions, found, top_k=settings.top_k, num_resamples=max(settings.bootstrap_resamples, 1), seed=settings.seed
     )
 
 

@@ -9,13 +9,13 @@ from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, fin
 from components.data.split.names import PARTS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
-from components.shared.files import draft_folder
+from components.shared.files import temporary_folder
 from components.shared.wording import counted
 from flows.console.console import progress, say
-from flows.project.dvc import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.project import Project, open_project
 from flows.project.sections import read_section
-from flows.session.preflight import params_kept_on_mistake, settle_params
+from flows.session.preflight import resolve_params, restore_params_on_error
 from flows.session.session import StepTime, timed
 from flows.steps.task import step
 
@@ -35,7 +35,7 @@ def ingest_data(project: Project, data: str | None) -> Ingested:
             watch.reused(f"data version {before[:12]} at hand")
             return Ingested(before, watch.time())
         source = _listed(project, data or EMBEDDED_DIGITS)
-        with data_kept_on_failure(project):
+        with restore_data_on_failure(project):
             version, told = _bring_in(project, source)
         if version == before:
             watch.reused(f"{data} is data version {version[:12]}, which is at hand")
@@ -58,9 +58,9 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     """The new data version, and what came in."""
     raw = data_paths(project).raw
     _restore_version_before(project)
-    with draft_folder(raw) as draft:
+    with temporary_folder(raw) as draft:
         packed = write_raw(source, draft, before=raw, progress=progress())
-        version = adopt_raw(project, draft)
+        version = replace_raw(project, draft)
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
         taken = counted(len(packed.rows), "file")
@@ -86,6 +86,6 @@ def ingest(data: str | None = None, overrides: list[str] | None = None, project:
     from pathlib import Path
 
     opened = open_project(Path(project) if project else None)
-    with params_kept_on_mistake(opened):
-        settle_params(opened, overrides)
+    with restore_params_on_error(opened):
+        resolve_params(opened, overrides)
         return ingest_data(opened, data).data_version

@@ -7,9 +7,9 @@ from prefect import flow
 from components.shared.files import read_json
 from flows.console.console import progress, say
 from flows.project.child_process import Event
-from flows.project.dvc import StageRun, data_kept_on_failure, data_paths, data_version, reproduce, stage_digest
+from flows.project.dvc import StageRun, data_paths, data_version, reproduce, restore_data_on_failure, stage_digest
 from flows.project.project import Project, open_project
-from flows.session.preflight import settle_params
+from flows.session.preflight import resolve_params
 from flows.session.session import Prepared, StepTime
 from flows.steps.task import step
 
@@ -44,6 +44,6 @@ def _show(event: Event) -> None:
 def prepare(overrides: list[str] | None = None, project: str | None = None) -> str:
     """Prepares alone; returns the split's digest."""
     opened = open_project(Path(project) if project else None)
-    settle_params(opened, overrides)
-    with data_kept_on_failure(opened):
+    resolve_params(opened, overrides)
+    with restore_data_on_failure(opened):
         return prepare_data(opened).split_digest

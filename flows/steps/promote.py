@@ -80,7 +80,7 @@ def promote_version(session: Session, prepared: Prepared, number: str, *, again:
         # Done again where a kill came between the ledger and what follows from it.
         publish(session.tracking, version, status)
         describe_model(session.tracking, name, now)
-        ledger.settle_aliases(session.tracking, name)
+        ledger.sync_aliases(session.tracking, name)
         reasons = _told(version, status, now.champion)
         rules = rules_of(session.tracking, version, status.judged) if status.judged else []
         promoted = status.verdict == "promoted" and now.champion == version.number
@@ -353,7 +353,7 @@ def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predic
     if model.fell_back is not None:
         say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
     settings = session.params.promote
-    names, confidence = settings.max_loss_against_champion or {}, settings.confidence
+    names, confidence = settings.max_drop_against_champion or {}, settings.confidence
     if model.card.labels == own.space:
         other, top_k = predictions_of_files(model, files), session.params.evaluate.top_k
         return changes_between(own, other, names, confidence=confidence, top_k=top_k)

@@ -18,7 +18,7 @@ from flows.session.session import Prepared, Session, StepTime, alone, open_sessi
 from flows.steps.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
 from flows.steps.qat import learn_rounding
 from flows.steps.task import step
-from flows.steps.train import AWARE, Trained
+from flows.steps.train import QAT, Trained
 from flows.tracking import runs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Ex
                 "augmented": prepared.augmented_digest,
                 "data": prepared.data_version,
                 "model": run_id,
-                "unlike": folder_digest(session.project.root, session.params.evaluate.unlike),
+                "ood": folder_digest(session.project.root, session.params.evaluate.ood),
             },
             settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
             code=_CODE,
@@ -113,7 +113,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     )
 
     def learn(rounding: Rounding) -> ImageClassifier:
-        return learn_rounding(session, prepared, trained, rounding, folder / AWARE)
+        return learn_rounding(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
     with decoded_once(open_part(augmented, "train"), kept, say=lambda sentence: None) as train:
@@ -170,7 +170,7 @@ def _judged(file: Path, test: "PackedPart", session: Session) -> Judged:
     settings = session.params.evaluate
     model = OnnxClassifier(file, provider=session.params.quantize.provider)
     predictions = predict_packed(model, test)
-    scores = score(predictions, top_k=settings.top_k, num_draws=settings.bootstrap_draws, seed=settings.seed)
+    scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
     return Judged(model, predictions, scores)
 
 
@@ -222,7 +222,7 @@ def _summary(record: dict[str, Any]) -> str:
     ratio = record["formats"]["int8"]["bytes"] / record["formats"]["fp32"]["bytes"]
     took = latency_text(served["latency"]["p50_ms"], served["latency"]["p95_ms"])
     return (
-        f"would serve {record['served']}{after_epochs(served['aware_epochs'])}: accuracy "
+        f"would serve {record['served']}{after_epochs(served['qat_epochs'])}: accuracy "
         f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {took} an image; "
         f"int8 has {ratio:.2f} of fp32's bytes"
     )

@@ -69,7 +69,7 @@ def _store(
         "sha256": sha256,
         "served": served,
         "recipe": measured["recipe"],
-        "aware_epochs": measured["aware_epochs"],
+        "qat_epochs": measured["qat_epochs"],
         "exported_on": processor,
     }
     place = write_version_lineage(
@@ -98,7 +98,7 @@ def _store(
             "processor": processor,
             LINEAGE_TAG: place,
         },
-        description=f"{served}{after_epochs(measured['aware_epochs'])}, ONNX of run {exported.run_id}; serving check "
+        description=f"{served}{after_epochs(measured['qat_epochs'])}, ONNX of run {exported.run_id}; serving check "
         f"{'passed' if check.passed else 'failed'}; not judged yet",
     )
     describe_model(session.tracking, name, read_ledger(session.tracking, name))

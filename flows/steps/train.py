@@ -19,7 +19,13 @@ from flows.project.child_process import Event, last_lines, run_child
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
 from flows.project.gpu import num_gpus
-from flows.registry.initial_weights import STARTING, starting_record, starting_weights, teacher_mark, teacher_model
+from flows.registry.initial_weights import (
+    INITIAL_WEIGHTS,
+    initial_weights,
+    initial_weights_record,
+    teacher_mark,
+    teacher_model,
+)
 from flows.registry.lineage import RECORD, git_state, write_lineage
 from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
 from flows.steps.prepare import prepare_data
@@ -38,7 +44,7 @@ _KEPT = (
     ("rate.png", "figures"),
 )
 """What a training leaves and where its run keeps it; members and the range test of a rate are there where asked for."""
-AWARE = "aware"
+QAT = "qat"
 """The step that fine-tunes for int8; it belongs to the run of the model that it starts from."""
 _PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 
@@ -91,8 +97,7 @@ def train_fingerprint(session: Session, prepared: Prepared) -> str:
     params = session.params
     return fingerprint(
         "train",
-        inputs={"augmented": prepared.augmented_digest, "weights": starting_weights(session)[1]}
-        | teacher_mark(session),
+        inputs={"augmented": prepared.augmented_digest, "weights": initial_weights(session)[1]} | teacher_mark(session),
         settings={
             "preprocess": params.preprocess.model_dump(),
             "augment": params.augment.model_dump(),
@@ -118,7 +123,7 @@ def learn(
     """Trains in a child process; everything that comes of it stands on the returned run."""
     params, tracking = session.params, session.tracking
     output = session.project.work / kind / mark
-    weights, what = starting_weights(session)
+    weights, what = initial_weights(session)
     if weights != params.model.weights and start_from is None:
         say(f"the weights are those of {what}")
     teacher = teacher_model(session)
@@ -203,8 +208,9 @@ def run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: On
     )
     if finished.exit_code == -signal.SIGKILL:
         raise DarkroomError(
-            f"{kind} was killed from outside; a system that runs out of memory does so: lower train.batch_size "
-            f"(now {session.params.train.batch_size}) or set train.recompute to true, if it was that (log in {log})"
+            f"{kind} was killed from outside, as a system does that runs out of memory; if it was that, lower "
+            f"train.batch_size (now {session.params.train.batch_size}) or set train.activation_checkpointing to true "
+            f"(log in {log})"
         )
     if finished.exit_code != 0 or not result.exists():
         raise DarkroomError(
@@ -225,7 +231,7 @@ def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
             f"{event['images_per_second']:.0f} images/s, {_used(event)}, {event['seconds_left']:.0f} s left"
         )
         # The curves of a run are those of the training that made its model.
-        before = f"{AWARE}/" if kind == AWARE else ""
+        before = f"{QAT}/" if kind == QAT else ""
         metrics = {f"{before}{name}": value for name, value in _metrics(event).items()}
         runs.log_metrics(session.tracking, run_id, metrics, step=event["epoch"])
 
@@ -253,7 +259,7 @@ def _keep(session: Session, prepared: Prepared, run_id: str, output: Path) -> No
         draw_rate_test(read_json(output / "rate.json"), output / "rate.png")
     write_lineage(session, prepared, output / "lineage")
     record = output / "lineage" / RECORD
-    write_json(record, read_json(record) | {STARTING: starting_record(session)})
+    write_json(record, read_json(record) | {INITIAL_WEIGHTS: initial_weights_record(session)})
     for name, place in _KEPT:
         if (output / name).exists():
             runs.store(tracking, run_id, output / name, place)

@@ -117,7 +117,7 @@ def append(tracking: Tracking, name: str, ledger: Ledger, entry: Entry) -> bool:
     return True
 
 
-def settle_aliases(tracking: Tracking, name: str) -> None:
+def sync_aliases(tracking: Tracking, name: str) -> None:
     """Brings the aliases to what the ledger says; doing it twice changes nothing.
 
     Read again after the move: whoever moves an alias late, by a ledger that has grown meanwhile, puts it right.

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from components.shared.errors import DarkroomError, ServiceError
-from components.shared.files import whole_folder, write_text
+from components.shared.files import atomic_folder, write_text
 from flows.project.project import Project
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
 
@@ -47,21 +47,21 @@ def open_tracking(project: Project, experiment: str) -> Tracking:
     return Tracking(client, experiment_id, experiment, project.work)
 
 
-def tracking_at_hand(project: Project, experiment: str) -> Tracking | None:
+def existing_tracking(project: Project, experiment: str) -> Tracking | None:
     """None where nothing was tracked yet; unlike opening it, looking makes neither a database nor an experiment."""
-    client = _client_at_hand(project)
+    client = _existing_client(project)
     if client is None or client.get_experiment_by_name(experiment) is None:
         return None
     return open_tracking(project, experiment)
 
 
-def registry_at_hand(project: Project) -> Tracking | None:
+def existing_registry(project: Project) -> Tracking | None:
     """For who looks up registered models of any name; None where there is no database, and nothing is made."""
-    client = _client_at_hand(project)
+    client = _existing_client(project)
     return Tracking(client, _NO_EXPERIMENT, "", project.work) if client is not None else None
 
 
-def _client_at_hand(project: Project) -> "MlflowClient | None":
+def _existing_client(project: Project) -> "MlflowClient | None":
     uri = tracking_uri(project)
     if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
         return None
@@ -203,7 +203,7 @@ def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
     if local.exists() and mark.exists() and mark.read_text(encoding="utf-8") == done:
         return folder_of(tracking, run_id) / place
     try:
-        with whole_folder(tracking.work / "fetched" / f"{run_id}-{top}") as draft:
+        with atomic_folder(tracking.work / "fetched" / f"{run_id}-{top}") as draft:
             found = Path(tracking.client.download_artifacts(run_id, top, str(draft)))
             local.parent.mkdir(parents=True, exist_ok=True)
             if local.is_dir():

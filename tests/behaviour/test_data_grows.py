@@ -13,7 +13,7 @@ from components.data.sources import IngestSettings, find
 from components.shared.errors import DataError
 from components.shared.files import read_json
 from components.shared.progress import silent
-from flows.project.baseline import accept
+from flows.project.baseline import set_baseline
 from flows.project.dvc import data_paths, data_version
 from flows.project.params import override
 from flows.project.project import Project, open_project
@@ -94,11 +94,11 @@ def test_no_image_moves_when_the_folder_grows_and_an_earlier_folder_gives_its_sp
 
 def test_drift_is_measured_against_what_was_accepted_last(project: Project, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no validated data yet; run `darkroom prepare` first"):
-        accept(project)
+        set_baseline(project)
     ingest(project, write_shapes(tmp_path / "dark", each=30))
     prepare(project, "validate.drift.level=stop")
-    assert accept(project) == {"accepted_images": 90}
-    assert read_json(data_paths(project).judged / "accepted.json")["data_version"] == data_version(project)
+    assert set_baseline(project) == {"baseline_images": 90}
+    assert read_json(data_paths(project).reference / "baseline.json")["data_version"] == data_version(project)
     prepare(project)
     assert rule(project, "drift")["passed"]
 
@@ -106,11 +106,11 @@ def test_drift_is_measured_against_what_was_accepted_last(project: Project, tmp_
     with pytest.raises(DataError, match=r"drift is .* outside, should be at most 0\.25 \(such as brightness"):
         prepare(project)
     with pytest.raises(DataError, match="breaks validation, and can't be what others are measured by"):
-        accept(project)
+        set_baseline(project)
 
     prepare(project, "validate.drift.level=warn")
     assert not rule(project, "drift")["passed"]
-    assert accept(project) == {"accepted_images": 90}
+    assert set_baseline(project) == {"baseline_images": 90}
     prepare(project, "validate.drift.level=stop")
     assert rule(project, "drift")["passed"]
 

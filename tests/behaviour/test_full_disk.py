@@ -48,7 +48,7 @@ def lacking_its_data(tmp_path: Path) -> Project:
     """A project at a data version whose files aren't there."""
     (tmp_path / "params.yaml").touch()
     (tmp_path / "dvc.yaml").write_text(
-        "stages:\n  validate:\n    deps: [data/raw, data/judged]\n    outs: [data/validated, data/report.json]\n"
+        "stages:\n  validate:\n    deps: [data/raw, data/reference]\n    outs: [data/validated, data/report.json]\n"
         "  split:\n    outs: [data/split]\n  augment:\n    outs: [data/augmented]\n"
     )
     (tmp_path / "data").mkdir()

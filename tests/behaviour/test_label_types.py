@@ -50,7 +50,7 @@ SETTINGS = [
     "augment.balance=0.5",
     "augment.store=jpeg",
     "validate.images_per_class={at_least: 2, level: stop}",
-    "quantize.aware={epochs: 1, learning_rate: 0.0001}",
+    "quantize.qat={epochs: 1, learning_rate: 0.0001}",
     "register.name=kinds",
     "promote.floors=null",
     "promote.ceilings={log_loss: 100.0}",
@@ -205,11 +205,11 @@ def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> N
 
 def test_it_learns_to_bear_int8(life: Life) -> None:
     found = life.exported.record["int8_variants"]
-    assert sorted(one["aware_epochs"] for one in found.values())[-2:] == [0, 1]
+    assert sorted(one["qat_epochs"] for one in found.values())[-2:] == [0, 1]
     tracking, run_id = life.session.tracking, life.exported.run_id
     assert len(runs.metric_history(tracking, run_id, "aware/val_accuracy")) == 1
     assert len(runs.metric_history(tracking, run_id, "val_accuracy")) == 2
-    kept = export_folder(life.session, run_id) / "aware"
+    kept = export_folder(life.session, run_id) / "qat"
     assert load_classifier(kept / "model").spec.labels.kind == life.kind
 
 

@@ -129,7 +129,7 @@ def test_rollback_goes_one_champion_back(first: dict[str, Any], call: Call) -> N
     del first
     lenient = (
         "promote.floors={accuracy: 0.001}",
-        "promote.max_loss_against_champion={accuracy: 1.0, macro_f1: 1.0}",
+        "promote.max_drop_against_champion={accuracy: 1.0, macro_f1: 1.0}",
     )
     settings = [text for value in lenient for text in ("--set", value)]
     second = result_of(call("promote", "--version", "2", *settings, "--json"))

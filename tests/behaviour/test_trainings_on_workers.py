@@ -31,7 +31,7 @@ SMALL = (
     "tune.space={train.learning_rate: [0.004, 1.0e-12]}",
     "tune.metric=loss",
     "tune.trials=2",
-    "tune.at_once=1",
+    "tune.parallel_trials=1",
     "tune.pruner=median",
     "tune.patience_epochs=0",
     "tune.sampler=random",
@@ -90,7 +90,7 @@ def test_a_worker_trains_the_models_of_a_comparison(
     folder: Path, prefect_api: str, worker: "subprocess.Popen[bytes]"
 ) -> None:
     names = ("lenet5", "plain")
-    settings = ("train.epochs=2", "finetune.epochs=0", "evaluate.bootstrap_draws=20", "quantize.latency_runs=10")
+    settings = ("train.epochs=2", "finetune.epochs=0", "evaluate.bootstrap_resamples=20", "quantize.latency_runs=10")
     options = [word for setting in settings for word in ("--set", setting)]
     done = run_darkroom(folder, prefect_api, "compare", *names, "--deployment", "train/cpu", "--json", *options)
     assert worker.poll() is None, (folder / "worker.txt").read_text()

@@ -12,7 +12,7 @@ from components.shared.errors import DataError
 from components.shared.wording import counted
 from flows.cli.main import app
 from flows.project.project import open_project
-from flows.session.preflight import params_kept_on_mistake, settle_params
+from flows.session.preflight import resolve_params, restore_params_on_error
 
 
 @pytest.fixture
@@ -59,9 +59,9 @@ def test_what_is_found_only_while_the_images_are_listed_leaves_params_as_they_we
     project = open_project()
     before = project.params.read_bytes()
 
-    @params_kept_on_mistake(project)
+    @restore_params_on_error(project)
     def ingest() -> None:
-        settle_params(project, ["train.epochs=3"])
+        resolve_params(project, ["train.epochs=3"])
         assert project.params.read_bytes() != before
         raise DataError("table.csv: holds no rows")
 

@@ -315,7 +315,7 @@ class Life:
         return ledger.read_ledger(self.session().tracking, "digits").entries
 
 
-_LENIENT = "promote.max_loss_against_champion={accuracy: 1.0}"
+_LENIENT = "promote.max_drop_against_champion={accuracy: 1.0}"
 _FEW = "promote.min_images_against_champion=1"
 
 
@@ -333,7 +333,7 @@ def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> N
     assert [one.dataset.name for one in client.get_run(life.run_id).inputs.dataset_inputs] == ["digits"]
     told = mlflow.models.get_model_info("models:/digits/1")
     assert told.signature.inputs.input_names() == ["image"]
-    assert {"label", "probability", "unlike_score", "model"} <= set(told.signature.outputs.input_names())
+    assert {"label", "probability", "ood_score", "model"} <= set(told.signature.outputs.input_names())
     assert told.saved_input_example_info["pandas_orient"] == "split"
     assert set(version.tags) <= {
         *("served", "step", "sha256", "accuracy", "macro_f1", "bytes", "data_version", "split_digest", "processor"),

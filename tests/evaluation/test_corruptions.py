@@ -61,13 +61,13 @@ def test_scores_fall_with_the_brightness_that_a_model_judges_by() -> None:
         return np.stack([-bright_N, bright_N], axis=1).astype(np.float32)
 
     predictions = judged_singles(target_N, answer(pixels))
-    found = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
+    found = robustness(answer, predictions, pixels, most=30, top_k=2, num_resamples=20, seed=1, progress=silent)
     assert [one.images for one in found.scores] == [30] * 31
     accuracy = {(one.corruption, one.strength): one.accuracy for one in found.scores}
     assert accuracy["none", 0] == 1
     assert accuracy["contrast", 1] == 1
     assert accuracy["brightness", 5] < 0.7
-    again = robustness(answer, predictions, pixels, most=30, top_k=2, num_draws=20, seed=1, progress=silent)
+    again = robustness(answer, predictions, pixels, most=30, top_k=2, num_resamples=20, seed=1, progress=silent)
     assert again == found
     for one in found.scores:
         for name in ("macro_f1", "balanced_accuracy", "log_loss", "expected_calibration_error"):

@@ -10,7 +10,7 @@ from sklearn.metrics import f1_score
 from components.evaluation.decision_rule import LEAST_POSITIVES, best_threshold, fit_answers
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+from components.task.label_space import AnswerRule, LabelSpace, ood_score
 
 
 def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> tuple[NDArray[np.float32], NDArray]:
@@ -77,8 +77,8 @@ def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stay
     judged = Predictions(names, names, target_N, logits_NK, LabelSpace(kind="single", classes=list("abc")))
     rule = fit_answers(judged)
     assert rule.temperature > 3
-    assert rule.unlike_above is not None
-    assert (unlike_score(logits_NK, judged.space) <= rule.unlike_above).mean() == pytest.approx(0.95)
+    assert rule.ood_threshold is not None
+    assert (ood_score(logits_NK, judged.space) <= rule.ood_threshold).mean() == pytest.approx(0.95)
     before, after = (score(replace(judged, answers=one), top_k=2).values for one in (AnswerRule(), rule))
     assert after["log_loss"] < before["log_loss"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]

@@ -188,7 +188,7 @@ def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tr
     logits_NT = random.normal(size=(200, 6))
     logits_NT[np.arange(200), 2 + target_N] += 1
     judged = predictions(target_N, logits_NT, space)
-    found = score(judged, top_k=2, num_draws=50)
+    found = score(judged, top_k=2, num_resamples=50)
     coarse = found.levels["coarse"]
     assert [one.label for one in coarse.classes] == ["fruit", "milk"]
     assert coarse.accuracy == reference.accuracy_score(target_N // 2, judged.predicted // 2)
@@ -204,7 +204,7 @@ def test_every_level_of_a_hierarchy_has_its_error_before_scaling() -> None:
     space = LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
     random = np.random.default_rng(9)
     target_N, logits_NT = random.integers(0, 4, 200), random.normal(size=(200, 6))
-    found = score(predictions(target_N, logits_NT, space, AnswerRule(temperature=2.0)), top_k=2, num_draws=20)
+    found = score(predictions(target_N, logits_NT, space, AnswerRule(temperature=2.0)), top_k=2, num_resamples=20)
     plain = score(predictions(target_N, logits_NT, space), top_k=2).headline()
     for level in ("", "coarse."):
         before = found.headline()[f"{level}expected_calibration_error_before_scaling"]
@@ -214,7 +214,7 @@ def test_every_level_of_a_hierarchy_has_its_error_before_scaling() -> None:
 
 
 def test_a_log_loss_of_a_model_that_is_far_too_sure_is_that_of_scikit_learn() -> None:
-    found = score(predictions([0, 1, 2], [[0.0, 900.0, 0.0], B, C]), top_k=2, num_draws=20)
+    found = score(predictions([0, 1, 2], [[0.0, 900.0, 0.0], B, C]), top_k=2, num_resamples=20)
     probability_NK = np.array([[0.0, 1.0, 0.0], *(np.exp(one) / np.exp(one).sum() for one in (B, C))])
     assert found.values["log_loss"] == pytest.approx(reference.log_loss([0, 1, 2], probability_NK), rel=1e-6)
     assert found.intervals["log_loss"][1] <= -math.log(np.finfo(float).eps)
@@ -222,7 +222,9 @@ def test_a_log_loss_of_a_model_that_is_far_too_sure_is_that_of_scikit_learn() ->
 
 def test_sets_of_a_single_label_are_scored_by_that_label() -> None:
     space = LabelSpace(kind="multi", classes=["a"])
-    found = score(predictions([[True], [True], [True], [False]], [[1], [-1], [-1], [1]], space), top_k=2, num_draws=5)
+    found = score(
+        predictions([[True], [True], [True], [False]], [[1], [-1], [-1], [1]], space), top_k=2, num_resamples=5
+    )
     assert (found.classes[0].precision, found.classes[0].recall) == (0.5, 1 / 3)
     assert found.values["macro_recall"] == found.values["micro_recall"] == pytest.approx(1 / 3)
     assert found.values["hamming_loss"] == 3 / 4
@@ -247,7 +249,7 @@ def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
 
 @pytest.mark.parametrize("judged", [random_singles(150, 4), random_sets(150)], ids=["single", "sets"])
 def test_intervals_are_those_of_scores_computed_anew_in_each_draw(judged: Predictions) -> None:
-    found = score(judged, top_k=2, num_draws=50, seed=1)
+    found = score(judged, top_k=2, num_resamples=50, seed=1)
     sets = judged.space.kind == "multi"
     probability_NK = judged.probabilities_NK.astype(np.float64)
     same_NK = judged.target if sets else judged.target[:, None] == np.arange(4)
@@ -275,16 +277,16 @@ def test_intervals_are_those_of_scores_computed_anew_in_each_draw(judged: Predic
 
 @pytest.mark.parametrize("judged", [random_singles(), random_sets()], ids=["single", "sets"])
 def test_every_headline_score_has_an_interval_around_it_and_the_same_one_again(judged: Predictions) -> None:
-    found = score(judged, top_k=2, num_draws=200)
+    found = score(judged, top_k=2, num_resamples=200)
     assert set(found.intervals) == set(found.headline())
     assert all(low <= found.values[name] <= high for name, (low, high) in found.intervals.items())
-    assert score(judged, top_k=2, num_draws=200).as_record() == found.as_record()
-    assert score(judged, top_k=2, num_draws=200, seed=8).intervals != found.intervals
+    assert score(judged, top_k=2, num_resamples=200).as_record() == found.as_record()
+    assert score(judged, top_k=2, num_resamples=200, seed=8).intervals != found.intervals
     assert all(set(one.intervals) >= {"recall", "roc_auc"} for one in found.classes)
 
 
 def test_a_class_without_images_has_no_share_in_the_macro_scores() -> None:
-    found = score(predictions([0, 0, 1, 1], [A, A, B, C]), top_k=2, num_draws=20)
+    found = score(predictions([0, 0, 1, 1], [A, A, B, C]), top_k=2, num_resamples=20)
     c = found.classes[2]
     assert (c.images, c.precision, c.recall, c.f1) == (0, 0, 0, 0)
     assert math.isnan(c.roc_auc)
@@ -300,7 +302,7 @@ def test_a_class_that_was_never_predicted_scores_zero() -> None:
 
 def test_one_image_and_one_that_is_all_right_have_intervals_of_no_width() -> None:
     for judged in (predictions([0], [A]), predictions([0, 1, 2] * 4, [A, B, C] * 4)):
-        found = score(judged, top_k=2, num_draws=30)
+        found = score(judged, top_k=2, num_resamples=30)
         assert found.accuracy == 1
         assert found.intervals["accuracy"] == (1, 1)
     assert math.isnan(score(predictions([0], [A]), top_k=2).values["macro_roc_auc"])

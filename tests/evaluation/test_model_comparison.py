@@ -17,7 +17,7 @@ def test_a_better_model_is_told_from_one_that_only_differs() -> None:
         "equal": leaning(400, 5, lean=1.5, seed=1),
         "good": leaning(400, 5, lean=3),
     }
-    found = compare_models(models, reference="old", num_draws=300)
+    found = compare_models(models, reference="old", num_resamples=300)
     assert [one.name for one in found.candidates] == ["good", "equal"]
     good, equal = found.candidates
     assert good.difference == pytest.approx(models["good"].correct_N.mean() - models["old"].correct_N.mean())
@@ -30,14 +30,14 @@ def test_a_better_model_is_told_from_one_that_only_differs() -> None:
 
 def test_the_same_images_are_drawn_for_both_so_a_model_never_differs_from_itself() -> None:
     model = leaning(100, 3, lean=1)
-    found = compare_models({"a": model, "b": replace(model)}, reference="a", metric="log_loss", num_draws=100)
+    found = compare_models({"a": model, "b": replace(model)}, reference="a", metric="log_loss", num_resamples=100)
     assert found.candidates[0].interval == (0, 0)
     assert found.candidates[0].p_corrected == 1
 
 
 def test_of_a_loss_the_lowest_is_the_best() -> None:
     models = {f"lean {lean}": leaning(200, 4, lean=lean) for lean in (1, 2, 3)}
-    found = compare_models(models, reference="lean 2", metric="log_loss", num_draws=50)
+    found = compare_models(models, reference="lean 2", metric="log_loss", num_resamples=50)
     assert [one.name for one in found.candidates] == ["lean 3", "lean 1"]
 
 
@@ -55,13 +55,13 @@ def test_other_images_an_unknown_model_and_an_unknown_score_are_refused() -> Non
     with pytest.raises(SettingsError, match="acuracy is no score; did you mean accuracy"):
         compare_models({"a": models["a"]}, reference="a", metric="acuracy")
     with pytest.raises(DataError, match="b and the ensemble were not asked the same images"):
-        beside_members(models["a"], {"b": models["b"]}, top_k=2, num_draws=1)
+        beside_members(models["a"], {"b": models["b"]}, top_k=2, num_resamples=1)
 
 
 def test_members_stand_beside_their_ensemble_in_the_order_given() -> None:
     ensemble = leaning(400, 5, lean=3)
     members = {"first": leaning(400, 5, lean=1, seed=1), "second": replace(ensemble)}
-    first, second = beside_members(ensemble, members, top_k=2, num_draws=100)
+    first, second = beside_members(ensemble, members, top_k=2, num_resamples=100)
     assert (first.name, second.name) == ("first", "second")
     assert first.accuracy == members["first"].correct_N.mean()
     assert first.difference == pytest.approx(first.accuracy - ensemble.correct_N.mean())

@@ -8,9 +8,9 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from components.data.images.preprocessing import PreprocessSettings
-from components.evaluation.ood import folder_images, noise_images, shuffled_images, unlike_scores, unlike_threshold
+from components.evaluation.ood import fit_ood_threshold, folder_images, noise_images, ood_scores, shuffled_images
 from components.shared.errors import DataError, SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+from components.task.label_space import AnswerRule, LabelSpace, ood_score
 
 SPACE = LabelSpace(kind="single", classes=list("abc"))
 
@@ -19,15 +19,15 @@ def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
     random = np.random.default_rng(0)
     known = (8 * np.eye(3)[random.integers(0, 3, 300)] + random.normal(size=(300, 3))).astype(np.float32)
     flat = random.normal(size=(200, 3)).astype(np.float32)
-    threshold = unlike_threshold(known, SPACE)
-    assert (unlike_score(known, SPACE) > threshold).mean() == pytest.approx(0.05, abs=0.01)
-    found = unlike_scores("flat", known, flat, SPACE, answers=AnswerRule(), threshold=threshold)
+    threshold = fit_ood_threshold(known, SPACE)
+    assert (ood_score(known, SPACE) > threshold).mean() == pytest.approx(0.05, abs=0.01)
+    found = ood_scores("flat", known, flat, SPACE, answers=AnswerRule(), threshold=threshold)
     assert found.energy_auroc > 0.99
     assert found.max_probability_auroc > 0.95
     assert found.noticed > 0.95
-    other_N, energy_N = np.arange(500) >= 300, unlike_score(np.concatenate([known, flat]), SPACE)
+    other_N, energy_N = np.arange(500) >= 300, ood_score(np.concatenate([known, flat]), SPACE)
     assert found.energy_auroc == pytest.approx(roc_auc_score(other_N, energy_N))
-    same = unlike_scores("same", known[:150], known[150:], SPACE, answers=AnswerRule(), threshold=threshold)
+    same = ood_scores("same", known[:150], known[150:], SPACE, answers=AnswerRule(), threshold=threshold)
     assert same.energy_auroc == pytest.approx(0.5, abs=0.1)
     assert same.noticed < 0.15
     for low, high in (same.energy_auroc_interval, same.max_probability_auroc_interval):

@@ -64,7 +64,7 @@ def test_macro_f1_of_every_slice_has_the_interval_of_macro_f1_computed_anew_in_e
     dark_is_hard: tuple[Predictions, pa.Table],
 ) -> None:
     judged, table = dark_is_hard
-    found = {(one.column, one.value): one for one in slice_scores(judged, table, num_draws=40, seed=3)}
+    found = {(one.column, one.value): one for one in slice_scores(judged, table, num_resamples=40, seed=3)}
     rows = np.arange(0, 200, 2)
     drawn = []
     for weight_N in np.concatenate(list(draws(200, count=40, seed=3))):
@@ -86,7 +86,7 @@ def test_macro_f1_of_slices_of_sets_is_that_of_scikit_learn() -> None:
     names = [f"{number}" for number in range(120)]
     judged = Predictions(names, names, target, np.where(said, 3, -3).astype(np.float32), space)
     table = pa.table({"path": names, "quarter": [f"{number // 30}" for number in range(120)]})
-    found = {one.value: one for one in slice_scores(judged, table, num_draws=10) if one.column == "quarter"}
+    found = {one.value: one for one in slice_scores(judged, table, num_resamples=10) if one.column == "quarter"}
     for quarter in (1, 2, 3):
         rows = slice(30 * quarter, 30 * quarter + 30)
         expected = reference.f1_score(target[rows], said[rows], average="macro")

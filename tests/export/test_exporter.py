@@ -23,16 +23,16 @@ from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import TrainingDiverged
 from components.shared.files import sha256_of_file
 from components.shared.processor import this_processor
-from components.training.settings import AwareSettings, Rounding
+from components.training.settings import QatSettings, Rounding
 
 pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
 SETTINGS = QuantizeSettings(
     serve="int8",
     search_trials=2,
-    aware=AwareSettings(epochs=2, learning_rate=0.001),
+    qat=QatSettings(epochs=2, learning_rate=0.001),
     provider="cpu",
     calibration_images=16,
-    max_accuracy_loss=1.0,
+    max_accuracy_drop=1.0,
     min_agreement=0.0,
     max_logit_difference=0.001,
     parity_images=8,
@@ -138,7 +138,7 @@ def test_more_ways_are_tried_where_the_first_lose_too_much(
     assert len(calibration["images"]) == (4 if "percentile" in best.measured.recipe else SETTINGS.calibration_images)
 
 
-STRICT = SETTINGS.model_copy(update={"search_trials": 0, "max_accuracy_loss": 0.25})
+STRICT = SETTINGS.model_copy(update={"search_trials": 0, "max_accuracy_drop": 0.25})
 
 
 def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
@@ -178,11 +178,11 @@ def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
     record = result.as_record()
     assert record["served"] == "int8"
     assert "after 2 epochs of quantization-aware fine-tuning" in record["reasons"][0]
-    assert record["formats"]["int8"]["aware_epochs"] == 2
-    assert [one["aware_epochs"] for one in record["int8_variants"].values()] == [0, 0, 0, 2]
-    assert OnnxClassifier(result.served.file).card.aware_epochs == 2
+    assert record["formats"]["int8"]["qat_epochs"] == 2
+    assert [one["qat_epochs"] for one in record["int8_variants"].values()] == [0, 0, 0, 2]
+    assert OnnxClassifier(result.served.file).card.qat_epochs == 2
     fp32 = OnnxClassifier(tmp_path / "model_fp32.onnx")
-    assert fp32.card.aware_epochs == 0
+    assert fp32.card.qat_epochs == 0
 
 
 def diverge(_: Rounding) -> ImageClassifier:
@@ -201,7 +201,7 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"max_accuracy_loss": 1.0}, {"serve": "fp32"}, {"aware": AwareSettings(epochs=0, learning_rate=0.1)}],
+    [{"max_accuracy_drop": 1.0}, {"serve": "fp32"}, {"qat": QatSettings(epochs=0, learning_rate=0.1)}],
     ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
 )
 def test_nothing_is_fine_tuned_where_it_gains_nothing(

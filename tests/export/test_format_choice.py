@@ -8,7 +8,7 @@ import pytest
 
 from components.export.format_choice import Choice, Measured, best_int8, choose
 from components.export.settings import QuantizeSettings
-from components.training.settings import AwareSettings
+from components.training.settings import QatSettings
 
 IMAGES = 100
 
@@ -18,10 +18,10 @@ def settings(**changed: Any) -> QuantizeSettings:
         **{
             "serve": "auto",
             "search_trials": 2,
-            "aware": AwareSettings(epochs=0, learning_rate=0.1),
+            "qat": QatSettings(epochs=0, learning_rate=0.1),
             "provider": "cpu",
             "calibration_images": 64,
-            "max_accuracy_loss": 0.01,
+            "max_accuracy_drop": 0.01,
             "min_agreement": 0.95,
             "max_logit_difference": 0.001,
             "parity_images": 64,
@@ -115,10 +115,10 @@ def test_what_speaks_against_the_form_that_is_asked_for_is_named() -> None:
 
 
 def test_the_reason_tells_of_quantization_aware_fine_tuning() -> None:
-    aware = replace(measured(0.975), aware_epochs=3)
+    qat = replace(measured(0.975), qat_epochs=3)
     told = "after 3 epochs of quantization-aware fine-tuning"
-    assert choice_of(aware).reasons[0].startswith(f"int8 would be served (u8s8 {told}): 0.0050 less accurate than fp32")
-    assert choice_of(replace(aware, accuracy=0.9)).reasons == [
+    assert choice_of(qat).reasons[0].startswith(f"int8 would be served (u8s8 {told}): 0.0050 less accurate than fp32")
+    assert choice_of(replace(qat, accuracy=0.9)).reasons == [
         f"fp32 would be served: int8 {told} loses 0.0800 accuracy, at most 0.01 is allowed"
     ]
 

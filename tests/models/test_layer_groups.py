@@ -86,7 +86,7 @@ def test_batch_norms_of_frozen_parts_keep_their_statistics() -> None:
 
 def test_learning_rates_fall_from_the_head_to_the_image() -> None:
     model = network("plain")
-    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, part_decay=0.5)
+    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, layer_decay=0.5)
     owner = {id(value): name for name, value in model.named_parameters()}
     rates = {owner[id(value)]: group["lr"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]
     assert rates["classifier.weight"] == pytest.approx(0.1)
@@ -97,7 +97,7 @@ def test_learning_rates_fall_from_the_head_to_the_image() -> None:
 
 def test_norms_and_biases_do_not_decay() -> None:
     model = network("resnet18")
-    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, part_decay=1)
+    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, layer_decay=1)
     for group in groups:
         for value in group["params"]:  # type: ignore[attr-defined]
             assert group["weight_decay"] == (0.01 if value.ndim > 1 else 0.0)
@@ -114,7 +114,7 @@ def test_norms_and_biases_do_not_decay() -> None:
 )
 def test_tables_tokens_and_scales_do_not_decay_but_matrices_do(name: str, spared: str) -> None:
     model = blueprint(name, num_classes=3, image_size_px=64)
-    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, part_decay=1)
+    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, layer_decay=1)
     decay = {id(value): group["weight_decay"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]
     assert len(decay) == len(list(model.parameters()))
     assert decay[id(model.get_parameter(spared))] == 0
@@ -128,7 +128,7 @@ def last_weight(model: nn.Module) -> str:
 def test_frozen_parameters_are_in_no_group() -> None:
     model = network("resnet18")
     freeze_backbone(model)
-    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, part_decay=0.5)
+    groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, layer_decay=0.5)
     values = [value for group in groups for value in group["params"]]  # type: ignore[attr-defined]
     assert {id(value) for value in values} == {id(value) for value in model.fc.parameters()}  # type: ignore[union-attr]
     assert {group["lr"] for group in groups} == {0.1}
@@ -136,7 +136,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
 
 def test_parameters_outside_the_parts_learn_at_the_rate_of_the_first() -> None:
     model = network("vit_b_16", 32)
-    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0, part_decay=0.5)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0, layer_decay=0.5)
     rate = {id(value): group["lr"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]
     assert rate[id(model.class_token)] == rate[id(model.conv_proj.weight)]  # type: ignore[union-attr]
     assert rate[id(model.class_token)] < rate[id(model.heads.head.weight)] == 1.0  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from components.training.settings import TrainSettings
 from flows.project.params import Params, override, read_params
 from flows.project.project import Project
 from flows.project.sections import read_section
-from flows.session.preflight import settle_params
+from flows.session.preflight import resolve_params
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_size_that_follows_from_no_number_is_refused(params: Path, compound: s
 
 def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
     project = Project(params.parent, params.parent / ".darkroom")
-    settled = settle_params(project, ["model.architecture=null", "model.scenario=real_time"])
+    settled = resolve_params(project, ["model.architecture=null", "model.scenario=real_time"])
     assert settled.model.architecture == "plain"
     assert "model.scenario real_time: plain, six convolutions" in capsys.readouterr().err
 
@@ -282,7 +282,7 @@ def test_a_provider_that_is_not_here_is_refused_before_any_work_of_a_run_that_ex
         with pytest.raises(
             ServiceError, match=f"no {provider} provider on this machine .it has cpu.; install onnxruntime-"
         ):
-            settle_params(project, [f"quantize.provider={provider}"], exports=True)
+            resolve_params(project, [f"quantize.provider={provider}"], exports=True)
         assert params.read_bytes() == before
     # A machine that only trains need not have it.
-    assert settle_params(project, ["quantize.provider=tensorrt"]).quantize.provider == "tensorrt"
+    assert resolve_params(project, ["quantize.provider=tensorrt"]).quantize.provider == "tensorrt"

@@ -67,10 +67,10 @@ def settings(**changes: Any) -> PromoteSettings:
         "class_floors": None,
         "slice_floors": None,
         "min_slice_images": 20,
-        "max_loss_against_champion": {"accuracy": 0.0, "macro_f1": 0.0},
+        "max_drop_against_champion": {"accuracy": 0.0, "macro_f1": 0.0},
         "min_images_against_champion": 10,
         "confidence": 0.95,
-        "max_quantization_loss": None,
+        "max_quantization_drop": None,
         "max_megabytes": None,
         "max_latency_ms": None,
         "serving_check": False,
@@ -218,11 +218,11 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         (GOOD, settings(max_latency_ms=3.5), "95th percentile of latency, in ms: 4.00, should be at most 3.5"),
         (
             GOOD,
-            settings(max_quantization_loss={"accuracy": 0.004}),
+            settings(max_quantization_drop={"accuracy": 0.004}),
             "accuracy against fp32: -0.0050, should be at least",
         ),
-        (GOOD, settings(max_quantization_loss={"log_loss": 0.01}), "log loss against fp32: +0.0200, should be at most"),
-        (measured(scores=None), settings(max_quantization_loss={"accuracy": 1}), "accuracy against fp32: not measured"),
+        (GOOD, settings(max_quantization_drop={"log_loss": 0.01}), "log loss against fp32: +0.0200, should be at most"),
+        (measured(scores=None), settings(max_quantization_drop={"accuracy": 1}), "accuracy against fp32: not measured"),
         (measured(serving_check=False), settings(serving_check=True), "clean process: failed, should be passed"),
         (measured(serving_check=None), settings(serving_check=True), "clean process: not made, should be passed"),
     ],
@@ -267,13 +267,13 @@ ALLOWING = {"accuracy": 0.02, "macro_f1": 0.02}
         (champion(won=0, lost=5), settings(), False),
         (champion(won=0, lost=5, confidence=0.99), settings(confidence=0.99), True),
         (champion(won=0, lost=10, images=100_000), settings(), False),
-        (champion(won=0, lost=10, images=100_000), settings(max_loss_against_champion=ALLOWING), True),
-        (champion(won=0, lost=300, images=10_000), settings(max_loss_against_champion=ALLOWING), False),
+        (champion(won=0, lost=10, images=100_000), settings(max_drop_against_champion=ALLOWING), True),
+        (champion(won=0, lost=300, images=10_000), settings(max_drop_against_champion=ALLOWING), False),
         (champion(0.98, 0.975), settings(), True),
         (champion(0.98, 0.985), settings(), False),
-        (champion(0.98, 0.985), settings(max_loss_against_champion=ALLOWING), True),
-        (champion(won=0, lost=50), settings(max_loss_against_champion={"macro_f1": 0.0}), True),
-        (champion(won=0, lost=50), settings(max_loss_against_champion=None), True),
+        (champion(0.98, 0.985), settings(max_drop_against_champion=ALLOWING), True),
+        (champion(won=0, lost=50), settings(max_drop_against_champion={"macro_f1": 0.0}), True),
+        (champion(won=0, lost=50), settings(max_drop_against_champion=None), True),
         (champion(NAN, 0.97), settings(), False),
         (champion(0.97, NAN), settings(), False),
         (champion(challenger=(NAN, 0.97)), settings(), False),
@@ -313,7 +313,7 @@ def test_a_loss_against_the_champion_tells_its_interval_and_limit() -> None:
     both = replace(
         champion(won=0, lost=10, images=100_000), champion={"accuracy": 0.98}, challenger={"accuracy": 0.9799}
     )
-    (reason,) = decide(GOOD, both, settings(max_loss_against_champion={"accuracy": 0.0})).reasons
+    (reason,) = decide(GOOD, both, settings(max_drop_against_champion={"accuracy": 0.0})).reasons
     assert reason == (
         "accuracy against champion v3: -1.0e-04 (-1.6e-04 to -4.0e-05, each end 95% sure; won 0, lost 10 of 100000 "
         "images), should be at least +0 at its upper end"
@@ -333,13 +333,13 @@ def test_a_comparison_over_no_images_proves_nothing() -> None:
 def test_a_score_where_smaller_is_better_may_not_surely_grow() -> None:
     both = replace(champion(), champion={"log_loss": 0.1}, challenger={"log_loss": 0.14})
     both = replace(both, intervals={"log_loss": (0.02, 0.06)})
-    (reason,) = decide(GOOD, both, settings(max_loss_against_champion={"log_loss": 0.01})).reasons
+    (reason,) = decide(GOOD, both, settings(max_drop_against_champion={"log_loss": 0.01})).reasons
     assert reason.endswith("+0.0400 (+0.0200 to +0.0600, each end 95% sure), should be at most +0.01 at its lower end")
-    assert decide(GOOD, both, settings(max_loss_against_champion={"log_loss": 0.03})).promoted
+    assert decide(GOOD, both, settings(max_drop_against_champion={"log_loss": 0.03})).promoted
 
 
 def test_a_score_that_the_champion_lacks_is_no_proof() -> None:
-    decision = decide(GOOD, champion(), settings(max_loss_against_champion={"log_loss": 0.01}))
+    decision = decide(GOOD, champion(), settings(max_drop_against_champion={"log_loss": 0.01}))
     assert decision.reasons == ["log loss against champion v3: not measured, should be at most +0.01 at its lower end"]
 
 
@@ -348,7 +348,7 @@ def test_every_kind_of_rule_can_be_passed() -> None:
         ceilings={"expected_calibration_error": 0.02, "log_loss": 0.1},
         class_floors={"recall": 0.9, "precision": {"cat": 1.0}},
         slice_floors={"accuracy": {"blur": 0.8, "source": 0.95}, "macro_f1": 1.0},
-        max_quantization_loss={"accuracy": 0.005, "log_loss": 0.02},
+        max_quantization_drop={"accuracy": 0.005, "log_loss": 0.02},
         max_megabytes=1.0,
         max_latency_ms=4.0,
         serving_check=True,
@@ -387,7 +387,7 @@ def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:
         ({"class_floors": {"recal": 0.9}}, "promote.class_floors: .*did you mean recall?"),
         ({"class_floors": {"recall": {"cat": 2.0}}}, "promote.class_floors: .*should have recall in"),
         ({"slice_floors": {"recall": 0.9}}, "promote.slice_floors: .*recall is none"),
-        ({"max_loss_against_champion": {"accuracy": -1.0}}, "should have accuracy at least 0"),
+        ({"max_drop_against_champion": {"accuracy": -1.0}}, "should have accuracy at least 0"),
         ({"confidence": 0.9999}, "promote.confidence"),
         ({"max_megabytes": 0.0}, "promote.max_megabytes"),
     ],

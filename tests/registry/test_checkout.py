@@ -19,8 +19,8 @@ from flows.project.dvc import data_paths
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
 from flows.registry.checkout import bring_files, bring_models
-from flows.registry.initial_weights import STARTING, starting_record, starting_weights, teacher_mark
-from flows.registry.lineage import JUDGED_LEFT_OUT
+from flows.registry.initial_weights import INITIAL_WEIGHTS, initial_weights, initial_weights_record, teacher_mark
+from flows.registry.lineage import REFERENCE_LEFT_OUT
 from flows.session.session import Session
 from flows.tracking import runs
 
@@ -48,7 +48,7 @@ def again(project: Project) -> Project:
 
 
 def lineage(weights: str | None = None, teacher: str | None = None, **record: Any) -> dict[str, Any]:
-    params = {"model": {"weights": weights}, "train": {"teacher": teacher}, "evaluate": {"unlike": None}}
+    params = {"model": {"weights": weights}, "train": {"teacher": teacher}, "evaluate": {"ood": None}}
     return {"params": params, **record}
 
 
@@ -93,21 +93,21 @@ def test_the_champion_of_then_is_brought_along_and_not_the_one_of_now(
         champion_of(project, seed)
     asking = ("models:/source@champion", "models:/source/1")
     own = session(project, *asking)
-    then = lineage(*asking, **{STARTING: starting_record(own)})
-    marks = starting_weights(own)[1], teacher_mark(own)
+    then = lineage(*asking, **{INITIAL_WEIGHTS: initial_weights_record(own)})
+    marks = initial_weights(own)[1], teacher_mark(own)
     champion_of(project, 3)
-    assert starting_weights(own)[1] != marks[0]
+    assert initial_weights(own)[1] != marks[0]
     bring_models(own.tracking, then, again, who=WHO)
     with pytest.raises(SettingsError, match=r"target version 1 can't be reproduced: an older release trained it"):
         bring_models(own.tracking, lineage(*asking), again, who=WHO)
-    other = {STARTING: {name: pin | {"mark": "other"} for name, pin in then[STARTING].items()}}
+    other = {INITIAL_WEIGHTS: {name: pin | {"mark": "other"} for name, pin in then[INITIAL_WEIGHTS].items()}}
     with pytest.raises(SettingsError, match=r"was trained with models:/source/2 .model.weights., which has changed"):
         bring_models(own.tracking, lineage(*asking, **other), again, who=WHO)
 
     # MLflow writes the address of the project's registry into the environment.
     isolate(monkeypatch)
     there = session(again, *asking)
-    assert (starting_weights(there)[1], teacher_mark(there)) == marks
+    assert (initial_weights(there)[1], teacher_mark(there)) == marks
 
 
 def test_files_of_the_project_are_brought_along_as_they_were(project: Project, again: Project) -> None:
@@ -122,10 +122,10 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     params = read_params(project.params)
     params = replace(params, model=params.model.model_copy(update={"weights": "start/w.safetensors"}))
     # Files need no registry.
-    pins = starting_record(Session(project, params, cast(Any, None)))
+    pins = initial_weights_record(Session(project, params, cast(Any, None)))
     left_out = {"features.onnx": sha256_of_file(judged / "features.onnx")}
-    then = lineage("start/w.safetensors", **{STARTING: pins, JUDGED_LEFT_OUT: left_out})
-    then["params"]["evaluate"]["unlike"] = "others"
+    then = lineage("start/w.safetensors", **{INITIAL_WEIGHTS: pins, REFERENCE_LEFT_OUT: left_out})
+    then["params"]["evaluate"]["ood"] = "others"
     bring_files(project, then, again, who=WHO)
     assert [(again.root / name).read_text() for name in files] == files
     assert (data_paths(again).judged / "features.onnx").read_text() == "large"
@@ -133,7 +133,7 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     sentences = {
         "start/model.json": r"was trained from start/w.safetensors .model.weights., which has changed since",
         "start/w.safetensors": r"was trained from start/w.safetensors .model.weights., which isn't there any more",
-        str(judged / "features.onnx"): r"needs data/judged/features.onnx, which isn't there any more; bring it back",
+        str(judged / "features.onnx"): r"needs data/reference/features.onnx, which isn't there any more; bring it back",
     }
     for name, sentence in sentences.items():
         aside = (project.root / name).rename(project.root / "aside")
@@ -143,10 +143,8 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     (judged / "features.onnx").write_text("other")
     with pytest.raises(SettingsError, match=r"features.onnx, which has changed since"):
         bring_files(project, then, again, who=WHO)
-    then["params"]["evaluate"]["unlike"] = "gone"
-    with pytest.raises(
-        SettingsError, match=r"evaluated beside the images in gone .evaluate.unlike., which isn't there"
-    ):
+    then["params"]["evaluate"]["ood"] = "gone"
+    with pytest.raises(SettingsError, match=r"evaluated beside the images in gone .evaluate.ood., which isn't there"):
         bring_files(project, then, again, who=WHO)
     outside = lineage("../w.safetensors")
     (project.root.parent / "w.safetensors").write_text("outside")

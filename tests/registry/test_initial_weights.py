@@ -15,7 +15,7 @@ from components.task.label_space import LabelSpace
 from components.training.distillation import open_teacher
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
-from flows.registry.initial_weights import registered_model, starting_weights, teacher_model
+from flows.registry.initial_weights import initial_weights, registered_model, teacher_model
 from flows.session.session import Session
 from flows.tracking import runs
 
@@ -67,10 +67,10 @@ def source(project: Project, tmp_path: Path) -> torch.nn.Module:
 
 
 def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source: torch.nn.Module) -> None:
-    weights, mark = starting_weights(session(project, "models:/source@champion"))
+    weights, mark = initial_weights(session(project, "models:/source@champion"))
     assert mark is not None
     assert mark.startswith("models:/source/1 ")
-    assert (weights, mark) == starting_weights(session(project, "models:/source/1"))
+    assert (weights, mark) == initial_weights(session(project, "models:/source/1"))
     target, said = new_classifier(
         model_settings(weights), labels=labels("x", "y"), preprocess=PREPROCESS, mean=[0.9] * 3, std=[0.9] * 3
     )
@@ -116,8 +116,8 @@ def test_an_ensemble_may_teach(project: Project, source: torch.nn.Module, tmp_pa
 
 def test_a_files_digest_stands_for_it(project: Project, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"one")
-    first = starting_weights(session(project, "w.pth"))
+    first = initial_weights(session(project, "w.pth"))
     (tmp_path / "w.pth").write_bytes(b"two")
     assert first[0] == "w.pth"
-    assert starting_weights(session(project, "w.pth"))[1] != first[1]
-    assert starting_weights(session(project, None)) == (None, None)
+    assert initial_weights(session(project, "w.pth"))[1] != first[1]
+    assert initial_weights(session(project, None)) == (None, None)

@@ -252,7 +252,7 @@ def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
     life: Life, small: Prepared, tmp_path: Path
 ) -> None:
     champion = life.register(small, colour_model(tmp_path / "dull.onnx", red_bias=80))
-    life.asking(max_loss_against_champion={"accuracy": 1.0}).judge(small, champion)
+    life.asking(max_drop_against_champion={"accuracy": 1.0}).judge(small, champion)
     assert life.aliases()["champion"] == champion
     then = life.last_entry()["comparison"]
 

@@ -31,7 +31,7 @@ _ANALYSIS = {
         {"images": 4, "confidence": 0.5, "accuracy": 0.0},
         {"images": 9, "confidence": 0.95, "accuracy": 0.9},
     ],
-    "unlike": [
+    "ood": [
         {"name": "noise", "images": 5, "energy_auroc": 0.9, "max_probability_auroc": 0.8, "noticed": 0.7},
     ],
     "suspected_labels": [{"path": "a.png", "label": "cat", "suggested": "dog", "score": 0.99}],
@@ -46,7 +46,7 @@ def placed(number: int, label: str) -> Placed:
 
 def test_records_of_another_release_leave_everything_out() -> None:
     found = analysis_section({}, None, [])
-    assert not any((found.slices, found.robustness, found.reliability, found.unlike, found.suspects, found.points))
+    assert not any((found.slices, found.robustness, found.reliability, found.ood, found.suspects, found.points))
 
 
 def test_every_record_has_its_place() -> None:
@@ -63,7 +63,7 @@ def test_every_record_has_its_place() -> None:
     assert (all_of_them.name, all_of_them.mean) == ("all of them", Estimate(0.75))
     assert found.reliability is not None
     assert [len(drawn.dots) for drawn in found.reliability.lines] == [1, 2], "four answers tell nothing"
-    assert found.unlike[0].name == "Noise"
+    assert found.ood[0].name == "Noise"
     assert found.suspects[0].suggested == "dog"
 
 
@@ -79,5 +79,5 @@ def test_points_and_their_pictures_stay_inside_the_map() -> None:
 
 def test_suspects_are_seen_inside_the_torch_model_and_have_pictures_where_they_are_in_reach() -> None:
     picture = Picture("data:,", "a.png")
-    found = analysis_section({}, {"unlike": []}, [], inside=_ANALYSIS, pictures={"a.png": picture})
+    found = analysis_section({}, {"ood": []}, [], inside=_ANALYSIS, pictures={"a.png": picture})
     assert (found.suspects[0].path, found.suspects[0].picture, found.robustness) == ("a.png", picture, None)

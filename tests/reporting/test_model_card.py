@@ -64,7 +64,7 @@ def test_the_card_tells_what_is_known() -> None:
 
 def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
     told = "after 3 epochs of quantization-aware fine-tuning. It takes an RGB image"
-    assert told in model_card(replace(CARD, aware_epochs=3))
+    assert told in model_card(replace(CARD, qat_epochs=3))
     assert "fine-tuning" not in model_card(CARD)
 
 

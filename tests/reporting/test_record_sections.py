@@ -42,7 +42,7 @@ def test_empty_records_give_sections_full_of_unknowns() -> None:
 
 
 def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
-    section = format_section({"formats": {"fp32": {"aware_epochs": 0}, "int8": {"aware_epochs": 1}}, "served": "fp32"})
+    section = format_section({"formats": {"fp32": {"qat_epochs": 0}, "int8": {"qat_epochs": 1}}, "served": "fp32"})
     assert [line.name for line in section.lines] == ["fp32", "int8 after 1 epoch of quantization-aware fine-tuning"]
 
 

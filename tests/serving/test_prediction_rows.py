@@ -7,7 +7,7 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.serving.onnx_classifier import ModelCard
 from components.serving.prediction_rows import AnswerOptions, answer_columns, answers_of
 from components.shared.errors import SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, unlike_score
+from components.task.label_space import AnswerRule, LabelSpace, ood_score
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=1)
 ANIMALS = LabelSpace.of("single", [["cat"], ["dog"], ["eel"]])
@@ -30,7 +30,7 @@ def test_a_class_its_runners_up_and_every_probability() -> None:
             "top_1_probability": 0.7,
             "top_2": "cat",
             "top_2_probability": 0.2,
-            "unlike_score": 0.0,
+            "ood_score": 0.0,
             "probability:cat": 0.2,
             "probability:dog": 0.7,
             "probability:eel": 0.1,
@@ -46,7 +46,7 @@ def test_a_temperature_softens_the_answer_and_leaves_the_label() -> None:
     (soft,) = answers_of(logits_BT, card(ANIMALS, AnswerRule(temperature=3.0)), AnswerOptions())
     assert (sharp["label"], soft["label"]) == ("cat", "cat")
     assert soft["probability"] == pytest.approx(np.e / (np.e + 2), abs=1e-6)
-    assert sharp["unlike_score"] == soft["unlike_score"] == pytest.approx(unlike_score(logits_BT, ANIMALS)[0], abs=1e-6)
+    assert sharp["ood_score"] == soft["ood_score"] == pytest.approx(ood_score(logits_BT, ANIMALS)[0], abs=1e-6)
 
 
 def test_a_set_follows_its_thresholds_and_may_be_empty() -> None:
@@ -74,13 +74,13 @@ def test_a_path_says_how_sure_each_level_is() -> None:
 
 def test_what_is_unlike_the_training_data_is_flagged_where_the_model_has_a_limit() -> None:
     logits_BT = np.array([[9.0, 0.0, 0.0], [0.1, 0.0, 0.0]], np.float32)
-    known, strange = answers_of(logits_BT, card(ANIMALS, AnswerRule(unlike_above=-5.0)), AnswerOptions())
-    assert (known["unlike"], strange["unlike"]) == (False, True)
-    assert known["unlike_score"] < -5.0 < strange["unlike_score"]
-    assert "unlike" not in answers_of(logits_BT, card(ANIMALS), AnswerOptions())[0]
+    known, strange = answers_of(logits_BT, card(ANIMALS, AnswerRule(ood_threshold=-5.0)), AnswerOptions())
+    assert (known["ood"], strange["ood"]) == (False, True)
+    assert known["ood_score"] < -5.0 < strange["ood_score"]
+    assert "ood" not in answers_of(logits_BT, card(ANIMALS), AnswerOptions())[0]
 
 
-@pytest.mark.parametrize("rule", [None, AnswerRule(unlike_above=0.0)])
+@pytest.mark.parametrize("rule", [None, AnswerRule(ood_threshold=0.0)])
 @pytest.mark.parametrize("space", [ANIMALS, TAGS, FOOD])
 def test_the_columns_are_those_of_the_answers(space: LabelSpace, rule: AnswerRule | None) -> None:
     logits_BT = np.random.default_rng(0).normal(size=(4, space.num_logits)).astype(np.float32)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from components.shared.files import (
-    abandoned_drafts,
+    abandoned_temporaries,
+    atomic_file,
+    atomic_folder,
     read_json,
     sha256_of_file,
     sha256_of_record,
-    whole_file,
-    whole_folder,
     write_json,
     write_text,
 )
@@ -23,7 +23,7 @@ from components.shared.files import (
 
 def test_a_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
     target = tmp_path / "new" / "report.txt"
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         draft.write_text("half")
         assert not target.exists()
         draft.write_text("whole")
@@ -37,7 +37,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
     target.write_text("old")
 
     def write() -> None:
-        with whole_file(target) as draft:
+        with atomic_file(target) as draft:
             draft.write_text("new")
             raise KeyboardInterrupt
 
@@ -50,7 +50,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
 def test_a_folder_takes_the_place_of_the_old_one_without_a_trace_of_it(tmp_path: Path) -> None:
     target = tmp_path / "raw"
     for content in ("old", "new"):
-        with whole_folder(target) as draft:
+        with atomic_folder(target) as draft:
             (draft / content).mkdir()
             (draft / content / "file").write_text(content)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
@@ -64,7 +64,7 @@ def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -
     (target / "file").write_text("old")
 
     def fill() -> None:
-        with whole_folder(target) as draft:
+        with atomic_folder(target) as draft:
             (draft / "file").write_text("new")
             raise OSError("disk full")
 
@@ -94,7 +94,7 @@ def test_a_process_killed_in_the_middle_leaves_the_old_target(tmp_path: Path, ki
     killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(target)], timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert place.read_text() == "old"
-    with whole_file(target) if kind == "file" else whole_folder(target) as draft:
+    with atomic_file(target) if kind == "file" else atomic_folder(target) as draft:
         (draft if kind == "file" else draft / "file").write_text("new")
     assert place.read_text() == "new"
 
@@ -106,23 +106,23 @@ def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_same_target(t
         subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(place)], timeout=60)
     left = sorted(tmp_path.glob(".*"))
     assert len(left) == 2
-    assert abandoned_drafts(tmp_path) == []  # A draft that is new may be claimed in a moment.
+    assert abandoned_temporaries(tmp_path) == []  # A draft that is new may be claimed in a moment.
     for draft in left:
         os.utime(draft, (0, 0))
-    assert abandoned_drafts(tmp_path) == left
-    with whole_file(target) if kind == "file" else whole_folder(target) as draft:
+    assert abandoned_temporaries(tmp_path) == left
+    with atomic_file(target) if kind == "file" else atomic_folder(target) as draft:
         (draft if kind == "file" else draft / "file").write_text("new")
-        assert draft not in abandoned_drafts(tmp_path)
+        assert draft not in abandoned_temporaries(tmp_path)
     assert sorted(tmp_path.glob(".*")) == [path for path in left if path.name.startswith(".target.txt.")]
 
 
 def test_a_draft_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
-    with whole_folder(tmp_path / "raw") as slow:
+    with atomic_folder(tmp_path / "raw") as slow:
         (slow / "file").write_text("slow")
         os.utime(slow, (0, 0))
-        with whole_folder(tmp_path / "raw") as quick:
+        with atomic_folder(tmp_path / "raw") as quick:
             (quick / "file").write_text("quick")
-        assert abandoned_drafts(tmp_path) == []
+        assert abandoned_temporaries(tmp_path) == []
     assert (tmp_path / "raw" / "file").read_text() == "slow"
 
 

@@ -243,7 +243,7 @@ def test_a_warning_names_files_the_page_and_the_remedy(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         (folder / "ash" / f"{name}.png").write_text("no image")
     lenient = ["validate.images.at_least=1", "validate.images_per_class.at_least=1"]
-    rule = "validate.decodable_share={at_least: 0.99, level: warn}"
+    rule = "validate.decodable_fraction={at_least: 0.99, level: warn}"
     params = settings(tmp_path, *lenient, rule, "validate.sharpness={at_least: 1.0e+9, level: warn}")
     write_raw(find(str(folder)), tmp_path / "raw", progress=silent)
     said = validate_in(tmp_path, params)

@@ -76,7 +76,7 @@ def test_the_sections_that_a_stage_reads_are_among_its_params(stage: str) -> Non
 
 
 def test_the_stages_are_a_line_from_the_raw_data() -> None:
-    made = {"data/raw", "data/judged"}
+    made = {"data/raw", "data/reference"}
     for stage, entry in STAGES.items():
         assert {dep for dep in entry["deps"] if not dep.endswith(".py")} <= made, stage
         made |= {next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]}

@@ -101,8 +101,8 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
 
 def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
     fractions = "{train: 0.4, val: 0.2, test: 0.2, holdout: 0.2}"
-    generation = [0] * 59 + [1]
-    write_validated(tmp_path, generation=generation)
+    ingest_id = [0] * 59 + [1]
+    write_validated(tmp_path, ingest_id=ingest_id)
     split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "before", silent)
     part = pq.read_table(tmp_path / "before" / "split.parquet")["part"].to_pylist()
     train, test = part.index("train"), part.index("test")
@@ -111,7 +111,7 @@ def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
     row_N = pa.array([*range(59), test])
     copied = {name: table[name].take(row_N) for name in ("sha256", "hash", "mirror_hash", "thumbnail")}
     group = pa.array(["burst" if row in (train, 59) else None for row in range(60)])
-    write_validated(tmp_path, generation=generation, group=group, **copied)
+    write_validated(tmp_path, ingest_id=ingest_id, group=group, **copied)
     summary = split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "after", silent)
     proof = read_json(tmp_path / "after" / "leakage.json")
     assert [image["path"] for image in proof["excluded"]] == ["59.png"]
@@ -123,8 +123,8 @@ def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
 def test_test_images_older_than_training_images_are_told(tmp_path: Path) -> None:
     timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
     told = "test images are older than the newest training image, for each ingest is cut by itself"
-    for generation, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
-        write_validated(tmp_path, timestamp=timestamp, generation=generation)
+    for ingest_id, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
+        write_validated(tmp_path, timestamp=timestamp, ingest_id=ingest_id)
         summary = split(params(tmp_path, method="time"), tmp_path, tmp_path / "split", silent)
         assert (told in summary) == said
 

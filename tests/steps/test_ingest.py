@@ -14,7 +14,7 @@ from components.data.raw.dataset import MANIFEST, read_manifest
 from components.data.sources import IngestSettings, find
 from components.shared.errors import DarkroomError, DataError
 from flows.project import dvc
-from flows.project.dvc import adopt_raw, data_kept_on_failure, data_paths, data_version, restore_raw
+from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.params import override
 from flows.project.project import Project, open_project
 from flows.steps.ingest import _bring_in, _listed
@@ -72,7 +72,7 @@ def test_a_disk_that_fills_while_dvc_adds_leaves_the_version_before(project: Pro
     (tmp_path / "draft" / "images-00000.tar").write_bytes(b"x" * 3_000_000)
     sentence = r"dvc add: the disk is full \(file too large\); free some space and run it again"
     with full_disk(2_000_000), pytest.raises(DarkroomError, match=sentence):
-        adopt_raw(project, tmp_path / "draft")
+        replace_raw(project, tmp_path / "draft")
     assert state(project) == before
 
 
@@ -87,7 +87,7 @@ def test_files_that_dvc_can_not_bring_back_from_its_cache_are_no_version(
     monkeypatch.setattr(dvc.subprocess, "run", lambda *_, **__: said)
     (tmp_path / "draft").mkdir()
     with pytest.raises(DarkroomError, match="linked from cache to workspace; free some space"):
-        adopt_raw(project, tmp_path / "draft")
+        replace_raw(project, tmp_path / "draft")
     assert state(project) == before
 
 
@@ -96,7 +96,7 @@ def test_a_first_preparation_that_fails_leaves_the_raw_data_alone(
 ) -> None:
     before = state(project)
 
-    @data_kept_on_failure(project)
+    @restore_data_on_failure(project)
     def work() -> None:
         (project.root / "dvc.lock").write_text("schema: '2.0'\n")
         data_paths(project).validated.mkdir()
@@ -113,7 +113,7 @@ def test_what_a_stage_that_failed_had_removed_is_put_back(project: Project) -> N
     """As DVC removes the output of a stage before it runs, and the disk is then full."""
     before = state(project)
 
-    @data_kept_on_failure(project)
+    @restore_data_on_failure(project)
     def work() -> None:
         shutil.rmtree(data_paths(project).raw)
         raise DarkroomError("the disk is full")

@@ -33,16 +33,16 @@ from flows.tracking.runs import Tracking
 REPOSITORY = Path(__file__).resolve().parents[2]
 QUICK = (
     "augment.copies=0",
-    "evaluate.bootstrap_draws=20",
+    "evaluate.bootstrap_resamples=20",
     "evaluate.robustness_images=4",
-    "evaluate.looked_at=4",
-    "evaluate.map_images=20",
+    "evaluate.inspected_images=4",
+    "evaluate.embedding_map_images=20",
     "quantize.calibration_images=16",
     "quantize.latency_runs=10",
     "quantize.parity_images=8",
     # Of nets this small int8 loses too much on a whim, and each further way to it is a process of its own.
     "quantize.search_trials=1",
-    "quantize.aware={epochs: 0, learning_rate: 0.0001}",
+    "quantize.qat={epochs: 0, learning_rate: 0.0001}",
 )
 """Every step does what it does, on little."""
 OUTSIDE = (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from components.shared.errors import DataError
-from components.task.label_space import LabelSpace, counted_names, unlike_score
+from components.task.label_space import LabelSpace, counted_names, ood_score
 
 TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")]
 
@@ -68,16 +68,16 @@ def test_a_path_that_stops_early_is_named():
 def test_the_unlike_score_is_the_free_energy_of_the_logits(tree):
     logits_NT = np.log(np.array([[1.0, 2.0, 1.0, 1.0, 2.0], [3.0, 1.0, 6.0, 1.0, 1.0]])).astype(np.float32)
     single = LabelSpace.of("single", [[name] for name in "abcde"])
-    np.testing.assert_allclose(unlike_score(logits_NT, single), [-np.log(7), -np.log(12)], rtol=1e-6)
-    np.testing.assert_allclose(unlike_score(logits_NT, tree), [-np.log(3 * 4), -np.log(4 * 8)], rtol=1e-6)
+    np.testing.assert_allclose(ood_score(logits_NT, single), [-np.log(7), -np.log(12)], rtol=1e-6)
+    np.testing.assert_allclose(ood_score(logits_NT, tree), [-np.log(3 * 4), -np.log(4 * 8)], rtol=1e-6)
     sets = LabelSpace.of("multi", [list("abcde")])
     together = np.log([2 * 3 * 2 * 2 * 3, 4 * 2 * 7 * 2 * 2])
-    np.testing.assert_allclose(unlike_score(logits_NT, sets), -together, rtol=1e-6)
+    np.testing.assert_allclose(ood_score(logits_NT, sets), -together, rtol=1e-6)
 
 
 def test_flat_logits_are_stranger_than_sure_ones_and_large_ones_do_not_overflow():
     space = LabelSpace.of("single", [["a"], ["b"]])
-    sure, flat = unlike_score(np.array([[900.0, 0.0], [0.1, 0.0]], np.float32), space)
+    sure, flat = ood_score(np.array([[900.0, 0.0], [0.1, 0.0]], np.float32), space)
     assert np.isfinite(sure)
     assert flat > sure
 

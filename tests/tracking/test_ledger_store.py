@@ -96,7 +96,7 @@ def draft(action: Action, version: str, champion: str | None) -> Draft:
 def decide(tracking: Tracking, name: str, *drafts: Draft) -> None:
     for one in drafts:
         ledger.write(tracking, name, lambda now, one=one: one)  # type: ignore[misc]
-        ledger.settle_aliases(tracking, name)
+        ledger.sync_aliases(tracking, name)
 
 
 def test_many_decisions_at_once_leave_one_winner_and_a_complete_ledger(
@@ -147,14 +147,14 @@ def test_a_crash_between_ledger_and_aliases_is_healed_by_the_next_call(tracking:
     decide(tracking, name, draft("promoted", "1", "1"))
     ledger.write(tracking, name, lambda now: draft("promoted", "2", "2"))
     assert ledger.aliases(tracking, name) == {CHAMPION: "1"}
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
     assert ledger.aliases(tracking, name) == {CHAMPION: "2", PREVIOUS: "1"}
 
 
 def test_an_alias_that_was_moved_by_hand_is_put_right(tracking: Tracking, name: str) -> None:
     decide(tracking, name, draft("promoted", "1", "1"))
     tracking.client.set_registered_model_alias(name, CHAMPION, "3")
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
     assert ledger.aliases(tracking, name) == {CHAMPION: "1"}
 
 
@@ -174,7 +174,7 @@ def test_a_failing_decision_writes_nothing_and_moves_nothing(tracking: Tracking,
 def test_a_champion_that_was_deleted_leaves_no_alias(tracking: Tracking, name: str) -> None:
     decide(tracking, name, draft("promoted", "1", "1"), draft("promoted", "2", "2"))
     tracking.client.delete_model_version(name, "2")
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
     assert ledger.aliases(tracking, name) == {PREVIOUS: "1"}
 
 
@@ -185,7 +185,7 @@ def test_nothing_that_goes_missing_goes_unseen(tracking: Tracking, name: str) ->
     with pytest.raises(DarkroomError, match="shortened: it held 3 entries and holds 2"):
         ledger.read_ledger(tracking, name)
     with pytest.raises(DarkroomError, match="shortened"):
-        ledger.settle_aliases(tracking, name)
+        ledger.sync_aliases(tracking, name)
     tracking.client.delete_model_version(of_ledger, "1")
     with pytest.raises(DarkroomError, match=r"version 1 of .* was deleted"):
         ledger.read_ledger(tracking, name)

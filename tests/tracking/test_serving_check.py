@@ -130,14 +130,14 @@ def reply(status: int, said: Any) -> dict[str, Any]:
     return {"status": status, "text": json.dumps(said), "seconds": 0.1}
 
 
-KNOWN = {"label": "cat", "probability": 0.9, "unlike_score": -200.0}
+KNOWN = {"label": "cat", "probability": 0.9, "ood_score": -200.0}
 
 
 @pytest.mark.parametrize(
     ("said", "passed"),
     [
         (reply(200, {"predictions": [{**KNOWN, "model": "m"}]}), True),
-        (reply(200, {"predictions": [{**KNOWN, "probability": 0.9009, "unlike_score": -200.1}]}), True),
+        (reply(200, {"predictions": [{**KNOWN, "probability": 0.9009, "ood_score": -200.1}]}), True),
         (reply(200, {"predictions": [{**KNOWN, "probability": 0.898}]}), False),
         (reply(200, {"predictions": [{**KNOWN, "label": "dog"}]}), False),
         (reply(200, {"predictions": [{"label": "cat"}]}), False),

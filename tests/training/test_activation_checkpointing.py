@@ -11,18 +11,18 @@ import torch
 from components.models.classifier import ImageClassifier
 from components.models.layer_groups import parts
 from components.models.small_networks import PlainNet
-from components.training.activation_checkpointing import recompute_activations
+from components.training.activation_checkpointing import checkpoint_activations
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
 
 
-def trained(recompute: bool) -> PlainNet:
+def trained(activation_checkpointing: bool) -> PlainNet:
     torch.manual_seed(0)
     net = PlainNet(3, widths=(4, 8))
-    if recompute:
-        recompute_activations(net)
+    if activation_checkpointing:
+        checkpoint_activations(net)
     images = torch.rand(4, 3, 16, 16)
     torch.manual_seed(1)
     net(images).square().mean().backward()
@@ -39,10 +39,10 @@ def test_gradients_and_statistics_are_those_of_ordinary_training() -> None:
 
 def test_a_part_keeps_fewer_activations() -> None:
     saved: dict[bool, int] = {}
-    for recompute in (False, True):
+    for activation_checkpointing in (False, True):
         net = PlainNet(3, widths=(4, 8))
-        if recompute:
-            recompute_activations(net)
+        if activation_checkpointing:
+            checkpoint_activations(net)
         total = 0
 
         def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_a_part_keeps_fewer_activations() -> None:
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
             net(torch.rand(4, 3, 16, 16))
-        saved[recompute] = total
+        saved[activation_checkpointing] = total
     assert saved[True] < 0.5 * saved[False]
 
 
@@ -69,4 +69,4 @@ def test_copies_that_are_measured_recompute_too(
 
     monkeypatch.setattr("components.training.fit.choose_numerics", stop)
     with pytest.raises(Measured):
-        fit(make_job(tmp_path, train={"recompute": True}), on_epoch=lambda _: None)
+        fit(make_job(tmp_path, train={"activation_checkpointing": True}), on_epoch=lambda _: None)

@@ -44,7 +44,7 @@ def teacher(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_student_learns_from_the_teacher_alone(make_job: MakeJob, teacher: Path, tmp_path: Path) -> None:
-    job = make_job(tmp_path, train={"epochs": 6, "teacher_share": 1.0, "seed": 5})
+    job = make_job(tmp_path, train={"epochs": 6, "teacher_weight": 1.0, "seed": 5})
     history = fit(job.model_copy(update={"teacher": str(teacher)}), on_epoch=lambda _: None).history
     assert history[-1].train_loss < 0.7 * history[0].train_loss
 

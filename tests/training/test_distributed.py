@@ -121,12 +121,12 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
         step="finetune",
         start_from=start,
         train={"batch_size": 12, "checkpoint_minutes": 1, "halve_batch_on_oom": True, "loader_workers": 1},
-        finetune={"epochs": 2, "unfreeze_every": 1},
+        finetune={"epochs": 2, "unfreeze_every_n_epochs": 1},
     ).model_copy(update={"data": str(tmp_path / "data")})
     assert job.train.precision == "auto"
     exit_code, told, words = train_unlike(job, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     assert exit_code == 0, words
-    assert told[0].startswith("finetune.unfreeze_every is 1: 2 of ")
+    assert told[0].startswith("finetune.unfreeze_every_n_epochs is 1: 2 of ")
     assert told[1].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
     assert [sentence for sentence in told if "don't fit" in sentence] == [
         "12 images don't fit the memory: going on with 6 at a time, twice as many times a step"
@@ -148,7 +148,7 @@ def test_both_processes_end_with_one_sentence_where_one_has_too_little_memory(
     assert exit_code == SettingsError.exit_code, words
     assert told == [
         "the device has too little memory; lower train.batch_size (now 8), or set train.halve_batch_on_oom or "
-        "train.recompute to true"
+        "train.activation_checkpointing to true"
     ]
     assert "Traceback" not in words
 

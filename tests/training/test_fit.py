@@ -19,7 +19,7 @@ from components.shared.errors import SettingsError, TrainingDiverged
 from components.shared.files import read_json, write_json
 from components.shared.progress import silent
 from components.training.fit import EpochReport, FitResult, fit
-from components.training.initial_model import starting_model
+from components.training.initial_model import initial_model
 from components.training.learner import Learner
 from components.training.settings import TrainingJob
 from flows.project.params import override
@@ -281,7 +281,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics_while_the_head_learn
 def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_parts_alone(
     unbroken: FitResult, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    job = make_job(tmp_path, step="finetune", start_from=unbroken.model, finetune={"unfreeze_parts": 2})
+    job = make_job(tmp_path, step="finetune", start_from=unbroken.model, finetune={"unfreeze_last_n": 2})
     result = fit(job, on_epoch=tell_nobody)
     before, after = weights(unbroken.model), weights(result.model)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
@@ -296,7 +296,7 @@ def test_more_parts_than_there_are_can_not_be_unfrozen(
 ) -> None:
     start = unbroken.model if step == "finetune" else None
     job = make_job(
-        tmp_path, step=step, start_from=start, model={"architecture": "plain"}, finetune={"unfreeze_parts": 5}
+        tmp_path, step=step, start_from=start, model={"architecture": "plain"}, finetune={"unfreeze_last_n": 5}
     )
     with pytest.raises(SettingsError, match=r"finetune\.unfreeze_parts: is 5, but plain has 4 parts; give at most 4"):
         fit(job, on_epoch=tell_nobody)
@@ -305,7 +305,7 @@ def test_more_parts_than_there_are_can_not_be_unfrozen(
 def test_a_net_with_auxiliary_heads_learns(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, model={"architecture": "googlenet"}, train={"epochs": 1, "batch_size": 64})
     torch.manual_seed(job.train.seed)
-    before = starting_model(job, say=lambda _: None).net.state_dict()
+    before = initial_model(job, say=lambda _: None).net.state_dict()
     model = load_classifier(fit(job, on_epoch=tell_nobody).model)
     for head in ("aux1.fc2.weight", "aux2.fc2.weight", "fc.weight"):
         assert not torch.equal(model.net.state_dict()[head], before[head]), head
@@ -317,11 +317,11 @@ WAYS = {
         "ema_decay": 0.9,
         "mixup": 0.4,
         "cutmix": 1.0,
-        "erase": 0.3,
+        "random_erasing": 0.3,
         "schedule": "plateau",
-        "plateau_epochs": 1,
-        "clip_norm": 0.5,
-        "soup": 2,
+        "plateau_patience": 1,
+        "gradient_clip_norm": 0.5,
+        "model_soup_size": 2,
         "class_weights": "auto",
         "patience": 3,
     },
@@ -329,13 +329,13 @@ WAYS = {
         "schedule": "cyclic",
         "cycles": 2,
         "optimizer": "sgd",
-        "accumulate": 2,
+        "gradient_accumulation_steps": 2,
         "progressive_resizing": 0.5,
         "sampling": "balanced",
         "loss": "focal",
-        "scale_rate_with_batch": True,
-        "recompute": True,
-        "resident": "on",
+        "scale_learning_rate_with_batch": True,
+        "activation_checkpointing": True,
+        "cache_on_gpu": "on",
         "channels_last": "on",
     },
 }

@@ -146,7 +146,12 @@ def test_the_rate_is_found_kept_and_used_again_by_a_training_that_goes_on(make_j
 
 
 def test_the_rate_grows_with_the_batch_if_so_set(make_job: MakeJob, tmp_path: Path) -> None:
-    scaled = {"scale_rate_with_batch": True, "learning_rate": 0.08, "accumulate": 2, "epochs": 1}
+    scaled = {
+        "scale_learning_rate_with_batch": True,
+        "learning_rate": 0.08,
+        "gradient_accumulation_steps": 2,
+        "epochs": 1,
+    }
     fitted(make_job(tmp_path, train=scaled))
     assert read_json(tmp_path / "plan.json")["learning_rate"] == pytest.approx(0.08 * 32 / 256)
 

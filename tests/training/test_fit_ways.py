@@ -73,7 +73,7 @@ def test_a_transfer_that_is_cut_off_ends_with_the_same_weights(
         train = {"epochs": 2, "checkpoint_minutes": 1e-9, "mixup": 0.2}
         if way == "teacher":
             return make_job(tmp_path / name, train=train).model_copy(update={"teacher": str(trained)})
-        tuned = {"epochs": 3, "unfreeze_every": 1}
+        tuned = {"epochs": 3, "unfreeze_every_n_epochs": 1}
         return make_job(tmp_path / name, step="finetune", start_from=trained, train=train, finetune=tuned)
 
     whole = fit(job("whole"), on_epoch=lambda _: None)
@@ -91,7 +91,7 @@ def test_the_scores_of_a_training_are_those_of_its_soup(
 ) -> None:
     # Of all checkpoints, so that it is none of them.
     monkeypatch.setattr("components.training.fit.greedy_soup", lambda states, score: (average(states), [0, 1]))
-    job = make_job(tmp_path, train={"epochs": 2, "soup": 2})
+    job = make_job(tmp_path, train={"epochs": 2, "model_soup_size": 2})
     result, part = fit(job, on_epoch=lambda _: None), open_part(Path(job.data), "val")
     with torch.no_grad():
         logits_BT = load_classifier(result.model)(torch.from_numpy(np.array(part.pixels_NHWC[:])))

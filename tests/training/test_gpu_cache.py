@@ -13,7 +13,7 @@ from components.data.augmentation.augmenter import AugmentSettings
 from components.data.packed.loaders import PackedPart, ShuffledBatches, open_part, training_loader
 from components.shared.errors import SettingsError
 from components.training.fit import fit
-from components.training.gpu_cache import ResidentBatches
+from components.training.gpu_cache import GpuCachedBatches
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
@@ -30,7 +30,7 @@ def augment() -> AugmentSettings:
 def batches(packed: Path, augment: AugmentSettings | None, epoch: int = 0, first: int = 0) -> list[torch.Tensor]:
     part = open_part(packed, "train")
     order = ShuffledBatches(len(part), 16, 5)
-    loader = ResidentBatches(part, order, lambda: (epoch, first), device=CPU, augment=augment)
+    loader = GpuCachedBatches(part, order, lambda: (epoch, first), device=CPU, augment=augment)
     return [batch.images_BHWC for batch in loader]
 
 
@@ -65,7 +65,7 @@ def gradient(packed: Path, count: int = 400) -> PackedPart:
 def drawn_of(part: PackedPart, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
     """Each image of the part as it is in the first epoch, in the part's order."""
     order = ShuffledBatches(len(part), batch_size, 5)
-    loader = ResidentBatches(part, order, lambda: (0, 0), device=CPU, augment=augment)
+    loader = GpuCachedBatches(part, order, lambda: (0, 0), device=CPU, augment=augment)
     images = torch.cat([batch.images_BHWC for batch in loader])
     places = np.concatenate([places for _, places in ShuffledBatches(len(part), batch_size, 5)])
     return images[np.argsort(places)]
@@ -112,15 +112,17 @@ def test_where_nothing_is_to_be_drawn_resident_images_stay_as_they_are(
     settings = {"augment": {"policy": policy}, "model": model}
     one, other = (
         fit(
-            make_job(tmp_path / resident, train=train | {"epochs": 1, "resident": resident}, **settings),
+            make_job(tmp_path / cache_on_gpu, train=train | {"epochs": 1, "cache_on_gpu": cache_on_gpu}, **settings),
             on_epoch=lambda _: None,
         )
-        for resident in ("on", "off")
+        for cache_on_gpu in ("on", "off")
     )
     assert one.history[0].train_loss == other.history[0].train_loss
 
 
 def test_a_policy_that_the_device_does_not_draw_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job(tmp_path, augment={"policy": "medical"}, train={"resident": "on"})
-    with pytest.raises(SettingsError, match=r"resident: is on, which .*policy is medical; set that to basic or none"):
+    job = make_job(tmp_path, augment={"policy": "medical"}, train={"cache_on_gpu": "on"})
+    with pytest.raises(
+        SettingsError, match=r"cache_on_gpu: is on, which .*policy is medical; set that to basic or none"
+    ):
         fit(job, on_epoch=lambda _: None)

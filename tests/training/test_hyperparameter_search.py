@@ -23,7 +23,7 @@ def settings(**changes: Any) -> TuneSettings:
         "sampler": "tpe",
         "pruner": "median",
         "patience_epochs": 0,
-        "at_once": 1,
+        "parallel_trials": 1,
         "seed": 7,
     }
     return TuneSettings.from_section("tune", values | changes)

@@ -16,9 +16,9 @@ MakeJob = Callable[..., TrainingJob]
     ("train", "place", "setting"),
     [
         ({"schedule": "one_cycle", "warmup_epochs": 1}, "", "warmup_epochs"),
-        ({"recompute": True}, "cached", "recompute"),
+        ({"activation_checkpointing": True}, "cached", "activation_checkpointing"),
         ({"loader_workers": 2}, "cached", "loader_workers"),
-        ({"loader_workers": 2}, "resident", "loader_workers"),
+        ({"loader_workers": 2}, "cache_on_gpu", "loader_workers"),
     ],
 )
 def test_a_setting_without_effect_is_named(
@@ -26,23 +26,25 @@ def test_a_setting_without_effect_is_named(
 ) -> None:
     def said(**changes: object) -> list[str]:
         job = make_job(tmp_path, train=changes)
-        return without_effect(job, cached=place == "cached", resident=place == "resident")
+        return without_effect(job, cached=place == "cached", cache_on_gpu=place == "cache_on_gpu")
 
     (sentence,) = said(**train)
     assert sentence.startswith(f"train.{setting} has no effect, for ")
     assert said() == []
 
 
-@pytest.mark.parametrize("train", [{"recompute": True}, {"loader_workers": 2}, {"schedule": "one_cycle"}])
+@pytest.mark.parametrize(
+    "train", [{"activation_checkpointing": True}, {"loader_workers": 2}, {"schedule": "one_cycle"}]
+)
 def test_what_has_an_effect_is_not_named(train: dict[str, object], make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, train={"warmup_epochs": 0} | train)
-    assert without_effect(job, cached=False, resident=False) == []
+    assert without_effect(job, cached=False, cache_on_gpu=False) == []
 
 
 def test_a_head_on_cached_features_needs_no_workers(make_job: MakeJob, tmp_path: Path) -> None:
-    train = {"augment": False, "epochs": 1, "loader_workers": 2, "recompute": True}
+    train = {"augment": False, "epochs": 1, "loader_workers": 2, "activation_checkpointing": True}
     said: list[str] = []
     job = make_job(tmp_path, model={"freeze_backbone": True}, train=train)
     fit(job, on_epoch=lambda _: None, say=said.append)
     told = [sentence.partition(" ")[0] for sentence in said if "no effect" in sentence]
-    assert told == ["train.recompute", "train.loader_workers"]
+    assert told == ["train.activation_checkpointing", "train.loader_workers"]

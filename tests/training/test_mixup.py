@@ -7,7 +7,7 @@ from torch import Tensor
 
 from components.training.mixup import Mixed, mix
 
-NONE = {"mixup": 0.0, "cutmix": 0.0, "erase": 0.0}
+NONE = {"mixup": 0.0, "cutmix": 0.0, "random_erasing": 0.0}
 
 
 def images(count: int = 6, side: int = 16) -> Tensor:
@@ -44,15 +44,15 @@ def test_a_pasted_window_covers_what_is_not_the_images_own_share() -> None:
 
 def test_erasing_makes_a_hole_in_a_share_of_the_images_and_leaves_the_batch_as_it_was() -> None:
     before = images()
-    result = mix(before, mixup=0, cutmix=0, erase=1.0, random=np.random.default_rng(0))
+    result = mix(before, mixup=0, cutmix=0, random_erasing=1.0, random=np.random.default_rng(0))
     changed = (result.images_BHWC != before).any(dim=-1).float().mean(dim=(1, 2))
     assert (changed > 0).all()
     assert (changed < 0.5).all()
     assert torch.equal(before, images())
-    assert torch.equal(mixed(erase=0.0).images_BHWC, images())
+    assert torch.equal(mixed(random_erasing=0.0).images_BHWC, images())
 
 
 def test_equal_random_states_mix_alike_and_others_do_not() -> None:
-    settings = {"mixup": 0.4, "cutmix": 1.0, "erase": 0.5}
+    settings = {"mixup": 0.4, "cutmix": 1.0, "random_erasing": 0.5}
     assert torch.equal(mixed(3, **settings).images_BHWC, mixed(3, **settings).images_BHWC)
     assert not torch.equal(mixed(3, **settings).images_BHWC, mixed(4, **settings).images_BHWC)

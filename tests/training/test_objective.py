@@ -75,7 +75,7 @@ def test_the_loss_of_a_blend_is_the_cross_entropy_to_the_blended_target(make_job
     own = model(IMAGES)
     # Each blended logit lies between its image's and its partner's: the share can be read off it.
 
-    mixed = mix(IMAGES, mixup=1.0, cutmix=0.0, erase=0.0, random=np.random.default_rng([2, 5]))
+    mixed = mix(IMAGES, mixup=1.0, cutmix=0.0, random_erasing=0.0, random=np.random.default_rng([2, 5]))
     hot = F.one_hot(target, 3).float()
     soft = mixed.share * hot + (1 - mixed.share) * hot[mixed.partner_B]
     assert torch.allclose(loss, F.cross_entropy(seen[0], soft))
@@ -95,7 +95,7 @@ def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, sp
     labels = torch.tensor([0, 1, 2, 0])
     target = F.one_hot(labels, 3).bool() if space.kind == "multi" else labels
     model, batch = Means(space.num_logits), Batch(IMAGES, target, torch.ones(4))
-    ways = objective(make_job, tmp_path, space, mixup=0.4, cutmix=1.0, erase=0.5)
+    ways = objective(make_job, tmp_path, space, mixup=0.4, cutmix=1.0, random_erasing=0.5)
     losses = [ways(model, batch, number=number, epoch=0) for number in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
     losses[0].backward()

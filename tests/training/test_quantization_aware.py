@@ -16,8 +16,8 @@ from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.training.fit import EpochReport, fit
-from components.training.quantization_aware import RoundedClassifier, aware_settings
-from components.training.settings import AwareSettings, Rounding, TrainingJob
+from components.training.quantization_aware import RoundedClassifier, qat_settings
+from components.training.settings import QatSettings, Rounding, TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
 CALIBRATION = 16
@@ -93,13 +93,13 @@ def distance(spoiled: Spoiled, logits_NT: NDArray[np.float32], other_NT: NDArray
 
 def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: Rounding | None) -> TrainingJob:
     """Learns what the model itself says in float, and nothing else."""
-    job = make_job(output, start_from=start, train={"augment": False, "teacher_share": 1.0, "batch_size": 8})
+    job = make_job(output, start_from=start, train={"augment": False, "teacher_weight": 1.0, "batch_size": 8})
     return job.model_copy(
         update={
-            "step": "aware",
+            "step": "qat",
             "teacher": str(start),
-            "train": aware_settings(job.train),
-            "aware": AwareSettings(epochs=3, learning_rate=0.002),
+            "train": qat_settings(job.train),
+            "qat": QatSettings(epochs=3, learning_rate=0.002),
             "rounding": rounding,
         }
     )
@@ -116,15 +116,15 @@ def test_what_is_simulated_is_what_the_file_does(spoiled: Spoiled, tmp_path: Pat
 
 @pytest.fixture(scope="module")
 def learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    job = aware_job(make_job, tmp_path_factory.mktemp("aware"), spoiled.folder, REDUCED)
+    job = aware_job(make_job, tmp_path_factory.mktemp("qat"), spoiled.folder, REDUCED)
     return fit(job, on_epoch=tell_nobody).model
 
 
 def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: Path, tmp_path: Path) -> None:
     static = distance(spoiled, int8_logits(spoiled.model, spoiled.part, tmp_path, U8S8_REDUCED))
-    aware = distance(spoiled, int8_logits(load_classifier(learnt), spoiled.part, tmp_path, U8S8_REDUCED))
+    qat = distance(spoiled, int8_logits(load_classifier(learnt), spoiled.part, tmp_path, U8S8_REDUCED))
     assert static > 0.1
-    assert aware < 0.5 * static
+    assert qat < 0.5 * static
 
 
 def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from components.models.layer_groups import learn_last, parts
 from components.shared.errors import SettingsError
 from components.task.label_space import LabelSpace
 from components.training.fit import fit
-from components.training.initial_model import starting_model
+from components.training.initial_model import initial_model
 from components.training.progressive_resizing import shrink
 from components.training.settings import TrainingJob
 from components.training.unfreezing import parts_at
@@ -56,28 +56,28 @@ def test_all_that_is_in_the_optimizer_learns_at_last() -> None:
 
 
 def test_the_head_learns_before_the_parts(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
-    first = tuned(make_job, tmp_path / "one", trained, epochs=1, unfreeze_every=1)
+    first = tuned(make_job, tmp_path / "one", trained, epochs=1, unfreeze_every_n_epochs=1)
     assert changed(trained, first) == {"classifier.weight", "classifier.bias"}
-    later = changed(trained, tuned(make_job, tmp_path / "two", trained, epochs=2, unfreeze_every=1))
+    later = changed(trained, tuned(make_job, tmp_path / "two", trained, epochs=2, unfreeze_every_n_epochs=1))
     assert all(name.startswith(("classifier", "features.block3")) for name in later)
 
 
 def test_parts_whose_turn_never_comes_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     def said(**finetune: object) -> list[str]:
         sentences: list[str] = []
-        starting_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune), sentences.append)
+        initial_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune), sentences.append)
         return sentences
 
-    assert said(epochs=2, unfreeze_every=5) == [
-        "finetune.unfreeze_every is 5: 1 of 4 parts learn in 2 epochs, and all would in 16"
+    assert said(epochs=2, unfreeze_every_n_epochs=5) == [
+        "finetune.unfreeze_every_n_epochs is 5: 1 of 4 parts learn in 2 epochs, and all would in 16"
     ]
-    for learnt in ({"epochs": 16, "unfreeze_every": 5}, {"epochs": 2, "unfreeze_every": 0}):
+    for learnt in ({"epochs": 16, "unfreeze_every_n_epochs": 5}, {"epochs": 2, "unfreeze_every_n_epochs": 0}):
         assert said(**learnt) == []
-    assert said(epochs=2, unfreeze_every=1, unfreeze_parts=2) == []
+    assert said(epochs=2, unfreeze_every_n_epochs=1, unfreeze_last_n=2) == []
 
 
 def test_batch_norms_can_keep_their_statistics(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
-    moved = changed(trained, tuned(make_job, tmp_path, trained, epochs=1, freeze_statistics=True))
+    moved = changed(trained, tuned(make_job, tmp_path, trained, epochs=1, freeze_batch_norm=True))
     assert "features.block1.0.weight" in moved
     assert not [name for name in moved if "running" in name or "num_batches" in name]
 
@@ -86,9 +86,7 @@ def test_a_model_of_other_labels_is_not_tuned_on(make_job: MakeJob, trained: Pat
     model = load_classifier(trained)
     model.spec = model.spec.model_copy(update={"labels": LabelSpace.of("multi", [["left"], ["right"], ["top"]])})
     save_classifier(model, tmp_path / "other")
-    with pytest.raises(
-        SettingsError, match=r"^finetune goes on with a model that answers with 3 multi labels, and the"
-    ):
+    with pytest.raises(SettingsError, match=r"^finetune continues a model that answers with 3 multi labels, and the"):
         tuned(make_job, tmp_path / "job", tmp_path / "other", epochs=1)
 
 

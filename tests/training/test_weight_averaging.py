@@ -23,15 +23,15 @@ def test_a_moving_average_follows_the_weights_and_the_statistics_of_batch_norms(
 
 def test_a_soup_takes_the_checkpoints_that_help_and_leaves_the_others() -> None:
     states = [{"w": torch.tensor([value])} for value in (0.9, 1.2, 5.0)]
-    soup, chosen = greedy_soup(states, lambda state: -abs(float(state["w"]) - 1.0))
+    model_soup_size, chosen = greedy_soup(states, lambda state: -abs(float(state["w"]) - 1.0))
     assert chosen == [0, 1]
-    assert float(soup["w"]) == pytest.approx(1.05)
+    assert float(model_soup_size["w"]) == pytest.approx(1.05)
 
 
 def test_a_soup_of_one_is_the_best_checkpoint() -> None:
     states = [{"w": torch.tensor([1.0])}, {"w": torch.tensor([2.0])}]
-    soup, chosen = greedy_soup(states, lambda state: -abs(float(state["w"]) - 1.0))
-    assert (chosen, float(soup["w"])) == ([0], 1.0)
+    model_soup_size, chosen = greedy_soup(states, lambda state: -abs(float(state["w"]) - 1.0))
+    assert (chosen, float(model_soup_size["w"])) == ([0], 1.0)
 
 
 def test_counts_are_not_averaged() -> None:

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from components.data.augmentation.augmenter import Draw
 from components.data.images.channel_statistics import Look, look_of
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 
 STATISTICS = "statistics.json"
 _ROWS, _DRAWS, _TILE, _GAP = 12, 7, 72, 8
@@ -34,7 +34,7 @@ def write_sheet(target: Path, sample_NSSC: NDArray[np.uint8], draw: Draw, *, tit
         for column, pixels in enumerate([sample_NSSC[place], draws[place], *more]):
             tile = Image.fromarray(pixels).resize((_TILE - 2, _TILE - 2), Image.Resampling.BOX)
             sheet.paste(tile, (column * _TILE + (_GAP if column else 0), _HEAD + line * _TILE))
-    with whole_file(target) as draft:
+    with atomic_file(target) as draft:
         # Photographs hardly get smaller with more effort: 6% at four times the time.
         sheet.save(draft, "PNG", compress_level=1)
     return {name: asdict(look) for name, look in looks.items()}

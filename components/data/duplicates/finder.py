@@ -61,7 +61,7 @@ def find_duplicates(
     thumbnail_NSS: NDArray[np.uint8],
     colour_NGG3: NDArray[np.uint8],
     embedding_NF: Embeddings | None = None,
-    generation_N: NDArray[np.int64] | None = None,
+    ingest_id_N: NDArray[np.int64] | None = None,
     settings: DuplicateSettings,
     progress: Progress = silent,
 ) -> DuplicatePairs:
@@ -73,8 +73,8 @@ def find_duplicates(
     _, first_U, kind_N = np.unique(sha256_N.astype(str), return_index=True, return_inverse=True)
     exact = np.stack([first_U[kind_N], np.arange(len(sha256_N))], axis=1)
     exact = exact[exact[:, 0] != exact[:, 1]]
-    if generation_N is not None:
-        first_U = first_U[_by_age(kind_N, generation_N)]
+    if ingest_id_N is not None:
+        first_U = first_U[_by_age(kind_N, ingest_id_N)]
     thumbnail_USS = thumbnail_NSS[first_U]
     pictures = Pictures.of(thumbnail_USS, colour_NGG3[first_U])
     cut = Cut()
@@ -95,10 +95,10 @@ def find_duplicates(
     return DuplicatePairs(in_order(exact), near, embedding, cut.pairs)
 
 
-def _by_age(kind_N: NDArray[np.int64], generation_N: NDArray[np.int64]) -> NDArray[np.int64]:
+def _by_age(kind_N: NDArray[np.int64], ingest_id_N: NDArray[np.int64]) -> NDArray[np.int64]:
     """The kinds in the order in which they came, those of one generation in order of their content."""
     oldest_U = np.full(int(kind_N.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(oldest_U, kind_N, generation_N)
+    np.minimum.at(oldest_U, kind_N, ingest_id_N)
     return np.argsort(oldest_U, kind="stable")
 
 

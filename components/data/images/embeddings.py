@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from components.shared.errors import SettingsError, first_line
-from components.shared.files import whole_file
+from components.shared.files import atomic_file
 from components.shared.progress import Progress, silent
 from components.shared.settings import Settings
 
@@ -89,7 +89,7 @@ def _takes_squares(entry: Any) -> bool:
 
 def write_embeddings(target: Path, embedding_NF: Embeddings) -> None:
     """What np.save would write; but that hides why a disk took no more."""
-    with whole_file(target) as draft, draft.open("wb") as stream:
+    with atomic_file(target) as draft, draft.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(embedding_NF))
         stream.write(np.ascontiguousarray(embedding_NF).data)
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.packed.loaders import PackedPart
-from components.data.packed.shared_file import Held
+from components.data.packed.shared_file import RefCountedFile
 from components.data.packed.stores import JpegStore, checked_row
 
 
@@ -33,7 +33,7 @@ def decoded_once(part: PackedPart, file: Path, *, say: Callable[[str], None]) ->
         return
     anew = "the training images lie as JPEG and are decoded anew each epoch"
     try:
-        held = Held(file)
+        held = RefCountedFile(file)
     except OSError as problem:
         say(f"{anew}: {file} can't be kept for all who need it ({problem.strerror})")
         yield part

@@ -35,7 +35,7 @@ from components.data.packed.stores import ImageRows, Place, Store, new_writer, o
 from components.data.raw.dataset import RawImages
 from components.data.split.names import PARTS
 from components.shared.errors import DarkroomError, DataError
-from components.shared.files import DISK_FULL, read_json, whole_file, whole_folder, write_json
+from components.shared.files import DISK_FULL, atomic_file, atomic_folder, read_json, write_json
 from components.shared.parquet import write_table
 from components.shared.processor import usable_cores
 from components.shared.progress import Progress
@@ -144,7 +144,7 @@ def pack(
     counts: dict[str, int] = {part: len(of) + (len(copies) if part == "train" else 0) for part, of in rows.items()}
     stores = _stores(counts, preprocess, augment)
     tables, statistics = [], ChannelStatistics()
-    with _room_for(folder, _bytes_needed(counts, stores, preprocess)), whole_folder(folder) as draft:
+    with _room_for(folder, _bytes_needed(counts, stores, preprocess)), atomic_folder(folder) as draft:
         with RawImages(raw) as source:
             for part in PARTS:
                 squares = _squares(rows[part], source, preprocess, task=f"pack {part}", progress=progress)
@@ -348,7 +348,7 @@ def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSetting
         progress("preview", done, len(policies))
     write_json(folder / PREVIEWS / STATISTICS, statistics)
     if settings.policy in policies:
-        with whole_file(folder / PREVIEW) as draft:
+        with atomic_file(folder / PREVIEW) as draft:
             shutil.copyfile(folder / PREVIEWS / f"{settings.policy}.png", draft)
     else:
         write_sheet(folder / PREVIEW, sample_NSSC, augmenter(settings), title=settings.policy)

@@ -12,7 +12,7 @@ def decoded_file(folder: Path, name: str) -> Path:
     return folder / f"{name}-{platform.node()}.decoded"
 
 
-class Held:
+class RefCountedFile:
     """A file that several processes share: empty when the first one takes it, removed when the last one lets it go."""
 
     def __init__(self, file: Path) -> None:

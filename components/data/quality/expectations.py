@@ -67,7 +67,7 @@ class QualitySettings(Settings):
     images_per_class: Rule
     imbalance: Rule
     """Images of the largest class over those of the smallest."""
-    decodable_share: Rule
+    decodable_fraction: Rule
     conflicting_labels: Rule
     """Share of the images whose bytes also stand under another label."""
     unique_paths: Demand = Demand(level="stop")
@@ -84,7 +84,7 @@ class QualitySettings(Settings):
     known_classes: KnownClasses | None = None
     """null: any label is one."""
     drift: Rule | None = None
-    """Population stability index of each measured column against the accepted data, beyond what chance gives."""
+    """Population stability index of each measured column against the baseline data, beyond what chance gives."""
     class_drift: Rule | None = None
     """The same of the class mix."""
 
@@ -135,7 +135,7 @@ def check_quality(
     *,
     quarantined: Sequence[Sequence[str]],
     settings: QualitySettings,
-    accepted: Profile | None = None,
+    baseline: Profile | None = None,
 ) -> QualityReport:
     """`images` has a row a decoded image: path, label, sha256 and the columns of probing.Measurement.
 
@@ -143,7 +143,7 @@ def check_quality(
 
     `quarantined` has the classes of each file that could not be decoded; none where it stands in no class.
 
-    `accepted` is the profile of the data version with which drift is measured; None leaves drift out.
+    `baseline` is the profile of the data version with which drift is measured; None leaves drift out.
     """
     import pandas as pd
 
@@ -155,7 +155,7 @@ def check_quality(
     tables = {
         "images": (images, "path", _IMAGE_RULES),
         "classes": (classes, "label", ("images_per_class",)),
-        "dataset": (dataset, None, ("images", "imbalance", "decodable_share", "conflicting_labels")),
+        "dataset": (dataset, None, ("images", "imbalance", "decodable_fraction", "conflicting_labels")),
     }
     results = []
     for name, (table, key, columns) in tables.items():
@@ -165,8 +165,8 @@ def check_quality(
     results += _check_manifest(images, settings)
     if settings.known_classes is not None:
         results.append(_check_classes(classes, settings.known_classes, images, counts))
-    if accepted is not None:
-        results += _check_drift(images, accepted, settings)
+    if baseline is not None:
+        results += _check_drift(images, baseline, settings)
     return QualityReport(results, len(images), len(quarantined), dict(sorted(counts.items())))
 
 
@@ -176,7 +176,7 @@ def _dataset_row(images: "pd.DataFrame", counts: Counter[str], num_quarantined: 
     return {
         "images": len(images),
         "imbalance": largest / smallest if smallest else math.inf,
-        "decodable_share": len(images) / max(1, len(images) + num_quarantined),
+        "decodable_fraction": len(images) / max(1, len(images) + num_quarantined),
         "conflicting_labels": float((labels_per_picture > 1).mean()) if len(images) else 0.0,
     }
 
@@ -272,10 +272,10 @@ def _check_classes(
     return RuleResult("known_classes", known.level, passed, value, limit, broken[:_SHOWN_EXAMPLES], len(broken), shown)
 
 
-def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySettings) -> list[RuleResult]:
+def _check_drift(images: "pd.DataFrame", baseline: Profile, settings: QualitySettings) -> list[RuleResult]:
     import pandas as pd
 
-    found = drift(profile_of(images), accepted)
+    found = drift(profile_of(images), baseline)
     results = []
     for name, rule, columns, most in (
         ("drift", settings.drift, [column for column in found if column != "label"], 1),
@@ -284,7 +284,7 @@ def _check_drift(images: "pd.DataFrame", accepted: Profile, settings: QualitySet
         if rule is not None and columns:
             table = pd.DataFrame({"column": columns, name: [found[column] for column in columns]})
             [result] = _validate(name, table, "column", {name: rule})
-            growth = chain.from_iterable(grown(images, accepted, column, most=most) for column in result.examples)
+            growth = chain.from_iterable(grown(images, baseline, column, most=most) for column in result.examples)
             results.append(replace(result, shown=[Shown(one.title, _sample(images, one.rows)) for one in growth]))
     return results
 

@@ -40,14 +40,14 @@ labels each label."""
 
 
 def read_profile(file: Path) -> Profile:
-    """What `darkroom accept` wrote; raises DataError where it isn't whole, as where a merge left its marks."""
+    """What `darkroom set-baseline` wrote; raises DataError where it isn't whole, as where a merge left its marks."""
     try:
         profile = read_json(file)
     except ValueError:
         profile = None
     if not isinstance(profile, dict) or not {"num_images", "numbers", "names"} <= profile.keys():
         raise DataError(
-            f"{file}: isn't what `darkroom accept` wrote; restore it from git, or delete it and accept anew"
+            f"{file}: isn't what `darkroom set-baseline` wrote; restore it from git, or delete it and accept anew"
         )
     return profile
 
@@ -74,23 +74,23 @@ def names_of(images: "pd.DataFrame", column: str) -> Iterable[Sequence[str]]:
     return map(counted_names, images["label"], images["labels"])
 
 
-def drift(found: Profile, accepted: Profile) -> dict[str, float]:
+def drift(found: Profile, baseline: Profile) -> dict[str, float]:
     """For each column of both the population stability index beyond chance: 0 the same, above 0.25 another population.
 
     The index is the sum over bins of (p - q) log(p / q). Under one distribution it is about chi-squared with bins - 1
     degrees of freedom, times 1/n + 1/m (Yurdakul 2018, "Statistical Properties of Population Stability Index").
     """
-    sizes = (int(found["num_images"]), int(accepted["num_images"]))
+    sizes = (int(found["num_images"]), int(baseline["num_images"]))
     if min(sizes) == 0:
         return {}
     far = {}
-    for name in accepted["numbers"].keys() & found["numbers"].keys():
-        old, new = (np.asarray(one["numbers"][name]) for one in (accepted, found))
+    for name in baseline["numbers"].keys() & found["numbers"].keys():
+        old, new = (np.asarray(one["numbers"][name]) for one in (baseline, found))
         edges = _edges(old)
         p, q = (_shares(edges, one) for one in (new, old))
         far[name] = _beyond_chance(p, q, *sizes)
-    for name in accepted["names"].keys() & found["names"].keys():
-        before, now = accepted["names"][name], found["names"][name]
+    for name in baseline["names"].keys() & found["names"].keys():
+        before, now = baseline["names"][name], found["names"][name]
         values = sorted(before.keys() | now.keys())
         p, q = (np.array([counts.get(value, 0) for value in values]) / sum(counts.values()) for counts in (now, before))
         far[name] = _beyond_chance(p, q, *sizes)
@@ -99,23 +99,23 @@ def drift(found: Profile, accepted: Profile) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Growth:
-    """A range or a name in a column that more of the images have than of the accepted ones."""
+    """A range or a name in a column that more of the images have than of the baseline."""
 
     title: str
     rows: list[int]
 
 
-def grown(images: "pd.DataFrame", accepted: Profile, column: str, *, most: int) -> list[Growth]:
+def grown(images: "pd.DataFrame", baseline: Profile, column: str, *, most: int) -> list[Growth]:
     """Where the column of both has grown, in share of the images: the most so first."""
     places: Iterable[Sequence[Any]]
-    if column in accepted["numbers"]:
-        old = np.asarray(accepted["numbers"][column])
+    if column in baseline["numbers"]:
+        old = np.asarray(baseline["numbers"][column])
         edges = _edges(old)
         titles: dict[Any, str] = dict(enumerate(_titles(edges)))
         before: dict[Any, float] = dict(enumerate(_shares(edges, old).tolist()))
         places = zip(np.searchsorted(edges, images[column].to_numpy(np.float64)).tolist())
     else:
-        counts = accepted["names"][column]
+        counts = baseline["names"][column]
         titles = {}
         before = {name: count / sum(counts.values()) for name, count in counts.items()}
         places = names_of(images, column)
@@ -128,7 +128,7 @@ def grown(images: "pd.DataFrame", accepted: Profile, column: str, *, most: int) 
     more = [place for place, (now, then) in shares.items() if now > then]
     more.sort(key=lambda place: shares[place][1] - shares[place][0])
     return [
-        Growth(f"{column} {titles.get(place, place)}: {now:.1%} of the images, {then:.1%} of the accepted", rows[place])
+        Growth(f"{column} {titles.get(place, place)}: {now:.1%} of the images, {then:.1%} of the baseline", rows[place])
         for place in more[:most]
         for now, then in [shares[place]]
     ]
@@ -141,7 +141,7 @@ def _edges(old: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _titles(edges: NDArray[np.float64]) -> list[str]:
-    """Of each bin; the second one holds the smallest of the accepted values alone."""
+    """Of each bin; the second one holds the smallest of the baseline values alone."""
     between = [f"{low:g} to {high:g}" for low, high in pairwise(edges[1:])]
     return [f"below {edges[1]:g}", f"{edges[1]:g}", *between, f"above {edges[-1]:g}"]
 

@@ -37,7 +37,7 @@ SCHEMA = pa.schema(
         ("shard", pa.string()),
         ("offset", pa.int64()),
         ("problem", pa.string()),
-        ("generation", pa.int64()),
+        ("ingest_id", pa.int64()),
     ]
 )
 
@@ -64,7 +64,7 @@ class RawFile:
     offset: int
     problem: str | None
     """Why the source could not give the file; such a row has no bytes."""
-    generation: int
+    ingest_id: int
     """The ingest that brought this row, counted from 0; a renamed file keeps it, a further copy has its own."""
     further: str | None = None
     """A JSON object by column of what else the source says of the image."""

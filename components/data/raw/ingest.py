@@ -73,12 +73,12 @@ class _Known:
     folder: Path | None
     places: dict[str, _Place]
     """By SHA-256."""
-    generations: dict[str | None, dict[str, int]]
+    ingest_ids: dict[str | None, dict[str, int]]
     """Of each row, by SHA-256 and path; under None the files that could not be taken."""
 
     @property
-    def next_generation(self) -> int:
-        return max((each for rows in self.generations.values() for each in rows.values()), default=-1) + 1
+    def next_ingest_id(self) -> int:
+        return max((each for rows in self.ingest_ids.values() for each in rows.values()), default=-1) + 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def write_raw(source: Source, folder: Path, *, before: Path | None = None, progr
 
 def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> RawVersion:
     folder.mkdir(parents=True, exist_ok=True)
-    generation = known.next_generation
+    ingest_id = known.next_ingest_id
     places = dict(known.places)
     taken = []
     with _ShardWriter(folder, first=_shards_ever(known)) as shards:
@@ -122,21 +122,21 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
     places |= moved
     rows = [
         _row(source, one, places.get(one.sha256 or ""), number)
-        for one, number in zip(taken, _generations(taken, known, generation), strict=True)
+        for one, number in zip(taken, _ingest_ids(taken, known, ingest_id), strict=True)
     ]
-    if not any(row.sha256 in known.generations for row in rows if row.sha256):
-        rows, generation = _anew(rows, folder, _shards_ever(known)), 0
+    if not any(row.sha256 in known.ingest_ids for row in rows if row.sha256):
+        rows, ingest_id = _anew(rows, folder, _shards_ever(known)), 0
     schema = SCHEMA.append(FURTHER) if any(row.further for row in rows) else SCHEMA
     write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=schema))
     write_json(folder / DATASET, asdict(RawDataset(source.kind, list(source.levels))))
     return RawVersion(
         rows,
-        num_new=sum(row.generation == generation for row in rows),
+        num_new=sum(row.ingest_id == ingest_id for row in rows),
         num_repacked=len({known.places[sha256].shard for sha256 in moved}),
     )
 
 
-def _generations(taken: list[_Taken], known: _Known, newest: int) -> list[int]:
+def _ingest_ids(taken: list[_Taken], known: _Known, newest: int) -> list[int]:
     """As many rows of one content as there were keep their generations; a row under its old path comes first.
 
     Of fewer rows the earliest generations stay: where an original goes and its copy stays, the copy takes its place.
@@ -144,21 +144,21 @@ def _generations(taken: list[_Taken], known: _Known, newest: int) -> list[int]:
     found = [newest] * len(taken)
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for row, one in enumerate(taken):
-        before = known.generations.get(one.sha256, {})
+        before = known.ingest_ids.get(one.sha256, {})
         if one.sha256 is None:
             found[row] = before.get(one.image.path, newest)
         elif before:
             rows_of[one.sha256].append(row)
     for sha256, rows in rows_of.items():
-        before = known.generations[sha256]
+        before = known.ingest_ids[sha256]
         # In order of path already, and the sort is stable.
         rows.sort(key=lambda row: before.get(taken[row].image.path, newest))
-        for row, generation in zip(rows, sorted(before.values()), strict=False):
-            found[row] = generation
+        for row, ingest_id in zip(rows, sorted(before.values()), strict=False):
+            found[row] = ingest_id
     return found
 
 
-def _row(source: Source, one: _Taken, place: _Place | None, generation: int) -> RawFile:
+def _row(source: Source, one: _Taken, place: _Place | None, ingest_id: int) -> RawFile:
     image = one.image
     return RawFile(
         path=image.path,
@@ -173,7 +173,7 @@ def _row(source: Source, one: _Taken, place: _Place | None, generation: int) -> 
         shard=place.shard if place else None,
         offset=place.offset if place else 0,
         problem=one.problem,
-        generation=generation,
+        ingest_id=ingest_id,
         further=image.further,
     )
 
@@ -189,7 +189,7 @@ def _anew(rows: list[RawFile], folder: Path, first: int) -> list[RawFile]:
     names = {name: _shard_name(number - first) for number, name in _shards_in(folder)}
     for name in sorted(names):
         (folder / name).rename(folder / names[name])
-    return [replace(row, shard=names[row.shard] if row.shard else None, generation=0) for row in rows]
+    return [replace(row, shard=names[row.shard] if row.shard else None, ingest_id=0) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -238,10 +238,10 @@ def _known(before: Path | None) -> _Known:
     places = {
         row.sha256: _Place(row.shard, row.offset, row.size_bytes) for row in rows if row.sha256 and row.shard in whole
     }
-    generations: defaultdict[str | None, dict[str, int]] = defaultdict(dict)
+    ingest_ids: defaultdict[str | None, dict[str, int]] = defaultdict(dict)
     for row in rows:
-        generations[row.sha256][row.path] = row.generation
-    return _Known(before, places, dict(generations))
+        ingest_ids[row.sha256][row.path] = row.ingest_id
+    return _Known(before, places, dict(ingest_ids))
 
 
 def _whole_shards(folder: Path, rows: list[RawFile]) -> set[str]:

@@ -113,11 +113,11 @@ def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, p
     """
     refuse_unfit(images, method=settings.method, given_counts=settings.given != "ignore")
     deal = _Deal(images, near, settings)
-    generations = np.unique(images.generation_N)
-    for done, generation in enumerate(generations):
-        progress("split", done, len(generations))
-        deal.take(int(generation))
-    progress("split", len(generations), len(generations))
+    ingest_ids = np.unique(images.ingest_id_N)
+    for done, ingest_id in enumerate(ingest_ids):
+        progress("split", done, len(ingest_ids))
+        deal.take(int(ingest_id))
+    progress("split", len(ingest_ids), len(ingest_ids))
     decided = settings.method == "time" or bool((deal.given_N != NONE).any())
     refuse_small_classes(images, deal.part_N, deal.cluster_of_images(), num_parts=len(settings.parts), decided=decided)
     return Split(
@@ -139,7 +139,7 @@ class _Deal:
         self._time_N = times_of(images) if settings.method == "time" else None
         self.given_N = _given(images, settings)
         self._group_start = len(images) + int(images.kind_N.max()) + 1
-        self._edges, self._edge_generation = _links(images, near, self._group_start)
+        self._edges, self._edge_ingest_id = _links(images, near, self._group_start)
         num_nodes = self._group_start + len(images.group.names)
         self._root_V = np.arange(num_nodes)
         """A cluster's root is its first image."""
@@ -160,23 +160,23 @@ class _Deal:
         train, test = (self.part_N == PARTS.index(part) for part in ("train", "test"))
         return int((self._time_N[test] < self._time_N[train].max()).sum())
 
-    def take(self, generation: int) -> None:
+    def take(self, ingest_id: int) -> None:
         """Gives each image of this generation a part; no earlier image moves."""
-        new = self._images.generation_N == generation
-        self._link(generation, new)
+        new = self._images.ingest_id_N == ingest_id
+        self._link(ingest_id, new)
         fresh = np.flatnonzero(new & (self.part_N == NONE))
         roots = self._root_V[fresh]
         unplaced = fresh[self._root_part_V[roots] == NONE]
         if len(unplaced):
-            self._place(unplaced, generation)
+            self._place(unplaced, ingest_id)
         self.part_N[fresh] = self._root_part_V[roots]
         if self._settings.given == "keep":
-            self._keep_given(np.flatnonzero(new), generation)
+            self._keep_given(np.flatnonzero(new), ingest_id)
 
-    def _link(self, generation: int, new: NDArray[np.bool_]) -> None:
+    def _link(self, ingest_id: int, new: NDArray[np.bool_]) -> None:
         copies = np.flatnonzero(new & self._dead_V[self._kind_nodes()])
         self._exclude(copies, ["a copy of an image that is excluded"] * len(copies))
-        edges = self._edges[self._edge_generation == generation]
+        edges = self._edges[self._edge_ingest_id == ingest_id]
         edges = edges[~self._dead_V[edges].any(axis=1)]
         involved, ends = np.unique(self._root_V[edges], return_inverse=True)
         if not len(involved):
@@ -219,10 +219,10 @@ class _Deal:
         self.part_N[images] = len(self._settings.parts)
         self.excluded.update(zip(images.tolist(), reasons, strict=True))
 
-    def _place(self, unplaced: Ints, generation: int) -> None:
+    def _place(self, unplaced: Ints, ingest_id: int) -> None:
         """Parts for new clusters that hold no earlier image."""
         roots, cluster = np.unique(self._root_V[unplaced], return_inverse=True)
-        open_parts = self._open_parts(generation)
+        open_parts = self._open_parts(ingest_id)
         part_C = _majority(cluster, self.given_N[unplaced], len(roots), len(self._settings.parts))
         free_C = (part_C == NONE) | np.isin(part_C, open_parts)
         if free_C.any():
@@ -230,22 +230,22 @@ class _Deal:
             chosen = free_C[cluster]
             members = unplaced[chosen], number[cluster[chosen]]
             free = self._clusters(self._images, *members)
-            dealt_C = self._dealt(free, open_parts, generation)
+            dealt_C = self._dealt(free, open_parts, ingest_id)
             if free.time_C is None and self._corrected is not self._images:
-                self._fill(self._corrected, self._clusters(self._corrected, *members), dealt_C, open_parts, generation)
+                self._fill(self._corrected, self._clusters(self._corrected, *members), dealt_C, open_parts, ingest_id)
             part_C[free_C] = open_parts[dealt_C]
             np.add.at(self._dealt_SP, (free.stratum_E, part_C[free_C][free.cluster_E]), free.count_E)
         self._root_part_V[roots] = part_C
 
-    def _open_parts(self, generation: int) -> Ints:
+    def _open_parts(self, ingest_id: int) -> Ints:
         """The parts to deal into: all where the author gave none, else train and those that the author left out."""
-        given = np.unique(self.given_N[self._images.generation_N <= generation])
+        given = np.unique(self.given_N[self._images.ingest_id_N <= ingest_id])
         return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
 
     def _clusters(self, images: SplitImages, image_M: Ints, cluster_M: Ints) -> FreeClusters:
         return FreeClusters.of(images, image_M, cluster_M, self._rank_N, self._time_N)
 
-    def _dealt(self, free: FreeClusters, open_parts: Ints, generation: int) -> Ints:
+    def _dealt(self, free: FreeClusters, open_parts: Ints, ingest_id: int) -> Ints:
         share_P = self._settings.share_P[open_parts]
         share_P = share_P / share_P.sum()
         if free.time_C is not None:
@@ -254,26 +254,26 @@ class _Deal:
             return by_time
         dealt_SP = self._dealt_SP[:, open_parts]
         part_C = deal_stratified(free, dealt_SP, share_P)
-        self._fill(self._images, free, part_C, open_parts, generation)
+        self._fill(self._images, free, part_C, open_parts, ingest_id)
         return part_C
 
-    def _fill(self, images: SplitImages, free: FreeClusters, part_C: Ints, open_parts: Ints, generation: int) -> None:
+    def _fill(self, images: SplitImages, free: FreeClusters, part_C: Ints, open_parts: Ints, ingest_id: int) -> None:
         """Moves clusters within `part_C` so that each stratum of these labels stands in each part that needs it."""
-        present_SP = self._present(images, generation)[:, open_parts]
+        present_SP = self._present(images, ingest_id)[:, open_parts]
         np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
         fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
 
-    def _present(self, images: SplitImages, generation: int) -> Ints:
+    def _present(self, images: SplitImages, ingest_id: int) -> Ints:
         placed = (self.part_N != NONE) & (self.part_N < len(self._settings.parts))
-        placed &= images.generation_N <= generation
+        placed &= images.ingest_id_N <= ingest_id
         return present_in(images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
 
-    def _keep_given(self, new: Ints, generation: int) -> None:
+    def _keep_given(self, new: Ints, ingest_id: int) -> None:
         """Brings new images back to the author's part, unless it was opened to be dealt on."""
         given = self.given_N[new]
-        carved = (given == 0) & (len(self._open_parts(generation)) > 1) & (self.part_N[new] < len(self._settings.parts))
+        carved = (given == 0) & (len(self._open_parts(ingest_id)) > 1) & (self.part_N[new] < len(self._settings.parts))
         # A cluster that the author tore apart is not carved: its training images stay where they were put.
-        carved &= np.isin(self.part_N[new], self._open_parts(generation))
+        carved &= np.isin(self.part_N[new], self._open_parts(ingest_id))
         back = new[(given != NONE) & ~carved]
         self.part_N[back] = self.given_N[back]
         for image in back.tolist():
@@ -287,10 +287,10 @@ def _place_in_time(part: int, num_parts: int) -> int:
 
 def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, Ints]:
     """Edges of the union-find, and the generation in which each came to be."""
-    kind_N, generation_N, num_images = images.kind_N, images.generation_N, len(images)
+    kind_N, ingest_id_N, num_images = images.kind_N, images.ingest_id_N, len(images)
     grouped = np.flatnonzero(images.group.code_N != NONE)
-    kind_generation = np.full(group_start - num_images, np.iinfo(np.int64).max)
-    np.minimum.at(kind_generation, kind_N, generation_N)
+    kind_ingest_id = np.full(group_start - num_images, np.iinfo(np.int64).max)
+    np.minimum.at(kind_ingest_id, kind_N, ingest_id_N)
     near_kinds = kind_N[near]
     edges = [
         np.stack([np.arange(num_images), num_images + kind_N], axis=1),
@@ -298,7 +298,7 @@ def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, In
         num_images + near_kinds,
     ]
     return np.concatenate(edges), np.concatenate(
-        [generation_N, generation_N[grouped], kind_generation[near_kinds].max(axis=1)]
+        [ingest_id_N, ingest_id_N[grouped], kind_ingest_id[near_kinds].max(axis=1)]
     )
 
 

@@ -55,7 +55,7 @@ class SplitImages:
     given: Names
     timestamp: Any
     """pyarrow array of text, ISO 8601."""
-    generation_N: NDArray[np.int64]
+    ingest_id_N: NDArray[np.int64]
     """The ingest that brought the image; 0 is the first."""
     ingested: tuple[Names, Strata] | None = None
     """Labels and strata as they came; None where none was corrected."""
@@ -77,12 +77,12 @@ class SplitImages:
             group=Names.of(_text(table, "group")),
             given=Names.of(_text(table, "given_split")),
             timestamp=_text(table, "timestamp").combine_chunks(),
-            generation_N=_generation(table),
+            ingest_id_N=_ingest_id(table),
             ingested=_ingested(table),
         )
 
     def __len__(self) -> int:
-        return len(self.generation_N)
+        return len(self.ingest_id_N)
 
     @property
     def as_ingested(self) -> Self:
@@ -133,11 +133,11 @@ def _text(table: Any, name: str) -> Any:
     return pa.chunked_array([pa.nulls(len(table), pa.string())])
 
 
-def _generation(table: Any) -> NDArray[np.int64]:
-    if "generation" not in table.column_names:
+def _ingest_id(table: Any) -> NDArray[np.int64]:
+    if "ingest_id" not in table.column_names:
         return np.zeros(len(table), np.int64)
-    generations: NDArray[np.int64] = table["generation"].fill_null(0).to_numpy().astype(np.int64)
-    return generations
+    ingest_ids: NDArray[np.int64] = table["ingest_id"].fill_null(0).to_numpy().astype(np.int64)
+    return ingest_ids
 
 
 def _column(table: Any, name: str) -> Any | None:

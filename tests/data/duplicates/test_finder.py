@@ -78,7 +78,7 @@ def test_later_images_change_no_pair_of_earlier_ones_where_many_are_alike() -> N
             sha256_N=names[:num],
             thumbnail_NSS=grey[:num],
             colour_NGG3=colours[:num],
-            generation_N=np.where(np.arange(num) < 100, 0, 1),
+            ingest_id_N=np.where(np.arange(num) < 100, 0, 1),
             settings=SETTINGS,
         )
         assert found.num_cut > 0

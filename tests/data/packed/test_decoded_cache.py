@@ -10,7 +10,7 @@ from batches import epochs_of, packed_shapes, same
 from components.data.packed import decoded_cache, shared_file, stores
 from components.data.packed.decoded_cache import decoded_once
 from components.data.packed.loaders import open_part
-from components.data.packed.shared_file import Held, decoded_file
+from components.data.packed.shared_file import RefCountedFile, decoded_file
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def test_no_image_is_decoded_twice_by_all_trainings_of_a_run(
     part, file = open_part(packed, "train"), tmp_path / "work" / "decoded"
     plain = epochs_of(part, 0, policy=policy)
     decodes.write_text("")
-    run = Held(file)
+    run = RefCountedFile(file)
     for _ in range(2):
         with decoded_once(open_part(packed, "train"), file, say=pytest.fail) as once:
             kept = epochs_of(once, workers, policy=policy)
@@ -76,7 +76,7 @@ def test_what_is_kept_already_needs_no_room_again(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part, file = open_part(packed, "train"), tmp_path / "decoded"
-    run = Held(file)
+    run = RefCountedFile(file)
     with decoded_once(part, file, say=pytest.fail) as once:
         once.pixels_NHWC[:]
     usage = decoded_cache.shutil.disk_usage(tmp_path)
@@ -121,10 +121,10 @@ def test_a_disk_that_fills_under_the_file_costs_time_only(
 
 def test_a_shared_file_is_there_as_long_as_anyone_holds_it(tmp_path: Path) -> None:
     file = tmp_path / "folder" / "file"
-    first, second = Held(file), Held(file)
+    first, second = RefCountedFile(file), RefCountedFile(file)
     file.write_text("kept")
     first.release()
-    third = Held(file)
+    third = RefCountedFile(file)
     second.release()
     assert file.read_text() == "kept"
     third.release()

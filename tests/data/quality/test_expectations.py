@@ -16,7 +16,7 @@ RULES: dict[str, Any] = {
     "images": {"at_least": 1, "level": "stop"},
     "images_per_class": {"at_least": 1, "level": "stop"},
     "imbalance": {"at_most": 1000, "level": "warn"},
-    "decodable_share": {"at_least": 0.0, "level": "stop"},
+    "decodable_fraction": {"at_least": 0.0, "level": "stop"},
     "conflicting_labels": {"at_most": 0.0, "level": "warn"},
     "side_px": {"at_least": 1, "level": "stop"},
     "aspect": {"at_least": 0.01, "at_most": 100, "level": "warn"},
@@ -48,10 +48,10 @@ def images(count: int = 200, seed: int = 1) -> pd.DataFrame:
 
 
 def checked(
-    table: pd.DataFrame, accepted: Any = None, quarantined: list[list[str]] | None = None, **rules: Any
+    table: pd.DataFrame, baseline: Any = None, quarantined: list[list[str]] | None = None, **rules: Any
 ) -> dict[str, RuleResult]:
     settings = QualitySettings.from_section("validate", RULES | rules)
-    report = check_quality(table, quarantined=quarantined or [], settings=settings, accepted=accepted)
+    report = check_quality(table, quarantined=quarantined or [], settings=settings, baseline=baseline)
     assert isinstance(report, QualityReport)
     return {result.rule: result for result in report.results}
 
@@ -171,14 +171,14 @@ def test_too_few_images_and_imbalance_and_quarantine_are_found() -> None:
         quarantined=[["often"]] * 100,
         images_per_class={"at_least": 10, "level": "stop"},
         imbalance={"at_most": 10, "level": "warn"},
-        decodable_share={"at_least": 0.9, "level": "stop"},
+        decodable_fraction={"at_least": 0.9, "level": "stop"},
     )
     assert found["images_per_class"].examples == ["rare"]
     assert found["images_per_class"].shown == [Shown("rare: 5 images", ["000000.png", *RARE])]
     assert not found["imbalance"].passed
     assert found["imbalance"].examples == ["rare", "often"]
     assert [len(one.paths) for one in found["imbalance"].shown] == [4, 4]
-    assert not found["decodable_share"].passed
+    assert not found["decodable_fraction"].passed
 
 
 RARE = ["000001.png", "000002.png", "000004.png"]
@@ -196,11 +196,11 @@ def test_drift_names_the_columns() -> None:
     found = checked(moved, profile_of(images(2000)), **DRIFT)
     assert set(found["drift"].examples) == {"brightness", "width_px"}
     darker, narrower = found["drift"].shown
-    assert re.fullmatch(r"brightness .*: \d+\.\d% of the images, \d+\.\d% of the accepted", darker.title)
+    assert re.fullmatch(r"brightness .*: \d+\.\d% of the images, \d+\.\d% of the baseline", darker.title)
     grown_range = moved.set_index("path")["brightness"][darker.paths]
     assert len(grown_range) == 4
     assert grown_range.max() < images(2000)["brightness"].median()
-    assert narrower.title == "width_px below 32: 100.0% of the images, 0.0% of the accepted"
+    assert narrower.title == "width_px below 32: 100.0% of the images, 0.0% of the baseline"
     assert found["class_drift"].passed
 
 
@@ -223,13 +223,13 @@ def labelled_sets(seed: int, share: float, count: int = 500) -> pd.DataFrame:
 
 
 def test_the_drift_of_sets_is_that_of_each_label() -> None:
-    accepted = profile_of(labelled_sets(1, 0.5))
-    assert set(accepted["names"]["label"]) == set("abcdef")
-    assert checked(labelled_sets(2, 0.5), accepted, **DRIFT)["class_drift"].passed
-    assert drift(profile_of(labelled_sets(2, 0.5)), accepted)["label"] < 0.01
+    baseline = profile_of(labelled_sets(1, 0.5))
+    assert set(baseline["names"]["label"]) == set("abcdef")
+    assert checked(labelled_sets(2, 0.5), baseline, **DRIFT)["class_drift"].passed
+    assert drift(profile_of(labelled_sets(2, 0.5)), baseline)["label"] < 0.01
     fewer = labelled_sets(2, 0.02)
-    assert drift(profile_of(fewer), accepted)["label"] > 0.1
-    [found] = grown(fewer, accepted, "label", most=1)
+    assert drift(profile_of(fewer), baseline)["label"] > 0.1
+    [found] = grown(fewer, baseline, "label", most=1)
     name = found.title.removeprefix("label ").partition(":")[0]
     assert name in "bcdef"
     assert found.rows == [row for row, labels in enumerate(fewer["labels"]) if name in labels]
@@ -237,9 +237,11 @@ def test_the_drift_of_sets_is_that_of_each_label() -> None:
 
 @pytest.mark.parametrize("text", ["<<<<<<< HEAD\n{}\n", "{}", "[1]"])
 def test_accepted_data_that_a_merge_broke_are_one_clear_sentence(tmp_path: Path, text: str) -> None:
-    (tmp_path / "accepted.json").write_text(text)
-    with pytest.raises(DataError, match=r"accepted\.json: isn't what `darkroom accept` wrote; restore it from git"):
-        read_profile(tmp_path / "accepted.json")
+    (tmp_path / "baseline.json").write_text(text)
+    with pytest.raises(
+        DataError, match=r"baseline\.json: isn't what `darkroom set-baseline` wrote; restore it from git"
+    ):
+        read_profile(tmp_path / "baseline.json")
 
 
 def test_without_accepted_data_there_is_no_drift_rule() -> None:

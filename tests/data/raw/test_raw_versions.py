@@ -113,7 +113,7 @@ def test_growth_keeps_old_shards_in_place_and_numbers_the_generations(tmp_path: 
     before = {row.path: row for row in read_manifest(tmp_path / "1")}
     for row in read_manifest(tmp_path / "2"):
         assert row == before.get(row.path, row)
-        assert row.generation == (1 if row.path == "b/0005.png" else 0)
+        assert row.ingest_id == (1 if row.path == "b/0005.png" else 0)
     assert_readable(tmp_path / "2")
     ingest(source([1, 2, 3, 4, 5]), tmp_path / "3", tmp_path / "2")
     assert digests(tmp_path / "3") == digests(tmp_path / "2")
@@ -123,7 +123,7 @@ def test_a_renamed_or_relabelled_image_keeps_its_bytes_and_generation(tmp_path: 
     ingest(source([1, 2]), tmp_path / "1")
     renamed = Source([SourceImage("z/new.png", ("z",), lambda: content(1)), source([2]).images[0]])
     version = ingest(renamed, tmp_path / "2", tmp_path / "1")
-    assert [(row.path, row.label, row.generation) for row in version.rows] == [
+    assert [(row.path, row.label, row.ingest_id) for row in version.rows] == [
         ("a/0002.png", "a", 0),
         ("z/new.png", "z", 0),
     ]
@@ -175,7 +175,7 @@ def test_a_copy_takes_the_place_of_its_original_that_goes(tmp_path: Path) -> Non
     )
     after = split_of(tmp_path / "3")
     assert all(after[path] == before[path] for path in after.keys() & before.keys())
-    assert {row.generation for row in read_manifest(tmp_path / "3")} == {0}
+    assert {row.ingest_id for row in read_manifest(tmp_path / "3")} == {0}
 
 
 def test_equal_bytes_are_stored_once(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_what_left_the_source_leaves_the_manifest_and_unused_shards_go(tmp_path:
     ingest(source([1, 2, 3, 4]), tmp_path / "2", tmp_path / "1")
     ingest(source([3, 4]), tmp_path / "3", tmp_path / "2")
     assert {row.path for row in read_manifest(tmp_path / "3")} == {"b/0003.png", "a/0004.png"}
-    assert {row.generation for row in read_manifest(tmp_path / "3")} == {1}
+    assert {row.ingest_id for row in read_manifest(tmp_path / "3")} == {1}
     assert [path.name for path in (tmp_path / "3").glob("*.tar")] == ["images-00001.tar"]
     assert_readable(tmp_path / "3")
 
@@ -204,7 +204,7 @@ def test_growing_and_shrinking_back_is_the_first_version_again(tmp_path: Path) -
 def test_going_back_to_another_source_is_its_version_again(tmp_path: Path) -> None:
     ingest(source([1, 2]), tmp_path / "1")
     other = ingest(source([3, 4, 5]), tmp_path / "2", tmp_path / "1")
-    assert {row.generation for row in other.rows} == {0}
+    assert {row.ingest_id for row in other.rows} == {0}
     assert other.num_new == 3
     assert_readable(tmp_path / "2")
     ingest(source([1, 2]), tmp_path / "3", tmp_path / "2")
@@ -217,7 +217,7 @@ def test_a_shard_is_repacked_when_more_than_half_of_it_is_unused(tmp_path: Path,
     fewer = source(list(range(kept)), size=5000)
     version = ingest(fewer, tmp_path / "2", tmp_path / "1")
     assert version.num_repacked == repacked
-    assert {row.generation for row in version.rows} == {0}
+    assert {row.ingest_id for row in version.rows} == {0}
     assert_readable(tmp_path / "2")
     shards = list((tmp_path / "2").glob("*.tar"))
     assert len(shards) == 1
@@ -237,7 +237,7 @@ def test_many_small_shards_are_joined_while_new_images_come_in(tmp_path: Path, m
         assert digests(tmp_path / f"{number} again") == digests(tmp_path / str(number))
     assert counts == [1, 2, 3, 1, 2]
     assert_readable(tmp_path / "5")
-    assert sorted(row.generation for row in read_manifest(tmp_path / "5")) == [0, 0, 1, 2, 3, 4]
+    assert sorted(row.ingest_id for row in read_manifest(tmp_path / "5")) == [0, 0, 1, 2, 3, 4]
 
 
 def test_large_sources_fill_several_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,7 +55,7 @@ def digest(table: pa.Table, split: Split) -> str:
     return split_digest(table["sha256"], table["label"], pa.array([split.parts[part] for part in split.part_N]))
 
 
-def random_manifest(seed: int, *, images: int = 600, generations: int = 3) -> tuple[pa.Table, Pairs]:
+def random_manifest(seed: int, *, images: int = 600, ingest_ids: int = 3) -> tuple[pa.Table, Pairs]:
     """Copies, groups and near pairs that cross generations, so that some new images must be excluded."""
     random = np.random.default_rng(seed)
     path = [f"{seed}-{number}.png" for number in range(images)]
@@ -69,7 +69,7 @@ def random_manifest(seed: int, *, images: int = 600, generations: int = 3) -> tu
         path=path,
         sha256=[hashlib.sha256(f"{seed} {number}".encode()).hexdigest() for number in content],
         group=group,
-        generation=np.minimum(random.integers(0, generations + 2, images), generations - 1).tolist(),
+        ingest_id=np.minimum(random.integers(0, ingest_ids + 2, images), ingest_ids - 1).tolist(),
         timestamp=[f"2024-{month:02d}-{day:02d}" for month, day in random.integers(1, 13, (images, 2))],
         given_split=[part and of_group.get(str(name), part) for name, part in zip(group, given, strict=True)],
     )
@@ -94,10 +94,10 @@ def rows(table: pa.Table, near: Pairs, kept: np.ndarray) -> tuple[pa.Table, Pair
 @pytest.mark.parametrize("seed", range(6))
 def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dict[str, str]) -> None:
     table, near = random_manifest(seed)
-    generation = table["generation"].to_numpy()
+    ingest_id = table["ingest_id"].to_numpy()
     before: dict[str, str] = {}
     for newest in range(3):
-        grown, links = rows(table, near, np.flatnonzero(generation <= newest))
+        grown, links = rows(table, near, np.flatnonzero(ingest_id <= newest))
         split = deal(grown, links, **changes)
         now = part_of_path(grown, split)
         assert {path: now[path] for path in before} == before
@@ -194,7 +194,7 @@ def test_an_image_that_would_join_two_parts_is_excluded_with_the_reason() -> Non
     train = next(path for path in part if part[path] == "train")
     test = next(path for path in part if part[path] == "test")
     joining = np.sort([[int(path.removesuffix(".png")), 80] for path in (train, test)], axis=1)
-    grown = table_of(["a"] * 40 + ["b"] * 40 + ["a"], generation=[0] * 80 + [1])
+    grown = table_of(["a"] * 40 + ["b"] * 40 + ["a"], ingest_id=[0] * 80 + [1])
     split = deal(grown, joining)
     assert split.parts[split.part_N[80]] == EXCLUDED
     assert train in split.excluded[80]
@@ -206,7 +206,7 @@ def test_a_later_copy_of_an_excluded_image_is_excluded_too() -> None:
     part_N = deal(table).part_N
     ends = [int(np.flatnonzero(part_N == part)[0]) for part in (0, 2)]
     sha256 = [*table["sha256"].to_pylist(), "0" * 64, "0" * 64]
-    grown = table_of(["a"] * 42, sha256=sha256, generation=[0] * 40 + [1, 2])
+    grown = table_of(["a"] * 42, sha256=sha256, ingest_id=[0] * 40 + [1, 2])
     split = deal(grown, np.array([[end, 40] for end in ends]))
     assert split.part_N[40:].tolist() == [3, 3]
 
@@ -227,14 +227,14 @@ def test_newest_images_come_into_test_and_clusters_stay_whole() -> None:
 def test_test_images_that_are_older_than_training_images_are_counted() -> None:
     stamp = [str(np.datetime64("2024-01-01") + number) for number in range(80)]
     early = table_of(["a", "b"] * 20, timestamp=stamp[:40])
-    both = table_of(["a", "b"] * 40, timestamp=stamp, generation=[0] * 40 + [1] * 40)
+    both = table_of(["a", "b"] * 40, timestamp=stamp, ingest_id=[0] * 40 + [1] * 40)
     # 6 of the 40 images of the first ingest are its test part, and all older than the second ingest's training part.
     assert [deal(table, method="time").num_older for table in (early, both)] == [0, 6]
     assert deal(early).num_older is None
 
 
 def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
-    table, near = random_manifest(5, generations=1)
+    table, near = random_manifest(5, ingest_ids=1)
     split = deal(table, near, folds=5)
     learnt = split.part_N < 2
     assert ((split.fold_N >= 0) == learnt).all()
