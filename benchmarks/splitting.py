@@ -145,7 +145,7 @@ def whole(folder: Path) -> Any:
     proof = audit(table, pairs, leaks, excluded=split.excluded, settings=settings().model_dump())
     write_table(folder / "split.parquet", table)
     yield
-    yield {"leaks": sum(proof["pairs_across_parts"].values()), "excluded": len(proof["excluded"])}
+    yield {"leaks": proof.leaks.num_across, "excluded": len(proof.excluded)}
 
 
 def ours(folder: Path) -> Any:

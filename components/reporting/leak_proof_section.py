@@ -1,125 +1,125 @@
-"""The part of the report on the leak proof: pairs across parts, now and as the author gave them, with pictures."""
+"""Report section on the leak proof: pairs across splits, before and after Darkroom's split, with pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from components.records.leak_proof import LeakProof, SplitLeaks
 from components.reporting.inline_pictures import Picture
-from components.reporting.record_fields import Record, whole_of
 
-_KINDS = {
-    "exact": "equal bytes",
-    "near": "nearly equal pictures",
-    "group": "the same group",
-    "embedding": "alike to the model",
+_NAMES = {
+    "exact": "identical files",
+    "near": "near duplicates",
+    "group": "same group",
+    "embedding": "similar embeddings",
 }
-_SHOWN_OF_A_KIND = 8
+_SHOWN_PER_TYPE = 8
 
 
 @dataclass(frozen=True)
 class LeakLine:
-    kind: str
-    pairs: int | None
-    across: int | None
+    """Pairs of one type."""
+
+    name: str
+    pairs: int
+    across: int
+    """Across the splits that the model was trained on."""
     given: int | None = None
-    """Across the parts that the author gave."""
+    """Across the splits that the author gave; None where the author's splits were used or there were none."""
 
 
 @dataclass(frozen=True)
-class LeakPair:
-    """Two images that are one picture, or of one group, on two sides of the split."""
+class LeakingPair:
+    """Two images of one picture, or of one group, in two splits."""
 
-    kind: str
+    name: str
     left: str
     right: str
     pictures: Sequence[Picture] = ()
-    """Of both, or none where they are out of reach."""
+    """Both images, or none where the raw data no longer holds them."""
 
 
 @dataclass(frozen=True)
-class LeakProof:
+class LeakProofSection:
     lines: Sequence[LeakLine]
-    leaking: Sequence[LeakPair] = ()
-    """Some of the pairs that stand on two sides."""
-    leaking_as_given: Sequence[LeakPair] = ()
-    """Some of those that stood on two sides of the author's own parts."""
+    leaking: Sequence[LeakingPair] = ()
+    """The first pairs across the splits."""
+    leaking_as_given: Sequence[LeakingPair] = ()
+    """The first pairs across the author's own splits."""
     as_given: str = ""
-    """What became of the author's own parts, in a sentence; empty where there were none, or nothing was to mend."""
+    """What became of the author's own splits, in a sentence; empty where there was nothing to fix."""
     search: str = ""
-    """Whether every pair was looked for, in a sentence."""
-    complete: bool | None = None
-    same_split: bool | None = None
+    """Whether the search for pairs was complete, in a sentence."""
+    complete: bool = True
+    same_split: bool = True
     """Whether the proof was made for the split that the model was trained on."""
-    most_shown: int = _SHOWN_OF_A_KIND
-    """Of each kind so many pairs are shown."""
+    most_shown: int = _SHOWN_PER_TYPE
+    """Pairs shown of each type, at most."""
 
     @property
-    def mended(self) -> bool:
-        """Whether the split departs from parts that the author gave."""
+    def repaired(self) -> bool:
+        """Whether the split departs from the splits that the author gave."""
         return any(line.given is not None for line in self.lines)
 
 
-def leak_proof(proof: Record, split_digest: str | None, pictures: Mapping[str, Picture] | None = None) -> LeakProof:
-    """From leakage.json; `pictures` by path, of as many of `paths_to_show` as can be had."""
-    found, across = proof.get("pairs", {}), proof.get("pairs_across_parts", {})
-    given = (proof.get("as_given") or {}).get("pairs_across_parts", {})
-    digest, left_out = proof.get("digest"), whole_of(proof, "comparisons_left_out")
-    return LeakProof(
+def leak_proof_section(
+    proof: LeakProof, split_digest: str, pictures: Mapping[str, Picture] | None = None
+) -> LeakProofSection:
+    """`pictures` by path, for as many of `paths_to_show` as the raw data still holds."""
+    given = proof.leaks_as_given
+    return LeakProofSection(
         lines=[
-            LeakLine(_KINDS.get(kind, kind), whole_of(found, kind), whole_of(across, kind), whole_of(given, kind))
-            for kind in across
+            LeakLine(_NAMES[key], proof.pairs[key], across, given.pairs_across_splits[key] if given else None)
+            for key, across in proof.leaks.pairs_across_splits.items()
         ],
-        leaking=_pairs(proof, pictures or {}),
-        leaking_as_given=_pairs(proof.get("as_given") or {}, pictures or {}),
-        as_given=_as_given(proof),
-        search=_search(left_out),
-        complete=None if left_out is None else left_out == 0,
-        same_split=digest == split_digest if digest and split_digest else None,
+        leaking=_pairs(proof.leaks, pictures or {}),
+        leaking_as_given=_pairs(given, pictures or {}),
+        as_given=_fate_of_given_splits(proof),
+        search=_completeness(proof.comparisons_left_out),
+        complete=proof.comparisons_left_out == 0,
+        same_split=proof.split_digest == split_digest,
     )
 
 
-def paths_to_show(proof: Record) -> set[str]:
-    """Of the images of those pairs that the page shows."""
-    shown = (*_shown(proof), *_shown(proof.get("as_given") or {}))
+def paths_to_show(proof: LeakProof) -> set[str]:
+    """Paths of the images in the pairs that the page shows."""
+    shown = (*_shown(proof.leaks), *_shown(proof.leaks_as_given))
     return {path for _, left, right in shown for path in (left, right)}
 
 
-def _shown(leaks: Record) -> list[tuple[str, str, str]]:
-    """Kind and both paths of the first pairs of each kind."""
+def _shown(leaks: SplitLeaks | None) -> list[tuple[str, str, str]]:
+    """Name of the type and both paths, for the first pairs of each type."""
     return [
-        (_KINDS.get(kind, kind), str(left), str(right))
-        for kind, pairs in (leaks.get("leaking") or {}).items()
-        for left, right in pairs[:_SHOWN_OF_A_KIND]
+        (_NAMES[key], left, right)
+        for key, pairs in (leaks.leaking if leaks else {}).items()
+        for left, right in pairs[:_SHOWN_PER_TYPE]
     ]
 
 
-def _pairs(leaks: Record, pictures: Mapping[str, Picture]) -> list[LeakPair]:
+def _pairs(leaks: SplitLeaks | None, pictures: Mapping[str, Picture]) -> list[LeakingPair]:
     return [
-        LeakPair(kind, left, right, [pictures[left], pictures[right]] if {left, right} <= set(pictures) else ())
-        for kind, left, right in _shown(leaks)
+        LeakingPair(name, left, right, [pictures[left], pictures[right]] if {left, right} <= set(pictures) else ())
+        for name, left, right in _shown(leaks)
     ]
 
 
-def _as_given(proof: Record) -> str:
-    given = proof.get("as_given")
-    if not given:
+def _fate_of_given_splits(proof: LeakProof) -> str:
+    if proof.leaks_as_given is None:
         return ""
-    torn, left = (sum(one.get("pairs_across_parts", {}).values()) for one in (given, proof))
-    if not torn:
-        return "The parts that the author gave were free of such pairs."
-    moved = len(proof.get("moved_from_given_part") or [])
-    rest = "none of these pairs is left" if not left else f"{left:,} {'pair is' if left == 1 else 'pairs are'} left"
+    before, after = proof.leaks_as_given.num_across, proof.leaks.num_across
+    if not before:
+        return "The splits that the author gave have no such pairs."
+    moved = len(proof.moved_from_given_split)
+    rest = "no such pair is left" if not after else f"{after:,} {'pair is' if after == 1 else 'pairs are'} left"
     return (
-        f"{torn:,} pairs stood on two sides of the parts that the author gave. The split that was trained on departs "
-        f"from these parts for {moved:,} images, and {rest}."
+        f"The splits that the author gave have {before:,} pairs across them. Darkroom moved {moved:,} images to "
+        f"another split before training, and {rest}."
     )
 
 
-def _search(left_out: int | None) -> str:
-    if left_out is None:
-        return "Whether every pair was looked for is unknown."
+def _completeness(left_out: int) -> str:
     if left_out:
         return (
-            f"The search for nearly equal pictures was not complete: {left_out:,} comparisons were left out, because "
-            "so many pictures look alike to it. Some pairs may have been missed."
+            f"The search for near duplicates was not complete: it skipped {left_out:,} comparisons, because too many "
+            "images look alike to it. Some pairs may be missing."
         )
-    return "The search was complete: no comparison was left out."
+    return "The search was complete: no comparison was skipped."

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from components.data.split.names import PARTS
+from components.records.leak_proof import LeakProof
 from components.reporting.inline_pictures import Picture
-from components.reporting.leak_proof_section import leak_proof
+from components.reporting.leak_proof_section import leak_proof_section
 from components.reporting.line_charts import Chart, Line, draw_chart
 from components.reporting.record_fields import Record, flag_of, number_of, text_of, whole_of
 from components.reporting.report_page import (
@@ -73,8 +74,8 @@ def data_section(
     *,
     counts: Sequence[ClassCounts],
     validation: Record | None,
-    leakage: Record | None,
-    split_digest: str | None,
+    proof: LeakProof | None,
+    split_digest: str,
     augment: Record,
     preview: Picture | None,
     pictures: Mapping[str, Picture] | None = None,
@@ -87,7 +88,7 @@ def data_section(
         rules=[_validation_rule(rule) for rule in (validation or {}).get("results", [])],
         quarantined=[Quarantined(str(one["path"]), str(one["reason"])) for one in quarantined[:_SHOWN_QUARANTINED]],
         num_quarantined=whole_of(validation, "num_quarantined") if validation else None,
-        leak=leak_proof(leakage, split_digest, pictures) if leakage else None,
+        leak=leak_proof_section(proof, split_digest, pictures) if proof else None,
         preview=preview,
         augmentation=_augmentation(augment),
     )

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from components.reporting.evaluation_section import EvaluationSection
 from components.reporting.inline_pictures import Picture
 from components.reporting.latency_text import is_unsteady
-from components.reporting.leak_proof_section import LeakProof
+from components.reporting.leak_proof_section import LeakProofSection
 from components.reporting.line_charts import Chart
 from components.reporting.score_estimates import Estimate
 
@@ -125,7 +125,7 @@ class DataSection:
     quarantined: Sequence[Quarantined] = ()
     """As many as are worth showing."""
     num_quarantined: int | None = None
-    leak: LeakProof | None = None
+    leak: LeakProofSection | None = None
     preview: Picture | None = None
     augmentation: str = ""
 

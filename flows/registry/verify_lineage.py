@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from components.data.raw.dataset import MANIFEST
 from components.data.split.leak_proof import split_digest
 from components.promotion.ledger import status_of
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file
 from flows.console.tables import show_table
@@ -122,8 +123,8 @@ def _split(kept: Path, record: dict[str, Any]) -> Iterator[Link]:
     table = pq.read_table(kept / "split.parquet")
     again = split_digest(table["sha256"], table["label"], table["part"])
     yield _compared("split", record["split_digest"], again, "the digest of the kept split, computed again")
-    proof = read_json(kept / "leakage.json")
-    yield _compared("leak proof", record["split_digest"], proof["digest"], "the split that the proof was made for")
+    proof = LeakProof.read(kept / LEAK_PROOF)
+    yield _compared("leak proof", record["split_digest"], proof.split_digest, "the split that the proof was made for")
 
 
 def _packed(project: Project, kept: Path) -> Iterator[Link]:

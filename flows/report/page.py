@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.promotion.ledger import Entry, Status, Turn, course_of
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.reporting.format_section import format_section
 from components.reporting.leak_proof_section import paths_to_show
 from components.reporting.record_sections import (
@@ -240,13 +241,13 @@ def _last_judged(
 
 
 def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
-    split, leakage = kept.path(place, "split.parquet"), kept.record(place, "leakage.json")
+    split, proof = kept.path(place, "split.parquet"), kept.read(LeakProof, place, LEAK_PROOF)
     params = lineage.get("params") or {}
     return data_section(
         counts=class_counts(_labels_and_parts(split)) if split is not None else [],
         validation=kept.record(place, "validation.json"),
-        leakage=leakage,
-        split_digest=lineage.get("split_digest"),
+        proof=proof,
+        split_digest=lineage["split_digest"],
         augment=params.get("augment") or {},
         preview=kept.picture(
             "figures",
@@ -254,7 +255,7 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
             alt="A sheet of training images, each in a row with its augmented copies",
             caption="A row an image: first as it came, then augmented copies as training sees them.",
         ),
-        pictures=pictures_of(project, split, paths_to_show(leakage), params) if split and leakage else {},
+        pictures=pictures_of(project, split, paths_to_show(proof), params) if split and proof else {},
     )
 
 

@@ -2,14 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from components.records.record import Record
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json
 from flows.tracking import runs
 
 if TYPE_CHECKING:
     from components.reporting.inline_pictures import Picture
+
+R = TypeVar("R", bound=Record)
 
 _STEP_OF_PLACE = {"evaluate": "evaluate", "export": "quantize", "served": "quantize", "gate": "promote"}
 
@@ -42,6 +45,15 @@ class Kept:
             return read_json(path) if path is not None else None
         except ValueError as problem:
             self.problems.append(f"{place}/{name} of run {self.run_id} can't be read: {problem}")
+            return None
+
+    def read(self, kind: type[R], place: str, name: str) -> R | None:
+        """The record in a file of the run; None where it can't be had."""
+        path = self.path(place, name)
+        try:
+            return kind.read(path) if path is not None else None
+        except DarkroomError as problem:
+            self.problems.append(str(problem))
             return None
 
     def picture(self, place: str, name: str, *, alt: str, caption: str) -> "Picture | None":

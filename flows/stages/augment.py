@@ -9,7 +9,7 @@ from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed.packing import SplitImage, pack
 from components.data.raw.dataset import read_raw_dataset
-from components.shared.files import read_json
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.progress import Progress
 from components.shared.wording import counted
 from components.task.label_space import LabelSpace
@@ -36,7 +36,7 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         labels=LabelSpace.of(described.kind, [image.labels for image in images], described.levels),
         raw=raw,
         folder=augmented,
-        split_digest=read_json(split / "leakage.json")["digest"],
+        split_digest=LeakProof.read(split / LEAK_PROOF).split_digest,
         preprocess=read_section(params, "preprocess", PreprocessSettings),
         augment=settings,
         progress=progress,

@@ -18,9 +18,10 @@ from components.data.split.leak_proof import PAIRS_FILE, Leaks, as_given, audit,
 from components.data.split.names import EXCLUDED, PARTS
 from components.data.split.splitter import Split, SplitSettings, split_images
 from components.data.split.strata import SplitImages
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
 from components.shared.errors import DataError
-from components.shared.files import write_json, write_text
+from components.shared.files import write_text
 from components.shared.parquet import write_table
 from components.shared.progress import Progress
 from components.shared.wording import counted
@@ -70,12 +71,12 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
     write_table(folder / "split.parquet", table.select(kept))
     write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
-    write_json(folder / "leakage.json", proof)
+    proof.write(folder / LEAK_PROOF)
     page = render_leaks(
         _sections(table, leaks, thumbnail_NSS),
         given=None if given_leaks is None else _sections(given, given_leaks, thumbnail_NSS),
-        excluded=[(image["path"], image["reason"]) for image in proof["excluded"][:_SHOWN]],
-        num_excluded=len(proof["excluded"]),
+        excluded=[(image.path, image.reason) for image in proof.excluded[:_SHOWN]],
+        num_excluded=len(proof.excluded),
     )
     write_text(folder / "leaks.html", page)
     return _summary(proof, pairs, dealt)
@@ -118,30 +119,30 @@ def _sections(table: Any, leaks: Leaks, thumbnail_NSS: NDArray[np.uint8]) -> lis
     ]
 
 
-def _summary(proof: dict[str, Any], pairs: DuplicatePairs, dealt: Split) -> str:
+def _summary(proof: LeakProof, pairs: DuplicatePairs, dealt: Split) -> str:
     sentences = [
-        ", ".join(f"{count} {part}" for part, count in proof["images"].items()),
+        ", ".join(f"{count} {part}" for part, count in proof.images.items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
         + (f" and {counted(len(pairs.embedding), 'pair')} alike to the model" if pairs.embedding is not None else "")
         + " kept together",
     ]
-    if across := sum(proof["pairs_across_parts"].values()):
+    if across := proof.leaks.num_across:
         sentences[1] = (
             f"{counted(across, 'pair stands', 'pairs stand')} in two parts (see leaks.html); the gate will refuse"
         )
-    if proof["as_given"] and (torn := sum(proof["as_given"]["pairs_across_parts"].values())):
+    if proof.leaks_as_given and (torn := proof.leaks_as_given.num_across):
         sentences.append(f"the given split has {counted(torn, 'pair')} in two parts (see leaks.html)")
     if dealt.num_older:
         sentences.append(
             f"{counted(dealt.num_older, 'test image is', 'test images are')} older than the newest training image, "
             "for each ingest is cut by itself and duplicates and groups stay whole"
         )
-    further = [part for part in proof["images"] if part not in PARTS and part != EXCLUDED]
+    further = [part for part in proof.images if part not in PARTS and part != EXCLUDED]
     if further:
         sentences.append(f"no model step reads {', '.join(further)}")
-    if proof["excluded"]:
+    if proof.excluded:
         sentences.append(
-            f"{len(proof['excluded'])} excluded, in no part (see leakage.json), such as {proof['excluded'][0]['path']}"
+            f"{len(proof.excluded)} excluded, in no part (see leakage.json), such as {proof.excluded[0].path}"
         )
     if pairs.num_cut:
         sentences.append(f"{counted(pairs.num_cut, 'comparison')} of crowded hashes left out")

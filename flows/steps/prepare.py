@@ -4,7 +4,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from components.shared.files import read_json
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from flows.console.console import progress, say
 from flows.project.child_process import Event
 from flows.project.dvc import StageRun, data_paths, data_version, reproduce, restore_data_on_failure, stage_digest
@@ -25,7 +25,7 @@ def prepare_data(project: Project) -> Prepared:
     assert version is not None
     return Prepared(
         data_version=version,
-        split_digest=read_json(data_paths(project).split / "leakage.json")["digest"],
+        split_digest=LeakProof.read(data_paths(project).split / LEAK_PROOF).split_digest,
         augmented_digest=stage_digest(project, "augment"),
         times=[_time(stage) for stage in stages],
     )

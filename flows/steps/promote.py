@@ -11,6 +11,7 @@ from components.evaluation.paired_test import PairedComparison
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Status, Verdict, champions
 from components.promotion.recorded_rules import DIGEST, shortened, shortened_reasons
+from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_record
 from components.shared.processor import Processor, this_processor
@@ -238,7 +239,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
             "train on this data"
         ) from None
     scores = score(predictions, top_k=session.params.evaluate.top_k)
-    proof = read_json(data_paths(session.project).split / "leakage.json")
+    proof = LeakProof.read(data_paths(session.project).split / LEAK_PROOF)
     own = images_of(training_lineage(session.tracking, version), ("train",))
     candidate = gate.Candidate(
         format=version.tags["served"],
@@ -250,10 +251,10 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         processor=this_processor(),
         max_parity_difference=session.params.quantize.max_logit_difference,
         min_agreement=session.params.quantize.min_agreement,
-        pairs_across_parts=proof["pairs_across_parts"],
-        comparisons_left_out=proof["comparisons_left_out"],
+        pairs_across_parts=proof.leaks.pairs_across_splits,
+        comparisons_left_out=proof.comparisons_left_out,
         split_digest=version.tags["split_digest"],
-        proof_digest=proof["digest"],
+        proof_digest=proof.split_digest,
         test_images_trained_on=sum(sha256 in own for sha256 in files.sha256_N),
         validation_passed=_validation_passed(session, version),
     )

@@ -50,7 +50,7 @@ def parts(project: Project) -> dict[str, str]:
 
 
 def digest(project: Project) -> str:
-    return str(read_json(data_paths(project).split / "leakage.json")["digest"])
+    return str(read_json(data_paths(project).split / "leakage.json")["split_digest"])
 
 
 def images(project: Project) -> dict[str, dict[str, Any]]:

@@ -277,7 +277,7 @@ class Life:
 
     def prepared(self) -> Prepared:
         project = open_project(self.folder)
-        digest = read_json(data_paths(project).split / "leakage.json")["digest"]
+        digest = read_json(data_paths(project).split / "leakage.json")["split_digest"]
         return Prepared(str(data_version(project)), digest, stage_digest(project, "augment"), [])
 
     def judge(self, number: str, *settings: str, again: bool = True) -> Promoted:

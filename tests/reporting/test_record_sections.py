@@ -36,7 +36,7 @@ def test_empty_records_give_sections_full_of_unknowns() -> None:
     values = {fact.name: fact.value for fact in lineage.facts}
     assert values["Git revision"] is None
     assert values["Registered version"] == "not registered yet"
-    data = data_section(counts=[], validation=None, leakage=None, split_digest=None, augment={}, preview=None)
+    data = data_section(counts=[], validation=None, proof=None, split_digest="a", augment={}, preview=None)
     assert data.num_quarantined is None
     assert data.leak is None
 

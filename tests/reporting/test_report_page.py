@@ -11,7 +11,7 @@ from PIL import Image
 from components.reporting.analysis_section import AnalysisSection, SliceLine
 from components.reporting.evaluation_section import ClassLine, Confusion, EvaluationSection, MixUp, ScoreLine
 from components.reporting.inline_pictures import Picture, embedded
-from components.reporting.leak_proof_section import LeakLine, LeakPair, LeakProof
+from components.reporting.leak_proof_section import LeakingPair, LeakLine, LeakProofSection
 from components.reporting.record_sections import Phase, training_section
 from components.reporting.report_page import (
     ClassCounts,
@@ -114,9 +114,9 @@ def contents() -> PageContents:
             ],
             quarantined=[Quarantined("three/broken.png", "the file is empty (0 bytes)")],
             num_quarantined=7,
-            leak=LeakProof(
-                [LeakLine("equal bytes", 5, 0, 3), LeakLine("nearly equal pictures", 9, 2, 4)],
-                leaking_as_given=[LeakPair("equal bytes", "train/a.png", "test/b.png", [picture(), picture()])],
+            leak=LeakProofSection(
+                [LeakLine("identical files", 5, 0, 3), LeakLine("near duplicates", 9, 2, 4)],
+                leaking_as_given=[LeakingPair("identical files", "train/a.png", "test/b.png", [picture(), picture()])],
                 same_split=True,
             ),
             preview=picture("a sheet of augmented images"),
@@ -251,7 +251,7 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
             contents.data,
             counts=[ClassCounts(name, (1, 2, 3)) for name in evil],
             quarantined=[Quarantined(name, name) for name in evil],
-            leak=LeakProof([], [LeakPair("equal bytes", _EVIL, _EVIL_ATTRIBUTE)], same_split=False),
+            leak=LeakProofSection([], [LeakingPair("identical files", _EVIL, _EVIL_ATTRIBUTE)], same_split=False),
             rules=[RuleLine("side", "1", "2", False, examples=evil)],
         ),
         evaluation=replace(
@@ -368,5 +368,5 @@ def test_a_file_name_that_is_no_text_does_not_stop_the_page(contents: PageConten
 
 def test_a_leak_proof_that_audited_nothing_proves_nothing(contents: PageContents) -> None:
     assert contents.data is not None
-    data = replace(contents.data, leak=LeakProof([], same_split=True))
-    assert "nothing was audited" in render_page(replace(contents, data=data))
+    data = replace(contents.data, leak=LeakProofSection([], same_split=True))
+    assert "No type of pair was searched for" in render_page(replace(contents, data=data))

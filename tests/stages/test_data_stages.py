@@ -149,8 +149,8 @@ def test_the_leak_proof_counts_the_pairs_and_finds_none_across(outputs: Outputs)
     proof = read_json(outputs.root / "split" / "leakage.json")
     assert proof["pairs"]["exact"] == TWINS
     assert proof["pairs"]["near"] >= 3 * TWINS
-    assert set(proof["pairs_across_parts"].values()) == {0}
-    assert proof["digest"] == read_json(outputs.root / "augmented" / "dataset.json")["split_digest"]
+    assert set(proof["leaks"]["pairs_across_splits"].values()) == {0}
+    assert proof["split_digest"] == read_json(outputs.root / "augmented" / "dataset.json")["split_digest"]
 
 
 def test_conflicting_labels_are_told(outputs: Outputs) -> None:

@@ -11,6 +11,7 @@ import pytest
 from projects import REPOSITORY
 
 from components.data.images.perceptual_hash import perceptual_hashes
+from components.records.leak_proof import LeakProof
 from components.shared.errors import DataError
 from components.shared.files import read_json
 from components.shared.parquet import write_table
@@ -82,11 +83,11 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     parts = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
     write_validated(tmp_path, copied=3, given_split=parts)
     summary = split(params(tmp_path, given=given), tmp_path, tmp_path / "split", silent)
-    proof = read_json(tmp_path / "split" / "leakage.json")
-    assert sum(proof["pairs_across_parts"].values()) == leaking
+    proof = LeakProof.read(tmp_path / "split" / "leakage.json")
+    assert proof.leaks.num_across == leaking
     # What was healed is shown as the author gave it.
-    healed = proof["as_given"]
-    assert (sum(healed["pairs_across_parts"].values()) if healed else 0) == 3 - leaking
+    healed = proof.leaks_as_given
+    assert (healed.num_across if healed else 0) == 3 - leaking
     named = pq.read_table(tmp_path / "split" / "leaking_pairs.parquet").to_pylist()
     assert {one["parts"] for one in named} == {"dealt" if leaking else "given"}
     assert [(one["left_path"], one["right_path"]) for one in named] == [
@@ -146,5 +147,5 @@ def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Pat
     proof = read_json(tmp_path / "split" / "leakage.json")
     part = pq.read_table(tmp_path / "split" / "split.parquet")["part"].to_pylist()
     assert part[:30] == part[30:]
-    assert (proof["pairs"]["embedding"], proof["pairs_across_parts"]["embedding"]) == (30, 0)
+    assert (proof["pairs"]["embedding"], proof["leaks"]["pairs_across_splits"]["embedding"]) == (30, 0)
     assert "30 pairs alike to the model" in summary

@@ -74,7 +74,7 @@ def prepared_from(session: Session, table: Path) -> Prepared:
     validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
     split(params, paths.validated, paths.split, silent)
     augment(params, paths.raw, paths.split, paths.augmented, silent)
-    digest = read_json(paths.split / "leakage.json")["digest"]
+    digest = read_json(paths.split / "leakage.json")["split_digest"]
     return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from components.data.duplicates.finder import DuplicatePairs, Pairs, in_order
 from components.data.split.names import EXCLUDED
+from components.records.leak_proof import ClassDeviation, ExcludedImage, LeakProof, SplitLeaks
 
 PAIRS_FILE = "leaking_pairs.parquet"
 """Beside the proof: names all pairs across parts."""
@@ -74,8 +75,8 @@ def audit(
     given: Leaks | None = None,
     excluded: Mapping[int, str],
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The leak proof as a JSON-like record: pairs across parts by kind, the digest and the settings.
+) -> LeakProof:
+    """The leak proof: pairs across splits by type, the split's digest and the settings.
 
     `table` has a row an image: path, label, sha256, part, cluster, and perhaps group and given_split. `given` are the
     leaks of the author's own parts, where the split departs from them.
@@ -85,20 +86,20 @@ def audit(
     found = {"exact": len(pairs.exact), "near": len(pairs.near), "group": _num_group_links(table)}
     if pairs.embedding is not None:
         found["embedding"] = len(pairs.embedding)
-    return {
-        "digest": split_digest(table["sha256"], table["label"], part),
-        "images": dict(sorted(counts.items())),
-        "clusters": pc.count_distinct(table["cluster"]).as_py(),
-        "pairs": found,
-        "comparisons_left_out": pairs.num_cut,
-        "all_leaking": PAIRS_FILE,
-        **_listed(leaks, path),
-        "as_given": None if given is None else _listed(given, path),
-        "moved_from_given_part": _moved(table, path, part),
-        "excluded": [{"path": path[image].as_py(), "reason": reason} for image, reason in sorted(excluded.items())],
-        "largest_deviation": _largest_deviation(table["label"], part, settings["fractions"]),
-        "settings": dict(settings),
-    }
+    return LeakProof(
+        split_digest=split_digest(table["sha256"], table["label"], part),
+        images=dict(sorted(counts.items())),
+        clusters=pc.count_distinct(table["cluster"]).as_py(),
+        pairs=found,
+        comparisons_left_out=pairs.num_cut,
+        all_leaking=PAIRS_FILE,
+        leaks=_listed(leaks, path),
+        leaks_as_given=None if given is None else _listed(given, path),
+        moved_from_given_split=_moved(table, path, part),
+        excluded=[ExcludedImage(path[image].as_py(), reason) for image, reason in sorted(excluded.items())],
+        largest_deviation=_largest_deviation(table["label"], part, settings["fractions"]),
+        settings=dict(settings),
+    )
 
 
 def named_pairs(table: Any, leaks: Leaks, *, parts: str) -> Any:
@@ -174,16 +175,16 @@ def _num_group_links(table: Any) -> int:
     return len(groups) - int(pc.count_distinct(groups).as_py())
 
 
-def _listed(leaks: Leaks, path: Any) -> dict[str, Any]:
-    return {
-        "pairs_across_parts": leaks.count,
-        "leaking": {kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
-        "leaking_unnamed": {kind: max(0, count - _NAMED_PAIRS) for kind, count in leaks.count.items()},
-    }
+def _listed(leaks: Leaks, path: Any) -> SplitLeaks:
+    return SplitLeaks(
+        pairs_across_splits=leaks.count,
+        leaking={kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
+        leaking_unnamed={kind: max(0, count - _NAMED_PAIRS) for kind, count in leaks.count.items()},
+    )
 
 
-def _named(pairs: Pairs, path: Any) -> list[list[str]]:
-    return [[path[int(left)].as_py(), path[int(right)].as_py()] for left, right in pairs[:_NAMED_PAIRS]]
+def _named(pairs: Pairs, path: Any) -> list[tuple[str, str]]:
+    return [(path[int(left)].as_py(), path[int(right)].as_py()) for left, right in pairs[:_NAMED_PAIRS]]
 
 
 def _moved(table: Any, path: Any, part: Any) -> list[str]:
@@ -194,7 +195,7 @@ def _moved(table: Any, path: Any, part: Any) -> list[str]:
     return paths
 
 
-def _largest_deviation(label: Any, part: Any, fractions: Mapping[str, float]) -> dict[str, Any]:
+def _largest_deviation(label: Any, part: Any, fractions: Mapping[str, float]) -> ClassDeviation:
     """Where the share that a class has in a part lies furthest from the part's fraction."""
     label_N, parts = label.combine_chunks().dictionary_encode(), list(fractions)
     part_N = pc.index_in(part, value_set=pa.array(parts)).fill_null(len(parts)).to_numpy()
@@ -204,9 +205,9 @@ def _largest_deviation(label: Any, part: Any, fractions: Mapping[str, float]) ->
     share_LP = count_LP / np.maximum(count_LP.sum(axis=1, keepdims=True), 1)
     off_LP = np.abs(share_LP - np.array([fractions[name] for name in parts]))
     worst, at = np.unravel_index(off_LP.argmax(), off_LP.shape)
-    return {
-        "class": label_N.dictionary[int(worst)].as_py(),
-        "part": parts[int(at)],
-        "share": round(float(share_LP[worst, at]), 6),
-        "fraction": fractions[parts[int(at)]],
-    }
+    return ClassDeviation(
+        label=label_N.dictionary[int(worst)].as_py(),
+        split=parts[int(at)],
+        fraction=round(float(share_LP[worst, at]), 6),
+        configured=fractions[parts[int(at)]],
+    )

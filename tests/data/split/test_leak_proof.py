@@ -8,6 +8,7 @@ import pytest
 
 from components.data.duplicates.finder import DuplicatePairs
 from components.data.split.leak_proof import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs, split_digest
+from components.records.leak_proof import ClassDeviation, ExcludedImage
 from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
 
 NO_PAIRS = np.empty((0, 2), np.int64)
@@ -58,14 +59,15 @@ def test_the_proof_names_leaks_moves_and_exclusions() -> None:
     given_leaks = find_leaks(given, NO_PAIRS)
     settings = {"fractions": fractions}
     proof = audit(table, pairs, leaks, given=given_leaks, excluded={2: "joins two"}, settings=settings)
-    assert proof["pairs_across_parts"] == {"exact": 1, "near": 0, "group": 0}
-    assert proof["comparisons_left_out"] == 5
-    assert proof["as_given"]["pairs_across_parts"] == {"exact": 0, "near": 0, "group": 0}
-    assert proof["leaking"]["exact"] == [["0.png", "1.png"]]
-    assert proof["moved_from_given_part"] == ["1.png"]
-    assert proof["excluded"] == [{"path": "2.png", "reason": "joins two"}]
-    assert proof["images"] == {"excluded": 1, "test": 1, "train": 1}
-    assert proof["largest_deviation"] == {"class": "a", "part": "test", "share": 0.5, "fraction": 0.15}
+    assert proof.leaks.pairs_across_splits == {"exact": 1, "near": 0, "group": 0}
+    assert proof.comparisons_left_out == 5
+    assert proof.leaks_as_given is not None
+    assert proof.leaks_as_given.pairs_across_splits == {"exact": 0, "near": 0, "group": 0}
+    assert proof.leaks.leaking["exact"] == [("0.png", "1.png")]
+    assert proof.moved_from_given_split == ["1.png"]
+    assert proof.excluded == [ExcludedImage("2.png", "joins two")]
+    assert proof.images == {"excluded": 1, "test": 1, "train": 1}
+    assert proof.largest_deviation == ClassDeviation("a", "test", fraction=0.5, configured=0.15)
 
 
 def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
@@ -74,9 +76,9 @@ def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     pairs = DuplicatePairs(exact=every, near=NO_PAIRS, embedding=None, num_cut=0)
     leaks = Leaks({"exact": every, "near": every[:3]})
     proof = audit(table, pairs, leaks, excluded={}, settings={"fractions": {"train": 1.0}})
-    assert (len(proof["leaking"]["exact"]), proof["leaking_unnamed"]) == (1000, {"exact": 199, "near": 0})
-    assert proof["as_given"] is None
-    assert proof["all_leaking"] == PAIRS_FILE
+    assert (len(proof.leaks.leaking["exact"]), proof.leaks.leaking_unnamed) == (1000, {"exact": 199, "near": 0})
+    assert proof.leaks_as_given is None
+    assert proof.all_leaking == PAIRS_FILE
     found = named_pairs(table, leaks, parts="dealt")
     assert found["kind"].to_pylist() == ["exact"] * 1199 + ["near"] * 3
     assert found.slice(1198, 1).to_pylist() == [
