@@ -75,9 +75,9 @@ class Life:
         write_raw(find(str(table), IngestSettings()), draft, before=before, progress=silent)
         shutil.rmtree(paths.raw, ignore_errors=True)
         draft.rename(paths.raw)
-        paths.judged.mkdir(exist_ok=True)
+        paths.reference.mkdir(exist_ok=True)
         page, params = paths.report.with_suffix(".html"), self.session.project.params
-        validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+        validate(Places(params, paths.raw, paths.reference, paths.validated, paths.report, page), silent)
         return self.deal()
 
     def deal(self, *settings: str) -> Prepared:
