@@ -43,7 +43,7 @@ from flows.project.params import override, read_params
 from flows.project.sections import read_section
 from flows.stages.augment import augment
 from flows.stages.split import split
-from flows.stages.validate import Places, validate
+from flows.stages.validate import ValidatePaths, validate
 
 EXPORT = "export.json"
 PARTS = {"train": 0.55, "val": 0.1, "test": 0.35}
@@ -57,7 +57,7 @@ def prepared(source: Path, work: Path, *, side_px: int) -> Path:
     if (packed / DATASET).is_file():
         return packed
     shutil.rmtree(data, ignore_errors=True)
-    (data / "judged").mkdir(parents=True, exist_ok=True)
+    (data / "reference").mkdir(parents=True, exist_ok=True)
     params = data / "params.yaml"
     shutil.copy(REPOSITORY / "params.yaml", params)
     override(
@@ -72,9 +72,9 @@ def prepared(source: Path, work: Path, *, side_px: int) -> Path:
         check=lambda _: None,
     )
     write_raw(find(str(source), read_section(params, "ingest", IngestSettings)), data / "raw", progress=silent)
-    report = data / "validation.json"
     validate(
-        Places(params, data / "raw", data / "judged", data / "validated", report, report.with_suffix(".html")), silent
+        ValidatePaths(params, data / "raw", data / "reference", data / "validated", report=data / "validation.json"),
+        silent,
     )
     _say(split(params, data / "validated", data / "split", silent))
     _say(augment(params, data / "raw", data / "split", packed, silent))

@@ -3,18 +3,13 @@
 Paths, labels and reasons are untrusted: all of them are escaped, and a content policy forbids scripts and requests.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import cv2
-import numpy as np
 from markupsafe import Markup, escape
-from numpy.typing import NDArray
 
 from components.reporting.rule_meanings import meaning
 
-_SIDE_PX = 160
 _SHOWN_QUARANTINED, _SHOWN_CLASSES = 200, 30
 _OUTCOMES = ("stops", "warns", "holds")
 _SIGNS = {"stops": "✕", "warns": "!", "holds": "✓"}
@@ -47,15 +42,6 @@ figcaption{margin-top:.3rem;line-height:1.35}summary{cursor:pointer;font-weight:
 td:first-child{overflow-wrap:anywhere;min-width:5.5rem}}
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def picture_uri(pixels_HWC: NDArray[np.uint8]) -> str:
-    """A data: URI of the image at 160 px at most."""
-    scale = min(1.0, _SIDE_PX / max(pixels_HWC.shape[:2]))
-    height, width = (max(1, round(side * scale)) for side in pixels_HWC.shape[:2])
-    small = cv2.resize(pixels_HWC, (width, height), interpolation=cv2.INTER_AREA)
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
-    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode()
 
 
 def validation_page(record: Mapping[str, Any], pictures: Mapping[str, str]) -> str:

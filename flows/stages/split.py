@@ -14,14 +14,12 @@ from components.data.duplicates.finder import DuplicatePairs, DuplicateSettings,
 from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import Embeddings
 from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
-from components.data.split.leak_proof import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs
+from components.data.split.leak_proof import PAIRS_FILE, as_given, audit, find_leaks, named_pairs
 from components.data.split.names import EXCLUDED, PARTS
 from components.data.split.splitter import Split, SplitSettings, split_images
 from components.data.split.strata import SplitImages
 from components.records.leak_proof import LEAK_PROOF, LeakProof
-from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
 from components.shared.errors import DataError
-from components.shared.files import write_text
 from components.shared.parquet import write_table
 from components.shared.progress import Progress
 from components.shared.wording import counted
@@ -30,7 +28,6 @@ from flows.stages.entry import run_stage
 
 _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
 _READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
-_SHOWN = 200
 
 
 def main() -> None:
@@ -42,16 +39,15 @@ def main() -> None:
 
 
 def split(params: Path, validated: Path, folder: Path, progress: Progress) -> str:
-    """Writes split.parquet, leakage.json with leaking_pairs.parquet, and leaks.html."""
+    """Writes split.parquet, and the leak proof: leakage.json and leaking_pairs.parquet."""
     settings: SplitSettings = read_section(params, "split", SplitSettings)
     source = validated / "images.parquet"
     known = pq.read_schema(source).names
     table = pq.read_table(source, columns=[name for name in _READ if name in known])
     images = SplitImages.from_table(table)
-    thumbnail_NSS = _pictures(table["thumbnail"], (SIDE, SIDE))
     pairs = find_duplicates(
         sha256_N=np.array(table["sha256"].to_pylist(), dtype=object),
-        thumbnail_NSS=thumbnail_NSS,
+        thumbnail_NSS=_pictures(table["thumbnail"], (SIDE, SIDE)),
         colour_NGG3=_pictures(table["colours"], (COLOUR_SIDE, COLOUR_SIDE, 3)),
         embedding_NF=_embeddings(validated / EMBEDDINGS, settings.duplicates, len(table)),
         ingest_id_N=images.ingest_id_N,
@@ -72,13 +68,6 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     write_table(folder / "split.parquet", table.select(kept))
     write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
     proof.write(folder / LEAK_PROOF)
-    page = render_leaks(
-        _sections(table, leaks, thumbnail_NSS),
-        given=None if given_leaks is None else _sections(given, given_leaks, thumbnail_NSS),
-        excluded=[(image.path, image.reason) for image in proof.excluded[:_SHOWN]],
-        num_excluded=len(proof.excluded),
-    )
-    write_text(folder / "leaks.html", page)
     return _summary(proof, pairs, dealt)
 
 
@@ -108,17 +97,6 @@ def _with_parts(table: Any, dealt: Split, *, folds: int) -> Any:
     return table
 
 
-def _sections(table: Any, leaks: Leaks, thumbnail_NSS: NDArray[np.uint8]) -> list[LeakSection]:
-    def one(row: int) -> LeakingImage:
-        path, label, part = (table[name][row].as_py() for name in ("path", "label", "part"))
-        return LeakingImage(path, label, part, thumbnail_NSS[row])
-
-    return [
-        LeakSection(kind, len(pairs), [(one(int(left)), one(int(right))) for left, right in pairs[:_SHOWN]])
-        for kind, pairs in leaks.across.items()
-    ]
-
-
 def _summary(proof: LeakProof, pairs: DuplicatePairs, dealt: Split) -> str:
     sentences = [
         ", ".join(f"{count} {part}" for part, count in proof.images.items()),
@@ -128,10 +106,11 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, dealt: Split) -> str:
     ]
     if across := proof.leaks.num_across:
         sentences[1] = (
-            f"{counted(across, 'pair stands', 'pairs stand')} in two parts (see leaks.html); the gate will refuse"
+            f"{counted(across, 'pair stands', 'pairs stand')} in two parts (see leaking_pairs.parquet); "
+            "the gate will refuse"
         )
     if proof.leaks_as_given and (torn := proof.leaks_as_given.num_across):
-        sentences.append(f"the given split has {counted(torn, 'pair')} in two parts (see leaks.html)")
+        sentences.append(f"the given split has {counted(torn, 'pair')} in two parts (see leaking_pairs.parquet)")
     if dealt.num_older:
         sentences.append(
             f"{counted(dealt.num_older, 'test image is', 'test images are')} older than the newest training image, "

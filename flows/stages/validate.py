@@ -28,7 +28,6 @@ from components.data.quality.label_errors import (
 from components.data.quality.profile import profile_of, read_profile
 from components.data.raw.dataset import RawImages, read_manifest_table, read_raw_dataset
 from components.data.raw.measurement_pass import measure_all
-from components.reporting.validation_page import picture_uri, validation_page
 from components.shared.errors import DataError
 from components.shared.files import write_json, write_text
 from components.shared.parquet import write_table
@@ -44,119 +43,111 @@ _NAMED = 3
 
 
 @dataclass(frozen=True)
-class Places:
-    """The files that the stage reads and writes, as dvc.yaml names them."""
+class ValidatePaths:
+    """The files and folders that the stage reads and writes, as dvc.yaml names them."""
 
     params: Path
     raw: Path
     reference: Path
-    """baseline.json, corrections, a model for features: what people judged."""
+    """What people provide: baseline.json, corrected labels, a model for features."""
     validated: Path
     report: Path
-    page: Path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for field in fields(Places):
+    for field in fields(ValidatePaths):
         parser.add_argument(f"--{field.name}", type=Path, required=True)
-    places = Places(**vars(parser.parse_args()))
-    run_stage("validate", lambda progress: validate(places, progress))
+    paths = ValidatePaths(**vars(parser.parse_args()))
+    run_stage("validate", lambda progress: validate(paths, progress))
 
 
-def validate(places: Places, progress: Progress) -> str:
+def validate(paths: ValidatePaths, progress: Progress) -> str:
     """Writes the tables, the profile and the report; raises DataError when a rule says stop."""
-    label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
-    preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
-    manifest = read_manifest_table(places.raw)
-    kind = read_raw_dataset(places.raw).kind
+    label_settings: LabelSettings = read_section(paths.params, "labels", LabelSettings)
+    preprocess: PreprocessSettings = read_section(paths.params, "preprocess", PreprocessSettings)
+    manifest = read_manifest_table(paths.raw)
+    kind = read_raw_dataset(paths.raw).kind
     check_searchable(label_settings, kind)
-    corrections = _corrections(label_settings, places.reference, manifest, kind)
+    corrections = _corrections(label_settings, paths.reference, manifest, kind)
     measured = measure_all(
         manifest,
-        places.raw,
+        paths.raw,
         max_megapixels=preprocess.max_megapixels,
-        store=_measurements(places.params),
+        store=_measurements(paths.params),
         progress=progress,
     )
-    _write_images(places.validated / "images.parquet", manifest, measured.outcomes, corrections, kind)
+    _write_images(paths.validated / "images.parquet", manifest, measured.outcomes, corrections, kind)
     quarantine = _quarantine(manifest, measured.outcomes)
-    write_text(places.validated / "quarantine.csv", quarantine.to_csv(index=False))
+    write_text(paths.validated / "quarantine.csv", quarantine.to_csv(index=False))
     if len(quarantine) == len(manifest):
         raise DataError(
             f"none of the {len(manifest)} files can be decoded"
             + (f", for one: {quarantine['path'][0]}: {quarantine['reason'][0]}" if len(quarantine) else "")
             + "; ingest images that can (quarantine.csv has the reason of each)"
         )
-    table = pq.read_table(places.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
-    write_json(places.validated / "profile.json", profile_of(table))
+    table = pq.read_table(paths.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
+    write_json(paths.validated / "profile.json", profile_of(table))
     lost = _lost(manifest, measured.outcomes, corrections, kind)
-    outcome, search = _judge(places, table, quarantine, lost, corrections, progress)
+    outcome, search = _judge(paths, table, quarantine, lost, corrections, progress)
     if outcome.stopping:
-        raise DataError(f"the data breaks validation: {_broken(outcome.stopping, quarantine, places.page)}")
-    _embed(places, table, preprocess.max_megapixels, progress)
+        raise DataError(f"the data breaks validation: {_broken(outcome.stopping, quarantine, paths.report)}")
+    _embed(paths, table, preprocess.max_megapixels, progress)
     return (
-        f"{counted(len(table), 'image')} ({measured.num_known} measured before), {_quarantined(quarantine, places)}, "
+        f"{counted(len(table), 'image')} ({measured.num_known} measured before), {_quarantined(quarantine, paths)}, "
         + (f"{counted(len(corrections), 'label')} corrected, " if corrections else "")
         + (f"{counted(len(search.suspects), 'label')} suspected, " if search.suspects else "")
         + (f"{', '.join(search.unjudged)} too small to be searched for label errors, " if search.unjudged else "")
-        + _warnings(outcome, quarantine, places.page)
+        + _warnings(outcome, quarantine, paths.report)
     )
 
 
 def _judge(
-    places: Places,
+    paths: ValidatePaths,
     table: pd.DataFrame,
     quarantine: pd.DataFrame,
     lost: list[list[str]],
     corrections: list[Correction],
     progress: Progress,
 ) -> tuple[QualityReport, LabelSearch]:
-    """Writes the report, the page and the suspected label errors."""
-    quality: QualitySettings = read_section(places.params, "validate", QualitySettings)
-    label_settings: LabelSettings = read_section(places.params, "labels", LabelSettings)
-    preprocess: PreprocessSettings = read_section(places.params, "preprocess", PreprocessSettings)
-    baseline = places.reference / "baseline.json"
+    """Writes the report and the suspected label errors."""
+    quality: QualitySettings = read_section(paths.params, "validate", QualitySettings)
+    label_settings: LabelSettings = read_section(paths.params, "labels", LabelSettings)
+    preprocess: PreprocessSettings = read_section(paths.params, "preprocess", PreprocessSettings)
+    baseline = paths.reference / "baseline.json"
     outcome = check_quality(
         table,
         quarantined=lost,
         settings=quality,
         baseline=read_profile(baseline) if baseline.exists() else None,
     )
-    with RawImages(places.raw) as store:
+    with RawImages(paths.raw) as store:
         decoded = _decoder(table, store, preprocess.max_megapixels)
-        search = _search(table, decoded, label_settings, places.reference, progress)
-        suspects = search.suspects
-        write_text(places.validated / "label_errors.csv", suspects_csv(suspects))
-        record = outcome.as_record() | {
-            "quarantined": quarantine[["path", "reason"]].to_dict("records"),
-            "corrected_labels": [asdict(correction) for correction in corrections],
-            "suspected_label_errors": [asdict(suspect) for suspect in suspects[:SHOWN_SUSPECTS]],
-            "num_suspected": len(suspects),
-            "classes_not_searched": search.unjudged,
-        }
-        write_json(places.report, record)
-        broken = [result for result in outcome.results if not result.passed]
-        shown = [path for result in broken for path in result.examples]
-        shown += [path for result in broken for one in result.shown for path in one.paths]
-        shown += [suspect.path for suspect in suspects[:SHOWN_SUSPECTS]]
-        row_of = {path: row for row, path in enumerate(table["path"])}
-        pictures = {path: picture_uri(decoded(row_of[path])) for path in dict.fromkeys(shown) if path in row_of}
-    write_text(places.page, validation_page(record, pictures))
+        search = _search(table, decoded, label_settings, paths.reference, progress)
+    suspects = search.suspects
+    write_text(paths.validated / "label_errors.csv", suspects_csv(suspects))
+    record = outcome.as_record() | {
+        "quarantined": quarantine[["path", "reason"]].to_dict("records"),
+        "corrected_labels": [asdict(correction) for correction in corrections],
+        "suspected_label_errors": [asdict(suspect) for suspect in suspects[:SHOWN_SUSPECTS]],
+        "num_suspected": len(suspects),
+        "classes_not_searched": search.unjudged,
+    }
+    write_json(paths.report, record)
     return outcome, search
 
 
-def _embed(places: Places, table: pd.DataFrame, max_megapixels: float, progress: Progress) -> None:
+def _embed(paths: ValidatePaths, table: pd.DataFrame, max_megapixels: float, progress: Progress) -> None:
     """Writes a row an image where the split asks for a model's embeddings: here the images are at hand."""
-    settings = read_optional(places.params, "split.duplicates.embeddings", EmbeddingSettings)
+    settings = read_optional(paths.params, "split.duplicates.embeddings", EmbeddingSettings)
     if settings is None:
         return
-    with RawImages(places.raw) as store:
+    with RawImages(paths.raw) as store:
         decoded = _decoder(table, store, max_megapixels)
-        model = places.reference / settings.model
+        model = paths.reference / settings.model
         setting = "split.duplicates.embeddings.model"
         found = embed(len(table), decoded, model=model, setting=setting, progress=progress)
-    write_embeddings(places.validated / EMBEDDINGS, found)
+    write_embeddings(paths.validated / EMBEDDINGS, found)
 
 
 def _corrections(settings: LabelSettings, reference: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
@@ -230,29 +221,29 @@ def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) 
     return table
 
 
-def _warnings(outcome: QualityReport, quarantine: pd.DataFrame, page: Path) -> str:
+def _warnings(outcome: QualityReport, quarantine: pd.DataFrame, report: Path) -> str:
     broken = [result for result in outcome.results if not result.passed]
-    return f"warnings: {_broken(broken, quarantine, page)}" if broken else "every rule passed"
+    return f"warnings: {_broken(broken, quarantine, report)}" if broken else "every rule passed"
 
 
-def _broken(results: list[RuleResult], quarantine: pd.DataFrame, page: Path) -> str:
-    """The rules with some of what broke them, where to see it, and what to do."""
-    told = "; ".join(
+def _broken(results: list[RuleResult], quarantine: pd.DataFrame, report: Path) -> str:
+    """The rules with some of what broke them, where to read more, and what to do."""
+    rules = "; ".join(
         f"{result.rule} is {result.value}, should be {result.limit}{_such_as(_culprits(result, quarantine))}"
         for result in results
     )
-    return f"{told}; {page} shows more: mend the data, or the rule under validate in params.yaml"
+    return f"{rules}; {report} lists more: fix the data, or change the rule under validate in params.yaml"
 
 
 def _culprits(result: RuleResult, quarantine: pd.DataFrame) -> list[str]:
     return list(quarantine["path"]) if result.rule == "decodable_fraction" else result.examples
 
 
-def _quarantined(quarantine: pd.DataFrame, places: Places) -> str:
+def _quarantined(quarantine: pd.DataFrame, paths: ValidatePaths) -> str:
     if quarantine.empty:
         return "none quarantined"
     named = _such_as(list(quarantine["path"]))
-    return f"{len(quarantine)} quarantined{named}, each with its reason in {places.validated / 'quarantine.csv'}"
+    return f"{len(quarantine)} quarantined{named}, each with its reason in {paths.validated / 'quarantine.csv'}"
 
 
 def _such_as(names: list[str]) -> str:

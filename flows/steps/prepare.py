@@ -9,6 +9,7 @@ from flows.console.console import progress, say
 from flows.project.child_process import Event
 from flows.project.dvc import StageRun, data_paths, data_version, reproduce, restore_data_on_failure, stage_digest
 from flows.project.project import Project, open_project
+from flows.report.data_pages import render_data_pages
 from flows.session.preflight import resolve_params
 from flows.session.session import Prepared, StepTime
 from flows.steps.task import step
@@ -17,7 +18,11 @@ from flows.steps.task import step
 @step("prepare")
 def prepare_data(project: Project) -> Prepared:
     """Raises DataError, with the data version as it was, when the data breaks a rule that says stop."""
-    stages = reproduce(project, _show)
+    try:
+        stages = reproduce(project, _show)
+    finally:
+        for page in render_data_pages(project):
+            say(f"see {page.relative_to(project.root)}")
     for stage in stages:
         state = "ran" if stage.ran else "reused"
         say(f"{stage.name:<9} {state:<6} {stage.seconds:7.1f} s  {stage.summary}")

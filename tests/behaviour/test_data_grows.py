@@ -18,7 +18,7 @@ from flows.project.dvc import data_paths, data_version
 from flows.project.params import override
 from flows.project.project import Project, open_project
 from flows.stages.split import split
-from flows.stages.validate import Places, validate
+from flows.stages.validate import ValidatePaths, validate
 from flows.steps.ingest import _bring_in
 
 
@@ -36,10 +36,9 @@ def prepare(project: Project, *changes: str) -> str:
     """The validate and split stages where dvc.yaml has them; returns what validation says."""
     override(project.params, list(changes), check=lambda _: None)
     paths = data_paths(project)
-    paths.judged.mkdir(exist_ok=True)
-    page = paths.report.with_suffix(".html")
-    places = Places(project.params, paths.raw, paths.judged, paths.validated, paths.report, page)
-    said = validate(places, silent)
+    paths.reference.mkdir(exist_ok=True)
+    stage_paths = ValidatePaths(project.params, paths.raw, paths.reference, paths.validated, paths.report)
+    said = validate(stage_paths, silent)
     split(project.params, paths.validated, paths.split, silent)
     return said
 
@@ -151,7 +150,7 @@ def test_a_corrected_label_reaches_the_split(
     ingest(project, labelled(tmp_path / "set", header, rows), settings)
     prepare(project, "validate.images_per_class.level=warn")
     uncorrected, before = digest(project), parts(project)
-    (data_paths(project).judged / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
+    (data_paths(project).reference / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
     said = prepare(project, "labels.corrections=mended.csv")
     assert "1 label corrected" in said
     assert images(project)["circle/003.png"] == {"path": "circle/003.png", "label": label, "labels": labels}

@@ -27,7 +27,7 @@ from flows.project.dvc import data_paths, restore_raw
 from flows.project.project import Project, open_project
 from flows.serving.predict import predict_files
 from flows.stages.split import split
-from flows.stages.validate import Places, validate
+from flows.stages.validate import ValidatePaths, validate
 from flows.steps.ingest import _bring_in
 
 BUCKET = "images"
@@ -79,9 +79,8 @@ def first(store: Any, shapes: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def prepare(project: Project) -> None:
     paths = data_paths(project)
-    paths.judged.mkdir(exist_ok=True)
-    page = paths.report.with_suffix(".html")
-    validate(Places(project.params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+    paths.reference.mkdir(exist_ok=True)
+    validate(ValidatePaths(project.params, paths.raw, paths.reference, paths.validated, paths.report), silent)
     split(project.params, paths.validated, paths.split, silent)
 
 

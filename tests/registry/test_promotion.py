@@ -30,7 +30,7 @@ from flows.project.params import override
 from flows.registry.lineage import images_of, known_images, training_lineage, write_lineage
 from flows.session.session import Prepared, Session, open_session
 from flows.stages.split import split
-from flows.stages.validate import Places, validate
+from flows.stages.validate import ValidatePaths, validate
 from flows.steps.promote import Promoted, promote_version
 from flows.tracking import ledger, registry, runs
 from flows.tracking.packaging import write_package
@@ -76,8 +76,8 @@ class Life:
         shutil.rmtree(paths.raw, ignore_errors=True)
         draft.rename(paths.raw)
         paths.reference.mkdir(exist_ok=True)
-        page, params = paths.report.with_suffix(".html"), self.session.project.params
-        validate(Places(params, paths.raw, paths.reference, paths.validated, paths.report, page), silent)
+        params = self.session.project.params
+        validate(ValidatePaths(params, paths.raw, paths.reference, paths.validated, paths.report), silent)
         return self.deal()
 
     def deal(self, *settings: str) -> Prepared:

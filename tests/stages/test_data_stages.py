@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import REPOSITORY, validate_in
+from projects import REPOSITORY, data_pages_in, validate_in
 
 from components.data.packed.loaders import open_part
 from components.data.raw.dataset import read_manifest
@@ -229,12 +229,12 @@ def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
 def test_data_that_breaks_a_rule_stops_and_names_it(source: Path, tmp_path: Path) -> None:
     params = settings(tmp_path, "validate.images_per_class.at_least=1000")
     write_raw(find(str(source)), tmp_path / "raw", progress=silent)
-    with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*mend the data, or the rule"):
+    with pytest.raises(DataError, match=r"images_per_class is .*should be at least 1000.*fix the data, or change"):
         validate_in(tmp_path, params)
     assert read_json(tmp_path / "validation.json")["passed"] is False
 
 
-def test_a_warning_names_files_the_page_and_the_remedy(tmp_path: Path) -> None:
+def test_a_warning_names_files_the_report_and_the_remedy(tmp_path: Path) -> None:
     folder = tmp_path / "source"
     for number, label in enumerate(LABELS[:2]):
         (folder / label).mkdir(parents=True)
@@ -247,12 +247,12 @@ def test_a_warning_names_files_the_page_and_the_remedy(tmp_path: Path) -> None:
     params = settings(tmp_path, *lenient, rule, "validate.sharpness={at_least: 1.0e+9, level: warn}")
     write_raw(find(str(folder)), tmp_path / "raw", progress=silent)
     said = validate_in(tmp_path, params)
-    quarantine, page = tmp_path / "validated" / "quarantine.csv", tmp_path / "validation.html"
+    quarantine, report = tmp_path / "validated" / "quarantine.csv", tmp_path / "validation.json"
     three = "(such as ash/a.png, ash/b.png, ash/c.png)"
     assert f"4 quarantined {three}, each with its reason in {quarantine}" in said
-    assert f"decodable_share is 0.75, should be at least 0.99 {three}" in said
+    assert f"decodable_fraction is 0.75, should be at least 0.99 {three}" in said
     assert "12 of 12 outside, should be at least 1e+09 (such as ash/0.png, ash/1.png, ash/2.png)" in said
-    assert said.endswith(f"{page} shows more: mend the data, or the rule under validate in params.yaml")
+    assert said.endswith(f"{report} lists more: fix the data, or change the rule under validate in params.yaml")
 
 
 def test_a_class_none_of_whose_files_can_be_decoded_stops(tmp_path: Path) -> None:
@@ -266,6 +266,7 @@ def test_a_class_none_of_whose_files_can_be_decoded_stops(tmp_path: Path) -> Non
     with pytest.raises(DataError, match=r"images_per_class is 0 to 30; 1 of 3 outside, .* \(such as rare\)"):
         validate_in(tmp_path, settings(tmp_path))
     assert read_json(tmp_path / "validation.json")["images_per_class"] == {"ash": 30, "birch": 30, "rare": 0}
+    data_pages_in(tmp_path)
     page = (tmp_path / "validation.html").read_text()
     assert "<h3>rare: none of its files can be decoded</h3>" in page
     # Of the imbalance that an empty class makes, the largest class is shown.

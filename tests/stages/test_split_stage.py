@@ -1,6 +1,7 @@
 """The stage on tables in a temporary folder: which columns it needs, what it writes and what it says."""
 
 import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from projects import REPOSITORY
+from numpy.typing import NDArray
+from PIL import Image
+from projects import REPOSITORY, data_pages_in
 
 from components.data.images.perceptual_hash import perceptual_hashes
 from components.records.leak_proof import LeakProof
@@ -19,21 +22,30 @@ from components.shared.progress import silent
 from flows.stages.split import split
 
 
+def png_of(picture_SS: NDArray[np.uint8]) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture_SS).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def write_validated(folder: Path, *, copied: int = 0, **columns: Any) -> None:
-    """Sixty pictures of two classes; the last `copied` are hardly changed copies of the first ones."""
+    """Sixty pictures of two classes, with their raw data; the last `copied` are hardly changed copies of the first."""
     picture_NSS = np.random.default_rng(1).integers(0, 256, (60, 32, 32), dtype=np.uint8)
     if copied:
         picture_NSS[-copied:] = picture_NSS[:copied] // 2 + 40
+    files = [png_of(picture) for picture in picture_NSS]
+    (folder / "raw").mkdir(exist_ok=True)
+    (folder / "raw" / "images-00000.tar").write_bytes(b"".join(files))
     hash_N, mirror_N = perceptual_hashes(picture_NSS).T
     own = {
         "path": [f"{number:02d}.png" for number in range(60)],
         "label": ["cat", "dog"] * 30,
         "group": pa.nulls(60, pa.string()),
         "given_split": pa.nulls(60, pa.string()),
-        "sha256": [hashlib.sha256(picture.tobytes()).hexdigest() for picture in picture_NSS],
+        "sha256": [hashlib.sha256(file).hexdigest() for file in files],
         "shard": ["images-00000.tar"] * 60,
-        "offset": list(range(60)),
-        "size_bytes": [1] * 60,
+        "offset": [sum(map(len, files[:row])) for row in range(60)],
+        "size_bytes": [len(file) for file in files],
         "hash": pa.array(hash_N),
         "mirror_hash": pa.array(mirror_N),
         "thumbnail": [picture.tobytes() for picture in picture_NSS],
@@ -74,7 +86,7 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     write_validated(tmp_path)
     for name in ("one", "two"):
         split(params(tmp_path), tmp_path, tmp_path / name, silent)
-    for file in ("split.parquet", "leakage.json", "leaking_pairs.parquet", "leaks.html"):
+    for file in ("split.parquet", "leakage.json", "leaking_pairs.parquet"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
@@ -93,8 +105,11 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     assert [(one["left_path"], one["right_path"]) for one in named] == [
         (f"0{n}.png", f"{57 + n}.png") for n in range(3)
     ]
-    page = (tmp_path / "split" / "leaks.html").read_text()
+    assert data_pages_in(tmp_path) == [tmp_path / "leaks.html"]
+    page = (tmp_path / "leaks.html").read_text()
     assert page.count("data:image/png") == 2 * 3
+    assert page.count("<b>train</b> · cat") == page.count("<b>test</b> · dog") == 2
+    assert data_pages_in(tmp_path) == [], "nothing has changed"
     assert ("As given: 3 pairs stand in two parts." in page) == (not leaking)
     assert ("3 pairs stand in two parts" in summary) == bool(leaking)
     assert ("the given split has 3 pairs in two parts" in summary) == (not leaking)

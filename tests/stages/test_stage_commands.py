@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from projects import REPOSITORY, draw_shape, full_disk, write_shapes
+from projects import REPOSITORY, data_pages_in, draw_shape, full_disk, write_shapes
 
 from components.data.raw.dataset import read_manifest
 from components.data.raw.ingest import write_raw
@@ -26,7 +26,7 @@ FEW = ("circle", "square")
 def project_of(folder: Path, source: Path, *changes: str) -> Path:
     """A folder with raw data and parameters."""
     write_raw(find(str(source)), folder / "raw", progress=silent)
-    (folder / "judged").mkdir()
+    (folder / "reference").mkdir()
     params = folder / "params.yaml"
     params.write_text((REPOSITORY / "params.yaml").read_text())
     override(params, ["validate.images.at_least=1", *changes], check=lambda _: None)
@@ -44,9 +44,9 @@ def command(monkeypatch: pytest.MonkeyPatch, main: Callable[[], None], **flags: 
 
 
 def validate_as_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    names = {name: folder / name for name in ("raw", "judged", "validated")}
-    outputs = {"report": folder / "validation.json", "page": folder / "validation.html"}
-    return command(monkeypatch, validate.main, params=folder / "params.yaml", **names, **outputs)
+    names = {name: folder / name for name in ("raw", "reference", "validated")}
+    report = folder / "validation.json"
+    return command(monkeypatch, validate.main, params=folder / "params.yaml", report=report, **names)
 
 
 def split_as_command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -71,6 +71,7 @@ def test_an_unknown_label_stops_validation(
     assert [vars(row) for row in read_manifest(folder / "raw")] == before
     assert len(pq.read_table(folder / "validated" / "images.parquet")) == 30
     assert read_json(folder / "validation.json")["passed"] is False
+    assert data_pages_in(folder) == [folder / "validation.html"]
     assert "known_classes" in (folder / "validation.html").read_text()
 
 
@@ -138,9 +139,10 @@ def test_the_search_for_label_errors_lists_and_shows_what_was_planted(
     listed = list(csv.DictReader(io.StringIO((folder / "validated" / "label_errors.csv").read_text())))
     assert "circle/wrong.png" in [row["path"] for row in listed]
     assert {row["label"] for row in listed} <= set(FEW)
+    data_pages_in(folder)
     page = (folder / "validation.html").read_text()
     assert "circle → square?" in page
-    assert page.count("data:image/jpeg") >= len(listed) > 0
+    assert page.count("data:image/png") >= len(listed) > 0
     record = read_json(folder / "validation.json")
     assert (record["classes_not_searched"], record["num_suspected"]) == (["stripes"], len(listed))
     scores = np.array([float(row["score"]) for row in listed])

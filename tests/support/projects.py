@@ -22,11 +22,13 @@ from components.shared.files import read_json
 from components.shared.progress import silent
 from flows.project.dvc import data_paths
 from flows.project.params import override
+from flows.project.project import Project
 from flows.project.sections import read_section
+from flows.report.data_pages import render_data_pages
 from flows.session.session import Prepared, Session
 from flows.stages.augment import augment
 from flows.stages.split import split
-from flows.stages.validate import Places, validate
+from flows.stages.validate import ValidatePaths, validate
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
 
@@ -53,25 +55,30 @@ OUTSIDE = (
 
 def validate_in(folder: Path, params: Path) -> str:
     """The validate stage over folder/raw, into the same folder."""
-    (folder / "judged").mkdir(exist_ok=True)
-    places = Places(
+    (folder / "reference").mkdir(exist_ok=True)
+    paths = ValidatePaths(
         params=params,
         raw=folder / "raw",
-        judged=folder / "judged",
+        reference=folder / "reference",
         validated=folder / "validated",
         report=folder / "validation.json",
-        page=folder / "validation.html",
     )
-    return validate(places, silent)
+    return validate(paths, silent)
+
+
+def data_pages_in(folder: Path) -> list[Path]:
+    """Draws validation.html and leaks.html from what `validate_in` and the split stage wrote into the folder."""
+    pipeline = (REPOSITORY / "dvc.yaml").read_text().replace("data/reports/", "").replace("data/", "")
+    (folder / "dvc.yaml").write_text(pipeline)
+    return render_data_pages(Project(folder, folder / ".darkroom"))
 
 
 def prepared_from(session: Session, table: Path) -> Prepared:
     """What DVC would do, without its two seconds a stage."""
     paths, params = data_paths(session.project), session.project.params
     write_raw(find(str(table), read_section(params, "ingest", IngestSettings)), paths.raw, progress=silent)
-    paths.judged.mkdir()
-    page = paths.report.with_suffix(".html")
-    validate(Places(params, paths.raw, paths.judged, paths.validated, paths.report, page), silent)
+    paths.reference.mkdir()
+    validate(ValidatePaths(params, paths.raw, paths.reference, paths.validated, paths.report), silent)
     split(params, paths.validated, paths.split, silent)
     augment(params, paths.raw, paths.split, paths.augmented, silent)
     digest = read_json(paths.split / "leakage.json")["split_digest"]

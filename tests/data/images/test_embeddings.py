@@ -71,6 +71,6 @@ def test_the_validate_stage_embeds_each_image_where_the_split_asks_for_it(tmp_pa
     params.write_text(text.replace("embeddings: null", "embeddings: {model: flat.onnx, min_similarity: 0.9}"))
     with pytest.raises(SettingsError, match=r"split\.duplicates\.embeddings\.model: .*flat\.onnx isn't there"):
         validate_in(tmp_path, params)
-    flat_model(tmp_path / "judged" / "flat.onnx")
+    flat_model(tmp_path / "reference" / "flat.onnx")
     validate_in(tmp_path, params)
     assert np.load(tmp_path / "validated" / "embeddings.npy").shape == (60, 192)

@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from components.data.duplicates.finder import DuplicatePairs
 from components.data.split.leak_proof import PAIRS_FILE, Leaks, as_given, audit, find_leaks, named_pairs, split_digest
 from components.records.leak_proof import ClassDeviation, ExcludedImage
-from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 
@@ -111,21 +109,3 @@ def test_the_digest_knows_content_label_and_part_but_no_order() -> None:
     assert first == split_digest(pa.array(["y", "x"]), pa.array(["b", "a"]), pa.array(["test", "train"]))
     assert first != split_digest(pa.array(["x", "y"]), pa.array(["a", "b"]), pa.array(["test", "train"]))
     assert first != split_digest(pa.array(["x", "y"]), pa.array(["a", "a"]), pa.array(["train", "test"]))
-
-
-@pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>'])
-def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
-    picture = np.arange(1024, dtype=np.uint8).reshape(32, 32)
-    pair = tuple(LeakingImage(f"{text}.png", text, part, picture) for part in ("train", "test"))
-    page = render_leaks([LeakSection("near", 3, [(pair[0], pair[1])])], excluded=[(text, text)], num_excluded=1)
-    assert text not in page
-    assert page.count("data:image/png;base64,") == 2
-    assert "3 pairs stand in two parts" in page
-    assert "The first 1 are shown; leaking_pairs.parquet names all." in page
-    assert "http:" not in page
-    assert "https:" not in page
-
-
-def test_a_split_without_leaks_says_so() -> None:
-    page = render_leaks([LeakSection("exact", 0, [])], excluded=[], num_excluded=0)
-    assert "No pair stands in two parts." in page

@@ -1,0 +1,125 @@
+"""The pages on the data, drawn from what the stages wrote: data/reports/validation.html and leaks.html.
+
+DVC's stages write records alone, so that another wording or style of a page computes nothing again. A page ends with
+the SHA-256 of what it was drawn from, and is drawn again only when that has changed.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.records.leak_proof import LEAK_PROOF, LeakProof, SplitLeaks
+from components.reporting import leaks_page, validation_page
+from components.shared.errors import DarkroomError
+from components.shared.files import read_json, sha256_of_file, sha256_of_record, write_text
+from flows.console.console import say
+from flows.project.dvc import DataPaths, data_paths
+from flows.project.project import Project
+
+if TYPE_CHECKING:
+    from components.reporting.inline_pictures import Picture
+
+_SHOWN = 200
+"""Number of pairs of each kind, and of excluded images, that the page of leaks shows."""
+
+
+def render_data_pages(project: Project) -> list[Path]:
+    """Draws the pages whose records have changed, and returns their paths; cheap where nothing has changed.
+
+    A page that can't be drawn is logged: it must not hide what the stages found.
+    """
+    paths = data_paths(project)
+    pages: Mapping[str, tuple[list[Path], Callable[[], str]]] = {
+        "validation.html": ([paths.report, Path(validation_page.__file__)], lambda: _validation(project, paths)),
+        "leaks.html": ([paths.split / LEAK_PROOF, Path(leaks_page.__file__)], lambda: _leaks(project, paths)),
+    }
+    drawn = []
+    for name, (sources, render) in pages.items():
+        page = paths.report.with_name(name)
+        try:
+            if _draw(page, sources, render):
+                drawn.append(page)
+        except (OSError, ValueError, KeyError, DarkroomError) as problem:
+            say(f"{page} could not be drawn: {problem}")
+    return drawn
+
+
+def _draw(page: Path, sources: list[Path], render: Callable[[], str]) -> bool:
+    if not all(source.exists() for source in sources):
+        return False
+    mark = f"\n<!-- drawn from {sha256_of_record([sha256_of_file(source) for source in sources])} -->\n"
+    if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
+        return False
+    write_text(page, render() + mark)
+    return True
+
+
+def _validation(project: Project, paths: DataPaths) -> str:
+    record = read_json(paths.report)
+    broken = [result for result in record["results"] if not result["passed"]]
+    shown = {path for result in broken for path in result["examples"]}
+    shown |= {path for result in broken for group in result["shown"] for path in group["paths"]}
+    shown |= {suspect["path"] for suspect in record["suspected_label_errors"]}
+    pictures = _pictures(project, paths.validated / "images.parquet", shown)
+    return validation_page.validation_page(record, {path: picture.source for path, picture in pictures.items()})
+
+
+def _leaks(project: Project, paths: DataPaths) -> str:
+    proof = LeakProof.read(paths.split / LEAK_PROOF)
+    pairs = _leaking_pairs(paths.split)
+    shown = {row[f"{side}_path"] for row in pairs for side in ("left", "right")}
+    label_of = _labels(paths.split / "split.parquet", shown)
+
+    def sections(leaks: SplitLeaks, parts: str) -> list[leaks_page.LeakSection]:
+        counts = leaks.pairs_across_splits
+        rows = {kind: [row for row in pairs if (row["parts"], row["kind"]) == (parts, kind)] for kind in counts}
+        return [
+            leaks_page.LeakSection(kind, count, [_pair(row, label_of) for row in rows[kind]])
+            for kind, count in counts.items()
+        ]
+
+    return leaks_page.render_leaks(
+        sections(proof.leaks, "dealt"),
+        given=sections(proof.leaks_as_given, "given") if proof.leaks_as_given else None,
+        excluded=[(image.path, image.reason) for image in proof.excluded[:_SHOWN]],
+        num_excluded=len(proof.excluded),
+        pictures=_pictures(project, paths.split / "split.parquet", shown),
+    )
+
+
+def _leaking_pairs(split: Path) -> list[dict[str, Any]]:
+    """The first pairs of each kind, of our split and of the given one."""
+    import pyarrow.parquet as pq
+
+    from components.data.split.leak_proof import PAIRS_FILE
+
+    table = pq.read_table(split / PAIRS_FILE).to_pandas()
+    rows: list[dict[str, Any]] = table.groupby(["parts", "kind"], sort=False).head(_SHOWN).to_dict("records")
+    return rows
+
+
+def _pair(row: dict[str, Any], label_of: Mapping[str, str]) -> tuple[leaks_page.LeakingImage, leaks_page.LeakingImage]:
+    left, right = (
+        leaks_page.LeakingImage(row[f"{side}_path"], label_of[row[f"{side}_path"]], row[f"{side}_part"])
+        for side in ("left", "right")
+    )
+    return left, right
+
+
+def _labels(split: Path, shown: set[str]) -> dict[str, str]:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(split, columns=["path", "label"], filters=[("path", "in", shown)]) if shown else None
+    return {} if table is None else dict(zip(table["path"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+
+def _pictures(project: Project, table: Path, shown: set[str]) -> "dict[str, Picture]":
+    """The shown images by path, read from the raw data that the table points into."""
+    from components.data.images.preprocessing import PreprocessSettings
+    from flows.project.sections import read_section
+    from flows.report.scores import pictures_of
+
+    if not shown or not table.exists():
+        return {}
+    settings: PreprocessSettings = read_section(project.params, "preprocess", PreprocessSettings)
+    return pictures_of(project, table, shown, {"preprocess": {"max_megapixels": settings.max_megapixels}})

@@ -1,0 +1,28 @@
+"""The page of leaking pairs, from hand-made pairs."""
+
+import pytest
+
+from components.reporting.inline_pictures import Picture
+from components.reporting.leaks_page import LeakingImage, LeakSection, render_leaks
+
+
+@pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>'])
+def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
+    pair = tuple(LeakingImage(f"{text}.png", text, part) for part in ("train", "test"))
+    page = render_leaks(
+        [LeakSection("near", 3, [(pair[0], pair[1])])],
+        excluded=[(text, text)],
+        num_excluded=1,
+        pictures={f"{text}.png": Picture("data:image/png;base64,AA", alt=text)},
+    )
+    assert text not in page
+    assert page.count("data:image/png;base64,") == 2
+    assert "3 pairs stand in two parts" in page
+    assert "The first 1 are shown; leaking_pairs.parquet lists all." in page
+    assert "http:" not in page
+    assert "https:" not in page
+
+
+def test_a_split_without_leaks_says_so() -> None:
+    page = render_leaks([LeakSection("exact", 0, [])], excluded=[], num_excluded=0, pictures={})
+    assert "No pair stands in two parts." in page
