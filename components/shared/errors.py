@@ -1,10 +1,10 @@
-"""Every mistake that a user can make, as one clear sentence and an exit code that a script can use.
+"""Errors that a user can fix: one sentence with cause and remedy, and an exit code for scripts.
 
-DarkroomError        1  the work could not be finished
-├── SettingsError    2  a parameter, a name or the usage is wrong
+DarkroomError        1  the command could not finish
+├── SettingsError    2  a setting, a name or an argument is wrong
 │   └── TrainingDiverged
-├── ServiceError     2  a server or a file that the settings point to can't be reached or read
-└── DataError        3  the images or their labels can't be used as they are
+├── ServiceError     2  a server or file that the settings name can't be reached or read
+└── DataError        3  the images or their labels can't be used
 """
 
 import difflib
@@ -22,7 +22,7 @@ class SettingsError(DarkroomError):
 
 
 class TrainingDiverged(SettingsError):
-    """The loss left the finite numbers."""
+    """The loss became infinite or NaN."""
 
 
 class ServiceError(DarkroomError):
@@ -33,25 +33,27 @@ class DataError(DarkroomError):
     exit_code = 3
 
 
-_BY_NAME = {kind.__name__: kind for kind in (DarkroomError, SettingsError, TrainingDiverged, ServiceError, DataError)}
+_BY_NAME = {
+    error.__name__: error for error in (DarkroomError, SettingsError, TrainingDiverged, ServiceError, DataError)
+}
 
 
 def error_from_record(record: dict[str, str]) -> DarkroomError:
-    """The error that another process wrote down as {"kind": ..., "message": ...}."""
-    return _BY_NAME.get(record["kind"], DarkroomError)(record["message"])
+    """The error that another process recorded as {"type": ..., "message": ...}."""
+    return _BY_NAME.get(record["type"], DarkroomError)(record["message"])
 
 
 def record_of(error: DarkroomError) -> dict[str, str]:
-    kind = next(one.__name__ for one in type(error).__mro__ if one.__name__ in _BY_NAME)
-    return {"kind": kind, "message": str(error)}
+    name = next(cls.__name__ for cls in type(error).__mro__ if cls.__name__ in _BY_NAME)
+    return {"type": name, "message": str(error)}
 
 
 def first_line(problem: BaseException) -> str:
-    """What another library's error says before its details; the name of its kind where it says nothing."""
+    """First line of another library's error message; the name of its class where the message is empty."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0]
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """ " did you mean X?" for the closest known name, or an empty text when none is close."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {found[0]}?" if found else ""
+    """ "; did you mean X?" with the closest known name; empty where none is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]}?" if matches else ""

@@ -1,4 +1,4 @@
-"""Tables as Parquet files that appear whole or not at all."""
+"""Tables as Parquet files, written atomically."""
 
 from pathlib import Path
 
@@ -9,5 +9,5 @@ from components.shared.files import atomic_file
 
 
 def write_table(target: Path, table: pa.Table) -> None:
-    with atomic_file(target) as draft:
-        pq.write_table(table, draft, compression="zstd")
+    with atomic_file(target) as temporary:
+        pq.write_table(table, temporary, compression="zstd")

@@ -1,4 +1,4 @@
-"""The processor at work, with those of its abilities on which the speed and the answers of int8 depend."""
+"""The processor's name and the vector extensions on which the speed and the results of int8 models depend."""
 
 import os
 import platform
@@ -13,14 +13,10 @@ _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8")
 class Processor:
     name: str
     features: list[str]
-    """Vector extensions; none where the system doesn't tell."""
+    """Vector extensions; empty where the system doesn't list them."""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.abilities})"
-
-    @property
-    def abilities(self) -> str:
-        return ", ".join(self.features) or "no vector extensions known"
+        return f"{self.name} ({', '.join(self.features) or 'no vector extensions known'})"
 
 
 def this_processor() -> Processor:
@@ -28,12 +24,12 @@ def this_processor() -> Processor:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return Processor(platform.processor() or sys.platform, [])
-    fields = dict(line.split(":", 1) for line in lines if ":" in line)
-    fields = {name.strip(): value.strip() for name, value in fields.items()}
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    fields = {name.strip(): value.strip() for name, value in pairs}
     flags = set(fields.get("flags", "").split())
     return Processor(fields.get("model name", "unknown"), [flag for flag in _FEATURES if flag in flags])
 
 
 def usable_cores() -> int:
-    """Those that this process may use, which in a container are fewer than the machine has."""
+    """Number of cores that this process may use: in a container fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""How long work tells where it stands: a bar on a terminal, plain lines elsewhere, JSON lines to a parent process.
+"""Progress of long work: a bar on a terminal, plain lines in a log, JSON lines for a parent process.
 
-A component takes a `Progress` and knows none of this. An entry point chooses one with `from_environment`.
+A component calls the `Progress` that it is given; an entry point chooses one with `from_environment`.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 EVENTS_VARIABLE = "DARKROOM_EVENTS"
-"""The environment variable that names the file to which a child process appends its events, a JSON object a line."""
+"""Environment variable: path of the file to which a child process appends its events, one JSON object a line."""
 
 Item = TypeVar("Item")
 
@@ -21,16 +21,16 @@ _LINE_EVERY_SECONDS = 10.0
 
 class Progress(Protocol):
     def __call__(self, task: str, done: int, total: int | None) -> None:
-        """The total is None as long as nobody knows it; the last call has done = total."""
+        """The total is None while it is unknown; the last call has done = total."""
         ...
 
 
 def silent(task: str, done: int, total: int | None) -> None:
-    """Tells nobody."""
+    """Reports nothing."""
 
 
 def track(items: Iterable[Item], *, task: str, total: int, progress: Progress) -> Iterator[Item]:
-    """The items, each reported once it has been worked on."""
+    """Yields the items, and reports each once it is processed."""
     progress(task, 0, total)
     for done, item in enumerate(items, start=1):
         yield item
@@ -38,7 +38,7 @@ def track(items: Iterable[Item], *, task: str, total: int, progress: Progress) -
 
 
 class EventFile:
-    """Appends events to the file that a parent process reads."""
+    """Appends events, progress at most ten times a second, to the file that a parent process reads."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -56,7 +56,7 @@ class EventFile:
 
 
 class PlainLines:
-    """A line every ten seconds, for logs."""
+    """Writes a line every ten seconds, for logs."""
 
     def __init__(self, write: Callable[[str], object] = lambda text: print(text, file=sys.stderr, flush=True)) -> None:
         self._write = write
@@ -70,7 +70,7 @@ class PlainLines:
 
 
 class Bars:
-    """A bar a task on the terminal, removed when the task is done."""
+    """One bar for each task on the terminal, removed when the task is done."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -97,7 +97,7 @@ class Bars:
                 self._bars.stop()
 
     def clear(self) -> None:
-        """Takes away the bars of work that was broken off, and gives the terminal its cursor back."""
+        """Removes the bars of interrupted work and restores the terminal's cursor."""
         self._tasks.clear()
         self._bars.stop()
 
@@ -107,6 +107,6 @@ def for_terminal() -> Progress:
 
 
 def from_environment() -> Progress:
-    """Events for the parent that asked for them, else a bar or plain lines on standard error."""
+    """Events where a parent process asks for them, else a bar or plain lines on standard error."""
     path = os.environ.get(EVENTS_VARIABLE)
     return EventFile(path) if path else for_terminal()

@@ -1,4 +1,4 @@
-"""The base of every section of params.yaml: frozen, typed, and clear about what is wrong."""
+"""The base class of all sections of params.yaml: frozen and typed; wrong values raise errors that name the fix."""
 
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ from components.shared.errors import SettingsError, nearest
 
 
 class Settings(BaseModel):
-    """One section of params.yaml, kept beside the code that it rules."""
+    """One section of params.yaml; each subclass lives beside the code that reads it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -23,17 +23,17 @@ class Settings(BaseModel):
 
 
 def _sentence(section: str, error: Any, settings: type[BaseModel]) -> str:
-    place = ".".join([section, *map(str, error["loc"])])
+    name = ".".join([section, *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        return f"params.yaml: {place}: unknown{nearest(str(error['loc'][-1]), _names_at(settings, error['loc'][:-1]))}"
+        return f"params.yaml: {name}: unknown{nearest(str(error['loc'][-1]), _names_at(settings, error['loc'][:-1]))}"
     if error["type"] == "missing":
-        return f"params.yaml: {place}: missing; add it"
+        return f"params.yaml: {name}: missing; add it"
     reason = str(error["msg"]).removeprefix("Value error, ")
-    # pydantic says "Input should be …", "String should match …"; our own validators say only what it should be.
-    wish = reason.partition(" should ")[2] or f"be {reason}"
-    # What contradicts itself is a whole section, which the reader has before them.
-    found = "" if error["type"] == "value_error" and isinstance(error["input"], dict) else f"is {error['input']!r}, "
-    return f"params.yaml: {place}: {found}should {wish}"
+    # pydantic says "Input should be …", "String should match …"; our own validators only what it should be.
+    expected = reason.partition(" should ")[2] or f"be {reason}"
+    # Where fields contradict each other the input is the whole section: too long to repeat.
+    value = "" if error["type"] == "value_error" and isinstance(error["input"], dict) else f"is {error['input']!r}, "
+    return f"params.yaml: {name}: {value}should {expected}"
 
 
 def _names_at(settings: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -28,7 +28,7 @@ from components.models.heads import attention_pool
 from components.models.layer_groups import main_head
 from components.shared.errors import SettingsError
 from components.shared.files import atomic_file, sha256_of_file, sha256_of_record
-from components.shared.wording import counted
+from components.shared.plural import counted
 from components.training.settings import TrainingJob
 
 FOLDER = "features"

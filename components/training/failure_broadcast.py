@@ -25,7 +25,7 @@ _NOTE, _OUTCOME, _KNOWN = "darkroom/note", "darkroom/outcome", "darkroom/known"
 _LOOK_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
 """Until a process that can't go on is left to itself: the others are gone then, or never hear."""
-_OUT_OF_MEMORY = {"kind": "OutOfMemory", "message": ""}
+_OUT_OF_MEMORY = {"type": "OutOfMemory", "message": ""}
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 
 from components.shared.errors import DarkroomError
 from components.shared.files import abandoned_temporaries
+from components.shared.plural import counted
 from components.shared.settings import Settings
-from components.shared.wording import counted
 from flows.console.tables import show_table
 from flows.project.dvc import STAGES, data_paths, data_version
 from flows.project.machine import Check, machine_checks, release, writable

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from components.reporting.latency_text import latency_text
-from components.shared.wording import counted
+from components.shared.plural import counted
 
 
 def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from prefect import flow
 
 from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
-from components.shared.wording import counted
+from components.shared.plural import counted
 from components.training.hyperparameter_search import Choices, Outcome, Search, Trial
 from flows.console.console import say
 from flows.console.tables import show_table

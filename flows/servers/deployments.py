@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
-from components.shared.wording import counted
+from components.shared.plural import counted
 from flows.console.console import say
 from flows.project.child_process import last_lines
 from flows.project.prefect_environment import prefect_variables

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from components.shared.errors import DarkroomError, ServiceError
 from components.shared.files import write_json
+from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.shared.wording import counted
 from flows.console.console import progress, say
 from flows.project.child_process import last_lines
 from flows.project.prefect_environment import prefect_variables

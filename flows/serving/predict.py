@@ -14,7 +14,7 @@ from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.prediction_tables import Job, Summary, check_target, columns_of, write_predictions
 from components.shared.errors import DataError, SettingsError
-from components.shared.wording import counted
+from components.shared.plural import counted
 from flows.console.console import progress, say
 from flows.project.model_names import parse_version
 from flows.project.project import open_project

@@ -10,8 +10,8 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed.packing import SplitImage, pack
 from components.data.raw.dataset import read_raw_dataset
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.shared.wording import counted
 from components.task.label_space import LabelSpace
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage

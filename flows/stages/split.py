@@ -21,8 +21,8 @@ from components.data.split.strata import SplitImages
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError
 from components.shared.parquet import write_table
+from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.shared.wording import counted
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 

@@ -31,8 +31,8 @@ from components.data.raw.measurement_pass import measure_all
 from components.shared.errors import DataError
 from components.shared.files import write_json, write_text
 from components.shared.parquet import write_table
+from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.shared.wording import counted
 from components.task.label_space import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
 from flows.project.project import HOME_VARIABLE
 from flows.project.sections import read_optional, read_section

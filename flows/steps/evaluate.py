@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import flow
 
 from components.shared.files import read_json, sha256_of_folder, write_json
-from components.shared.wording import counted
+from components.shared.plural import counted
 from flows.console.console import progress, say
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint

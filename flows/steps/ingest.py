@@ -10,7 +10,7 @@ from components.data.split.names import PARTS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
 from components.shared.files import temporary_folder
-from components.shared.wording import counted
+from components.shared.plural import counted
 from flows.console.console import progress, say
 from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.project import Project, open_project

@@ -63,7 +63,7 @@ def write_package(model_file: Path, folder: Path, *, run_id: str | None = None) 
 
 
 def package_sha256(folder: Path) -> str:
-    return sha256_of_folder(folder, passed_over=_LEFT_BY_READERS)
+    return sha256_of_folder(folder, excluded=_LEFT_BY_READERS)
 
 
 def _serving_code(scratch: Path) -> Path:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import flows.servers.ephemeral
 from components.shared.errors import DataError
-from components.shared.wording import counted
+from components.shared.plural import counted
 from flows.cli.main import app
 from flows.project.project import open_project
 from flows.session.preflight import resolve_params, restore_params_on_error

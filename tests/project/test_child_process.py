@@ -21,7 +21,7 @@ while os.read(0, 1024):
     pass
 open(sys.argv[1], "w").write("ended by itself")
 """
-_FAILS = 'tell(event="failed", kind="TrainingDiverged", message="loss is nan")\nsys.exit(2)'
+_FAILS = 'tell(event="failed", type="TrainingDiverged", message="loss is nan")\nsys.exit(2)'
 
 
 class Enough(Exception):

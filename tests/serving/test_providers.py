@@ -52,7 +52,7 @@ def test_what_is_asked_for_is_had_or_refused(elsewhere: Path, tmp_path: Path) ->
         with pytest.raises(ServiceError, match=r"no tensorrt provider .* install onnxruntime-gpu and the") as refused:
             OnnxClassifier(file, provider="tensorrt")
         # As it comes from another process.
-        assert record_of(refused.value)["kind"] == "ServiceError"
+        assert record_of(refused.value)["type"] == "ServiceError"
     with pytest.raises(SettingsError, match="there is no provider gpu; give one of cpu, cuda"):
         OnnxClassifier(elsewhere, provider="gpu")
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes, temporaries of killed writers, and checksums."""
 
 import os
 import signal
@@ -21,12 +21,12 @@ from components.shared.files import (
 )
 
 
-def test_a_file_appears_when_the_block_ends_well(tmp_path: Path) -> None:
+def test_a_file_appears_when_the_block_succeeds(tmp_path: Path) -> None:
     target = tmp_path / "new" / "report.txt"
-    with atomic_file(target) as draft:
-        draft.write_text("half")
+    with atomic_file(target) as temporary:
+        temporary.write_text("half")
         assert not target.exists()
-        draft.write_text("whole")
+        temporary.write_text("whole")
     assert target.read_text() == "whole"
     assert [path.name for path in target.parent.iterdir()] == ["report.txt"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o644
@@ -37,8 +37,8 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
     target.write_text("old")
 
     def write() -> None:
-        with atomic_file(target) as draft:
-            draft.write_text("new")
+        with atomic_file(target) as temporary:
+            temporary.write_text("new")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -47,12 +47,12 @@ def test_a_failure_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["report.txt"]
 
 
-def test_a_folder_takes_the_place_of_the_old_one_without_a_trace_of_it(tmp_path: Path) -> None:
+def test_a_folder_replaces_the_old_one_without_a_trace_of_it(tmp_path: Path) -> None:
     target = tmp_path / "raw"
     for content in ("old", "new"):
-        with atomic_folder(target) as draft:
-            (draft / content).mkdir()
-            (draft / content / "file").write_text(content)
+        with atomic_folder(target) as temporary:
+            (temporary / content).mkdir()
+            (temporary / content / "file").write_text(content)
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
     assert [path.name for path in target.iterdir()] == ["new"]
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
@@ -64,8 +64,8 @@ def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -
     (target / "file").write_text("old")
 
     def fill() -> None:
-        with atomic_folder(target) as draft:
-            (draft / "file").write_text("new")
+        with atomic_folder(target) as temporary:
+            (temporary / "file").write_text("new")
             raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
@@ -77,10 +77,10 @@ def test_a_failure_leaves_the_old_folder_and_nothing_beside_it(tmp_path: Path) -
 KILLED_IN_THE_MIDDLE = """
 import os, signal, sys
 from pathlib import Path
-from components.shared.files import whole_file, whole_folder
+from components.shared.files import atomic_file, atomic_folder
 kind, target = sys.argv[1], Path(sys.argv[2])
-with (whole_file if kind == "file" else whole_folder)(target) as draft:
-    (draft if kind == "file" else draft / "file").write_text("new, but only hal")
+with (atomic_file if kind == "file" else atomic_folder)(target) as temporary:
+    (temporary if kind == "file" else temporary / "file").write_text("new, but only hal")
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -88,35 +88,35 @@ with (whole_file if kind == "file" else whole_folder)(target) as draft:
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_a_process_killed_in_the_middle_leaves_the_old_target(tmp_path: Path, kind: str) -> None:
     target = tmp_path / "target"
-    place = target if kind == "file" else target / "file"
-    place.parent.mkdir(exist_ok=True)
-    place.write_text("old")
+    file = target if kind == "file" else target / "file"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("old")
     killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(target)], timeout=60)
     assert killed.returncode == -signal.SIGKILL
-    assert place.read_text() == "old"
-    with atomic_file(target) if kind == "file" else atomic_folder(target) as draft:
-        (draft if kind == "file" else draft / "file").write_text("new")
-    assert place.read_text() == "new"
+    assert file.read_text() == "old"
+    with atomic_file(target) if kind == "file" else atomic_folder(target) as temporary:
+        (temporary if kind == "file" else temporary / "file").write_text("new")
+    assert file.read_text() == "new"
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_a_killed_writer_left_goes_with_the_next_write_of_the_same_target(tmp_path: Path, kind: str) -> None:
+def test_the_next_write_of_a_target_removes_what_a_killed_writer_left(tmp_path: Path, kind: str) -> None:
     target, other = tmp_path / "target", tmp_path / "target.txt"
-    for place in (target, other):
-        subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(place)], timeout=60)
+    for path in (target, other):
+        subprocess.run([sys.executable, "-c", KILLED_IN_THE_MIDDLE, kind, str(path)], timeout=60)
     left = sorted(tmp_path.glob(".*"))
     assert len(left) == 2
-    assert abandoned_temporaries(tmp_path) == []  # A draft that is new may be claimed in a moment.
-    for draft in left:
-        os.utime(draft, (0, 0))
+    assert abandoned_temporaries(tmp_path) == []  # A new one may be about to be locked.
+    for temporary in left:
+        os.utime(temporary, (0, 0))
     assert abandoned_temporaries(tmp_path) == left
-    with atomic_file(target) if kind == "file" else atomic_folder(target) as draft:
-        (draft if kind == "file" else draft / "file").write_text("new")
-        assert draft not in abandoned_temporaries(tmp_path)
+    with atomic_file(target) if kind == "file" else atomic_folder(target) as temporary:
+        (temporary if kind == "file" else temporary / "file").write_text("new")
+        assert temporary not in abandoned_temporaries(tmp_path)
     assert sorted(tmp_path.glob(".*")) == [path for path in left if path.name.startswith(".target.txt.")]
 
 
-def test_a_draft_that_somebody_works_on_is_left_alone(tmp_path: Path) -> None:
+def test_a_temporary_in_use_is_left_alone(tmp_path: Path) -> None:
     with atomic_folder(tmp_path / "raw") as slow:
         (slow / "file").write_text("slow")
         os.utime(slow, (0, 0))
@@ -144,7 +144,7 @@ def test_text_that_can_not_be_written_leaves_the_old_file(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
-def test_digests_depend_on_content_and_on_nothing_else(tmp_path: Path) -> None:
+def test_checksums_depend_on_content_alone(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256_of_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of_record({"a": 1, "b": 2}) == sha256_of_record({"b": 2, "a": 1})

@@ -61,7 +61,7 @@ def test_a_mistake_is_told_as_an_event_with_its_kind(
     job = write_job(make_job(tmp_path / "job", model={"weights": str(tmp_path / "missing.pth")}))
     exit_code, (event,) = run(job)
     assert exit_code == 2
-    assert (event["event"], event["stage"], event["kind"]) == ("failed", "train", "SettingsError")
+    assert (event["event"], event["stage"], event["type"]) == ("failed", "train", "SettingsError")
     assert "missing.pth isn't there" in event["message"]
     assert not (tmp_path / "job" / "result.json").exists()
 

@@ -89,7 +89,7 @@ def _takes_squares(entry: Any) -> bool:
 
 def write_embeddings(target: Path, embedding_NF: Embeddings) -> None:
     """What np.save would write; but that hides why a disk took no more."""
-    with atomic_file(target) as draft, draft.open("wb") as stream:
+    with atomic_file(target) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(embedding_NF))
         stream.write(np.ascontiguousarray(embedding_NF).data)
 
