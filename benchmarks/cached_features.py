@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def packed(folder: Path, images: int, epochs: int, architecture: str) -> Path:
-    """Settings and packed parts, as the stages make them."""
+    """Settings and packed splits, as the stages make them."""
     sys.path.append(str(REPOSITORY / "tests"))
     from projects import validate_in, write_shapes
 

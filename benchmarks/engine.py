@@ -19,7 +19,7 @@ from side_by_side import Timing, machine, refuse_busy_machine, table
 from torch.nn import functional as F
 from training_data import augment_settings, drawn_project, new_job
 
-from components.data.packed.loaders import open_part, training_loader
+from components.data.packed.loaders import open_split, training_loader
 from components.data.packed.packing import read_dataset
 from components.models.classifier import new_classifier
 from components.training.fit import fit
@@ -80,13 +80,13 @@ def engine_seconds(job: TrainingJob) -> tuple[float, float]:
 
 
 def bare_seconds(job: TrainingJob) -> tuple[float, float]:
-    data, part = read_dataset(Path(job.data)), open_part(Path(job.data), "train")
+    data, split = read_dataset(Path(job.data)), open_split(Path(job.data), "train")
     torch.manual_seed(0)
     model = new_classifier(job.model, labels=data.labels, preprocess=job.preprocess, mean=data.mean, std=data.std)[0]
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
     moments = []
-    for batch in training_loader(part, batch_size=job.train.batch_size, seed=0, augment=None, workers=0):
+    for batch in training_loader(split, batch_size=job.train.batch_size, seed=0, augment=None, workers=0):
         optimizer.zero_grad()
         F.cross_entropy(model(batch.images_BHWC), batch.target).backward()
         optimizer.step()

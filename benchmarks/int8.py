@@ -16,7 +16,7 @@ torch eager             the model in inference mode
 ONNX fp32               the exported file
 onnxruntime's default   its `quantize_static` of that file, with nothing but the calibration images of ours
 
-Accuracy is of the whole test part, which neither training, calibration nor the choice of the file saw. `changed` counts
+Accuracy is of the whole test split, which training, calibration and the choice of the file never saw. `changed` counts
 its images that a side has right and ONNX fp32 wrong, and the other way round.
 """
 
@@ -37,8 +37,8 @@ from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from side_by_side import Timing, compare, machine, ratio_range, refuse_busy_machine
 from trained_models import exported, prepared, trained
 
-from components.data.packed.loaders import open_part
-from components.evaluation.inference import predict_part
+from components.data.packed.loaders import open_split
+from components.evaluation.inference import predict_split
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
 from components.export.exporter import CALIBRATION
@@ -114,7 +114,7 @@ class Network:
     def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> None:
         self._name, self._model, self._data = name, model.eval(), data
         self._folder, self._judged = folder / "export", folder / "judged.json"
-        self._test, self._aware_epochs = open_part(data, "test"), qat_epochs
+        self._test, self._aware_epochs = open_split(data, "test"), qat_epochs
         self.made_anything = False
 
     def export(self) -> None:
@@ -125,19 +125,19 @@ class Network:
         self.made_anything = True
         self._judged.unlink(missing_ok=True)
         self._exported()
-        train = open_part(self._data, "train")
+        train = open_split(self._data, "train")
         places = {sha256: place for place, sha256 in enumerate(train.sha256_N)}
         chosen = [places[image["sha256"]] for image in read_json(self._folder / CALIBRATION)["images"]]
         with atomic_file(self._file(DEFAULT)) as draft:
             quantize_static(self._file(FP32), draft, Calibration(train.pixels_NHWC[chosen]))
 
     def judge(self) -> None:
-        """Accuracy of each side on the test part."""
+        """Accuracy of each side on the test split."""
         if self._judged.is_file():
             return
         self.made_anything = True
         sides = {name: predict_packed(OnnxClassifier(self._file(name)), self._test) for name in FILES}
-        sides[TORCH] = predict_part(self._model, self._test, progress=silent)
+        sides[TORCH] = predict_split(self._model, self._test, progress=silent)
         write_json(self._judged, {name: _scores(side, sides[FP32]) for name, side in sides.items()})
 
     def time(self, flags: argparse.Namespace) -> None:

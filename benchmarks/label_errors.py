@@ -7,7 +7,7 @@ FOLDER has a folder a class. A stated share of the labels is changed to another 
 with and without it. Precision counts only planted changes, so real errors among the first 100 count against it.
 Peer: the paper's other ranking of the same out-of-fold probabilities, by the margin of the best other class.
 With --known FILE.csv, whose column `path` names images whose labels are known to be wrong, it also counts those among
-the first 100 of the unplanted search. benchmarks/cifar10_test_label_errors.csv names the 54 of its test part that
+the first 100 of the unplanted search. benchmarks/cifar10_test_label_errors.csv names the 54 of its test split that
 at most two of five people confirmed (Northcutt et al. 2021, github.com/cleanlab/label-errors, mturk/cifar10_mturk.json,
 by index of the original order), for a folder in which each class is numbered in that order.
 With --also, a further folder of the same classes: the probes learn from its images too, and only those of --images are

@@ -1,4 +1,4 @@
-"""Images a second: packed parts against torchvision's ImageFolder with a DataLoader, interleaved in one run.
+"""Images a second: packed splits against torchvision's ImageFolder with a DataLoader, interleaved in one run.
 
     python benchmarks/loading.py [FOLDER] [--side 128 224] [--images 1200] [--rounds 5]
 
@@ -7,7 +7,7 @@ FOLDER holds a folder a class of JPEGs; without it photographs-like JPEGs are dr
 first pass   decode, resize and pack (the whole `augment` stage's work; the sheets that show the policies cost the same
              whatever the number of images and are timed by themselves) against one epoch of ImageFolder with Resize,
              CenterCrop and PILToTensor
-later epochs a shuffled epoch from the packed part against the same epoch of ImageFolder
+later epochs a shuffled epoch from the packed split against the same epoch of ImageFolder
 drawn epochs the same with `basic` augmentation on both sides; the draws are the very same function on both
 
 Each on one core with all libraries held to one thread, no workers: the ratio of CPU seconds is the one to trust on a
@@ -36,7 +36,7 @@ from components.data.augmentation.augmenter import AugmentSettings, augmenter
 from components.data.images.decoding import decode
 from components.data.images.preprocessing import PreprocessSettings, square_of, to_square
 from components.data.packed import packing
-from components.data.packed.loaders import open_part, training_loader
+from components.data.packed.loaders import open_split, training_loader
 from components.data.packed.packing import SplitImage, pack
 from components.shared.progress import silent
 from components.task.label_space import LabelSpace
@@ -76,7 +76,7 @@ def linked(source: Path, folder: Path, count: int) -> Path:
 
 
 def as_raw(folder: Path, raw: Path) -> list[SplitImage]:
-    """What ingesting leaves: the bytes in one shard. All images stand in the training part."""
+    """What ingesting leaves: the bytes in one shard. All images stand in the training split."""
     raw.mkdir()
     images, offset = [], 0
     with (raw / "images-00000.tar").open("wb") as shard:
@@ -141,8 +141,8 @@ class Comparison:
         )
 
     def _epoch(self, augment: AugmentSettings) -> None:
-        part = open_part(self._scratch / "augmented", "train")
-        for _ in training_loader(part, batch_size=BATCH, seed=0, augment=augment, workers=0):
+        split = open_split(self._scratch / "augmented", "train")
+        for _ in training_loader(split, batch_size=BATCH, seed=0, augment=augment, workers=0):
             pass
 
     def _peer(self, folder: ImageFolder) -> None:
@@ -151,8 +151,8 @@ class Comparison:
 
     def _say_draws(self) -> None:
         """`basic` beside the same transforms of albumentations in its own Compose, on images of this size."""
-        part = open_part(self._scratch / "augmented", "train")
-        squares = [np.array(part.pixels_NHWC[row]) for row in range(min(64, len(part)))]
+        split = open_split(self._scratch / "augmented", "train")
+        squares = [np.array(split.pixels_NHWC[row]) for row in range(min(64, len(split)))]
         draw = augmenter(self._basic)
         theirs = albumentations.Compose(
             [

@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def natural(folder: Path, other: Path, sheet: Path | None) -> None:
-    """The near duplicates that two folders hold already, such as the train and test parts of a published set."""
+    """The near duplicates that two folders hold already, such as the train and test splits of a published set."""
     files = [sorted(file for file in one.rglob("*") if file.is_file()) for one in (folder, other)]
     both = files[0] + files[1]
     contents = [file.read_bytes() for file in both]

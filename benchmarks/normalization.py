@@ -22,7 +22,7 @@ from side_by_side import compare, machine, ratio_range
 from trained_models import Ready, add_flags, ready
 
 from components.data.packed.calibration_images import CalibrationImages
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.export import quantization
 from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer
 from components.serving.onnx_classifier import OnnxClassifier
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def files_of(network: Ready, scratch: Path, recipe: str) -> dict[str, Path]:
-    train = open_part(network.data, "train")
+    train = open_split(network.data, "train")
     named = [{"sha256": sha256} for sha256 in train.sha256_N[:CALIBRATED]]
     calibration = CalibrationImages(np.array(train.pixels_NHWC[:CALIBRATED]), named)
     source, files = network.files[FP32], {FP32: network.files[FP32]}

@@ -1,4 +1,4 @@
-"""CIFAR-10 on one GPU: seconds until 94% of its test part are right, and the engine's speed beside a bare loop.
+"""CIFAR-10 on one GPU: seconds until 94% of its test split are right, and the engine's speed beside a bare loop.
 
     python benchmarks/one_gpu.py CIFAR10 [--until 0.94] [--epochs 24] [--rounds 5] [--round-epochs 2]
         [--images 50000] [--architecture resnet18] [--batch 512]
@@ -25,7 +25,7 @@ from side_by_side import machine, ratio_range, usage
 from torch.nn import functional as F
 from training_data import REPOSITORY, augment_settings, folder_files, new_job, packed
 
-from components.data.packed.loaders import ShuffledBatches, open_part
+from components.data.packed.loaders import ShuffledBatches, open_split
 from components.data.packed.packing import read_dataset
 from components.models.classifier import new_classifier
 from components.shared.files import read_json, write_json
@@ -63,8 +63,8 @@ def main() -> None:
     flags = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder, began = Path(scratch), time.perf_counter()
-        parts = {"train": flags.cifar10 / "train", "val": flags.cifar10 / "test"}
-        files = folder_files(parts, {"train": flags.images, "val": max(flags.images // 5, 1)})
+        splits = {"train": flags.cifar10 / "train", "val": flags.cifar10 / "test"}
+        files = folder_files(splits, {"train": flags.images, "val": max(flags.images // 5, 1)})
         data = packed(files, folder, side_px=SIDE_PX, augment=drawn())
         print(f"packed in {time.perf_counter() - began:.1f} s", flush=True)
         print(time_to_score(preset(data, folder / "whole", flags, flags.epochs), flags.until), flush=True)
@@ -118,7 +118,7 @@ def share_of_bare_loop(data: Path, folder: Path, flags: argparse.Namespace) -> s
         if number:  # the first round warms both up
             engine_s.append(engine)
             bare_s.append(bare)
-    images = flags.round_epochs * (len(open_part(data, "train")) // flags.batch) * flags.batch
+    images = flags.round_epochs * (len(open_split(data, "train")) // flags.batch) * flags.batch
     rates = [f"{images / sorted(seconds)[len(seconds) // 2]:,.0f}" for seconds in (engine_s, bare_s)]
     share = ratio_range(bare_s, engine_s)
     return f"engine {rates[0]} images/s, bare loop {rates[1]} images/s: {share} of it"
@@ -141,13 +141,13 @@ def engine_seconds(job: TrainingJob) -> float:
 
 
 def bare_seconds(job: TrainingJob) -> float:
-    data, part, device = read_dataset(Path(job.data)), open_part(Path(job.data), "train"), device_here()
+    data, split, device = read_dataset(Path(job.data)), open_split(Path(job.data), "train"), device_here()
     torch.manual_seed(job.train.seed)
     model = new_classifier(job.model, labels=data.labels, preprocess=job.preprocess, mean=data.mean, std=data.std)[0]
     model = model.to(device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4, fused=True)
-    order, epochs = ShuffledBatches(len(part), job.train.batch_size, job.train.seed), itertools.count()
-    batches = GpuCachedBatches(part, order, lambda: (next(epochs), 0), device=device, augment=job.augment)
+    order, epochs = ShuffledBatches(len(split), job.train.batch_size, job.train.seed), itertools.count()
+    batches = GpuCachedBatches(split, order, lambda: (next(epochs), 0), device=device, augment=job.augment)
     spent = 0.0
     for _ in range(job.train.epochs):
         steps = len(batches)

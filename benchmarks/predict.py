@@ -4,7 +4,7 @@
     python benchmarks/predict.py [FOLDER] [--work WORK] [--network resnet18] --memory 1000 10000 100000
 
 FOLDER holds a folder a class of JPEGs. WORK is where benchmarks/int8.py trains and exports: what isn't there yet is
-made by it first, with its flags in --making ("--side 64 --epochs 1"). All sides answer the same files, of a test part
+made by it first, with its flags in --making ("--side 64 --epochs 1"). All sides answer the same files, of a test split
 that training and the choice of the int8 file never saw, with the same network, in turns, on all cores:
 
 darkroom fp32, int8   from the folder to a CSV, loading the ONNX file as it ships

@@ -52,7 +52,7 @@ def report_whole(folder: Path, rows: int) -> None:
     print(
         f"{rows:,} rows, three ingests: {found['wall_s']:.1f} s wall (aim 60), {found['cpu_s']:.1f} s CPU, "
         f"peak {found['peak_gib']:.2f} GiB (aim 4) of which {found['base_gib']:.2f} GiB imports; "
-        f"{found['leaks']} pairs across parts, {found['excluded']} excluded"
+        f"{found['leaks']} pairs across splits, {found['excluded']} excluded"
     )
 
 
@@ -137,12 +137,12 @@ def whole(folder: Path) -> Any:
     yield
     table = pq.read_table(folder / "images.parquet")
     near = np.load(folder / "near.npy")
-    split = split_images(SplitImages.from_table(table), near, settings())
-    part = pa.array(split.parts).take(pa.array(split.part_N))
-    table = table.append_column("part", part).append_column("cluster", pa.array(split.cluster_N))
+    result = split_images(SplitImages.from_table(table), near, settings())
+    split = pa.array(result.splits).take(pa.array(result.split_N))
+    table = table.append_column("split", split).append_column("cluster", pa.array(result.cluster_N))
     leaks = find_leaks(table, near)
     pairs = DuplicatePairs(exact=np.empty((0, 2), np.int64), near=near, embedding=None, num_cut=0)
-    proof = audit(table, pairs, leaks, excluded=split.excluded, settings=settings().model_dump())
+    proof = audit(table, pairs, leaks, excluded=result.excluded, settings=settings().model_dump())
     write_table(folder / "split.parquet", table)
     yield
     yield {"leaks": proof.leaks.num_across, "excluded": len(proof.excluded)}
@@ -155,9 +155,9 @@ def ours(folder: Path) -> Any:
     table, near = pq.read_table(folder / "images.parquet"), np.load(folder / "near.npy")
     yield
     images = SplitImages.from_table(table)
-    split = split_images(images, near, settings())
+    result = split_images(images, near, settings())
     yield
-    yield deviations(images.label.code_N, split.part_N)
+    yield deviations(images.label.code_N, result.split_N)
 
 
 def peer(folder: Path) -> Any:
@@ -171,11 +171,11 @@ def peer(folder: Path) -> Any:
     label_N = images.label.code_N
     yield
     folds = StratifiedGroupKFold(n_splits=7, shuffle=True, random_state=7).split(label_N, label_N, cluster_N)
-    part_N = np.zeros(len(label_N), np.int64)
-    for part, (_, held_out) in zip((1, 2), folds, strict=False):
-        part_N[held_out] = part
+    split_N = np.zeros(len(label_N), np.int64)
+    for split, (_, held_out) in zip((1, 2), folds, strict=False):
+        split_N[held_out] = split
     yield
-    yield deviations(label_N, part_N)
+    yield deviations(label_N, split_N)
 
 
 def settings() -> Any:
@@ -194,10 +194,10 @@ def settings() -> Any:
     )
 
 
-def deviations(label_N: np.ndarray, part_N: np.ndarray) -> dict[str, float]:
-    """Largest distance of a class's share in a part from the part's fraction, over all and over large classes."""
+def deviations(label_N: np.ndarray, split_N: np.ndarray) -> dict[str, float]:
+    """Largest distance of a class's share in a split from the split's fraction, over all and over large classes."""
     count = np.zeros((label_N.max() + 1, 3))
-    np.add.at(count, (label_N[part_N < 3], part_N[part_N < 3]), 1)
+    np.add.at(count, (label_N[split_N < 3], split_N[split_N < 3]), 1)
     total = count.sum(axis=1)
     off = np.abs(count / total[:, None] - np.array(list(_FRACTIONS.values()))).max(axis=1)
     return {"deviation": float(off.max()), "deviation_large": float(off[total >= 1000].max())}

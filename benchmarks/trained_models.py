@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from photographs import photographs
 from training_data import REPOSITORY, augment_settings, new_job
 
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.data.packed.packing import DATASET, read_dataset
 from components.data.raw.dataset import RawImages
 from components.data.raw.ingest import write_raw
@@ -46,12 +46,12 @@ from flows.stages.split import split
 from flows.stages.validate import ValidatePaths, validate
 
 EXPORT = "export.json"
-PARTS = {"train": 0.55, "val": 0.1, "test": 0.35}
-"""A large test part, so that half a point of accuracy is several images."""
+SPLITS = {"train": 0.55, "val": 0.1, "test": 0.35}
+"""A large test split, so that half a point of accuracy is several images."""
 
 
 def prepared(source: Path, work: Path, *, side_px: int) -> Path:
-    """The packed parts of the folder's images, dealt anew: duplicates stay in one part."""
+    """The packed splits of the folder's images, dealt anew: duplicates stay in one split."""
     data = work / "data"
     packed = data / "augmented"
     if (packed / DATASET).is_file():
@@ -64,7 +64,7 @@ def prepared(source: Path, work: Path, *, side_px: int) -> Path:
         params,
         [
             f"preprocess.image_size_px={side_px}",
-            f"split.fractions={PARTS}",
+            f"split.fractions={SPLITS}",
             "split.given=ignore",
             "augment.flips=horizontal",
             "augment.copies=0",
@@ -123,8 +123,8 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
             folder,
             card=ModelCard(spec.architecture, spec.labels, spec.preprocess, "fp32", "benchmark", "benchmark"),
             images=Images(
-                train=open_part(data, "train"),
-                val=open_part(data, "val"),
+                train=open_split(data, "train"),
+                val=open_split(data, "val"),
                 raw=[image.content for image in test_images(data.parent, settings.parity_images)],
             ),
             settings=settings,
@@ -177,9 +177,9 @@ class TestImage:
 
 
 def test_images(folder: Path, count: int) -> list[TestImage]:
-    """Spread evenly over the test part of work/data; all of it where it has no more."""
+    """Spread evenly over the test split of work/data; all of it where it has no more."""
     table = pq.read_table(folder / "split" / "split.parquet")
-    table = table.filter(pc.equal(table["part"], "test")).select(["label", "shard", "offset", "size_bytes"])
+    table = table.filter(pc.equal(table["split"], "test")).select(["label", "shard", "offset", "size_bytes"])
     places = np.linspace(0, len(table) - 1, min(count, len(table))).astype(int)
     with RawImages(folder / "raw") as store:
         return [TestImage(row.pop("label"), store.read(**row)) for row in table.take(places).to_pylist()]
@@ -199,7 +199,7 @@ class Ready:
 
     model: ImageClassifier
     data: Path
-    """The packed parts."""
+    """The packed splits."""
     files: dict[str, Path]
     """The ONNX files by format, int8 the one that this machine chose."""
     verdict: str

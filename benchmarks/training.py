@@ -82,7 +82,7 @@ class Comparison:
         self._most = {"train": flags.images, "val": max(64, flags.images // 4)}
         self._files = self._links()
         self._train, self._val = (
-            ImageFolder(str(self._files / part), self._transform(part)) for part in ("train", "val")
+            ImageFolder(str(self._files / split), self._transform(split)) for split in ("train", "val")
         )
 
     def throughput(self) -> None:
@@ -216,7 +216,7 @@ class Comparison:
         """What a training of many epochs finds out on this machine."""
         if self._flags.precision != "auto":
             return {"precision": self._flags.precision, "channels_last": "on", "compile": "off"}
-        from components.data.packed.loaders import open_part, training_loader
+        from components.data.packed.loaders import open_split, training_loader
         from components.data.packed.packing import read_dataset
         from components.models.classifier import new_classifier
         from components.training.numerics import choose_numerics
@@ -226,8 +226,8 @@ class Comparison:
         model, _ = new_classifier(
             job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
         )
-        part = open_part(data, "train")
-        batch = next(iter(training_loader(part, batch_size=job.train.batch_size, seed=0, augment=None, workers=0)))
+        split = open_split(data, "train")
+        batch = next(iter(training_loader(split, batch_size=job.train.batch_size, seed=0, augment=None, workers=0)))
         objective = Objective(job, dataset.labels, None)
         found = choose_numerics(job, model, objective, batch, steps=10**7, say=print)
         return {
@@ -242,18 +242,18 @@ class Comparison:
 
     def _links(self) -> Path:
         """The same files as a folder a class for ImageFolder."""
-        for number, (part, label, content) in enumerate(folder_files(self._folders, self._most)):
-            file = self._scratch / "files" / part / label / f"{number:06d}.jpg"
+        for number, (split, label, content) in enumerate(folder_files(self._folders, self._most)):
+            file = self._scratch / "files" / split / label / f"{number:06d}.jpg"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
         return self._scratch / "files"
 
-    def _transform(self, part: str) -> v2.Compose:
+    def _transform(self, split: str) -> v2.Compose:
         side = self._flags.side
         train = [v2.RandomResizedCrop(side, antialias=True), v2.RandomHorizontalFlip()]
         val = [v2.Resize(side, antialias=True), v2.CenterCrop(side)]
         to_tensor = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(MEAN, STD)]
-        return v2.Compose([*(train if part == "train" else val), *to_tensor])
+        return v2.Compose([*(train if split == "train" else val), *to_tensor])
 
 
 @contextmanager

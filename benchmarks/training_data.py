@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 packing._PREVIEW_IMAGES = 1
 
 File = tuple[str, str, bytes]
-"""Part, class and the bytes of an image file."""
+"""Split, class and the bytes of an image file."""
 
 
 def drawn_project(folder: Path, *, images: int, side_px: int, num_classes: int) -> Path:
@@ -41,11 +41,11 @@ def drawn_project(folder: Path, *, images: int, side_px: int, num_classes: int) 
 
 
 def folder_files(folders: dict[str, Path], most: dict[str, int]) -> Iterator[File]:
-    """The images of a folder a class for each part, evenly chosen where there are more than asked for."""
-    for part, folder in folders.items():
+    """The images of a folder a class for each split, evenly chosen where there are more than asked for."""
+    for split, folder in folders.items():
         files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in (".jpg", ".jpeg"))
-        for place in np.unique(np.linspace(0, len(files) - 1, min(most[part], len(files))).astype(int)):
-            yield part, files[place].parent.name, files[place].read_bytes()
+        for place in np.unique(np.linspace(0, len(files) - 1, min(most[split], len(files))).astype(int)):
+            yield split, files[place].parent.name, files[place].read_bytes()
 
 
 def packed(files: Iterable[File], folder: Path, *, side_px: int, augment: AugmentSettings) -> Path:
@@ -53,7 +53,7 @@ def packed(files: Iterable[File], folder: Path, *, side_px: int, augment: Augmen
     raw, images, offset = folder / "raw", [], 0
     raw.mkdir(parents=True, exist_ok=True)
     with (raw / "images-00000.tar").open("wb") as shard:
-        for number, (part, label, content) in enumerate(files):
+        for number, (split, label, content) in enumerate(files):
             shard.write(content)
             images.append(
                 SplitImage(
@@ -61,7 +61,7 @@ def packed(files: Iterable[File], folder: Path, *, side_px: int, augment: Augmen
                     label=label,
                     labels=[label],
                     weight=None,
-                    part=part,
+                    split=split,
                     sha256=f"{number:064x}",
                     shard="images-00000.tar",
                     offset=offset,

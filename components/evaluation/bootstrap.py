@@ -1,4 +1,4 @@
-"""How far a score would move had other images been drawn: percentiles over resampled test parts.
+"""How far a score would move had other images been drawn: percentiles over resampled test splits.
 
 The plain bootstrap (Efron 1979): each draw takes as many images as there are, with replacement, from all of them; it is
 not stratified, so the share of each class moves too. A draw is a number of times for each image, and scores are sums

@@ -1,4 +1,4 @@
-"""The rule by which a model's logits become answers, fitted on the validation part.
+"""The rule by which a model's logits become answers, fitted on the validation split.
 
 Letters: N images, K classes.
 """

@@ -1,4 +1,4 @@
-"""Predictions of a torch model over a packed part, and of any squares.
+"""Predictions of a torch model over a packed split, and of any squares.
 
 Letters: N images, B images of a batch, H height, W width, C channels, T logits, F features.
 """
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from components.data.packed.loaders import PackedPart, evaluation_loader
+from components.data.packed.loaders import PackedSplit, evaluation_loader
 from components.data.packed.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.models.classifier import ImageClassifier
@@ -20,18 +20,18 @@ from components.shared.progress import Progress
 _BATCH = 128
 
 
-def predict_part(model: ImageClassifier, part: PackedPart, *, progress: Progress) -> Predictions:
+def predict_split(model: ImageClassifier, split: PackedSplit, *, progress: Progress) -> Predictions:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval()
     logits = []
     with torch.inference_mode():
-        for number, batch in enumerate(evaluation_loader(part, batch_size=_BATCH), start=1):
+        for number, batch in enumerate(evaluation_loader(split, batch_size=_BATCH), start=1):
             logits.append(model(batch.images_BHWC.to(device)).float().cpu().numpy())
-            progress("evaluate", min(number * _BATCH, len(part)), len(part))
+            progress("evaluate", min(number * _BATCH, len(split)), len(split))
     return Predictions(
-        path_N=part.path_N,
-        sha256_N=part.sha256_N,
-        target=part.target,
+        path_N=split.path_N,
+        sha256_N=split.sha256_N,
+        target=split.target,
         logits_NT=np.concatenate(logits),
         space=model.spec.labels,
     )

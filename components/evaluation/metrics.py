@@ -36,7 +36,7 @@ class ClassScores:
     recall: float
     f1: float
     roc_auc: float
-    """One against the rest; NaN where the part holds only one of the two."""
+    """One against the rest; NaN where the split holds only one of the two."""
     average_precision: float
     images: int
     true_positives: int
@@ -143,7 +143,7 @@ def drawn_scores(predictions: Predictions, *, top_k: int, num_resamples: int, se
 
 def _refuse_broken(predictions: Predictions) -> None:
     if not len(predictions.path_N):
-        raise DataError("there are no predictions to score; give a part that holds images")
+        raise DataError("there are no predictions to score; give a split that holds images")
     broken = np.flatnonzero(~np.isfinite(predictions.logits_NT).all(axis=1))
     if len(broken):
         raise DataError(

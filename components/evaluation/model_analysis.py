@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from components.data.images.preprocessing import PreprocessSettings
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.data.packed.stores import ImageRows
 from components.evaluation.bootstrap import Interval
 from components.evaluation.calibration import ReliabilityBin, reliability
@@ -55,7 +55,7 @@ class LookedAt:
     confidence: float
     neighbours: list[Neighbour]
     neighbour_rows: list[int]
-    """Their places in the training part."""
+    """Their places in the training split."""
 
 
 @dataclass(frozen=True)
@@ -147,14 +147,14 @@ def analyse(
     model: ImageClassifier,
     predictions: Predictions,
     *,
-    test: PackedPart,
-    train: PackedPart,
+    test: PackedSplit,
+    train: PackedSplit,
     table: Any,
     settings: EvaluateSettings,
     folder: Path,
     progress: Progress,
 ) -> Analysis:
-    """Of the predictions of the test part, with what can be seen inside the torch model."""
+    """Of the predictions of the test split, with what can be seen inside the torch model."""
     known_rows = np.flatnonzero(train.copy_N == 0)
     known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
     look = _looker(model, predictions, test, train, known_rows) if settings.inspected_images else None
@@ -244,8 +244,8 @@ def _ood(
 def _looker(
     model: ImageClassifier,
     predictions: Predictions,
-    test: PackedPart,
-    train: PackedPart,
+    test: PackedSplit,
+    train: PackedSplit,
     known_rows: NDArray[np.int64],
 ) -> Callable[[Sequence[int]], list[LookedAt]]:
     known_NF = np.concatenate(
@@ -277,7 +277,7 @@ def _looker(
     return look
 
 
-def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedPart, rows: list[int]) -> HeatMaps | None:
+def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedSplit, rows: list[int]) -> HeatMaps | None:
     # An ensemble has no one map of features or attention: its members look at different things.
     if not rows or isinstance(model, Ensemble):
         return None
@@ -294,7 +294,7 @@ def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedPar
     return HeatMaps(rows, grad_cam(model, images_BHWC, chosen_B), attention_map(model, images_BHWC))
 
 
-def _map(model: ImageClassifier, test: PackedPart, settings: EvaluateSettings) -> EmbeddingMap | None:
+def _map(model: ImageClassifier, test: PackedSplit, settings: EvaluateSettings) -> EmbeddingMap | None:
     if not settings.embedding_map_images:
         return None
     rows = sample(len(test), settings.embedding_map_images, settings.seed)

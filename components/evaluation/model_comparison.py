@@ -154,6 +154,6 @@ def _two_sided(won: int, lost: int) -> float:
 
 
 def _share_beyond_zero(difference_D: NDArray[np.float64]) -> float:
-    """Never zero, for the observed part is a draw too."""
+    """Never zero, for the observed split is a draw too."""
     below, above = (difference_D <= 0).sum() + 1, (difference_D >= 0).sum() + 1
     return float(min(1.0, 2 * min(below, above) / (len(difference_D) + 1)))

@@ -45,7 +45,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class RankScore:
-    """Of all classes; NaN where the part holds only images of the class, or none."""
+    """Of all classes; NaN where the split holds only images of the class, or none."""
 
     value_K: Floats
     error_K: Floats
@@ -189,7 +189,7 @@ def _micro(
     *,
     influences: bool,
 ) -> list[Mean]:
-    """`positive` has the scores of all positives. NaN where the part holds nothing but positives, or none."""
+    """`positive` has the scores of all positives. NaN where the split holds nothing but positives, or none."""
     influence_MN = np.zeros((2, num_images))
     if not 0 < len(positive) < num_images * len(positives):
         return [Mean(np.nan, influence_N) for influence_N in influence_MN]

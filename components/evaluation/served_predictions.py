@@ -1,4 +1,4 @@
-"""Predictions of the file that ships, over a packed part or over raw image files.
+"""Predictions of the file that ships, over a packed split or over raw image files.
 
 Letters: N images, T logits.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.data.packed.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.serving.onnx_classifier import OnnxClassifier
@@ -17,13 +17,13 @@ from components.serving.onnx_classifier import OnnxClassifier
 _BATCH = 64
 
 
-def predict_packed(model: OnnxClassifier, part: PackedPart) -> Predictions:
-    """Of the images of a part, in their order."""
+def predict_packed(model: OnnxClassifier, split: PackedSplit) -> Predictions:
+    """Of the images of a split, in their order."""
     return Predictions(
-        path_N=part.path_N,
-        sha256_N=part.sha256_N,
-        target=part.target,
-        logits_NT=logits_of_squares(model, part.pixels_NHWC),
+        path_N=split.path_N,
+        sha256_N=split.sha256_N,
+        target=split.target,
+        logits_NT=logits_of_squares(model, split.pixels_NHWC),
         space=model.card.labels,
         answers=model.card.answers,
     )

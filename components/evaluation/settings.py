@@ -13,7 +13,7 @@ class EvaluateSettings(Settings):
     worst_errors: int = Field(ge=0)
     """Most confident mistakes to show as pictures."""
     bootstrap_resamples: int = Field(ge=0, le=100_000)
-    """Resampled test parts behind the 95% intervals; more is steadier and slower, 0 leaves the intervals out."""
+    """Resampled test splits behind the 95% intervals; more is steadier and slower, 0 leaves the intervals out."""
     min_slice_images: int = Field(ge=1)
     """Slices with fewer test images are left out; larger looks at fewer, surer ones."""
     robustness_images: int = Field(ge=0)
@@ -25,4 +25,4 @@ class EvaluateSettings(Settings):
     embedding_map_images: int = Field(ge=0)
     """Test images on the map of the embedding; more takes longer, 0 leaves it out."""
     seed: int = Field(ge=0)
-    """Another seed draws other test parts, corruptions and samples."""
+    """Another seed draws other test splits, corruptions and samples."""

@@ -27,7 +27,7 @@ MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
 _TIME = "timestamp"
 _LABELS = ("label", "labels", "ingested_label", "ingested_labels")
-_NAMES_ITSELF = ("path", "sha256", *_LABELS, "shard", "offset", "problem", "part", "fold", "cluster")
+_NAMES_ITSELF = ("path", "sha256", *_LABELS, "shard", "offset", "problem", "split", "fold", "cluster")
 _NO_SLICE = frozenset(
     (*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px", "further")
 )

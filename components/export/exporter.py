@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.data.packed.calibration_images import CalibrationImages, calibration_images
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_answers
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
@@ -82,9 +82,9 @@ class Exported:
 class Images:
     """What an export looks at."""
 
-    train: PackedPart
+    train: PackedSplit
     """Alone calibrates int8."""
-    val: PackedPart
+    val: PackedSplit
     """Judges each file, and fits the rule for its answers."""
     raw: list[bytes]
     """Image files as they came, for parity."""
@@ -123,7 +123,7 @@ def export_model(
         int8 |= bench.learnt(next(recipe for recipe in recipes if recipe.name == promising.recipe), learn)
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
-    write_json(folder / CALIBRATION, {"part": "train"} | _named(formats["int8"].calibration))
+    write_json(folder / CALIBRATION, {"split": "train"} | _named(formats["int8"].calibration))
     choice = choose({name: one.measured for name, one in formats.items()}, settings)
     parities = {
         name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
@@ -139,7 +139,7 @@ class _Bench:
     folder: Path
     card: ModelCard
     calibration: CalibrationImages
-    val: PackedPart
+    val: PackedSplit
     settings: QuantizeSettings
     say: Callable[[str], None]
 

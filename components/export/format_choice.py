@@ -16,7 +16,7 @@ _NOISE = 0.15
 
 @dataclass(frozen=True)
 class Measured:
-    """One file on the validation part and on this machine."""
+    """One file on the validation split and on this machine."""
 
     recipe: str
     """fp32, fp16, or how the int8 file was made."""
@@ -51,7 +51,7 @@ def most_promising(int8: Sequence[Measured]) -> Measured:
 
 
 def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Choice:
-    """Judged on the validation part: the test part is for the gate alone."""
+    """Judged on the validation split: the test split is for the gate alone."""
     fp32 = formats["fp32"]
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
     kept = {name: one for name, one in formats.items() if not refused[name]}

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from components.data.packed.calibration_images import calibration_images
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_answers
 from components.evaluation.served_predictions import predict_packed
 from components.export.onnx_export import write_answers
@@ -13,7 +13,7 @@ from components.export.quantization_search import recipe_named
 from components.serving.onnx_classifier import OnnxClassifier
 
 
-def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedPart, val: PackedPart, images: int) -> bool:
+def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedSplit, val: PackedSplit, images: int) -> bool:
     """Whether `target` was written: as `export_model` would have, had it chosen this way.
 
     Not so for what was fine-tuned first: its weights are no longer those of the fp32 file. `images` calibrate.

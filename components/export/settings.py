@@ -22,7 +22,7 @@ class QuantizeSettings(Settings):
     calibration_images: int = Field(ge=8)
     """Training images that fix the int8 ranges; more is steadier and slower."""
     max_accuracy_drop: float = Field(ge=0, le=1)
-    """int8 ships when it loses at most this accuracy against fp32 on the validation part; larger lets more through."""
+    """int8 ships when it loses at most this accuracy against fp32 on the validation split; larger lets more through."""
     min_agreement: float = Field(ge=0, le=1)
     """Least share of validation images to which int8 gives the label of fp32; at the gate, of `parity_images` to which
     the served file gives that of torch."""

@@ -87,7 +87,7 @@ class Candidate:
     max_parity_difference: float
     min_agreement: float
     """Of its answers with those of the network in torch."""
-    pairs_across_parts: Mapping[str, int]
+    pairs_across_splits: Mapping[str, int]
     """From the leak proof."""
     comparisons_left_out: int
     """By the search that the proof rests on, because too many pictures share a hash; 0: it was complete."""
@@ -241,9 +241,9 @@ def _agreement(parity: ServedParity | None, least: float) -> RuleVerdict:
 def _data(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
     said = {True: "passed", False: "failed", None: "no report"}[candidate.validation_passed]
     yield RuleVerdict("data validation", said, "passed", candidate.validation_passed is True)
-    counts = candidate.pairs_across_parts.values()
+    counts = candidate.pairs_across_splits.values()
     found = str(sum(counts)) if counts else "not audited"
-    yield RuleVerdict("pairs leaking across parts", found, "0", bool(counts) and not any(counts))
+    yield RuleVerdict("pairs leaking across splits", found, "0", bool(counts) and not any(counts))
     left_out, most = candidate.comparisons_left_out, settings.max_comparisons_left_out
     yield RuleVerdict(
         "comparisons that the search for leaks left out", str(left_out), f"at most {most}", left_out <= most

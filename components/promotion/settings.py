@@ -53,14 +53,14 @@ class PromoteSettings(Settings):
     floors: Annotated[
         Limits | None, AfterValidator(_of(LARGER_IS_BETTER, floors=True, better="smaller: put it under ceilings"))
     ]
-    """Least scores of the served file over the test part, by name, such as {accuracy: 0.97}."""
+    """Least scores of the served file over the test split, by name, such as {accuracy: 0.97}."""
     ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
     """Largest scores where smaller is better, such as {expected_calibration_error: 0.05}."""
     class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, floors=True, levels=False))]
     """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}. A class without test
     images breaks it."""
     slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, floors=True, levels=False))]
-    """Least score of every slice of the test part, such as {accuracy: 0.8}, or by a column, such as
+    """Least score of every slice of the test split, such as {accuracy: 0.8}, or by a column, such as
     {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)
     """Smaller slices aren't judged; larger asks for more evidence."""
@@ -74,7 +74,7 @@ class PromoteSettings(Settings):
     """By the search for near duplicates, where more images look alike to it than it compares with each other; larger
     takes a proof for one though so many pairs weren't looked at."""
     max_quantization_drop: Annotated[Limits | None, AfterValidator(_EITHER)]
-    """So much worse than fp32's on the test part a score of the served file may be."""
+    """So much worse than fp32's on the test split a score of the served file may be."""
     max_megabytes: float | None = Field(gt=0)
     """Of the served file, in 10^6 bytes."""
     max_latency_ms: float | None = Field(gt=0)

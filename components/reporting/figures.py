@@ -112,7 +112,7 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
     sheet = Image.new("RGB", (_COLUMNS * _TILE_PX, lines * height), "white")
     draw = ImageDraw.Draw(sheet)
     if not len(chosen):
-        draw.text((8, 8), "no mistakes on the test part", fill="black", font_size=_FONT_PX)
+        draw.text((8, 8), "no mistakes on the test split", fill="black", font_size=_FONT_PX)
     for number, place in enumerate(chosen):
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
         picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))

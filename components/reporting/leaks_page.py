@@ -15,7 +15,7 @@ from components.reporting.inline_pictures import Picture
 class LeakingImage:
     path: str
     label: str
-    part: str
+    split: str
 
 
 @dataclass(frozen=True)

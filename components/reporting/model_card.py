@@ -62,7 +62,7 @@ class CardContents:
     top_k: int
     """Of the top-k accuracy."""
     scores: Mapping[str, float]
-    """Of the file that ships, on the test part."""
+    """Of the file that ships, on the test split."""
     intervals: Mapping[str, Sequence[float]]
     """The middle 95% of what another draw of the test images would have given; empty where none were drawn."""
     test_images: int

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.data.split.names import PARTS
+from components.data.split.names import SPLITS
 from components.records.leak_proof import LeakProof
 from components.reporting.inline_pictures import Picture
 from components.reporting.leak_proof_section import leak_proof_section
@@ -63,11 +63,11 @@ def gate_section(verdict: Record, comparison: Record | None, decisions: Sequence
     return GateSection(rules, decisions, text_of(comparison, "version"), whole_of(paired, "images"), lines)
 
 
-def class_counts(labels_and_parts: Iterable[tuple[str, str]]) -> list[ClassCounts]:
+def class_counts(labels_and_splits: Iterable[tuple[str, str]]) -> list[ClassCounts]:
     """A line a class, in order of the labels."""
-    counts = Counter(labels_and_parts)
+    counts = Counter(labels_and_splits)
     labels = sorted({label for label, _ in counts})
-    return [ClassCounts(label, [counts[label, part] for part in PARTS]) for label in labels]
+    return [ClassCounts(label, [counts[label, split] for split in SPLITS]) for label in labels]
 
 
 def data_section(
@@ -83,7 +83,7 @@ def data_section(
     """`pictures` by path, of images of leaking pairs."""
     quarantined = (validation or {}).get("quarantined") or []
     return DataSection(
-        parts=PARTS if counts else (),
+        splits=SPLITS if counts else (),
         counts=counts,
         rules=[_validation_rule(rule) for rule in (validation or {}).get("results", [])],
         quarantined=[Quarantined(str(one["path"]), str(one["reason"])) for one in quarantined[:_SHOWN_QUARANTINED]],
@@ -157,7 +157,7 @@ def _augmentation(augment: Record) -> str:
     if policy is None:
         return ""
     if policy == "none":
-        return "No augmentation: the training part was used as it came."
+        return "No augmentation: the training split was used as it came."
     many = {0: "no augmented copies", 1: "one augmented copy"}.get(copies, f"{copies} augmented copies")  # type: ignore[arg-type]
     return f"Policy {policy}, mirror images {augment.get('flips')}, {many} of each training image on disk."
 

@@ -103,12 +103,12 @@ class GateSection:
 @dataclass(frozen=True)
 class ClassCounts:
     label: str
-    parts: Sequence[int]
-    """In the order of DataSection.parts."""
+    splits: Sequence[int]
+    """In the order of DataSection.splits."""
 
     @property
     def total(self) -> int:
-        return sum(self.parts)
+        return sum(self.splits)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class DataSection:
-    parts: Sequence[str] = ()
+    splits: Sequence[str] = ()
     counts: Sequence[ClassCounts] = ()
     rules: Sequence[RuleLine] = ()
     quarantined: Sequence[Quarantined] = ()
@@ -131,7 +131,7 @@ class DataSection:
 
     @property
     def totals(self) -> list[int]:
-        return [sum(column) for column in zip(*(one.parts for one in self.counts), strict=True)]
+        return [sum(column) for column in zip(*(one.splits for one in self.counts), strict=True)]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Feature extraction: where the backbone is frozen, what it makes of each image is worked out once, then heads train.
 
-Letters: N images of a part, B images of a batch, F features, T logits.
+Letters: N images of a split, B images of a batch, F features, T logits.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from components.data.packed.loaders import PackedPart, evaluation_loader
+from components.data.packed.loaders import PackedSplit, evaluation_loader
 from components.data.packed.packing import DATASET, INDEX
 from components.models.classifier import ImageClassifier
 from components.models.features import as_evaluated, input_of
@@ -36,9 +36,9 @@ _FEATURES = "features"
 _BATCH = 128
 """At most so many images at a time, and no more than train.batch_size."""
 _MOST_BYTES = 4 * 2**30
-"""Of cached features of a part: they stay in memory, and some heads take tens of thousands an image."""
+"""Of cached features of a split: they stay in memory, and some heads take tens of thousands an image."""
 _MOST_KEPT_BYTES = 2 * _MOST_BYTES
-"""On disk, of all that one folder of jobs keeps: the two parts of one training always fit."""
+"""On disk, of all that one folder of jobs keeps: the two splits of one training always fit."""
 _TOLERANCE = 1e-4
 
 
@@ -61,8 +61,8 @@ class CachedTraining:
     """A training whose images are features."""
 
     head: HeadOnFeatures
-    train: PackedPart
-    val: PackedPart
+    train: PackedSplit
+    val: PackedSplit
 
 
 def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: Tensor) -> str | None:
@@ -102,8 +102,8 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
 def use_cached(
     job: TrainingJob,
     classifier: ImageClassifier,
-    train: PackedPart,
-    val: PackedPart,
+    train: PackedSplit,
+    val: PackedSplit,
     *,
     batch_size: int,
     device: torch.device,
@@ -125,8 +125,8 @@ def use_cached(
         say(f"the frozen backbone works on every image in every epoch, for {reason}")
         return None
     found = [
-        _with_features(part, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
-        for name, part in (("train", train), ("val", val))
+        _with_features(split, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
+        for name, split in (("train", train), ("val", val))
     ]
     say(f"the head trains on features that the frozen backbone made once of {counted(len(train) + len(val), 'image')}")
     return CachedTraining(HeadOnFeatures(classifier), *found)
@@ -142,24 +142,24 @@ def _answers_alone(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
 
 
 def _with_features(
-    part: PackedPart,
+    split: PackedSplit,
     job: TrainingJob,
     classifier: ImageClassifier,
     name: str,
     *,
     device: torch.device,
     batch_size: int,
-) -> PackedPart:
+) -> PackedSplit:
     """Works the features out, or reads them where the same data and weights had them lately."""
     file = Path(job.output).parent / FOLDER / f"{_key(job, classifier, name)}.safetensors"
-    # They stand where a part has its squares, in float32.
+    # They stand where a split has its squares, in float32.
     features_NF: Any = _kept(file)
     if features_NF is None:
-        features_NF = _worked_out(part, classifier, device, batch_size)
+        features_NF = _worked_out(split, classifier, device, batch_size)
         with atomic_file(file) as draft:
             save_file({_FEATURES: features_NF}, draft)
         _forget_oldest(file.parent)
-    return replace(part, pixels_NHWC=features_NF)
+    return replace(split, pixels_NHWC=features_NF)
 
 
 def _kept(file: Path) -> NDArray[np.float32] | None:
@@ -183,17 +183,17 @@ def _forget_oldest(folder: Path) -> None:
 
 
 def _worked_out(
-    part: PackedPart, classifier: ImageClassifier, device: torch.device, batch_size: int
+    split: PackedSplit, classifier: ImageClassifier, device: torch.device, batch_size: int
 ) -> NDArray[np.float32]:
     head = main_head(classifier.net)
     classifier.to(device)
     blocks = []
-    for batch in evaluation_loader(part, batch_size=batch_size):
+    for batch in evaluation_loader(split, batch_size=batch_size):
         block = input_of(head, classifier, batch.images_BHWC.to(device)).float().cpu().numpy()
-        needed = math.prod(block.shape[1:]) * block.itemsize * len(part)
+        needed = math.prod(block.shape[1:]) * block.itemsize * len(split)
         if needed > _MOST_BYTES:
             raise SettingsError(
-                f"params.yaml: train.cache_features: the features of {len(part)} images take {needed / 1e9:.1f} GB "
+                f"params.yaml: train.cache_features: the features of {len(split)} images take {needed / 1e9:.1f} GB "
                 f"before the head of {classifier.spec.architecture}; set it to off"
             )
         blocks.append(block)
@@ -201,7 +201,7 @@ def _worked_out(
     return np.concatenate(blocks)
 
 
-def _key(job: TrainingJob, classifier: ImageClassifier, part: str) -> str:
+def _key(job: TrainingJob, classifier: ImageClassifier, split: str) -> str:
     """Of all that the features depend on: the images, drawn copies too, and the backbone."""
     data = Path(job.data)
     head = {id(value) for value in main_head(classifier.net).parameters()}
@@ -211,7 +211,7 @@ def _key(job: TrainingJob, classifier: ImageClassifier, part: str) -> str:
             digest.update(name.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return sha256_of_record(
         {
-            "part": part,
+            "split": split,
             "data": [sha256_of_file(data / name) for name in (DATASET, INDEX)],
             "augment": job.augment.model_dump(),
             "preprocess": job.preprocess.model_dump(),

@@ -64,13 +64,13 @@ def check_batch(settings: TrainSettings, group: Group, batch_size: int) -> None:
 
 
 def check_images(count: int, group: Group) -> None:
-    """Raises DataError where a training part is too small to deal two images to each process: batch norm needs them."""
+    """Raises DataError unless each process gets two training images: batch norm needs them."""
     if count < 2 * group.world:
         training = "training" if group.world == 1 else f"training on {group.world} devices"
         images = "image" if count == 1 else "images"
         raise DataError(
-            f"the train part holds {count} {images}, and {training} needs {2 * group.world}; change split.fractions or "
-            "add images"
+            f"the train split holds {count} {images}, and {training} needs {2 * group.world}; change "
+            "split.fractions or add images"
         )
 
 

@@ -16,10 +16,10 @@ from torch.utils.data import DataLoader
 from components.data.packed.decoded_cache import decoded_once
 from components.data.packed.loaders import (
     Batch,
-    PackedPart,
+    PackedSplit,
     ShuffledBatches,
     evaluation_loader,
-    open_part,
+    open_split,
     training_loader,
 )
 from components.data.packed.shared_file import decoded_file
@@ -86,11 +86,11 @@ def fit(
     group = group_of(job.train)
     tell: Say = say if group.leads else lambda sentence: None
     file = Path(job.decoded) if job.decoded else decoded_file(Path(job.output), "train")
-    with decoded_once(open_part(Path(job.data), "train"), file, say=tell) as part:
+    with decoded_once(open_split(Path(job.data), "train"), file, say=tell) as split:
         halvings = 0
         while True:
             try:
-                return _Training(job, part, group, tell, leave, halvings=halvings).run(on_epoch, on_step)
+                return _Training(job, split, group, tell, leave, halvings=halvings).run(on_epoch, on_step)
             except RuntimeError as problem:
                 if not is_out_of_memory(problem):
                     raise
@@ -106,7 +106,7 @@ class _Training:
     """One attempt at a job: with a batch that may turn out too large."""
 
     def __init__(
-        self, job: TrainingJob, part: PackedPart, group: Group, say: Say, leave: Leave | None, *, halvings: int
+        self, job: TrainingJob, split: PackedSplit, group: Group, say: Say, leave: Leave | None, *, halvings: int
     ) -> None:
         pl.seed_everything(job.train.seed, verbose=False)
         self._job, self._group, self._say, self._leave = job, group, say, leave
@@ -116,9 +116,9 @@ class _Training:
         self._start = self._last.where_to_go_on()
         self._plan = read_plan(self._output, self._identity)
         self._halvings = self._plan.halvings if self._plan is not None else halvings
-        self._part = part
-        self._val = open_part(Path(job.data), "val")
-        check_images(len(part), group)
+        self._split = split
+        self._val = open_split(Path(job.data), "val")
+        check_images(len(split), group)
         self._model = self._whole = initial_model(job, say)
         if group.world == 1:
             self._train_on_features()
@@ -130,11 +130,11 @@ class _Training:
         elif job.train.cache_features == "auto" and job.freezes_backbone:
             self._say("the frozen backbone works on every image in every epoch, for one process alone caches features")
         if job.rounding is not None:
-            self._model = RoundedClassifier(self._whole, job.rounding, self._part)
+            self._model = RoundedClassifier(self._whole, job.rounding, self._split)
         if job.train.activation_checkpointing and self._model is self._whole:
             checkpoint_activations(self._model.net)
         space = self._model.spec.labels
-        weights = class_weights(job.train.class_weights, self._part.target, space)
+        weights = class_weights(job.train.class_weights, self._split.target, space)
         self._objective = Objective(
             job, space, weights, open_teacher(Path(job.teacher), space) if job.teacher else None
         )
@@ -168,7 +168,7 @@ class _Training:
             save_classifier(self._finished(learner.judged), self._output / MODEL)
         diagnosis = diagnose(
             reporter.history,
-            train_chance=self._objective.of_a_guess(self._part.target, self._part.weight_N),
+            train_chance=self._objective.of_a_guess(self._split.target, self._split.weight_N),
             val_chance=chance(self._model.spec.labels, job.model.level_weights),
             section=job.section,
         )
@@ -179,14 +179,14 @@ class _Training:
         cached = use_cached(
             self._job,
             self._whole,
-            self._part,
+            self._split,
             self._val,
             batch_size=self._batch_size,
             device=device_here(),
             say=self._say,
         )
         if cached is not None:
-            self._model, self._part, self._val = cached.head, cached.train, cached.val
+            self._model, self._split, self._val = cached.head, cached.train, cached.val
 
     def _finished(self, judged: ImageClassifier) -> ImageClassifier:
         """The whole network, with the head that was trained on its features put back."""
@@ -208,7 +208,7 @@ class _Training:
         job = self._job
         check_batch(job.train, self._group, job.train.batch_size)
         order = self._order(job.train.batch_size)
-        trial = training_loader(self._part, batch_size=self._batch_size, seed=job.train.seed, augment=None, workers=0)
+        trial = training_loader(self._split, batch_size=self._batch_size, seed=job.train.seed, augment=None, workers=0)
         if self._group.world == 1:
             steps = job.epochs * len(order) << self._halvings
             numerics = choose_numerics(job, self._model, self._objective, next(iter(trial)), steps=steps, say=self._say)
@@ -221,7 +221,7 @@ class _Training:
             channels_last=numerics.channels_last,
             compile=numerics.compile,
             fused=numerics.fused,
-            cache_on_gpu=caches_on_gpu(job, self._part, device_here()),
+            cache_on_gpu=caches_on_gpu(job, self._split, device_here()),
             halvings=self._halvings,
         )
         if self._group.leads:
@@ -244,12 +244,12 @@ class _Training:
         return test.found
 
     def _order(self, batch_size: int) -> ShuffledBatches:
-        return ShuffledBatches(len(self._part), batch_size, self._job.train.seed, **self._dealing())
+        return ShuffledBatches(len(self._split), batch_size, self._job.train.seed, **self._dealing())
 
     def _dealing(self) -> dict[str, Any]:
         balanced = self._job.train.sampling == "balanced"
         return {
-            "shares_N": image_shares(self._part.target) if balanced else None,
+            "shares_N": image_shares(self._split.target) if balanced else None,
             "rank": self._group.rank,
             "world": self._group.world,
         }
@@ -263,9 +263,9 @@ class _Training:
 
         if plan.cache_on_gpu:
             order = self._order(self._batch_size)
-            return GpuCachedBatches(self._part, order, place, device=device_here(), augment=augment)
+            return GpuCachedBatches(self._split, order, place, device=device_here(), augment=augment)
         loader = training_loader(
-            self._part,
+            self._split,
             batch_size=self._batch_size,
             seed=settings.seed,
             augment=augment,

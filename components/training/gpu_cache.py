@@ -1,6 +1,6 @@
 """Training images that stay in the device's memory, and are flipped and shifted there.
 
-Letters: N images of the part, B images of a batch, H height, W width, C channels.
+Letters: N images of the split, B images of a batch, H height, W width, C channels.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.data.augmentation.augmenter import AugmentSettings
-from components.data.packed.loaders import Batch, PackedPart, ShuffledBatches
+from components.data.packed.loaders import Batch, PackedSplit, ShuffledBatches
 from components.shared.errors import SettingsError
 from components.training.settings import TrainingJob
 
@@ -27,15 +27,15 @@ _DRAW_BYTES = 8
 """Of an image in an epoch: 16 bits for each of its four draws."""
 
 
-def fits(part: PackedPart, device: torch.device) -> bool:
-    """Whether the part's pixels leave room on the device; on a CPU they do nothing that a mapped file doesn't."""
+def fits(split: PackedSplit, device: torch.device) -> bool:
+    """Whether the split's pixels leave room on the device; on a CPU they do nothing that a mapped file doesn't."""
     if device.type != "cuda":
         return False
     free, _ = torch.cuda.mem_get_info(device)
-    return int(np.prod(part.pixels_NHWC.shape)) <= _MEMORY_SHARE * free
+    return int(np.prod(split.pixels_NHWC.shape)) <= _MEMORY_SHARE * free
 
 
-def caches_on_gpu(job: TrainingJob, part: PackedPart, device: torch.device) -> bool:
+def caches_on_gpu(job: TrainingJob, split: PackedSplit, device: torch.device) -> bool:
     """What the settings say; for `auto` whether it can be done without another result.
 
     Raises SettingsError where images would be drawn in another way than the settings name.
@@ -46,7 +46,7 @@ def caches_on_gpu(job: TrainingJob, part: PackedPart, device: torch.device) -> b
             f"{job.augment.policy}; set that to {_REPLACED} or none, or train.cache_on_gpu to auto"
         )
     if job.train.cache_on_gpu == "auto":
-        return not job.draws and fits(part, device)
+        return not job.draws and fits(split, device)
     return job.train.cache_on_gpu == "on"
 
 
@@ -55,7 +55,7 @@ class GpuCachedBatches:
 
     def __init__(
         self,
-        part: PackedPart,
+        split: PackedSplit,
         order: ShuffledBatches,
         place: Callable[[], tuple[int, int]],
         *,
@@ -63,10 +63,10 @@ class GpuCachedBatches:
         augment: AugmentSettings | None,
     ) -> None:
         self._order, self._place, self._augment = order, place, augment
-        self._images_NHWC = torch.from_numpy(np.array(part.pixels_NHWC[:])).to(device)
-        self._target = torch.from_numpy(part.target).to(device)
-        self._weight_N = torch.from_numpy(part.weight_N).to(device)
-        self._path_N, self._copy_N = part.path_N, part.copy_N
+        self._images_NHWC = torch.from_numpy(np.array(split.pixels_NHWC[:])).to(device)
+        self._target = torch.from_numpy(split.target).to(device)
+        self._weight_N = torch.from_numpy(split.weight_N).to(device)
+        self._path_N, self._copy_N = split.path_N, split.copy_N
 
     def __len__(self) -> int:
         return len(self._order)
@@ -84,7 +84,7 @@ class GpuCachedBatches:
             yield Batch(images_BHWC, self._target[places_B], self._weight_N[places_B])
 
     def _draws(self, augment: AugmentSettings, epoch: int) -> Tensor:
-        """Of each image of the part in an epoch: rows and columns to move by, and whether to mirror and to upend it,
+        """Of each image of the split in an epoch: rows and columns to move by, and whether to mirror and to upend it,
         [N, 4]. What the stage has augmented stays as it is."""
         random_N4 = _random(augment.seed, epoch, self._path_N).astype(np.int64)
         margin = _margin(self._images_NHWC.shape[1])
@@ -94,7 +94,7 @@ class GpuCachedBatches:
 
 
 def _random(seed: int, epoch: int, path_N: list[str]) -> NDArray[np.uint16]:
-    """Four numbers an image, [N, 4], each from its seed, epoch and path alone, whatever else the part holds."""
+    """Four numbers an image, [N, 4], each from its seed, epoch and path alone, whatever else the split holds."""
     digests = (hashlib.blake2b(f"{seed} {epoch} {path}".encode(), digest_size=_DRAW_BYTES).digest() for path in path_N)
     return np.frombuffer(b"".join(digests), "<u2").reshape(-1, 4)
 

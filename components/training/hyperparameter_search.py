@@ -90,7 +90,7 @@ class TuneSettings(Settings):
     trials: int = Field(ge=1)
     """Trainings; more finds better values and takes longer."""
     metric: Metric
-    """The validation score that is searched for, of the best epoch; the test part is never looked at."""
+    """The validation score that is searched for, of the best epoch; the test split is never looked at."""
     sampler: Literal["tpe", "random"]
     """tpe: from what the trials before showed; random: anywhere."""
     pruner: Literal["median", "hyperband", "none"]

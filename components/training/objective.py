@@ -25,7 +25,7 @@ _AUXILIARY_WEIGHT = 0.3
 """Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
 
 _GUESSES = 1024
-"""Images, evenly spaced in the part, whose mean stands for that of all."""
+"""Images, evenly spaced in the split, whose mean stands for that of all."""
 
 
 class Objective:

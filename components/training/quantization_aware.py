@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from components.data.packed.calibration_images import calibration_images
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.models.classifier import ImageClassifier
 from components.training.settings import Rounding, TrainSettings
 
@@ -35,7 +35,7 @@ _ROUNDED = (
 class RoundedClassifier(ImageClassifier):
     """A classifier that answers as its int8 file would; its network, and so its weights, are the classifier's own."""
 
-    def __init__(self, classifier: ImageClassifier, rounding: Rounding, train: PackedPart) -> None:
+    def __init__(self, classifier: ImageClassifier, rounding: Rounding, train: PackedSplit) -> None:
         nn.Module.__init__(self)
         self.spec, self.net = classifier.spec, classifier.net
         self.register_buffer("mean", classifier.mean, persistent=False)

@@ -49,7 +49,7 @@ class TrainSettings(Settings):
     """params.yaml: train."""
 
     epochs: int = Field(ge=1)
-    """Passes over the training part; more learns more, until it overfits."""
+    """Passes over the training split; more learns more, until it overfits."""
     batch_size: int = Field(ge=2)
     """Images a step; larger is faster and needs more memory."""
     learning_rate: Rate
@@ -152,9 +152,9 @@ class FinetuneSettings(Settings):
     learning_rate: float = Field(gt=0)
     """Of the head; lower than in `train`."""
     unfreeze_last_n: int | None = Field(ge=1)
-    """The last so many parts learn, head included; null: all."""
+    """The last so many splits learn, head included; null: all."""
     layer_decay: float = Field(gt=0, le=1)
-    """Rate of a part over that of the next one nearer to the head; 1 gives all the same."""
+    """Rate of a split over that of the next one nearer to the head; 1 gives all the same."""
     unfreeze_every_n_epochs: int = Field(ge=0)
     """Epochs after which one more part learns, the head first; larger unfreezes later; 0: all from the start."""
     freeze_batch_norm: bool
@@ -177,7 +177,7 @@ class Rounding(Settings):
     """dynamic: matrix products alone, in ranges that are taken anew from each input."""
     weight_bits: Literal[7, 8]
     calibration_images: int
-    """Of the training part, which fix the ranges of the activations."""
+    """Of the training split, which fix the ranges of the activations."""
 
 
 class TrainingJob(Settings):
@@ -185,7 +185,7 @@ class TrainingJob(Settings):
 
     step: Literal["train", "finetune", "qat"]
     data: str
-    """Folder of the packed parts."""
+    """Folder of the packed splits."""
     output: str
     """Folder for checkpoints, history and the model; an unfinished job goes on from what is there."""
     decoded: str | None = None

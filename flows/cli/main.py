@@ -141,7 +141,7 @@ def ensemble(
 
 @app.command()
 def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Judge the model on the test part."""
+    """Judge the model on the test split."""
     scores = run_flow("evaluate", overrides=overrides)
     finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
 

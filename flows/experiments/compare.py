@@ -61,7 +61,7 @@ class Compared:
     validation_accuracy_interval: "Interval | None" = None
     """95% (Wilson 1927)."""
     accuracy: float | None = None
-    """On the test part, of the file that would be served."""
+    """On the test split, of the file that would be served."""
     accuracy_interval: "Interval | None" = None
     """95%, by the bootstrap, as those below; None without draws."""
     macro_f1: float | None = None
@@ -253,7 +253,7 @@ def _costs(line: Compared) -> list[float]:
 
 
 def _predictions(
-    session: Session, part: str, entrants: Sequence[_Entrant], models: Mapping[str, "OnnxClassifier"]
+    session: Session, split: str, entrants: Sequence[_Entrant], models: Mapping[str, "OnnxClassifier"]
 ) -> dict[str, "Predictions"]:
     """Of the files, from the raw images, without those that a registered version had learned from or was chosen by."""
     from components.evaluation.served_predictions import predictions_of_files
@@ -261,14 +261,16 @@ def _predictions(
     seen: set[str] = set()
     for one in entrants:
         if one.version is not None:
-            parts = ("train",) if part == "val" else ("train", "val")
-            seen |= known_images(session, one.version, parts)
-    with image_files(session.project, part) as files:
+            splits = ("train",) if split == "val" else ("train", "val")
+            seen |= known_images(session, one.version, splits)
+    with image_files(session.project, split) as files:
         kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
         if not kept:
-            raise DataError(f"the registered versions learned from every image of the {part} part: nothing is left")
+            raise DataError(f"the registered versions learned from every image of the {split} split: nothing is left")
         if len(kept) < len(files):
-            say(f"{len(files) - len(kept)} of {len(files)} {part} images are left out: a registered version knows them")
+            say(
+                f"{len(files) - len(kept)} of {len(files)} {split} images are left out: a registered version knows them"
+            )
         return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in entrants}
 
 

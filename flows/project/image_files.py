@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from components.evaluation.served_predictions import ImageFiles
 
 
-def raw_files(project: Project, part: str, *, most: int) -> list[bytes]:
-    """The files of so many images of a part, spread evenly over it; DataError where it holds none."""
-    with image_files(project, part) as files:
+def raw_files(project: Project, split: str, *, most: int) -> list[bytes]:
+    """The files of so many images of a split, spread evenly over it; DataError where it holds none."""
+    with image_files(project, split) as files:
         chosen = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).astype(int))
         return [files.read(int(place)) for place in chosen]
 
 
 @contextmanager
-def image_files(project: Project, part: str) -> Iterator["ImageFiles"]:
-    """The images of a part of the split as the files that they came as; DataError where it holds none."""
+def image_files(project: Project, split: str) -> Iterator["ImageFiles"]:
+    """The images of a split as the files that they came as; DataError where it holds none."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -32,10 +32,10 @@ def image_files(project: Project, part: str) -> Iterator["ImageFiles"]:
 
     paths = data_paths(project)
     table = pq.read_table(paths.split / "split.parquet")
-    table = table.filter(pc.equal(table["part"], part))
+    table = table.filter(pc.equal(table["split"], split))
     if not len(table):
         raise DataError(
-            f"the {part} part holds no images, so nothing can be judged; change split.fractions or add images"
+            f"the {split} split holds no images, so nothing can be judged; change split.fractions or add images"
         )
     rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
     with RawImages(paths.raw) as store:

@@ -100,15 +100,15 @@ def training_lineage(tracking: Tracking, version: Version) -> Path:
     return runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"])
 
 
-def images_of(lineage: Path, parts: tuple[str, ...]) -> set[str]:
-    """SHA-256 of each image that a version had in these parts when it was trained."""
-    split = pq.read_table(lineage / _SPLIT, columns=["sha256", "part"])
-    return {row["sha256"] for row in split.to_pylist() if row["part"] in parts}
+def images_of(lineage: Path, splits: tuple[str, ...]) -> set[str]:
+    """SHA-256 of each image that a version had in these splits when it was trained."""
+    split = pq.read_table(lineage / _SPLIT, columns=["sha256", "split"])
+    return {row["sha256"] for row in split.to_pylist() if row["split"] in splits}
 
 
-def known_images(session: Session, version: Version, parts: tuple[str, ...]) -> set[str]:
+def known_images(session: Session, version: Version, splits: tuple[str, ...]) -> set[str]:
     """The same, and those of the images at hand that are near duplicates of one, or of its group."""
-    known = images_of(training_lineage(session.tracking, version), parts)
+    known = images_of(training_lineage(session.tracking, version), splits)
     split = pq.read_table(data_paths(session.project).split / _SPLIT, columns=["sha256", "cluster"])
     return known | with_clusters(split, known)
 

@@ -159,7 +159,7 @@ def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) 
     """The repeated model in a way to int8 that wasn't chosen this time; the code of then may know other ways."""
     if code_digest(again.root) != code_digest(CODE_ROOT):
         return None
-    from components.data.packed.loaders import open_part
+    from components.data.packed.loaders import open_split
     from components.export.repeat_int8 import repeat_int8
 
     augmented, target = data_paths(again).augmented, again.home / f"model_{way}.onnx"
@@ -167,8 +167,8 @@ def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) 
         way,
         export / "model_fp32.onnx",
         target,
-        train=open_part(augmented, "train"),
-        val=open_part(augmented, "val"),
+        train=open_split(augmented, "train"),
+        val=open_split(augmented, "val"),
         images=params["quantize"]["calibration_images"],
     )
     return target if made else None

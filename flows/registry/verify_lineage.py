@@ -121,7 +121,7 @@ def _split(kept: Path, record: dict[str, Any]) -> Iterator[Link]:
     used = _of_stage(kept, "validate", "deps", record["data_version"])
     yield Link("raw → validated", record["data_version"], _state(used), "dvc.lock names it as what validate read")
     table = pq.read_table(kept / "split.parquet")
-    again = split_digest(table["sha256"], table["label"], table["part"])
+    again = split_digest(table["sha256"], table["label"], table["split"])
     yield _compared("split", record["split_digest"], again, "the digest of the kept split, computed again")
     proof = LeakProof.read(kept / LEAK_PROOF)
     yield _compared("leak proof", record["split_digest"], proof.split_digest, "the split that the proof was made for")

@@ -244,7 +244,7 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
     split, proof = kept.path(place, "split.parquet"), kept.read(LeakProof, place, LEAK_PROOF)
     params = lineage.get("params") or {}
     return data_section(
-        counts=class_counts(_labels_and_parts(split)) if split is not None else [],
+        counts=class_counts(_labels_and_splits(split)) if split is not None else [],
         validation=kept.record(place, "validation.json"),
         proof=proof,
         split_digest=lineage["split_digest"],
@@ -259,13 +259,13 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
     )
 
 
-def _labels_and_parts(split: Path) -> list[tuple[str, str]]:
+def _labels_and_splits(split: Path) -> list[tuple[str, str]]:
     import pyarrow.parquet as pq
 
     from components.task.label_space import counted_names
 
-    rows = pq.read_table(split, columns=["label", "labels", "part"]).to_pylist()
-    return [(name, row["part"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
+    rows = pq.read_table(split, columns=["label", "labels", "split"]).to_pylist()
+    return [(name, row["split"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
 
 
 def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:

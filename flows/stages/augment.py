@@ -1,4 +1,4 @@
-"""DVC stage: pack the parts into arrays at the model's size, with augmented copies in the training part alone."""
+"""DVC stage: pack the splits into arrays at the model's size, with augmented copies in the training split alone."""
 
 import argparse
 from pathlib import Path
@@ -26,7 +26,7 @@ def main() -> None:
 
 
 def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Progress) -> str:
-    """Writes the packed parts, their index and a preview sheet."""
+    """Writes the packed splits, their index and a preview sheet."""
     table = pq.read_table(split / "split.parquet", columns=list(SplitImage.__annotations__))
     settings: AugmentSettings = read_section(params, "augment", AugmentSettings)
     images = [SplitImage(**row) for row in table.to_pylist()]

@@ -15,8 +15,8 @@ from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import Embeddings
 from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
 from components.data.split.leak_proof import PAIRS_FILE, as_given, audit, find_leaks, named_pairs
-from components.data.split.names import EXCLUDED, PARTS
-from components.data.split.splitter import Split, SplitSettings, split_images
+from components.data.split.names import EXCLUDED, SPLITS
+from components.data.split.splitter import SplitResult, SplitSettings, split_images
 from components.data.split.strata import SplitImages
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError
@@ -54,21 +54,21 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
         settings=settings.duplicates,
         progress=progress,
     )
-    dealt = split_images(images, pairs.alike, settings, progress=progress)
-    table = _with_parts(table, dealt, folds=settings.folds)
+    result = split_images(images, pairs.alike, settings, progress=progress)
+    table = _with_splits(table, result, folds=settings.folds)
     leaks = find_leaks(table, pairs.near, pairs.embedding)
     # Under `keep` the split is the author's own.
     given = None if settings.given == "keep" else as_given(table)
     given_leaks = None if given is None else find_leaks(given, pairs.near, pairs.embedding)
-    leaking = [named_pairs(table, leaks, parts="dealt")]
+    leaking = [named_pairs(table, leaks, splits="assigned")]
     if given_leaks is not None:
-        leaking.append(named_pairs(given, given_leaks, parts="given"))
-    proof = audit(table, pairs, leaks, given=given_leaks, excluded=dealt.excluded, settings=settings.model_dump())
-    kept = [name for name in (*_KEPT, "part", "cluster", "fold") if name in table.column_names]
+        leaking.append(named_pairs(given, given_leaks, splits="given"))
+    proof = audit(table, pairs, leaks, given=given_leaks, excluded=result.excluded, settings=settings.model_dump())
+    kept = [name for name in (*_KEPT, "split", "cluster", "fold") if name in table.column_names]
     write_table(folder / "split.parquet", table.select(kept))
     write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
     proof.write(folder / LEAK_PROOF)
-    return _summary(proof, pairs, dealt)
+    return _summary(proof, pairs, result)
 
 
 def _pictures(column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -89,39 +89,39 @@ def _embeddings(file: Path, settings: DuplicateSettings, num_images: int) -> Emb
     return found
 
 
-def _with_parts(table: Any, dealt: Split, *, folds: int) -> Any:
-    part = pa.array(dealt.parts).take(pa.array(dealt.part_N))
-    table = table.append_column("part", part).append_column("cluster", pa.array(dealt.cluster_N))
+def _with_splits(table: Any, result: SplitResult, *, folds: int) -> Any:
+    split = pa.array(result.splits).take(pa.array(result.split_N))
+    table = table.append_column("split", split).append_column("cluster", pa.array(result.cluster_N))
     if folds:
-        table = table.append_column("fold", pa.array(dealt.fold_N, mask=dealt.fold_N < 0))
+        table = table.append_column("fold", pa.array(result.fold_N, mask=result.fold_N < 0))
     return table
 
 
-def _summary(proof: LeakProof, pairs: DuplicatePairs, dealt: Split) -> str:
+def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> str:
     sentences = [
-        ", ".join(f"{count} {part}" for part, count in proof.images.items()),
+        ", ".join(f"{count} {split}" for split, count in proof.images.items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
         + (f" and {counted(len(pairs.embedding), 'pair')} alike to the model" if pairs.embedding is not None else "")
         + " kept together",
     ]
     if across := proof.leaks.num_across:
         sentences[1] = (
-            f"{counted(across, 'pair stands', 'pairs stand')} in two parts (see leaking_pairs.parquet); "
+            f"{counted(across, 'pair stands', 'pairs stand')} in two splits (see leaking_pairs.parquet); "
             "the gate will refuse"
         )
     if proof.leaks_as_given and (torn := proof.leaks_as_given.num_across):
-        sentences.append(f"the given split has {counted(torn, 'pair')} in two parts (see leaking_pairs.parquet)")
-    if dealt.num_older:
+        sentences.append(f"the given split has {counted(torn, 'pair')} in two splits (see leaking_pairs.parquet)")
+    if result.num_older:
         sentences.append(
-            f"{counted(dealt.num_older, 'test image is', 'test images are')} older than the newest training image, "
+            f"{counted(result.num_older, 'test image is', 'test images are')} older than the newest training image, "
             "for each ingest is cut by itself and duplicates and groups stay whole"
         )
-    further = [part for part in proof.images if part not in PARTS and part != EXCLUDED]
+    further = [split for split in proof.images if split not in SPLITS and split != EXCLUDED]
     if further:
         sentences.append(f"no model step reads {', '.join(further)}")
     if proof.excluded:
         sentences.append(
-            f"{len(proof.excluded)} excluded, in no part (see leakage.json), such as {proof.excluded[0].path}"
+            f"{len(proof.excluded)} excluded, in no split (see leakage.json), such as {proof.excluded[0].path}"
         )
     if pairs.num_cut:
         sentences.append(f"{counted(pairs.num_cut, 'comparison')} of crowded hashes left out")

@@ -207,7 +207,7 @@ def _lost(manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction],
 
 def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:
     """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says; what they were
-    stays in `ingested_label` and `ingested_labels`, by which images are dealt to parts."""
+    stays in `ingested_label` and `ingested_labels`, by which images are dealt to splits."""
     new = {correction.path: correction.corrected for correction in corrections}
     paths = table["path"].to_pylist()
     separator = {"hierarchy": PATH_SEPARATOR, "multi": SET_SEPARATOR, "single": None}[kind]

@@ -1,4 +1,4 @@
-"""Judge the torch model on the test part."""
+"""Judge the torch model on the test split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ from flows.steps.train import Trained
 from flows.tracking import runs
 
 if TYPE_CHECKING:
-    from components.data.packed.loaders import PackedPart
+    from components.data.packed.loaders import PackedSplit
     from components.evaluation.bootstrap import Interval
     from components.evaluation.metrics import Scores
     from components.evaluation.model_comparison import MemberScores
@@ -80,22 +80,22 @@ def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Ev
 
 def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.packed.decoded_cache import decoded_once
-    from components.data.packed.loaders import open_part
+    from components.data.packed.loaders import open_split
 
-    part = open_part(data_paths(session.project).augmented, "train")
+    split = open_split(data_paths(session.project).augmented, "train")
     kept = session.decoded.file(session.project, prepared.augmented_digest)
     # It looks at few of them: nothing is said where they can't be kept.
-    with decoded_once(part, kept, say=lambda sentence: None) as train:
+    with decoded_once(split, kept, say=lambda sentence: None) as train:
         _judge(session, trained, train)
 
 
-def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
+def _judge(session: Session, trained: Trained, train: "PackedSplit") -> None:
     import pyarrow.parquet as pq
 
-    from components.data.packed.loaders import open_part
+    from components.data.packed.loaders import open_split
     from components.evaluation.decision_rule import fit_answers
     from components.evaluation.evaluation_files import write_analysis, write_scores
-    from components.evaluation.inference import predict_part
+    from components.evaluation.inference import predict_split
     from components.evaluation.metrics import score
     from components.evaluation.model_analysis import analyse
     from components.evaluation.predictions import write_predictions
@@ -106,9 +106,9 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     if trained.step == "ensemble":
         say("an ensemble has no heat maps of its own; its members' runs keep theirs")
-    val, test = (open_part(paths.augmented, part) for part in ("val", "test"))
-    rule = fit_answers(predict_part(model, val, progress=progress()))
-    predictions = replace(predict_part(model, test, progress=progress()), answers=rule)
+    val, test = (open_split(paths.augmented, split) for split in ("val", "test"))
+    rule = fit_answers(predict_split(model, val, progress=progress()))
+    predictions = replace(predict_split(model, test, progress=progress()), answers=rule)
     scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
     analysis = analyse(
         model,
@@ -136,19 +136,19 @@ def _judge(session: Session, trained: Trained, train: "PackedPart") -> None:
 
 
 def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> "list[MemberScores]":
-    """Each member on the test part, by the names that the run's lineage has for them."""
-    from components.data.packed.loaders import open_part
+    """Each member on the test split, by the names that the run's lineage has for them."""
+    from components.data.packed.loaders import open_split
     from components.evaluation.decision_rule import fit_answers
-    from components.evaluation.inference import predict_part
+    from components.evaluation.inference import predict_split
     from components.evaluation.model_comparison import beside_members
 
     settings, augmented = session.params.evaluate, data_paths(session.project).augmented
-    val, test = (open_part(augmented, part) for part in ("val", "test"))
+    val, test = (open_split(augmented, split) for split in ("val", "test"))
     lineage = read_json(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / RECORD)
     found = {}
     for name, member in zip(lineage["members"], model.members, strict=True):
-        rule = fit_answers(predict_part(member, val, progress=progress()))
-        found[name] = replace(predict_part(member, test, progress=progress()), answers=rule)
+        rule = fit_answers(predict_split(member, val, progress=progress()))
+        found[name] = replace(predict_split(member, test, progress=progress()), answers=rule)
     return beside_members(
         predictions, found, top_k=settings.top_k, num_resamples=max(settings.bootstrap_resamples, 1), seed=settings.seed
     )

@@ -6,7 +6,7 @@ from prefect import flow
 
 from components.data.raw.ingest import write_raw
 from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
-from components.data.split.names import PARTS
+from components.data.split.names import SPLITS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
 from components.shared.files import temporary_folder
@@ -49,7 +49,7 @@ def _listed(project: Project, location: str) -> Source:
     return find(
         location,
         read_section(project.params, "ingest", IngestSettings),
-        further_parts=[part for part in dealing.parts if part not in PARTS],
+        further_splits=[split for split in dealing.splits if split not in SPLITS],
         given_counts=dealing.given != "ignore",
     )
 

@@ -235,7 +235,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         predictions = predictions_of_files(model, files)
     except DataError as problem:
         raise DataError(
-            f"{version.name} version {version.number} can't be judged on the test part at hand: {problem}; "
+            f"{version.name} version {version.number} can't be judged on the test split at hand: {problem}; "
             "train on this data"
         ) from None
     scores = score(predictions, top_k=session.params.evaluate.top_k)
@@ -251,7 +251,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         processor=this_processor(),
         max_parity_difference=session.params.quantize.max_logit_difference,
         min_agreement=session.params.quantize.min_agreement,
-        pairs_across_parts=proof.leaks.pairs_across_splits,
+        pairs_across_splits=proof.leaks.pairs_across_splits,
         comparisons_left_out=proof.comparisons_left_out,
         split_digest=version.tags["split_digest"],
         proof_digest=proof.split_digest,
@@ -262,7 +262,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
 
 
 def _slices(session: Session, predictions: "Predictions") -> list["SliceScores"]:
-    """Of the test part, where a floor asks for them."""
+    """Of the test split, where a floor asks for them."""
     from components.evaluation.slices import slice_scores
 
     settings = session.params.promote

@@ -22,7 +22,7 @@ from flows.steps.train import QAT, Trained
 from flows.tracking import runs
 
 if TYPE_CHECKING:
-    from components.data.packed.loaders import PackedPart
+    from components.data.packed.loaders import PackedSplit
     from components.evaluation.metrics import Scores
     from components.evaluation.predictions import Predictions
     from components.serving.onnx_classifier import OnnxClassifier
@@ -86,7 +86,7 @@ def export_folder(session: Session, run_id: str) -> Path:
 
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.packed.decoded_cache import decoded_once
-    from components.data.packed.loaders import open_part
+    from components.data.packed.loaders import open_split
     from components.export.exporter import Images, export_model
     from components.models.classifier import ImageClassifier
     from components.models.ensemble import open_model
@@ -116,14 +116,14 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         return learn_rounding(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
-    with decoded_once(open_part(augmented, "train"), kept, say=lambda sentence: None) as train:
+    with decoded_once(open_split(augmented, "train"), kept, say=lambda sentence: None) as train:
         exported = export_model(
             model,
             folder,
             card=card,
             images=Images(
                 train=train,
-                val=open_part(augmented, "val"),
+                val=open_split(augmented, "val"),
                 raw=raw_files(session.project, "test", most=settings.parity_images),
             ),
             settings=settings,
@@ -132,7 +132,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             learn=None if trained.step == "ensemble" else learn,
         )
     record = exported.as_record()
-    test = open_part(augmented, "test")
+    test = open_split(augmented, "test")
     for name, one in exported.formats.items():
         # One at a time, for answers to very many images and classes are large.
         judged = _judged(one.file, test, session)
@@ -148,7 +148,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
 
 @dataclass(frozen=True)
 class Judged:
-    """A file with what it says of the test part."""
+    """A file with what it says of the test split."""
 
     model: "OnnxClassifier"
     predictions: "Predictions"
@@ -162,7 +162,7 @@ class Judged:
         }
 
 
-def _judged(file: Path, test: "PackedPart", session: Session) -> Judged:
+def _judged(file: Path, test: "PackedSplit", session: Session) -> Judged:
     from components.evaluation.metrics import score
     from components.evaluation.served_predictions import predict_packed
     from components.serving.onnx_classifier import OnnxClassifier
@@ -174,7 +174,7 @@ def _judged(file: Path, test: "PackedPart", session: Session) -> Judged:
     return Judged(model, predictions, scores)
 
 
-def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedPart") -> None:
+def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedSplit") -> None:
     """All that the answers of the very file that would be served tell, with pictures, under `served`."""
     import pyarrow.parquet as pq
 

@@ -43,9 +43,9 @@ def prepare(project: Project, *changes: str) -> str:
     return said
 
 
-def parts(project: Project) -> dict[str, str]:
-    rows = pq.read_table(data_paths(project).split / "split.parquet", columns=["path", "part"]).to_pylist()
-    return {row["path"]: row["part"] for row in rows}
+def splits(project: Project) -> dict[str, str]:
+    rows = pq.read_table(data_paths(project).split / "split.parquet", columns=["path", "split"]).to_pylist()
+    return {row["path"]: row["split"] for row in rows}
 
 
 def digest(project: Project) -> str:
@@ -68,19 +68,19 @@ def test_no_image_moves_when_the_folder_grows_and_an_earlier_folder_gives_its_sp
     small, large = (write_shapes(tmp_path / name, each=each) for name, each in (("small", 25), ("large", 40)))
     version = ingest(project, small)
     prepare(project)
-    before, first = parts(project), digest(project)
+    before, first = splits(project), digest(project)
 
     assert ingest(project, small) == version
     prepare(project)
     assert digest(project) == first
 
     # A copy of an old image under a new name: it must go where the old one is.
-    path = next(path for path, part in before.items() if part == "test")
+    path = next(path for path, split in before.items() if split == "test")
     Image.open(large / path).save(large / path.replace(".png", "_again.jpg"), quality=90)
     assert ingest(project, large) != version
     said = prepare(project)
     assert "121 images (75 measured before)" in said
-    after = parts(project)
+    after = splits(project)
     assert {path: after[path] for path in before} == before
     assert after[path.replace(".png", "_again.jpg")] == "test"
     assert {after[path] for path in after.keys() - before.keys()} == {"train", "val", "test"}
@@ -88,7 +88,7 @@ def test_no_image_moves_when_the_folder_grows_and_an_earlier_folder_gives_its_sp
 
     assert ingest(project, small) == version
     prepare(project)
-    assert (parts(project), digest(project)) == (before, first)
+    assert (splits(project), digest(project)) == (before, first)
 
 
 def test_drift_is_measured_against_what_was_accepted_last(project: Project, tmp_path: Path) -> None:
@@ -149,14 +149,14 @@ def test_a_corrected_label_reaches_the_split(
 ) -> None:
     ingest(project, labelled(tmp_path / "set", header, rows), settings)
     prepare(project, "validate.images_per_class.level=warn")
-    uncorrected, before = digest(project), parts(project)
+    uncorrected, before = digest(project), splits(project)
     (data_paths(project).reference / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
     said = prepare(project, "labels.corrections=mended.csv")
     assert "1 label corrected" in said
     assert images(project)["circle/003.png"] == {"path": "circle/003.png", "label": label, "labels": labels}
     assert sum(row["label"] == label for row in images(project).values()) in (1, 26)
     assert digest(project) != uncorrected
-    assert parts(project) == before
+    assert splits(project) == before
     assert len(read_json(data_paths(project).report)["corrected_labels"]) == 1
     prepare(project, "labels.corrections=null")
     assert digest(project) == uncorrected

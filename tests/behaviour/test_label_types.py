@@ -15,7 +15,7 @@ import pytest
 from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.packed.decoded_cache import decoded_once
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.evaluation.decision_rule import fit_answers
 from components.evaluation.served_predictions import predict_packed
 from components.models.classifier import load_classifier
@@ -165,7 +165,7 @@ def test_the_temperature_of_the_file_that_ships_is_the_one_that_its_own_answers_
     life: Life,
 ) -> None:
     model = OnnxClassifier(served_file(life.session, life.exported))
-    val = open_part(data_paths(life.session.project).augmented, "val")
+    val = open_split(data_paths(life.session.project).augmented, "val")
     fitted = fit_answers(predict_packed(model, val))
     assert model.card.answers.temperature == pytest.approx(fitted.temperature)
     assert fitted.temperature != 1
@@ -273,17 +273,17 @@ def test_every_rule_of_many_is_told_wherever_the_decision_is(
 
 
 def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:
-    part = open_part(data_paths(life.session.project).augmented, "train")
-    assert set(part.weight_N.tolist()) == {1.0, 2.0}
-    assert part.target.shape == ((len(part), 3) if life.kind == "multi" else (len(part),))
+    split = open_split(data_paths(life.session.project).augmented, "train")
+    assert set(split.weight_N.tolist()) == {1.0, 2.0}
+    assert split.target.shape == ((len(split), 3) if life.kind == "multi" else (len(split),))
 
 
 def test_the_steps_of_a_run_share_what_was_decoded(life: Life) -> None:
-    part = open_part(data_paths(life.session.project).augmented, "train")
+    split = open_split(data_paths(life.session.project).augmented, "train")
     with pytest.raises(OSError, match="cannot identify image file"):
-        part.pixels_NHWC[0]
+        split.pixels_NHWC[0]
     kept = life.session.decoded.file(life.session.project, life.prepared.augmented_digest)
-    with decoded_once(part, kept, say=pytest.fail) as once:
+    with decoded_once(split, kept, say=pytest.fail) as once:
         assert once.pixels_NHWC[:].std() > 10
 
 

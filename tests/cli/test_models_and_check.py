@@ -443,7 +443,7 @@ def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
             trace(wanted, show=False)
 
 
-def test_a_test_part_that_shares_images_with_training_is_named(life: Life) -> None:
+def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> None:
     """Another seed deals another split, so that test images stand among those that were trained on."""
     assert life.register_other() == "3"
     session = life.session("split.seed=8")

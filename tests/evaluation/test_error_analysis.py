@@ -41,7 +41,7 @@ def test_of_sets_a_missing_label_is_suspected_by_name() -> None:
     assert (found[0].path, found[0].label, found[0].suggested) == (str(row), "without dog", "dog")
 
 
-def test_classes_that_the_part_lacks_are_never_suggested() -> None:
+def test_classes_that_the_split_lacks_are_never_suggested() -> None:
     logits_NK = np.tile([0.0, 9.0, 0.0], (20, 1))
     found = suspected_labels(judged_singles(np.arange(20) % 2 * 2, logits_NK), 50)
     assert {one.suggested for one in found} <= {"c00", "c02"}

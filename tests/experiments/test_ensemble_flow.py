@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from projects import QUICK, REPOSITORY, isolate, prepared_from, write_shapes
 
-from components.data.packed.loaders import open_part
-from components.evaluation.inference import predict_part
+from components.data.packed.loaders import open_split
+from components.evaluation.inference import predict_split
 from components.evaluation.predictions import read_predictions
 from components.models.classifier import load_classifier
 from components.models.ensemble import Ensemble, open_model
@@ -98,15 +98,15 @@ def test_the_file_that_serves_answers_like_all_members_together(joined: Joined) 
     found = read_predictions(
         runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "predictions.parquet"
     )
-    test = open_part(data_paths(joined.session.project).augmented, "test")
+    test = open_split(data_paths(joined.session.project).augmented, "test")
     members = [member.folder for member in find_members(joined.session, joined.prepared, ["snapshots"])]
-    answers = [predict_part(load_classifier(folder), test, progress=silent) for folder in members]
+    answers = [predict_split(load_classifier(folder), test, progress=silent) for folder in members]
     expected = np.mean([found.space.probabilities(one.logits_NT) for one in answers], axis=0)
     assert found.space.probabilities(found.logits_NT) == pytest.approx(expected, abs=1e-5)
 
 
 def test_its_members_are_scored_beside_it(joined: Joined) -> None:
-    test = open_part(data_paths(joined.session.project).augmented, "test")
+    test = open_split(data_paths(joined.session.project).augmented, "test")
     own = read_json(
         runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "scores.json"
     )
@@ -114,7 +114,7 @@ def test_its_members_are_scored_beside_it(joined: Joined) -> None:
     told = members_of(joined.session, joined.ensemble.run_id)
     assert [one["name"] for one in told] == [member.name for member in members]
     for one, member in zip(told, members, strict=True):
-        accuracy = predict_part(load_classifier(member.folder), test, progress=silent).correct_N.mean()
+        accuracy = predict_split(load_classifier(member.folder), test, progress=silent).correct_N.mean()
         assert one["accuracy"] == pytest.approx(accuracy)
         assert one["difference"] == pytest.approx(accuracy - own["accuracy"])
     shown = [file.path for file in joined.session.tracking.client.list_artifacts(joined.ensemble.run_id)]

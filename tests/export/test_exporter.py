@@ -11,7 +11,7 @@ import pytest
 import torch
 from exported_model import Exported
 
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.evaluation.served_predictions import predict_packed
 from components.export.exporter import CALIBRATION, Images, Learn, export_model
 from components.export.exporter import Exported as Result
@@ -41,11 +41,11 @@ SETTINGS = QuantizeSettings(
 
 
 @pytest.fixture(scope="module")
-def part(exported: Exported) -> PackedPart:
+def split(exported: Exported) -> PackedSplit:
     """Images whose classes are what the model says of them."""
     pixels = np.random.default_rng(3).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
     said = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
-    return PackedPart(
+    return PackedSplit(
         pixels_NHWC=pixels,
         space=exported.card.labels,
         target=said.astype(np.int64),
@@ -58,9 +58,9 @@ def part(exported: Exported) -> PackedPart:
 
 @pytest.fixture(scope="module")
 def result(
-    exported: Exported, part: PackedPart, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
+    exported: Exported, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Result:
-    return exported_into(tmp_path_factory.mktemp("export"), exported, part, image_files, SETTINGS, said=[])
+    return exported_into(tmp_path_factory.mktemp("export"), exported, split, image_files, SETTINGS, said=[])
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def exported_into(
     folder: Path,
     exported: Exported,
-    part: PackedPart,
+    split: PackedSplit,
     image_files: list[bytes],
     settings: QuantizeSettings,
     *,
@@ -88,20 +88,20 @@ def exported_into(
         exported.model,
         folder,
         card=exported.card,
-        images=Images(train=part, val=part, raw=image_files),
+        images=Images(train=split, val=split, raw=image_files),
         settings=settings,
         say=said.append,
         learn=learn,
     )
 
 
-def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart) -> None:
+def test_a_model_becomes_files_that_were_tried(result: Result, split: PackedSplit) -> None:
     folder = result.served.file.parent
     assert sorted(file.name for file in folder.glob("*.onnx")) == [
         f"model_{name}.onnx" for name in ("fp16", "fp32", "int8")
     ]
     assert result.choice.served == "int8"
-    assert predict_packed(OnnxClassifier(folder / "model_fp32.onnx"), part).correct_N.all()
+    assert predict_packed(OnnxClassifier(folder / "model_fp32.onnx"), split).correct_N.all()
     record = json.loads(json.dumps(result.as_record()))
     assert set(record["formats"]) == {"fp32", "fp16", "int8"}
     assert set(record["int8_variants"]) == {"u8s8", "u8s8_reduced", "s8s8"}
@@ -112,9 +112,9 @@ def test_a_model_becomes_files_that_were_tried(result: Result, part: PackedPart)
     assert 0 < differences[0] < differences[1] < differences[2]
 
 
-def test_calibration_names_and_hashes_originals_of_the_training_part(result: Result, part: PackedPart) -> None:
+def test_calibration_names_and_hashes_originals_of_the_training_split(result: Result, split: PackedSplit) -> None:
     calibration = json.loads((result.served.file.parent / CALIBRATION).read_text())
-    originals = {path for path, copy in zip(part.path_N, part.copy_N, strict=True) if copy == 0}
+    originals = {path for path, copy in zip(split.path_N, split.copy_N, strict=True) if copy == 0}
     assert len(calibration["images"]) == SETTINGS.calibration_images
     assert {image["path"] for image in calibration["images"]} <= originals
     assert OnnxClassifier(result.served.file).card.calibration_digest == calibration["digest"]
@@ -122,7 +122,7 @@ def test_calibration_names_and_hashes_originals_of_the_training_part(result: Res
 
 def test_more_ways_are_tried_where_the_first_lose_too_much(
     exported: Exported,
-    part: PackedPart,
+    split: PackedSplit,
     image_files: list[bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -130,7 +130,7 @@ def test_more_ways_are_tried_where_the_first_lose_too_much(
     monkeypatch.setattr("components.export.quantization._HISTOGRAM_IMAGES", 4)
     monkeypatch.setattr("components.export.exporter.broken", lambda *_: ["loses too much, whatever it is"])
     said: list[str] = []
-    result = exported_into(tmp_path, exported, part, image_files, SETTINGS, said=said)
+    result = exported_into(tmp_path, exported, split, image_files, SETTINGS, said=said)
     assert len([sentence for sentence in said if sentence.startswith("int8 loses too much; trying")]) == 2
     assert len(result.int8) == 5
     calibration, best = json.loads((tmp_path / CALIBRATION).read_text()), result.formats["int8"]
@@ -152,19 +152,19 @@ def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
 
 
 @pytest.fixture(scope="module")
-def spoiled(exported: Exported, part: PackedPart) -> tuple[Exported, PackedPart]:
+def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSplit]:
     """A model of which int8 keeps nothing, and images whose classes are what it says of them in float."""
     model = with_outliers(exported.model, 1000.0)
-    images = torch.from_numpy(part.pixels_NHWC)
+    images = torch.from_numpy(split.pixels_NHWC)
     with torch.no_grad():
         # Untrained, it would say the same of all.
         model.net.get_submodule("classifier").bias -= model(images).mean(dim=0)
         said = model(images).argmax(dim=1).numpy()
-    return replace(exported, model=model), replace(part, target=said)
+    return replace(exported, model=model), replace(split, target=said)
 
 
 def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
-    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path
 ) -> None:
     asked: list[Rounding] = []
 
@@ -191,7 +191,7 @@ def diverge(_: Rounding) -> ImageClassifier:
 
 @pytest.mark.parametrize("fails", ["learns nothing", "diverges"])
 def test_fp32_is_served_where_fine_tuning_fails_too(
-    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, fails: str
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
 ) -> None:
     learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
     result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
@@ -205,7 +205,7 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
     ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
 )
 def test_nothing_is_fine_tuned_where_it_gains_nothing(
-    spoiled: tuple[Exported, PackedPart], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), said=[], learn=diverge)
     assert len(result.int8) == 3

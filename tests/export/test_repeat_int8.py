@@ -8,7 +8,7 @@ import pytest
 from exported_model import Exported
 
 from components.data.packed.calibration_images import calibration_images
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_answers
 from components.evaluation.served_predictions import predict_packed
 from components.export.onnx_export import write_answers
@@ -22,8 +22,8 @@ GROUPS = [(f"node {number}",) for number in range(4)]
 
 
 @pytest.fixture(scope="module")
-def part(exported: Exported) -> PackedPart:
-    return PackedPart(
+def split(exported: Exported) -> PackedSplit:
+    return PackedSplit(
         pixels_NHWC=np.random.default_rng(4).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8),
         space=exported.card.labels,
         target=np.arange(24) % 3,
@@ -35,20 +35,20 @@ def part(exported: Exported) -> PackedPart:
 
 
 @pytest.mark.parametrize("way", [S8S8, replace(U8S8_REDUCED, name="u8s8_reduced_percentile", calibration="percentile")])
-def test_the_bytes_are_those_of_the_first_time(exported: Exported, part: PackedPart, tmp_path: Path, way) -> None:  # type: ignore[no-untyped-def]
+def test_the_bytes_are_those_of_the_first_time(exported: Exported, split: PackedSplit, tmp_path: Path, way) -> None:  # type: ignore[no-untyped-def]
     first, again = tmp_path / "first.onnx", tmp_path / "again.onnx"
-    images = calibration_images(part, 16)
+    images = calibration_images(split, 16)
     with Quantizer(exported.file, calibration=images, card=exported.card) as quantizer:
         quantizer.write(way, first)
-    write_answers(first, fit_answers(predict_packed(OnnxClassifier(first), part)))
-    assert repeat_int8(way.name, exported.file, again, train=part, val=part, images=16)
+    write_answers(first, fit_answers(predict_packed(OnnxClassifier(first), split)))
+    assert repeat_int8(way.name, exported.file, again, train=split, val=split, images=16)
     assert again.read_bytes() == first.read_bytes()
 
 
 def test_what_was_fine_tuned_first_is_not_made_from_other_weights(
-    exported: Exported, part: PackedPart, tmp_path: Path
+    exported: Exported, split: PackedSplit, tmp_path: Path
 ) -> None:
-    assert not repeat_int8("u8s8_reduced_aware", exported.file, tmp_path / "m.onnx", train=part, val=part, images=16)
+    assert not repeat_int8("u8s8_reduced_aware", exported.file, tmp_path / "m.onnx", train=split, val=split, images=16)
     assert list(tmp_path.iterdir()) == []
 
 

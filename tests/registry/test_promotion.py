@@ -248,7 +248,7 @@ def test_a_file_is_judged_on_the_provider_that_it_was_measured_on_or_not_at_all(
     assert life.aliases() == before
 
 
-def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
+def test_a_champion_is_measured_again_on_the_test_split_of_grown_data(
     life: Life, small: Prepared, tmp_path: Path
 ) -> None:
     champion = life.register(small, colour_model(tmp_path / "dull.onnx", red_bias=80))
@@ -263,7 +263,7 @@ def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
     now = life.last_entry()["comparison"]
     paths = data_paths(life.session.project)
     test = pq.read_table(paths.split / "split.parquet").to_pylist()
-    test = [row for row in test if row["part"] == "test"]
+    test = [row for row in test if row["split"] == "test"]
     # No image moved when the data grew: nothing has to be taken out, and both answer all old and new test images.
     assert (now["version"], now["images"], now["taken_out"]) == (champion, len(test), 0)
     assert now["images"] > then["images"]
@@ -274,7 +274,7 @@ def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
     )
     assert now["champion"]["accuracy"] != then["challenger"]["accuracy"]
 
-    # Dealt anew, images that the champion was trained on stand in the test part: they count for neither.
+    # Dealt anew, images that the champion was trained on stand in the test split: they count for neither.
     dealt = life.deal("split.seed=8")
     late = life.register(dealt, colour_model(tmp_path / "late.onnx", red_bias=6))
     life.judge(dealt, late)
@@ -285,9 +285,9 @@ def test_a_champion_is_measured_again_on_the_test_part_of_grown_data(
     learned = {
         row["sha256"]
         for row in pq.read_table(lineage / "lineage" / "split.parquet").to_pylist()
-        if row["part"] in ("train", "val")
+        if row["split"] in ("train", "val")
     }
-    test = [row for row in pq.read_table(paths.split / "split.parquet").to_pylist() if row["part"] == "test"]
+    test = [row for row in pq.read_table(paths.split / "split.parquet").to_pylist() if row["split"] == "test"]
     assert again["version"] == challenger
     assert again["taken_out"] == sum(row["sha256"] in learned for row in test) > 0
     assert again["images"] == len(test) - again["taken_out"]
@@ -308,7 +308,7 @@ def test_near_duplicates_of_what_the_champion_learned_from_count_for_neither(lif
     unknown = next(
         row
         for row in rows
-        if row["part"] == "test" and row["sha256"] not in known_images(life.session, champion, ("train", "val"))
+        if row["split"] == "test" and row["sha256"] not in known_images(life.session, champion, ("train", "val"))
     )
     clusters = [copied if row is unknown else row["cluster"] for row in rows]
     place = table.column_names.index("cluster")
@@ -320,14 +320,14 @@ def test_near_duplicates_of_what_the_champion_learned_from_count_for_neither(lif
 
 
 def accuracy_of(model: Path, life: Life) -> float:
-    """Of the model on the test part at hand, worked out by hand."""
+    """Of the model on the test split at hand, worked out by hand."""
     classifier, raw = OnnxClassifier(model), life.folder / "table_40"
     rows = pq.read_table(data_paths(life.session.project).split / "split.parquet").to_pylist()
     hits = [
         COLOURS[classifier.logits(classifier.square((raw / row["path"]).read_bytes())[None])[0].argmax()]
         == row["label"]
         for row in rows
-        if row["part"] == "test"
+        if row["split"] == "test"
     ]
     return float(np.mean(hits))
 
@@ -336,7 +336,7 @@ def test_a_class_list_that_does_not_match_moves_nothing(life: Life, small: Prepa
     number = life.register(small, colour_model(tmp_path / "two.onnx", classes=("blue", "green")))
     before = life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)
     with pytest.raises(
-        DataError, match=r"can't be judged on the test part at hand: red is none of the 2 classes; train"
+        DataError, match=r"can't be judged on the test split at hand: red is none of the 2 classes; train"
     ):
         life.judge(small, number)
     assert (life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)) == before

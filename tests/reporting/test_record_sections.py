@@ -46,9 +46,9 @@ def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
     assert [line.name for line in section.lines] == ["fp32", "int8 after 1 epoch of quantization-aware fine-tuning"]
 
 
-def test_counts_stand_by_class_and_part_in_the_order_of_the_parts() -> None:
+def test_counts_stand_by_class_and_split_in_the_order_of_the_splits() -> None:
     counts = class_counts([("dog", "train"), ("cat", "test"), ("dog", "train"), ("dog", "val")])
-    assert [(one.label, list(one.parts)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
+    assert [(one.label, list(one.splits)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
 
 
 def test_scores_that_are_missing_are_left_out_and_undefined_ones_say_so() -> None:

@@ -105,7 +105,7 @@ def contents() -> PageContents:
             decisions=[DecisionLine(4, "2026-01-02 03:04:05 UTC", "somebody@somewhere", "refused", ["too low"])],
         ),
         data=DataSection(
-            parts=("train", "val", "test"),
+            splits=("train", "val", "test"),
             counts=[ClassCounts("three", (10, 3, 2)), ClassCounts("eight", (1000, 4, 2))],
             rules=[
                 RuleLine(
@@ -329,7 +329,7 @@ def test_what_is_not_known_is_written_as_unknown(contents: PageContents) -> None
     assert "not defined" in Elements(html).text
 
 
-def test_parts_that_do_not_exist_yet_are_said_in_a_sentence(contents: PageContents) -> None:
+def test_splits_that_do_not_exist_yet_are_said_in_a_sentence(contents: PageContents) -> None:
     bare = PageContents(
         headline=replace(contents.headline, version=None, verdict="unregistered", reasons=[], accuracy=Estimate(None)),
         written=contents.written,
@@ -349,7 +349,7 @@ def test_a_few_of_many_quarantined_files_are_named_and_all_are_counted(contents:
     assert "three/broken.png" in text
 
 
-def test_totals_of_the_parts_are_sums_over_the_classes(contents: PageContents) -> None:
+def test_totals_of_the_splits_are_sums_over_the_classes(contents: PageContents) -> None:
     assert contents.data is not None
     assert contents.data.totals == [1010, 7, 4]
     assert "1,021" in render_page(contents)

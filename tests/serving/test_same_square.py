@@ -11,7 +11,7 @@ from PIL import Image
 
 from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.preprocessing import to_square
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.data.packed.packing import SplitImage, pack
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.progress import silent
@@ -83,8 +83,8 @@ def trained_on(folder: Path, files: dict[str, bytes], model: OnnxClassifier) -> 
         augment=AugmentSettings.from_section("augment", settings | {"pixels_limit_gib": 1.0, "seed": 7}),
         progress=silent,
     )
-    part = open_part(folder / "packed", "train")
-    return {path: np.asarray(part.pixels_NHWC[row]) for row, path in enumerate(part.path_N)}
+    split = open_split(folder / "packed", "train")
+    return {path: np.asarray(split.pixels_NHWC[row]) for row, path in enumerate(split.path_N)}
 
 
 @pytest.fixture(scope="module")

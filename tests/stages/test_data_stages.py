@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from projects import REPOSITORY, data_pages_in, validate_in
 
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.data.raw.dataset import read_manifest
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
@@ -45,8 +45,8 @@ class Outputs:
         with (self.root / "validated" / "quarantine.csv").open(newline="") as stream:
             return {row["path"]: row["reason"] for row in csv.DictReader(stream)}
 
-    def part_of(self) -> dict[str, str]:
-        return {row["path"]: row["part"] for row in self.rows("split/split.parquet")}
+    def split_of(self) -> dict[str, str]:
+        return {row["path"]: row["split"] for row in self.rows("split/split.parquet")}
 
 
 def picture(*seed: int) -> Image.Image:
@@ -117,32 +117,32 @@ def test_the_rest_goes_on_to_the_end(source: Path, outputs: Outputs) -> None:
     accepted = everything - set(outputs.quarantine())
     assert len(accepted) == 3 * (EACH + TWINS) + TWINS
     assert {row["path"] for row in outputs.rows("validated/images.parquet")} == accepted
-    assert set(outputs.part_of()) == accepted
+    assert set(outputs.split_of()) == accepted
     assert {row["path"] for row in outputs.rows("augmented/index.parquet")} == accepted
 
 
-def test_every_class_stands_in_every_part_near_its_share(outputs: Outputs) -> None:
+def test_every_class_stands_in_every_split_near_its_share(outputs: Outputs) -> None:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for row in outputs.rows("split/split.parquet"):
-        counts[row["label"], row["part"]] += 1
+        counts[row["label"], row["split"]] += 1
     for label in LABELS:
-        total = sum(counts[label, part] for part in ("train", "val", "test"))
+        total = sum(counts[label, split] for split in ("train", "val", "test"))
         assert counts[label, "train"] / total == pytest.approx(0.7, abs=0.1)
         assert counts[label, "val"] > 0
         assert counts[label, "test"] > 0
 
 
 def test_a_picture_saved_anew_stands_on_the_side_of_the_original(outputs: Outputs) -> None:
-    part_of = outputs.part_of()
+    split_of = outputs.split_of()
     for label in LABELS:
         for image in range(TWINS):
-            assert part_of[f"{label}/{image:02d}.png"] == part_of[f"{label}/{image:02d}_again.jpg"]
+            assert split_of[f"{label}/{image:02d}.png"] == split_of[f"{label}/{image:02d}_again.jpg"]
 
 
 def test_the_same_bytes_under_two_labels_stand_on_one_side(outputs: Outputs) -> None:
-    part_of = outputs.part_of()
+    split_of = outputs.split_of()
     for image in range(TWINS, 2 * TWINS):
-        assert part_of[f"ash/{image:02d}.png"] == part_of[f"birch/copy_{image:02d}.png"]
+        assert split_of[f"ash/{image:02d}.png"] == split_of[f"birch/copy_{image:02d}.png"]
 
 
 def test_the_leak_proof_counts_the_pairs_and_finds_none_across(outputs: Outputs) -> None:
@@ -162,24 +162,24 @@ def test_conflicting_labels_are_told(outputs: Outputs) -> None:
 
 def test_the_packed_arrays_hold_the_images_of_their_index(outputs: Outputs) -> None:
     rows = outputs.rows("augmented/index.parquet")
-    for part in ("train", "val", "test"):
-        pixels = open_part(outputs.root / "augmented", part).pixels_NHWC
-        assert pixels.shape == (sum(row["part"] == part for row in rows), 16, 16, 3)
+    for name in ("train", "val", "test"):
+        pixels = open_split(outputs.root / "augmented", name).pixels_NHWC
+        assert pixels.shape == (sum(row["split"] == name for row in rows), 16, 16, 3)
         for row in rows:
-            if row["part"] == part and row["copy"] == 0 and row["path"] == "ash/00.png":
+            if row["split"] == name and row["copy"] == 0 and row["path"] == "ash/00.png":
                 assert (
                     np.abs(pixels[row["row"]].mean(axis=(0, 1)) - np.asarray(picture(0, 0)).mean(axis=(0, 1))).max() < 4
                 )
-    assert sorted({row["part"] for row in rows}) == ["test", "train", "val"]
+    assert sorted({row["split"] for row in rows}) == ["test", "train", "val"]
 
 
-def test_augmented_copies_stand_in_the_training_part_alone(outputs: Outputs) -> None:
+def test_augmented_copies_stand_in_the_training_split_alone(outputs: Outputs) -> None:
     rows = outputs.rows("augmented/index.parquet")
     copies = [row for row in rows if row["copy"] > 0]
-    originals = [row for row in rows if row["part"] == "train" and row["copy"] == 0]
-    assert {row["part"] for row in copies} == {"train"}
+    originals = [row for row in rows if row["split"] == "train" and row["copy"] == 0]
+    assert {row["split"] for row in copies} == {"train"}
     assert sorted(row["path"] for row in copies) == sorted(row["path"] for row in originals)
-    pixels = open_part(outputs.root / "augmented", "train").pixels_NHWC
+    pixels = open_split(outputs.root / "augmented", "train").pixels_NHWC
     place = {row["path"]: row["row"] for row in originals}
     changed = [not np.array_equal(pixels[row["row"]], pixels[place[row["path"]]]) for row in copies]
     assert np.mean(changed) > 0.8
@@ -202,8 +202,8 @@ def test_another_seed_deals_another_split(outputs: Outputs, tmp_path: Path) -> N
     params = settings(tmp_path, "split.seed=8")
     split(params, outputs.root / "validated", tmp_path / "split", silent)
     other = Outputs(tmp_path)
-    assert set(other.part_of()) == set(outputs.part_of())
-    assert other.part_of() != outputs.part_of()
+    assert set(other.split_of()) == set(outputs.split_of())
+    assert other.split_of() != outputs.split_of()
 
 
 def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
@@ -217,12 +217,12 @@ def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
         table.unlink()
     validate_in(tmp_path, params)
     split(params, tmp_path / "validated", tmp_path / "split", silent)
-    part_of = Outputs(tmp_path).part_of()
+    split_of = Outputs(tmp_path).split_of()
     sides = defaultdict(set)
     for path, _, group in rows:
-        sides[group].add(part_of[path])
+        sides[group].add(split_of[path])
     assert len(sides) == 6
-    assert all(len(parts) == 1 for parts in sides.values())
+    assert all(len(splits) == 1 for splits in sides.values())
     assert set.union(*sides.values()) == {"train", "val", "test"}
 
 

@@ -69,7 +69,7 @@ def test_the_oldest_tables_are_enough(tmp_path: Path) -> None:
     write_validated(tmp_path)
     split(params(tmp_path), tmp_path, tmp_path / "split", silent)
     table = pq.read_table(tmp_path / "split" / "split.parquet")
-    kept = ["path", "label", "group", "sha256", "shard", "offset", "size_bytes", "part", "cluster"]
+    kept = ["path", "label", "group", "sha256", "shard", "offset", "size_bytes", "split", "cluster"]
     assert table.column_names == kept
     assert read_json(tmp_path / "split" / "leakage.json")["images"] == {"train": 42, "val": 9, "test": 9}
 
@@ -92,8 +92,8 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("given", "leaking"), [("keep", 3), ("repair", 0)])
 def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking: int) -> None:
-    parts = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
-    write_validated(tmp_path, copied=3, given_split=parts)
+    splits = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
+    write_validated(tmp_path, copied=3, given_split=splits)
     summary = split(params(tmp_path, given=given), tmp_path, tmp_path / "split", silent)
     proof = LeakProof.read(tmp_path / "split" / "leakage.json")
     assert proof.leaks.num_across == leaking
@@ -101,7 +101,7 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     healed = proof.leaks_as_given
     assert (healed.num_across if healed else 0) == 3 - leaking
     named = pq.read_table(tmp_path / "split" / "leaking_pairs.parquet").to_pylist()
-    assert {one["parts"] for one in named} == {"dealt" if leaking else "given"}
+    assert {one["splits"] for one in named} == {"assigned" if leaking else "given"}
     assert [(one["left_path"], one["right_path"]) for one in named] == [
         (f"0{n}.png", f"{57 + n}.png") for n in range(3)
     ]
@@ -110,18 +110,18 @@ def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking:
     assert page.count("data:image/png") == 2 * 3
     assert page.count("<b>train</b> · cat") == page.count("<b>test</b> · dog") == 2
     assert data_pages_in(tmp_path) == [], "nothing has changed"
-    assert ("As given: 3 pairs stand in two parts." in page) == (not leaking)
-    assert ("3 pairs stand in two parts" in summary) == bool(leaking)
-    assert ("the given split has 3 pairs in two parts" in summary) == (not leaking)
+    assert ("As given: 3 pairs stand in two splits." in page) == (not leaking)
+    assert ("3 pairs stand in two splits" in summary) == bool(leaking)
+    assert ("the given split has 3 pairs in two splits" in summary) == (not leaking)
 
 
-def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
+def test_excluded_images_and_further_splits_are_reported(tmp_path: Path) -> None:
     fractions = "{train: 0.4, val: 0.2, test: 0.2, holdout: 0.2}"
     ingest_id = [0] * 59 + [1]
     write_validated(tmp_path, ingest_id=ingest_id)
     split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "before", silent)
-    part = pq.read_table(tmp_path / "before" / "split.parquet")["part"].to_pylist()
-    train, test = part.index("train"), part.index("test")
+    split_N = pq.read_table(tmp_path / "before" / "split.parquet")["split"].to_pylist()
+    train, test = split_N.index("train"), split_N.index("test")
     # The new image is a copy of a test image, and belongs to the group of a training image.
     table = pq.read_table(tmp_path / "images.parquet")
     row_N = pa.array([*range(59), test])
@@ -131,12 +131,12 @@ def test_excluded_images_and_further_parts_are_told(tmp_path: Path) -> None:
     summary = split(params(tmp_path, fractions=fractions), tmp_path, tmp_path / "after", silent)
     proof = read_json(tmp_path / "after" / "leakage.json")
     assert [image["path"] for image in proof["excluded"]] == ["59.png"]
-    assert "1 excluded, in no part (see leakage.json), such as 59.png" in summary
+    assert "1 excluded, in no split (see leakage.json), such as 59.png" in summary
     assert "no model step reads holdout" in summary
-    assert pq.read_table(tmp_path / "after" / "split.parquet")["part"].to_pylist()[:59] == part[:59]
+    assert pq.read_table(tmp_path / "after" / "split.parquet")["split"].to_pylist()[:59] == split_N[:59]
 
 
-def test_test_images_older_than_training_images_are_told(tmp_path: Path) -> None:
+def test_test_images_older_than_training_images_are_reported(tmp_path: Path) -> None:
     timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
     told = "test images are older than the newest training image, for each ingest is cut by itself"
     for ingest_id, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
@@ -160,7 +160,7 @@ def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Pat
     np.save(tmp_path / "embeddings.npy", embedding)
     summary = split(settings, tmp_path, tmp_path / "split", silent)
     proof = read_json(tmp_path / "split" / "leakage.json")
-    part = pq.read_table(tmp_path / "split" / "split.parquet")["part"].to_pylist()
-    assert part[:30] == part[30:]
+    split_N = pq.read_table(tmp_path / "split" / "split.parquet")["split"].to_pylist()
+    assert split_N[:30] == split_N[30:]
     assert (proof["pairs"]["embedding"], proof["leaks"]["pairs_across_splits"]["embedding"]) == (30, 0)
     assert "30 pairs alike to the model" in summary

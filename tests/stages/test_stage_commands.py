@@ -108,7 +108,7 @@ def test_all_images_in_quarantine_stop_validation_and_each_has_its_reason(
     assert len(read_manifest(folder / "raw")) == 2
 
 
-def test_a_class_too_small_for_the_parts_stops_the_split(
+def test_a_class_too_small_for_the_splits_stops_the_split(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_shapes(tmp_path / "source", each=15, labels=FEW)
@@ -119,7 +119,7 @@ def test_a_class_too_small_for_the_parts_stops_the_split(
     assert validate_as_command(folder, monkeypatch) == 0
     capsys.readouterr()
     assert split_as_command(folder, monkeypatch) == 3
-    assert "class stripes has no image left for the" in one_sentence(capsys)
+    assert "class stripes gets no image in the" in one_sentence(capsys)
     assert len(pq.read_table(folder / "validated" / "images.parquet")) == 32
     assert not (folder / "split" / "split.parquet").exists()
 

@@ -136,7 +136,7 @@ BAD_TABLES = {
     "numbers as labels": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25"),
     "group against given split": (
         "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
-        "group g is given to 2 parts",
+        "group g is given to 2 splits",
     ),
     "a timestamp": ("path,label,timestamp\na.png,x,soon\nb.png,y,\n", "timestamp 'soon' should read as ISO 8601"),
     "no file": ("path,label\nc.png,x\nd.png,y\n", "none of the 2 files can be taken"),
@@ -174,20 +174,20 @@ def test_a_label_that_the_parameters_do_not_know_is_refused_and_the_version_at_h
     assert state(project) == before
 
 
-def test_a_table_is_read_by_the_parts_and_rules_of_the_split(project: Project, tmp_path: Path) -> None:
+def test_a_table_is_read_by_the_splits_and_rules_of_the_split(project: Project, tmp_path: Path) -> None:
     write_shapes(tmp_path / "set", each=2, labels=FEW)
     table = tmp_path / "set" / "table.csv"
     rows = [
-        f"{label}/{number:03d}.png,{label},g,{part}"
+        f"{label}/{number:03d}.png,{label},g,{split}"
         for label in FEW
-        for number, part in enumerate(("train", "holdout"))
+        for number, split in enumerate(("train", "holdout"))
     ]
     table.write_text("\n".join(["path,label,group,split", *rows]))
     with pytest.raises(DataError, match="split 'holdout' is none of"):
         _listed(project, str(table))
     fractions = "split.fractions={train: 0.6, val: 0.1, test: 0.2, holdout: 0.1}"
     override(project.params, [fractions], check=lambda _: None)
-    with pytest.raises(DataError, match=r"group g is given to 2 parts .* or set split\.given: ignore"):
+    with pytest.raises(DataError, match=r"group g is given to 2 splits .* or set split\.given: ignore"):
         _listed(project, str(table))
     override(project.params, ["split.given=ignore"], check=lambda _: None)
     assert {image.given_split for image in _listed(project, str(table)).images} == {"train", "holdout"}

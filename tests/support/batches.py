@@ -7,7 +7,7 @@ import torch
 from shapes import AUGMENT, PREPROCESS, raw_version, space_of
 
 from components.data.augmentation.augmenter import AugmentSettings
-from components.data.packed.loaders import Batch, PackedPart, training_loader
+from components.data.packed.loaders import Batch, PackedSplit, training_loader
 from components.data.packed.packing import pack
 from components.shared.progress import silent
 
@@ -31,8 +31,8 @@ def augment(policy: str, **changed: Any) -> AugmentSettings:
     return AugmentSettings.from_section("augment", AUGMENT | {"policy": policy} | changed)
 
 
-def epochs_of(part: PackedPart, workers: int, *, policy: str, first: int = 0, last: int = 2) -> list[list[Batch]]:
-    loader = training_loader(part, batch_size=8, seed=3, augment=augment(policy), workers=workers)
+def epochs_of(split: PackedSplit, workers: int, *, policy: str, first: int = 0, last: int = 2) -> list[list[Batch]]:
+    loader = training_loader(split, batch_size=8, seed=3, augment=augment(policy), workers=workers)
     batches = []
     for epoch in range(first, last + 1):
         loader.sampler.begin_at(epoch, 0)  # type: ignore[attr-defined]

@@ -27,9 +27,9 @@ SHARD = "images-00000.tar"
 
 
 def raw_version(
-    folder: Path, counts: dict[str, int], *, parts: tuple[str, ...] = ("train", "train", "val", "test")
+    folder: Path, counts: dict[str, int], *, splits: tuple[str, ...] = ("train", "train", "val", "test")
 ) -> list[SplitImage]:
-    """Writes one shard of PNGs; the images of each class are dealt to the parts in turn."""
+    """Writes one shard of PNGs; the images of each class are dealt to the splits in turn."""
     folder.mkdir(exist_ok=True)
     images, content = [], b""
     for label, count in counts.items():
@@ -37,8 +37,8 @@ def raw_version(
             file = png(draw_shape(label, number, 40))
             path = f"{label}/{number:03d}.png"
             digest = hashlib.sha256(file).hexdigest()
-            part = parts[number % len(parts)]
-            images.append(SplitImage(path, label, [label], None, part, digest, SHARD, len(content), len(file)))
+            split = splits[number % len(splits)]
+            images.append(SplitImage(path, label, [label], None, split, digest, SHARD, len(content), len(file)))
             content += file
     (folder / SHARD).write_bytes(content)
     return images

@@ -90,12 +90,12 @@ def make_job(packed: Path, params_file: Path) -> MakeJob:
 
 @pytest.fixture
 def first_images(packed: Path, tmp_path: Path) -> Callable[[int], Path]:
-    """The packed data with no more of the training part than its first images."""
+    """The packed data with no more of the training split than its first images."""
 
     def cut(count: int) -> Path:
         data = Path(shutil.copytree(packed, tmp_path / f"first {count}"))
         index = pq.read_table(packed / "index.parquet")
-        wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], count))
+        wanted = pc.or_(pc.not_equal(index["split"], "train"), pc.less(index["row"], count))
         pq.write_table(index.filter(wanted), data / "index.parquet")
         np.save(data / "train-00000.npy", np.load(packed / "train-00000.npy")[:count])
         return data

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.models.classifier import load_classifier
 from components.shared.errors import DataError, SettingsError
 from components.training import cached_features
@@ -53,9 +53,9 @@ def test_features_are_kept_for_the_next_head_until_others_need_their_room(
     worked_out: list[str] = []
     work = cached_features._worked_out
 
-    def count(part: PackedPart, *rest: Any) -> Any:
+    def count(split: PackedSplit, *rest: Any) -> Any:
         worked_out.append(name)
-        return work(part, *rest)
+        return work(split, *rest)
 
     monkeypatch.setattr(cached_features, "_worked_out", count)
     for name, train in (
@@ -118,5 +118,5 @@ def test_one_image_is_too_few_for_a_head_on_cached_features(
     make_job: MakeJob, first_images: FirstImages, tmp_path: Path
 ) -> None:
     data = str(first_images(1))
-    with pytest.raises(DataError, match=r"the train part holds 1 image, and training needs 2; .*split\.fractions"):
+    with pytest.raises(DataError, match=r"the train split holds 1 image, and training needs 2; .*split\.fractions"):
         trained(frozen(make_job, tmp_path / "job").model_copy(update={"data": data}))

@@ -16,7 +16,7 @@ import torch
 from projects import REPOSITORY
 from safetensors.torch import load_file
 
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.shared.errors import SettingsError
 from components.shared.files import read_json, write_json
 from components.shared.progress import EVENTS_VARIABLE
@@ -49,7 +49,7 @@ def test_two_processes_learn_what_one_does_with_the_same_global_batch(
     make_job: MakeJob, packed: Path, tmp_path: Path
 ) -> None:
     # A rest of one image is left out by either; another one would be dealt to two only if it is even.
-    whole = len(open_part(packed, "train")) // 2 * 2
+    whole = len(open_split(packed, "train")) // 2 * 2
     train = {"epochs": 5, "batch_size": whole, "ema_decay": 0.5}
     alone = trained(make_job(tmp_path / "alone", train=train))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
@@ -113,7 +113,7 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
     # As many images as whole batches hold: a rest would be dealt otherwise.
     shutil.copytree(packed, tmp_path / "data")
     index = pq.read_table(packed / "index.parquet")
-    wanted = pc.or_(pc.not_equal(index["part"], "train"), pc.less(index["row"], 60))
+    wanted = pc.or_(pc.not_equal(index["split"], "train"), pc.less(index["row"], 60))
     pq.write_table(index.filter(wanted), tmp_path / "data" / "index.parquet")
     np.save(tmp_path / "data" / "train-00000.npy", np.load(packed / "train-00000.npy")[:60])
     job = make_job(

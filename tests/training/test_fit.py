@@ -278,7 +278,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics_while_the_head_learn
     assert any("model.safetensors" in sentence for sentence in said)
 
 
-def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_parts_alone(
+def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_layer_groups_alone(
     unbroken: FitResult, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job(tmp_path, step="finetune", start_from=unbroken.model, finetune={"unfreeze_last_n": 2})
@@ -291,14 +291,14 @@ def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_parts_alone(
 
 
 @pytest.mark.parametrize("step", ["train", "finetune"])
-def test_more_parts_than_there_are_can_not_be_unfrozen(
+def test_more_layer_groups_than_there_are_can_not_be_unfrozen(
     step: str, unbroken: FitResult, make_job: MakeJob, tmp_path: Path
 ) -> None:
     start = unbroken.model if step == "finetune" else None
     job = make_job(
         tmp_path, step=step, start_from=start, model={"architecture": "plain"}, finetune={"unfreeze_last_n": 5}
     )
-    with pytest.raises(SettingsError, match=r"finetune\.unfreeze_parts: is 5, but plain has 4 parts; give at most 4"):
+    with pytest.raises(SettingsError, match=r"finetune\.unfreeze_last_n: is 5, but plain has 4 parts; give at most 4"):
         fit(job, on_epoch=tell_nobody)
 
 

@@ -181,22 +181,22 @@ def test_a_first_side_that_the_model_does_not_take_is_refused(make_job: MakeJob,
         fitted(job)
 
 
-def test_an_empty_validation_part_is_refused(make_job: MakeJob, packed: Path, tmp_path: Path) -> None:
+def test_an_empty_validation_split_is_refused(make_job: MakeJob, packed: Path, tmp_path: Path) -> None:
     shutil.copytree(packed, tmp_path / "data")
     index = pq.read_table(packed / "index.parquet")
-    pq.write_table(index.filter(pc.not_equal(index["part"], "val")), tmp_path / "data" / "index.parquet")
-    with pytest.raises(DataError, match=r"the val part holds no images; change split\.fractions or add images"):
+    pq.write_table(index.filter(pc.not_equal(index["split"], "val")), tmp_path / "data" / "index.parquet")
+    with pytest.raises(DataError, match=r"the val split holds no images; change split\.fractions or add images"):
         fitted(make_job(tmp_path / "job").model_copy(update={"data": str(tmp_path / "data")}))
 
 
 @pytest.mark.parametrize(
     ("kept", "sentence"),
     [
-        (1, r"^the train part holds 1 image, and training needs 2; change split\.fractions or add images$"),
-        (0, r"^the train part holds no images; change split\.fractions or add images$"),
+        (1, r"^the train split holds 1 image, and training needs 2; change split\.fractions or add images$"),
+        (0, r"^the train split holds no images; change split\.fractions or add images$"),
     ],
 )
-def test_a_training_part_without_images_to_learn_from_is_refused(
+def test_a_training_split_without_images_to_learn_from_is_refused(
     make_job: MakeJob, first_images: FirstImages, tmp_path: Path, kept: int, sentence: str
 ) -> None:
     data = str(first_images(kept))

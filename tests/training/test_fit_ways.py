@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.models.classifier import load_classifier
 from components.shared.files import read_json, write_json
 from components.task.label_space import LabelSpace
@@ -92,10 +92,10 @@ def test_the_scores_of_a_training_are_those_of_its_soup(
     # Of all checkpoints, so that it is none of them.
     monkeypatch.setattr("components.training.fit.greedy_soup", lambda states, score: (average(states), [0, 1]))
     job = make_job(tmp_path, train={"epochs": 2, "model_soup_size": 2})
-    result, part = fit(job, on_epoch=lambda _: None), open_part(Path(job.data), "val")
+    result, split = fit(job, on_epoch=lambda _: None), open_split(Path(job.data), "val")
     with torch.no_grad():
-        logits_BT = load_classifier(result.model)(torch.from_numpy(np.array(part.pixels_NHWC[:])))
-    loss = torch.nn.functional.cross_entropy(logits_BT, torch.from_numpy(part.target))
+        logits_BT = load_classifier(result.model)(torch.from_numpy(np.array(split.pixels_NHWC[:])))
+    loss = torch.nn.functional.cross_entropy(logits_BT, torch.from_numpy(split.target))
     assert result.scores["val_loss"] == pytest.approx(loss.item(), rel=1e-4)
     assert result.scores["val_loss"] not in [report.val_loss for report in result.history]
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.data.augmentation.augmenter import AugmentSettings
-from components.data.packed.loaders import PackedPart, ShuffledBatches, open_part, training_loader
+from components.data.packed.loaders import PackedSplit, ShuffledBatches, open_split, training_loader
 from components.shared.errors import SettingsError
 from components.training.fit import fit
 from components.training.gpu_cache import GpuCachedBatches
@@ -28,14 +28,14 @@ def augment() -> AugmentSettings:
 
 
 def batches(packed: Path, augment: AugmentSettings | None, epoch: int = 0, first: int = 0) -> list[torch.Tensor]:
-    part = open_part(packed, "train")
-    order = ShuffledBatches(len(part), 16, 5)
-    loader = GpuCachedBatches(part, order, lambda: (epoch, first), device=CPU, augment=augment)
+    split = open_split(packed, "train")
+    order = ShuffledBatches(len(split), 16, 5)
+    loader = GpuCachedBatches(split, order, lambda: (epoch, first), device=CPU, augment=augment)
     return [batch.images_BHWC for batch in loader]
 
 
 def test_without_draws_the_batches_are_those_of_the_ordinary_loader(packed: Path) -> None:
-    loader = training_loader(open_part(packed, "train"), batch_size=16, seed=5, augment=None, workers=0)
+    loader = training_loader(open_split(packed, "train"), batch_size=16, seed=5, augment=None, workers=0)
     for one, other in zip(batches(packed, None), loader, strict=True):
         assert torch.equal(one, other.images_BHWC)
 
@@ -48,12 +48,12 @@ def test_an_epoch_begun_in_its_middle_draws_as_if_it_had_been_begun_at_its_start
     assert not torch.equal(whole[0], batches(packed, augment, epoch=0)[0])
 
 
-def gradient(packed: Path, count: int = 400) -> PackedPart:
+def gradient(packed: Path, count: int = 400) -> PackedSplit:
     """Images with the column's number in the red channel and the row's in the others; the last one is a copy."""
     rows, columns = np.meshgrid(np.arange(32), np.arange(32), indexing="ij")
     image = np.stack([columns, rows, rows], axis=-1).astype(np.uint8)
     return replace(
-        open_part(packed, "train"),
+        open_split(packed, "train"),
         pixels_NHWC=np.broadcast_to(image, (count, *image.shape)),
         target=np.zeros(count, np.int64),
         weight_N=np.ones(count, np.float32),
@@ -62,12 +62,12 @@ def gradient(packed: Path, count: int = 400) -> PackedPart:
     )
 
 
-def drawn_of(part: PackedPart, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
-    """Each image of the part as it is in the first epoch, in the part's order."""
-    order = ShuffledBatches(len(part), batch_size, 5)
-    loader = GpuCachedBatches(part, order, lambda: (0, 0), device=CPU, augment=augment)
+def drawn_of(split: PackedSplit, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
+    """Each image of the split as it is in the first epoch, in the split's order."""
+    order = ShuffledBatches(len(split), batch_size, 5)
+    loader = GpuCachedBatches(split, order, lambda: (0, 0), device=CPU, augment=augment)
     images = torch.cat([batch.images_BHWC for batch in loader])
-    places = np.concatenate([places for _, places in ShuffledBatches(len(part), batch_size, 5)])
+    places = np.concatenate([places for _, places in ShuffledBatches(len(split), batch_size, 5)])
     return images[np.argsort(places)]
 
 
@@ -87,18 +87,18 @@ def test_draws_belong_to_the_image_whatever_its_batch_and_copies_have_none(
 ) -> None:
     # Seeds may be of any size.
     seeded = augment.model_copy(update={"seed": 2**63})
-    part = gradient(packed, 64)
-    drawn = drawn_of(part, seeded, 64)
-    assert torch.equal(drawn, drawn_of(part, seeded, 8))
-    assert not torch.equal(drawn, drawn_of(part, augment, 64))
-    assert torch.equal(drawn[-1], torch.tensor(part.pixels_NHWC[63]))
+    split = gradient(packed, 64)
+    drawn = drawn_of(split, seeded, 64)
+    assert torch.equal(drawn, drawn_of(split, seeded, 8))
+    assert not torch.equal(drawn, drawn_of(split, augment, 64))
+    assert torch.equal(drawn[-1], torch.tensor(split.pixels_NHWC[63]))
     assert not torch.equal(drawn[0], drawn[-1])
 
 
 def test_an_image_more_changes_no_draw_of_the_others(packed: Path, augment: AugmentSettings) -> None:
-    part = replace(gradient(packed, 64), copy_N=np.zeros(64, np.int64))
-    grown = replace(gradient(packed, 65), path_N=["new.png", *part.path_N], copy_N=np.zeros(65, np.int64))
-    assert torch.equal(drawn_of(grown, augment)[1:], drawn_of(part, augment))
+    split = replace(gradient(packed, 64), copy_N=np.zeros(64, np.int64))
+    grown = replace(gradient(packed, 65), path_N=["new.png", *split.path_N], copy_N=np.zeros(65, np.int64))
+    assert torch.equal(drawn_of(grown, augment)[1:], drawn_of(split, augment))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from components.data.packed.calibration_images import calibration_images
-from components.data.packed.loaders import PackedPart, open_part
+from components.data.packed.loaders import PackedSplit, open_split
 from components.export.onnx_export import export_onnx
 from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
@@ -38,7 +38,7 @@ def tell_nobody(_: EpochReport) -> None:
 class Spoiled:
     folder: Path
     model: ImageClassifier
-    part: PackedPart
+    split: PackedSplit
     expected_NT: NDArray[np.float32]
     """What it says in float."""
 
@@ -59,29 +59,29 @@ def spoiled(make_job: MakeJob, packed: Path, tmp_path_factory: pytest.TempPathFa
         huge = OUTLIER * convolution.weight[:, 1:].abs().max()
         convolution.weight[:, 0] = torch.where(torch.arange(len(convolution.weight))[:, None, None] % 4 > 0, huge, 0.0)
     save_classifier(model, folder / "spoiled")
-    part = open_part(packed, "train")
-    return Spoiled(folder / "spoiled", model, part, logits(model, part))
+    split = open_split(packed, "train")
+    return Spoiled(folder / "spoiled", model, split, logits(model, split))
 
 
-def logits(model: ImageClassifier, part: PackedPart) -> NDArray[np.float32]:
+def logits(model: ImageClassifier, split: PackedSplit) -> NDArray[np.float32]:
     with torch.no_grad():
-        answer: NDArray[np.float32] = model(torch.from_numpy(pixels(part))).numpy()
+        answer: NDArray[np.float32] = model(torch.from_numpy(pixels(split))).numpy()
     return answer
 
 
-def pixels(part: PackedPart) -> NDArray[np.uint8]:
-    return np.array(part.pixels_NHWC[np.arange(len(part))])
+def pixels(split: PackedSplit) -> NDArray[np.uint8]:
+    return np.array(split.pixels_NHWC[np.arange(len(split))])
 
 
-def int8_logits(model: ImageClassifier, part: PackedPart, folder: Path, recipe: Recipe) -> NDArray[np.float32]:
+def int8_logits(model: ImageClassifier, split: PackedSplit, folder: Path, recipe: Recipe) -> NDArray[np.float32]:
     """Of the file itself."""
     spec = model.spec
     card = ModelCard(spec.architecture, spec.labels, spec.preprocess, format="fp32", data_version="d", run_id="r")
     export_onnx(model, folder / "fp32.onnx", card=card)
-    images = calibration_images(part, CALIBRATION)
+    images = calibration_images(split, CALIBRATION)
     with Quantizer(folder / "fp32.onnx", calibration=images, card=card) as quantizer:
         quantizer.write(recipe, folder / "int8.onnx")
-    return OnnxClassifier(folder / "int8.onnx").logits(pixels(part))
+    return OnnxClassifier(folder / "int8.onnx").logits(pixels(split))
 
 
 def distance(spoiled: Spoiled, logits_NT: NDArray[np.float32], other_NT: NDArray[np.float32] | None = None) -> float:
@@ -109,8 +109,8 @@ def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: Rounding |
 def test_what_is_simulated_is_what_the_file_does(spoiled: Spoiled, tmp_path: Path, recipe: Recipe) -> None:
     bits = 7 if recipe.reduce_range else 8
     rounding = Rounding(activations=recipe.activations, weight_bits=bits, calibration_images=CALIBRATION)
-    simulated = logits(RoundedClassifier(spoiled.model, rounding, spoiled.part), spoiled.part)
-    real = int8_logits(spoiled.model, spoiled.part, tmp_path, recipe)
+    simulated = logits(RoundedClassifier(spoiled.model, rounding, spoiled.split), spoiled.split)
+    real = int8_logits(spoiled.model, spoiled.split, tmp_path, recipe)
     assert distance(spoiled, simulated, real) < 0.2 * distance(spoiled, real)
 
 
@@ -121,8 +121,8 @@ def learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path_factory: pytest.TempPat
 
 
 def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: Path, tmp_path: Path) -> None:
-    static = distance(spoiled, int8_logits(spoiled.model, spoiled.part, tmp_path, U8S8_REDUCED))
-    qat = distance(spoiled, int8_logits(load_classifier(learnt), spoiled.part, tmp_path, U8S8_REDUCED))
+    static = distance(spoiled, int8_logits(spoiled.model, spoiled.split, tmp_path, U8S8_REDUCED))
+    qat = distance(spoiled, int8_logits(load_classifier(learnt), spoiled.split, tmp_path, U8S8_REDUCED))
     assert static > 0.1
     assert qat < 0.5 * static
 
@@ -130,7 +130,9 @@ def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: 
 def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path: Path) -> None:
     job = aware_job(make_job, tmp_path / "float", spoiled.folder, None)
     unaware = load_classifier(fit(job, on_epoch=tell_nobody).model)
-    rounded = [logits(RoundedClassifier(one, REDUCED, spoiled.part), spoiled.part) for one in (spoiled.model, unaware)]
+    rounded = [
+        logits(RoundedClassifier(one, REDUCED, spoiled.split), spoiled.split) for one in (spoiled.model, unaware)
+    ]
     static, after = (distance(spoiled, one) for one in rounded)
     assert after > 0.8 * static
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from components.data.augmentation.augmenter import AugmentSettings
-from components.data.packed.loaders import evaluation_loader, open_part, training_loader
+from components.data.packed.loaders import evaluation_loader, open_split, training_loader
 from components.training.schedules import WarmupCosine
 
 Policy = Literal["none", "basic", "advanced", "medical"]
@@ -26,7 +26,7 @@ def epochs(
 ) -> list[Tensor]:
     """All images of each epoch in the order in which they come, with their classes in a last channel."""
     loader = training_loader(
-        open_part(packed, "train"), batch_size=16, seed=seed, augment=settings(policy), workers=workers
+        open_split(packed, "train"), batch_size=16, seed=seed, augment=settings(policy), workers=workers
     )
     seen = []
     for epoch in range(count):
@@ -52,25 +52,25 @@ def test_each_epoch_has_its_own_order_and_draws(alone: list[Tensor]) -> None:
 
 
 def test_an_epoch_does_not_depend_on_the_ones_before(packed: Path, alone: list[Tensor]) -> None:
-    loader = training_loader(open_part(packed, "train"), batch_size=16, seed=0, augment=settings(), workers=0)
+    loader = training_loader(open_split(packed, "train"), batch_size=16, seed=0, augment=settings(), workers=0)
     loader.sampler.begin_at(1, 0)  # type: ignore[attr-defined]
     images, target, _ = next(iter(loader))
     assert torch.equal(images.flatten(1).int() * 10 + target[:, None], alone[1][:16])
 
 
 def test_without_a_policy_every_image_comes_once_as_it_is(packed: Path) -> None:
-    part = open_part(packed, "train")
+    split = open_split(packed, "train")
     (seen,) = epochs(packed, count=1, policy="none")
-    stored = torch.from_numpy(np.array(part.pixels_NHWC)).flatten(1).int() * 10
-    stored += torch.from_numpy(np.array(part.target))[:, None]
+    stored = torch.from_numpy(np.array(split.pixels_NHWC)).flatten(1).int() * 10
+    stored += torch.from_numpy(np.array(split.target))[:, None]
     assert sorted(seen.tolist()) == sorted(stored.tolist())
     assert not torch.equal(seen, stored), "shuffled"
 
 
 def test_evaluation_sees_every_image_in_order_as_it_is(packed: Path) -> None:
-    part = open_part(packed, "val")
-    images = torch.cat([batch.images_BHWC for batch in evaluation_loader(part, batch_size=7)])
-    assert np.array_equal(images.numpy(), part.pixels_NHWC)
+    split = open_split(packed, "val")
+    images = torch.cat([batch.images_BHWC for batch in evaluation_loader(split, batch_size=7)])
+    assert np.array_equal(images.numpy(), split.pixels_NHWC)
 
 
 def test_the_rate_climbs_then_falls_to_nothing() -> None:

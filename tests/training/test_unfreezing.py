@@ -1,4 +1,4 @@
-"""What learns when: parts on a schedule, batch norms not at all, small images before the full ones."""
+"""What learns when: layer groups on a schedule, batch norms not at all, small images before the full ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.models.architectures import blueprint
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.models.layer_groups import learn_last, parts
@@ -31,7 +31,7 @@ def trained(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def changed(before: Path, after: Path) -> set[str]:
-    """Parts whose numbers differ; of batch norms also the statistics."""
+    """Layer groups whose numbers differ; of batch norms also the statistics."""
     old = load_file(before / "model.safetensors")
     new = load_file(after / "model.safetensors")
     return {name for name, value in new.items() if not torch.equal(value, old[name])}
@@ -42,7 +42,7 @@ def tuned(make_job: MakeJob, output: Path, start: Path, **finetune: object) -> P
 
 
 @pytest.mark.parametrize(("epoch", "learning"), [(0, 1), (1, 1), (2, 2), (5, 3), (6, 4), (60, 4)])
-def test_one_more_part_learns_every_few_epochs(epoch: int, learning: int) -> None:
+def test_one_more_layer_group_learns_every_few_epochs(epoch: int, learning: int) -> None:
     assert parts_at(epoch, every=2, heads=1, most=4) == learning
 
 
@@ -55,14 +55,14 @@ def test_all_that_is_in_the_optimizer_learns_at_last() -> None:
     assert all(value.requires_grad for value in model.parameters())
 
 
-def test_the_head_learns_before_the_parts(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+def test_the_head_learns_before_the_other_layer_groups(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     first = tuned(make_job, tmp_path / "one", trained, epochs=1, unfreeze_every_n_epochs=1)
     assert changed(trained, first) == {"classifier.weight", "classifier.bias"}
     later = changed(trained, tuned(make_job, tmp_path / "two", trained, epochs=2, unfreeze_every_n_epochs=1))
     assert all(name.startswith(("classifier", "features.block3")) for name in later)
 
 
-def test_parts_whose_turn_never_comes_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+def test_layer_groups_that_never_learn_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     def said(**finetune: object) -> list[str]:
         sentences: list[str] = []
         initial_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune), sentences.append)
@@ -96,10 +96,10 @@ def test_training_sees_smaller_images_than_finetuning(make_job: MakeJob, tmp_pat
     small = fit(job, on_epoch=lambda _: None)
     full = make_job(tmp_path / "full", model={"architecture": "plain"}, train={"epochs": 1})
     assert changed(fit(full, on_epoch=lambda _: None).model, small.model)
-    model, part = load_classifier(small.model), open_part(Path(job.data), "val")
+    model, split = load_classifier(small.model), open_split(Path(job.data), "val")
     with torch.no_grad():
-        logits_BT = model(shrink(torch.from_numpy(np.array(part.pixels_NHWC[:])), 8))
-    loss = nn.functional.cross_entropy(logits_BT, torch.from_numpy(part.target))
+        logits_BT = model(shrink(torch.from_numpy(np.array(split.pixels_NHWC[:])), 8))
+    loss = nn.functional.cross_entropy(logits_BT, torch.from_numpy(split.target))
     assert small.history[0].val_loss == pytest.approx(loss.item(), rel=1e-4)
 
 

@@ -32,10 +32,10 @@ class AugmentSettings(Settings):
     balance: float = Field(ge=0, le=1)
     """Rare classes get more copies until they have this share of the largest class; 0 leaves them as they are."""
     store: Literal["auto", "pixels", "jpeg"]
-    """How the training part lies on disk: decoded, or as JPEGs of the model's size, which take a fifth of the space
+    """How the training split lies on disk: decoded, or as JPEGs of the model's size, which take a fifth of the space
     and are decoded once a training; auto: decoded up to `pixels_limit_gib`."""
     pixels_limit_gib: float = Field(gt=0)
-    """Decoded parts may be this large with `store: auto`; best below the memory of the machine that trains."""
+    """Decoded splits may be this large with `store: auto`; best below the memory of the machine that trains."""
     seed: int = Field(ge=0)
     """Another seed draws other augmentations."""
 

@@ -1,4 +1,4 @@
-"""Training images that fix the ranges of int8: originals, spread evenly over the part.
+"""Training images that fix the ranges of int8: originals, spread evenly over the split.
 
 Letters: N images.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.shared.files import sha256_of_record
 
 
@@ -29,7 +29,7 @@ class CalibrationImages:
         return CalibrationImages(self.pixels_NHWC[places], [self.names[place] for place in places])
 
 
-def calibration_images(train: PackedPart, count: int) -> CalibrationImages:
+def calibration_images(train: PackedSplit, count: int) -> CalibrationImages:
     originals = np.flatnonzero(train.copy_N == 0)
     places = originals[calibration_sample(originals, count)]
     names = [{"path": train.path_N[place], "sha256": train.sha256_N[place]} for place in places]

@@ -15,28 +15,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.packed.loaders import PackedPart
+from components.data.packed.loaders import PackedSplit
 from components.data.packed.shared_file import RefCountedFile
 from components.data.packed.stores import JpegStore, checked_row
 
 
 @contextlib.contextmanager
-def decoded_once(part: PackedPart, file: Path, *, say: Callable[[str], None]) -> Iterator[PackedPart]:
-    """The part, of which no image is decoded twice as long as anyone holds the file, in whatever epoch or process.
+def decoded_once(split: PackedSplit, file: Path, *, say: Callable[[str], None]) -> Iterator[PackedSplit]:
+    """The split, of which no image is decoded twice as long as anyone holds the file, in whatever epoch or process.
 
     Where its disk lacks the room, that is said, and each epoch decodes what lies as JPEG. What is read is the same
     either way.
     """
-    store = part.pixels_NHWC
+    store = split.pixels_NHWC
     if not isinstance(store, JpegStore):
-        yield part
+        yield split
         return
     anew = "the training images lie as JPEG and are decoded anew each epoch"
     try:
         held = RefCountedFile(file)
     except OSError as problem:
         say(f"{anew}: {file} can't be kept for all who need it ({problem.strerror})")
-        yield part
+        yield split
         return
     try:
         needed, free = _bytes_lacking(store, file), shutil.disk_usage(file.parent).free
@@ -45,11 +45,11 @@ def decoded_once(part: PackedPart, file: Path, *, say: Callable[[str], None]) ->
                 f"{anew}: kept decoded they would take {needed / 1e9:.3g} GB in {file.parent}, where "
                 f"{free / 1e9:.3g} GB are free"
             )
-            yield part
+            yield split
             return
         kept = DecodedOnce(store, file)
         try:
-            yield replace(part, pixels_NHWC=kept)
+            yield replace(split, pixels_NHWC=kept)
         finally:
             kept.close()
     finally:

@@ -1,6 +1,6 @@
 """Batches for training and evaluation, mapped from the packed arrays.
 
-Letters: N images of a part, B images of a batch, H height, W width, C channels, K classes.
+Letters: N images of a split, B images of a batch, H height, W width, C channels, K classes.
 """
 
 from collections.abc import Iterator
@@ -37,8 +37,8 @@ _BatchOfEpoch = tuple[int, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class PackedPart:
-    """One part, mapped into memory."""
+class PackedSplit:
+    """One split, mapped into memory."""
 
     pixels_NHWC: ImageRows
     space: LabelSpace
@@ -55,14 +55,14 @@ class PackedPart:
         return len(self.pixels_NHWC)
 
 
-def open_part(folder: Path, part: str) -> PackedPart:
+def open_split(folder: Path, split: str) -> PackedSplit:
     dataset = read_dataset(folder)
     index = pq.read_table(folder / INDEX)
-    index = index.filter(pc.equal(index["part"], part)).sort_by("row")
+    index = index.filter(pc.equal(index["split"], split)).sort_by("row")
     if not len(index):
-        raise DataError(f"the {part} part holds no images; change split.fractions or add images")
-    return PackedPart(
-        pixels_NHWC=open_images(folder, part, index, side_px=dataset.image_size_px),
+        raise DataError(f"the {split} split holds no images; change split.fractions or add images")
+    return PackedSplit(
+        pixels_NHWC=open_images(folder, split, index, side_px=dataset.image_size_px),
         space=dataset.labels,
         target=_targets(dataset.labels, index),
         weight_N=index["weight"].to_numpy().astype(np.float32),
@@ -83,7 +83,7 @@ def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
 
 
 def training_loader(
-    part: PackedPart,
+    split: PackedSplit,
     *,
     batch_size: int,
     seed: int,
@@ -95,30 +95,30 @@ def training_loader(
 ) -> DataLoader[Batch]:
     """Shuffled batches; originals are augmented anew each epoch. The same for any number of workers."""
     return DataLoader(
-        _Batches(part, augment),
-        sampler=ShuffledBatches(len(part), batch_size, seed, shares_N=shares_N, rank=rank, world=world),
+        _Batches(split, augment),
+        sampler=ShuffledBatches(len(split), batch_size, seed, shares_N=shares_N, rank=rank, world=world),
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,
     )
 
 
-def evaluation_loader(part: PackedPart, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
+def evaluation_loader(split: PackedSplit, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
     """Every image in its order; of `world` processes each has its share of every batch, which may be empty."""
-    order = _OrderedBatches(len(part), batch_size, rank, world)
-    return DataLoader(_Batches(part, None), sampler=order, batch_size=None)
+    order = _OrderedBatches(len(split), batch_size, rank, world)
+    return DataLoader(_Batches(split, None), sampler=order, batch_size=None)
 
 
 class _Batches(Dataset[Batch]):
-    def __init__(self, part: PackedPart, augment: AugmentSettings | None) -> None:
-        self._part = part
+    def __init__(self, split: PackedSplit, augment: AugmentSettings | None) -> None:
+        self._split = split
         self._augment = augment
         self._draw: Draw | None = None
 
     def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
         epoch, places = batch
-        images = self._part.pixels_NHWC[places] if self._draws_nothing else self._drawn(epoch, places)
-        target, weight_B = self._part.target[places], self._part.weight_N[places]
+        images = self._split.pixels_NHWC[places] if self._draws_nothing else self._drawn(epoch, places)
+        target, weight_B = self._split.target[places], self._split.weight_N[places]
         return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
 
     @property
@@ -126,14 +126,14 @@ class _Batches(Dataset[Batch]):
         return self._augment is None or self._augment.policy == "none"
 
     def _drawn(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-        part = self._part
+        split = self._split
         assert self._augment is not None
         self._draw = self._draw or augmenter(self._augment)
-        images = np.empty((len(places), *part.pixels_NHWC.shape[1:]), np.uint8)
+        images = np.empty((len(places), *split.pixels_NHWC.shape[1:]), np.uint8)
         # One by one from the store, whose images are views of the file: a draw makes its own copy.
         for position, place in enumerate(places.tolist()):
-            pixels_SSC = part.pixels_NHWC[place]
-            images[position] = pixels_SSC if part.copy_N[place] else self._draw(pixels_SSC, part.path_N[place], epoch)
+            pixels_SSC = split.pixels_NHWC[place]
+            images[position] = pixels_SSC if split.copy_N[place] else self._draw(pixels_SSC, split.path_N[place], epoch)
         return images
 
 
@@ -141,7 +141,7 @@ class ShuffledBatches(Sampler[_BatchOfEpoch]):
     """The order is a function of seed and epoch alone, so an epoch can be begun anywhere.
 
     With shares each image is drawn anew with that chance, else each comes once. Of `world` processes that train
-    together each has an equal part of every batch; what can't be dealt evenly is left out of this epoch.
+    together each has an equal split of every batch; what can't be dealt evenly is left out of this epoch.
     """
 
     def __init__(

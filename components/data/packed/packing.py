@@ -1,10 +1,10 @@
-"""Packed parts: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
+"""Packed splits: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
 
-augmented/train-00000.npy …  the images of a part, originals first, then the augmented copies (stores.py)
-augmented/index.parquet      a row an image: part, row, path, sha256, label, labels, weight, copy (0: the original) and,
-                             for a part stored as JPEG, shard, offset and size_bytes
+augmented/train-00000.npy …  the images of a split, originals first, then the augmented copies (stores.py)
+augmented/index.parquet      a row per image: split, row, path, sha256, label, labels, weight, copy (0: original) and,
+                             for a split stored as JPEG, shard, offset and size_bytes
 augmented/dataset.json       label space, preprocessing, channel statistics of the training originals, counts, digest
-augmented/preview.png        originals of the training part beside draws of the chosen policy
+augmented/preview.png        originals of the training split beside draws of the chosen policy
 augmented/previews/          the same sheet for every policy, and statistics.json
 """
 
@@ -33,7 +33,7 @@ from components.data.images.channel_statistics import ChannelStatistics
 from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.data.packed.stores import ImageRows, Place, Store, new_writer, open_images
 from components.data.raw.dataset import RawImages
-from components.data.split.names import PARTS
+from components.data.split.names import SPLITS
 from components.shared.errors import DarkroomError, DataError
 from components.shared.files import DISK_FULL, atomic_file, atomic_folder, read_json, write_json
 from components.shared.parquet import write_table
@@ -52,7 +52,7 @@ _PREVIEW_IMAGES = 48
 
 _INDEX = pa.schema(
     [
-        ("part", pa.string()),
+        ("split", pa.string()),
         ("row", pa.int64()),
         ("path", pa.string()),
         ("sha256", pa.string()),
@@ -81,7 +81,7 @@ class SplitImage:
     """One; or a set; or a hierarchy's, from the coarsest to the finest."""
     weight: float | None
     """Of its loss in training; None counts as 1."""
-    part: str
+    split: str
     sha256: str
     shard: str
     offset: int
@@ -101,11 +101,11 @@ class Dataset:
     std: list[float]
     split_digest: str
     images: dict[str, int]
-    """Originals in each part."""
+    """Originals in each split."""
     copies: int
     """Augmented training images that the stage wrote."""
     stores: dict[str, Store]
-    """How each part lies on disk."""
+    """How each split lies on disk."""
 
     @property
     def classes(self) -> list[str]:
@@ -136,26 +136,26 @@ def pack(
     augment: AugmentSettings,
     progress: Progress,
 ) -> Dataset:
-    """Writes the packed parts, whole or not at all. Equal inputs give equal bytes. A full disk is a DarkroomError."""
-    rows = {part: [_Row(image, 0) for image in images if image.part == part] for part in PARTS}
+    """Writes the packed splits, whole or not at all. Equal inputs give equal bytes. A full disk is a DarkroomError."""
+    rows = {split: [_Row(image, 0) for image in images if image.split == split] for split in SPLITS}
     if not rows["train"]:
-        raise DataError("the train part holds no images; change split.fractions or add images")
+        raise DataError("the train split holds no images; change split.fractions or add images")
     copies = _copies([row.image for row in rows["train"]], labels, augment)
-    counts: dict[str, int] = {part: len(of) + (len(copies) if part == "train" else 0) for part, of in rows.items()}
+    counts: dict[str, int] = {split: len(of) + (len(copies) if split == "train" else 0) for split, of in rows.items()}
     stores = _stores(counts, preprocess, augment)
     tables, statistics = [], ChannelStatistics()
     with _room_for(folder, _bytes_needed(counts, stores, preprocess)), atomic_folder(folder) as draft:
         with RawImages(raw) as source:
-            for part in PARTS:
-                squares = _squares(rows[part], source, preprocess, task=f"pack {part}", progress=progress)
-                if part == "train":
+            for split in SPLITS:
+                squares = _squares(rows[split], source, preprocess, task=f"pack {split}", progress=progress)
+                if split == "train":
                     squares = map(statistics.added, squares)
-                table = _write(draft, part, stores[part], rows[part], squares, preprocess)
-                if part == "train":
-                    originals = open_images(draft, part, table, side_px=preprocess.image_size_px)
+                table = _write(draft, split, stores[split], rows[split], squares, preprocess)
+                if split == "train":
+                    originals = open_images(draft, split, table, side_px=preprocess.image_size_px)
                     _write_previews(draft, originals, augment, progress)
-                    drawn = _drawn(copies, rows[part], originals, augment, progress)
-                    more = _write(draft, part, stores[part], copies, drawn, preprocess, after=table)
+                    drawn = _drawn(copies, rows[split], originals, augment, progress)
+                    more = _write(draft, split, stores[split], copies, drawn, preprocess, after=table)
                     table = pa.concat_tables([table, more])
                 tables.append(table)
         mean, std = statistics.mean_and_std()
@@ -166,7 +166,7 @@ def pack(
             mean=mean,
             std=std,
             split_digest=split_digest,
-            images={part: len(of) for part, of in rows.items()},
+            images={split: len(of) for split, of in rows.items()},
             copies=len(copies),
             stores=stores,
         )
@@ -208,7 +208,7 @@ def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: Au
 def _bytes_needed(counts: dict[str, int], stores: dict[str, Store], preprocess: PreprocessSettings) -> int:
     share = {"pixels": 1.0, "jpeg": _JPEG_SHARE}
     square = 3 * preprocess.image_size_px**2
-    return math.ceil(sum(square * count * share[stores[part]] for part, count in counts.items()))
+    return math.ceil(sum(square * count * share[stores[split]] for split, count in counts.items()))
 
 
 @contextlib.contextmanager
@@ -239,7 +239,7 @@ def _size(count: int) -> str:
 
 def _write(
     folder: Path,
-    part: str,
+    split: str,
     store: Store,
     rows: list[_Row],
     blocks: Iterable[NDArray[np.uint8]],
@@ -250,13 +250,15 @@ def _write(
     """Writes the blocks in files of their own, behind those of `after`; returns the index of the rows."""
     first_row = 0 if after is None else len(after)
     first_shard = 0 if after is None else pc.max(after["shard"]).as_py() + 1
-    writer = new_writer(store, folder, part, count=len(rows), side_px=preprocess.image_size_px, first_shard=first_shard)
+    writer = new_writer(
+        store, folder, split, count=len(rows), side_px=preprocess.image_size_px, first_shard=first_shard
+    )
     places: list[Place] = []
     with contextlib.closing(writer):
         for block_NSSC in blocks:
             places += writer.append(block_NSSC)
     columns = {
-        "part": [part] * len(rows),
+        "split": [split] * len(rows),
         "row": range(first_row, first_row + len(rows)),
         "path": [row.image.path for row in rows],
         "sha256": [row.image.sha256 for row in rows],

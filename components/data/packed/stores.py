@@ -1,4 +1,4 @@
-"""The images of a part in few large files that a loader maps into memory.
+"""The images of a split in few large files that a loader maps into memory.
 
 train-00000.npy    uint8 [n, S, S, 3]: decoded squares, an ordinary NumPy file
 train-00000.jpegs  the same squares as JPEG files one after the other; where each lies stands in the index
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class ImageRows(Protocol):
-    """The images of a part; indexed like an array [N, S, S, 3], but read only where it is asked for."""
+    """The images of a split; indexed like an array [N, S, S, 3], but read only where it is asked for."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -49,8 +49,8 @@ class ImageRows(Protocol):
 class PixelWriter:
     """Appends decoded squares; each file's header is written first, for the count is known."""
 
-    def __init__(self, folder: Path, part: str, *, count: int, side_px: int, first_shard: int) -> None:
-        self._folder, self._part, self._side = folder, part, side_px
+    def __init__(self, folder: Path, split: str, *, count: int, side_px: int, first_shard: int) -> None:
+        self._folder, self._split, self._side = folder, split, side_px
         self._left, self._room = count, 0
         self._stream: BinaryIO | None = None
         self.next_shard = first_shard
@@ -71,7 +71,7 @@ class PixelWriter:
 
     def _new_shard(self) -> BinaryIO:
         self.close()
-        self._stream = (self._folder / f"{self._part}-{self.next_shard:05d}.npy").open("wb")
+        self._stream = (self._folder / f"{self._split}-{self.next_shard:05d}.npy").open("wb")
         self._room = min(max(1, SHARD_BYTES // (3 * self._side**2)), self._left)
         self._left -= self._room
         self.next_shard += 1
@@ -83,8 +83,8 @@ class PixelWriter:
 class JpegWriter:
     """Appends squares as JPEG files one after the other."""
 
-    def __init__(self, folder: Path, part: str, *, first_shard: int) -> None:
-        self._folder, self._part = folder, part
+    def __init__(self, folder: Path, split: str, *, first_shard: int) -> None:
+        self._folder, self._split = folder, split
         self._stream: BinaryIO | None = None
         self.next_shard = first_shard
 
@@ -98,7 +98,7 @@ class JpegWriter:
     def _append(self, content: bytes) -> Place:
         if self._stream is None or self._stream.tell() + len(content) > SHARD_BYTES:
             self.close()
-            self._stream = (self._folder / f"{self._part}-{self.next_shard:05d}.jpegs").open("wb")
+            self._stream = (self._folder / f"{self._split}-{self.next_shard:05d}.jpegs").open("wb")
             self.next_shard += 1
         place = Place(self.next_shard - 1, self._stream.tell(), len(content))
         self._stream.write(content)
@@ -106,27 +106,27 @@ class JpegWriter:
 
 
 def new_writer(
-    store: Store, folder: Path, part: str, *, count: int, side_px: int, first_shard: int
+    store: Store, folder: Path, split: str, *, count: int, side_px: int, first_shard: int
 ) -> PixelWriter | JpegWriter:
     if store == "pixels":
-        return PixelWriter(folder, part, count=count, side_px=side_px, first_shard=first_shard)
-    return JpegWriter(folder, part, first_shard=first_shard)
+        return PixelWriter(folder, split, count=count, side_px=side_px, first_shard=first_shard)
+    return JpegWriter(folder, split, first_shard=first_shard)
 
 
-def open_images(folder: Path, part: str, places: pa.Table, *, side_px: int) -> ImageRows:
-    """The images of a part, given the columns shard, offset and size_bytes of its index."""
+def open_images(folder: Path, split: str, places: pa.Table, *, side_px: int) -> ImageRows:
+    """The images of a split, given the columns shard, offset and size_bytes of its index."""
     if places["offset"].null_count:
-        return PixelStore(folder, part)
+        return PixelStore(folder, split)
     columns = {name: places[name].to_numpy() for name in ("shard", "offset", "size_bytes")}
-    return JpegStore(folder, part, columns, side_px)
+    return JpegStore(folder, split, columns, side_px)
 
 
 class PixelStore:
     """Decoded squares, mapped; pickles as its paths."""
 
-    def __init__(self, folder: Path, part: str) -> None:
-        self._folder, self._part = folder, part
-        files = sorted(folder.glob(f"{part}-*.npy"))
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder, self._split = folder, split
+        files = sorted(folder.glob(f"{split}-*.npy"))
         # A plain view of each map: indexing a memmap pays for its bookkeeping each time.
         self._shards = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
         self._starts = np.cumsum([0, *map(len, self._shards)])
@@ -156,15 +156,15 @@ class PixelStore:
         return images
 
     def __reduce__(self) -> Any:
-        return PixelStore, (self._folder, self._part)
+        return PixelStore, (self._folder, self._split)
 
 
 class JpegStore:
     """Squares as JPEG, decoded when they are asked for; pickles as its paths and places."""
 
-    def __init__(self, folder: Path, part: str, places: dict[str, NDArray[np.int64]], side_px: int) -> None:
-        self._folder, self._part, self._places, self._side = folder, part, places, side_px
-        files = sorted(folder.glob(f"{part}-*.jpegs"))
+    def __init__(self, folder: Path, split: str, places: dict[str, NDArray[np.int64]], side_px: int) -> None:
+        self._folder, self._split, self._places, self._side = folder, split, places, side_px
+        files = sorted(folder.glob(f"{split}-*.jpegs"))
         self._shards = [np.asarray(np.memmap(file, np.uint8, mode="r")) for file in files]
 
     @property
@@ -184,7 +184,7 @@ class JpegStore:
         return images
 
     def __reduce__(self) -> Any:
-        return JpegStore, (self._folder, self._part, self._places, self._side)
+        return JpegStore, (self._folder, self._split, self._places, self._side)
 
     def _decoded(self, row: int) -> NDArray[np.uint8]:
         start = self._places["offset"][row]

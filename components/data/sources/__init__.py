@@ -20,7 +20,7 @@ from components.data.sources.locations import (
     split_remote,
 )
 from components.data.sources.settings import IngestSettings
-from components.data.sources.source import PARTS_BY_NAME, Source, SourceImage
+from components.data.sources.source import SPLITS_BY_NAME, Source, SourceImage
 from components.data.sources.source_checks import refuse_useless
 from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
 from components.data.sources.tar_shards import are_shards, expand_braces, from_shards, shards_among
@@ -34,16 +34,16 @@ def find(
     location: str,
     settings: IngestSettings | None = None,
     *,
-    further_parts: Sequence[str] = (),
+    further_splits: Sequence[str] = (),
     given_counts: bool = True,
 ) -> Source:
     """Lists what lies at the location; raises DataError where it makes no data set.
 
-    `further_parts` are those of split.fractions beside train, val and test. `given_counts`: the author's parts will be
+    `further_splits` are those of split.fractions beside train, val and test. `given_counts`: the author's splits are
     heeded, so that groups must not contradict them.
     """
     settings = settings or IngestSettings()
-    source = _list(location, settings, PARTS_BY_NAME | {part: part for part in further_parts})
+    source = _list(location, settings, SPLITS_BY_NAME | {split: split for split in further_splits})
     refuse_useless(source, settings, location, given_counts=given_counts)
     return source
 
@@ -64,27 +64,27 @@ def _check_file(location: str, path: Path) -> None:
         raise _of_no_kind(location)
 
 
-def _list(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+def _list(location: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
         return from_torchvision(location)
     if is_remote(location):
-        return _list_remote(location, settings, part_of)
+        return _list_remote(location, settings, split_of)
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
     if path.is_dir():
-        return _list_folder(LocalFolder(path), settings, part_of)
+        return _list_folder(LocalFolder(path), settings, split_of)
     _check_file(location, path)
-    found = _list_file(LocalFolder(path.parent), path.name, settings, part_of)
+    found = _list_file(LocalFolder(path.parent), path.name, settings, split_of)
     assert found is not None
     return found
 
 
-def _list_remote(location: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+def _list_remote(location: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
     above, name = split_remote(location)
-    if (found := _list_file(above, name, settings, part_of)) is not None:
+    if (found := _list_file(above, name, settings, split_of)) is not None:
         return found
-    listed = _list_folder(remote_folder(location), settings, part_of)
+    listed = _list_folder(remote_folder(location), settings, split_of)
     if not listed.images and above.kind(name) == "file":
         raise _of_no_kind(location)
     return listed
@@ -97,22 +97,22 @@ def _of_no_kind(location: str) -> DataError:
     )
 
 
-def _list_file(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source | None:
+def _list_file(place: Place, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source | None:
     """None for a name that is neither of a table nor of shards."""
     if is_table(name):
-        return from_table(place, name, settings, part_of)
-    return from_shards(place, expand_braces(name), settings, part_of) if are_shards(name) else None
+        return from_table(place, name, settings, split_of)
+    return from_shards(place, expand_braces(name), settings, split_of) if are_shards(name) else None
 
 
-def _list_folder(place: Place, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+def _list_folder(place: Place, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
     listing = place.files()
     shards = shards_among(listing.paths)
     if not shards:
-        return from_folder(place, listing, part_of)
+        return from_folder(place, listing, split_of)
     others = sorted(set(listing.paths).difference(shards))
     for path in others:
         refuse_unfollowed(place, path)
     for path in shards:
         refuse_untaken(place, path)
-    source = from_shards(place, shards, settings, part_of)
+    source = from_shards(place, shards, settings, split_of)
     return replace(source, left_aside=others + source.left_aside, num_hidden=listing.num_hidden)

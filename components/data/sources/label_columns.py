@@ -1,4 +1,4 @@
-"""A row of a table, or a record of a tar shard, becomes labels, group, time, part and weight; or one clear sentence.
+"""A row of a table, or a record of a tar shard, becomes labels, group, time, split and weight; or one clear sentence.
 
 Numbers are names here: the label 7 is the class `7`, in every kind of table. Fractions such as 0.25 name no class.
 """
@@ -75,15 +75,15 @@ def require_column(name: str, names: Sequence[str], *, source: str) -> None:
 
 
 def describe(
-    row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, part_of: Mapping[str, str], *, place: str
+    row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, split_of: Mapping[str, str], *, place: str
 ) -> Description:
-    """`part_of` says which part a name means; `place` names the row in a sentence, such as `labels.csv: row 3`."""
+    """`split_of` says which split a name means; `place` names the row in a sentence, such as `labels.csv: row 3`."""
     return Description(
         labels=_labels(row, columns, settings, place),
         group=_group(row.get("group"), place),
         timestamp=_timestamp(row.get("timestamp"), place),
         weight=_weight(row.get("weight"), place),
-        given_split=_part(row.get("split"), part_of, place),
+        given_split=_split(row.get("split"), split_of, place),
         further=_further(row, columns),
     )
 
@@ -153,14 +153,14 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _part(value: Any, part_of: Mapping[str, str], place: str) -> str | None:
+def _split(value: Any, split_of: Mapping[str, str], place: str) -> str | None:
     if (text := _text(value)) is None:
         return None
-    if text.lower() not in part_of:
+    if text.lower() not in split_of:
         raise DataError(
-            f"{place}: split {text!r} is none of {', '.join(part_of)}; mend it, or add it to split.fractions"
+            f"{place}: split {text!r} is none of {', '.join(split_of)}; mend it, or add it to split.fractions"
         )
-    return part_of[text.lower()]
+    return split_of[text.lower()]
 
 
 def _weight(value: Any, place: str) -> float | None:

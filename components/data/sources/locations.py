@@ -200,7 +200,7 @@ class RemoteFolder:
 
 
 def refuse_unfollowed(place: Place, path: str) -> None:
-    """Raises DataError where the path hides what may be a class, a part or a shard behind a link."""
+    """Raises DataError where the path hides what may be a class, a split or a shard behind a link."""
     if place.is_unfollowed(path):
         raise DataError(
             f"{place.name}: {path} is a link to a folder or to nothing, which is not followed; put the folder itself "

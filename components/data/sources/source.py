@@ -6,7 +6,7 @@ from typing import Literal
 
 Kind = Literal["single", "multi", "hierarchy"]
 
-PARTS_BY_NAME = {
+SPLITS_BY_NAME = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -15,7 +15,7 @@ PARTS_BY_NAME = {
     "test": "test",
     "testing": "test",
 }
-"""How authors call the parts of their own split."""
+"""The split that each usual folder or column value means."""
 
 LEVEL_JOINT = "/"
 SET_JOINT = "|"
@@ -30,13 +30,13 @@ class SourceImage:
     file stands in no class folder."""
     read: Callable[[], bytes]
     group: str | None = None
-    """Images of one group never stand in two parts."""
+    """Images of one group never stand in two splits."""
     timestamp: str | None = None
     """ISO 8601 in UTC, so that the order of the texts is the order in time."""
     weight: float | None = None
     """At least 0; null where the source says nothing."""
     given_split: str | None = None
-    """train, val, test or a further part of split.fractions, where the author of the data has chosen."""
+    """train, val, test or a further split of split.fractions, where the author of the data has chosen."""
     further: str | None = None
     """What else the source says, as a JSON object by column, such as {"camera": "phone"}; scores are sliced by it."""
     problem: str | None = None

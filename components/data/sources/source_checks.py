@@ -11,7 +11,7 @@ from components.shared.errors import DataError, nearest
 
 
 def refuse_useless(source: Source, settings: IngestSettings, location: str, *, given_counts: bool) -> None:
-    """Raises DataError unless a classifier can be made of the source; `given_counts`: the author's parts are heeded."""
+    """Raises DataError unless a classifier can learn from the source; `given_counts`: heed the author's splits."""
     _refuse_broken_text(source, location)
     _refuse_alike_paths(source, location)
     _refuse_empty(source, location)
@@ -115,14 +115,14 @@ def _refuse_unknown_classes(source: Source, settings: IngestSettings, location: 
 
 
 def _refuse_divided_groups(source: Source, location: str) -> None:
-    parts: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    splits: defaultdict[str, dict[str, str]] = defaultdict(dict)
     for image in source.images:
         if image.group is not None and image.given_split is not None:
-            parts[image.group].setdefault(image.given_split, image.path)
-    for group, example in parts.items():
+            splits[image.group].setdefault(image.given_split, image.path)
+    for group, example in splits.items():
         if len(example) > 1:
-            where = " and ".join(f"{path} in {part}" for part, path in example.items())
+            where = " and ".join(f"{path} in {split}" for split, path in example.items())
             raise DataError(
-                f"{location}: group {group} is given to {len(example)} parts ({where}); "
-                "give a group one part, leave the column split out, or set split.given: ignore"
+                f"{location}: group {group} is given to {len(example)} splits ({where}); "
+                "give a group one split, leave the column split out, or set split.given: ignore"
             )

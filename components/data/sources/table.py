@@ -22,10 +22,10 @@ def is_table(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in TABLE_ENDINGS
 
 
-def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
+def from_table(place: Place, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
     """Reads the table `name` of the folder `place`, in which the images lie too, but for those with an address.
 
-    gs://bucket/a.jpg is the path gs/bucket/a.jpg of the data set. `part_of` says which part a name in the column
+    gs://bucket/a.jpg is the path gs/bucket/a.jpg of the data set. `split_of` says which split a name in the column
     `split` means.
     """
     try:
@@ -44,7 +44,7 @@ def from_table(place: Place, name: str, settings: IngestSettings, part_of: Mappi
         if path in seen:
             raise DataError(f"{where}: {path} stands in row {seen[path]} already; keep one of them")
         seen[path] = number
-        said = describe(row, columns, settings, part_of, place=where)
+        said = describe(row, columns, settings, split_of, place=where)
         images.append(
             SourceImage(path=path, read=its_place.reader(inside), problem=its_place.problem_of(inside), **vars(said))
         )

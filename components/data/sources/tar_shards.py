@@ -57,18 +57,18 @@ def shards_among(paths: list[str]) -> list[str]:
 def expand_braces(pattern: str) -> list[str]:
     """`a-{00..02}.tar` and `{a,b}.tar` as the names that they stand for."""
     pieces = _BRACES.split(pattern)
-    return ["".join(parts) for parts in product(*map(_choices, pieces, range(len(pieces))))]
+    return ["".join(pieces_of_name) for pieces_of_name in product(*map(_choices, pieces, range(len(pieces))))]
 
 
-def from_shards(place: Place, names: list[str], settings: IngestSettings, part_of: Mapping[str, str]) -> Source:
-    """`part_of` says which part a name in a record's field `split`, or in the shard's own path, means."""
+def from_shards(place: Place, names: list[str], settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
+    """`split_of` says which split a name in a record's field `split`, or in the shard's own path, means."""
     samples = [(name, sample) for name in names for sample in _samples_of(place, name)]
     labelled = [(name, sample) for name, sample in samples if sample.row]
     known = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
     if not known:
         raise DataError(f"{place.name}: no sample has a .cls or .json file beside its image; add them to the shards")
     columns = label_columns(known, settings, source=place.name)
-    parts = _parts_of(names, part_of)
+    splits = _splits_of(names, split_of)
     images, left_aside = [], []
     for name, sample in samples:
         where = f"{name}: {sample.key}"
@@ -80,8 +80,8 @@ def from_shards(place: Place, names: list[str], settings: IngestSettings, part_o
         # Without an image, the first of the others stands in its place, and is quarantined.
         rest = sample.others if sample.image else sample.others[1:]
         left_aside += [f"{name}/{other}" for other in rest]
-        said = vars(describe(sample.row, columns, settings, part_of, place=where))
-        said["given_split"] = said["given_split"] or parts.get(name)
+        said = vars(describe(sample.row, columns, settings, split_of, place=where))
+        said["given_split"] = said["given_split"] or splits.get(name)
         images.append(_image(place, name, sample, said))
     return Source(images, columns.kind, columns.levels, left_aside)
 
@@ -172,15 +172,15 @@ def _fields(ending: str, member: tarfile.TarInfo, tar: tarfile.TarFile, where: s
     return {"label": text.strip()} if ending == "cls" else json_object(text, where)
 
 
-def _parts_of(names: list[str], part_of: Mapping[str, str]) -> dict[str, str]:
-    """The author's part of each shard, where all their paths say one: flowers-train-000.tar, or train/000.tar."""
+def _splits_of(names: list[str], split_of: Mapping[str, str]) -> dict[str, str]:
+    """The author's split of each shard, where all their paths say one: flowers-train-000.tar, or train/000.tar."""
     found = {}
     for name in names:
         words = re.split(r"[-_./]", name.lower())
-        parts = {part_of[word] for word in words if word in part_of}
-        if len(parts) != 1:
+        splits = {split_of[word] for word in words if word in split_of}
+        if len(splits) != 1:
             return {}
-        found[name] = parts.pop()
+        found[name] = splits.pop()
     return found
 
 

@@ -1,7 +1,7 @@
 """torchvision's classification data sets by name, such as `torchvision:CIFAR10` or `torchvision:Food101?root=/data`.
 
 Files that a data set keeps on disk come in as they are; images that it keeps as pixels are stored as PNG. The author's
-parts are kept. torchvision checks what it downloads by MD5.
+splits are kept. torchvision checks what it downloads by MD5.
 """
 
 import inspect
@@ -20,12 +20,12 @@ SCHEME = "torchvision:"
 ROOT_VARIABLE = "DARKROOM_DATASETS"
 """The environment variable that names the folder for data sets; default: ~/.cache/darkroom/datasets."""
 
-Parts = tuple[tuple[str | None, dict[str, Any]], ...]
-_TRAIN_AND_TEST: Parts = (("train", {"train": True}), ("test", {"train": False}))
-_SPLIT_TRAIN_TEST: Parts = (("train", {"split": "train"}), ("test", {"split": "test"}))
-_SPLIT_ALL: Parts = (("train", {"split": "train"}), ("val", {"split": "val"}), ("test", {"split": "test"}))
-_WHOLE: Parts = ((None, {}),)
-_DATA_SETS: dict[str, Parts] = {
+Splits = tuple[tuple[str | None, dict[str, Any]], ...]
+_TRAIN_AND_TEST: Splits = (("train", {"train": True}), ("test", {"train": False}))
+_SPLIT_TRAIN_TEST: Splits = (("train", {"split": "train"}), ("test", {"split": "test"}))
+_SPLIT_ALL: Splits = (("train", {"split": "train"}), ("val", {"split": "val"}), ("test", {"split": "test"}))
+_WHOLE: Splits = ((None, {}),)
+_DATA_SETS: dict[str, Splits] = {
     "CIFAR10": _TRAIN_AND_TEST,
     "CIFAR100": _TRAIN_AND_TEST,
     "Country211": (("train", {"split": "train"}), ("val", {"split": "valid"}), ("test", {"split": "test"})),
@@ -57,8 +57,8 @@ def from_torchvision(location: str) -> Source:
     given = options.get("root", [os.environ.get(ROOT_VARIABLE) or "~/.cache/darkroom/datasets"])[0]
     root = Path(given).expanduser()
     images: list[SourceImage] = []
-    for part, choice in _DATA_SETS[name]:
-        images += _images(_load(name, root, choice), part)
+    for split, choice in _DATA_SETS[name]:
+        images += _images(_load(name, root, choice), split)
     return Source(images)
 
 
@@ -91,8 +91,8 @@ def _load(name: str, root: Path, choice: dict[str, Any]) -> Any:
         ) from None
 
 
-def _images(data: Any, part: str | None) -> list[SourceImage]:
-    folder = f"{part}/" if part else ""
+def _images(data: Any, split: str | None) -> list[SourceImage]:
+    folder = f"{split}/" if split else ""
     files, targets = _files_and_targets(data)
     classes = getattr(data, "classes", None)
     digits = len(str(max(len(targets) - 1, 0)))
@@ -103,7 +103,7 @@ def _images(data: Any, part: str | None) -> list[SourceImage]:
             SourceImage(
                 path=f"{folder}{number:0{digits}d}{file.suffix.lower() if file else '.png'}",
                 labels=(str(classes[target]) if classes else str(target),),
-                given_split=part,
+                given_split=split,
                 read=file.read_bytes if file else partial(_png, data, number),
             )
         )

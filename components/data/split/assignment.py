@@ -1,9 +1,9 @@
-"""Dealing clusters of images to parts so that each stratum comes nearest to its shares.
+"""Dealing clusters of images to splits so that each stratum comes nearest to its shares.
 
-Clusters of several images or labels come first, rare labels and large clusters ahead, each to the part that is
+Clusters of several images or labels come first, rare labels and large clusters ahead, each to the split that is
 furthest behind with its labels: in the manner of iterative stratification (Sechidis et al. 2011), over clusters. The
 single images that remain fill each class up to its shares, in order of their rank.
-Letters: N images, M of them, C clusters, S strata (labels, and in a hierarchy the levels above), L labels, P parts,
+Letters: N images, M of them, C clusters, S strata (labels, and in a hierarchy the levels above), L labels, P splits,
 E entries (how many images of a stratum a cluster holds).
 """
 
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NONE = -1
-"""No part, no label, no group."""
+"""No split, no label, no group."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -68,29 +68,29 @@ class FreeClusters:
 
 
 def deal_stratified(free: FreeClusters, dealt_SP: Floats, share_P: Floats) -> Ints:
-    """The part of each cluster, so that with what was dealt before each stratum comes nearest to its shares."""
+    """The split of each cluster, so that with what was dealt before each stratum comes nearest to its shares."""
     total_S = dealt_SP.sum(axis=1)
     np.add.at(total_S, free.stratum_E, free.count_E)
     need_SP = total_S[:, None] * share_P - dealt_SP
-    part_C = np.full(len(free.size_C), NONE)
+    split_C = np.full(len(free.size_C), NONE)
     mixed = np.flatnonzero(free.label_C == NONE)
-    _deal_mixed(free, mixed, dealt_SP, total_S, share_P, part_C)
+    _deal_mixed(free, mixed, dealt_SP, total_S, share_P, split_C)
     taken = np.isin(free.cluster_E, mixed)
-    np.subtract.at(need_SP, (free.stratum_E[taken], part_C[free.cluster_E[taken]]), free.count_E[taken])
+    np.subtract.at(need_SP, (free.stratum_E[taken], split_C[free.cluster_E[taken]]), free.count_E[taken])
     single = np.flatnonzero(free.label_C != NONE)
     if len(single):
         leaf_of_label = np.array([strata[-1] for strata in free.strata_of_label])
-        part_C[single] = _deal_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], share_P)
-    return part_C
+        split_C[single] = _deal_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], share_P)
+    return split_C
 
 
 def _deal_mixed(
-    free: FreeClusters, mixed: Ints, dealt_SP: Floats, total_S: Floats, share_P: Floats, part_C: Ints
+    free: FreeClusters, mixed: Ints, dealt_SP: Floats, total_S: Floats, share_P: Floats, split_C: Ints
 ) -> None:
-    """Clusters of several images or labels one after another, each to the part that is furthest behind its shares.
+    """Clusters of several images or labels one after another, each to the split that is furthest behind its shares.
 
-    `behind` counts images that a part should hold by now but doesn't. Summed over the cluster's strata, each weighed
-    by its rarity, it names the part that lowers the sum of squares of what all parts are behind the most.
+    `behind` counts images that a split should hold by now but doesn't. Summed over the cluster's strata, each weighed
+    by its rarity, it names the split that lowers the sum of squares of what all splits are behind the most.
     """
     if not len(mixed):
         return
@@ -103,24 +103,24 @@ def _deal_mixed(
     behind_P = (dealt_SP.sum(axis=1, keepdims=True) * share_P - dealt_SP).T.tolist()
     for cluster in mixed.tolist():
         entries = [(stratum[entry], count[entry]) for entry in range(start[cluster], start[cluster + 1])]
-        best, part = -math.inf, 0
+        best, split = -math.inf, 0
         for number, behind in enumerate(behind_P):
             score = 0.0
             for one, images in entries:
                 behind[one] += share[number] * images
                 score += weight[one] * images * behind[one]
             if score > best:
-                best, part = score, number
-        part_C[cluster] = part
+                best, split = score, number
+        split_C[cluster] = split
         for one, images in entries:
-            behind_P[part][one] -= images
+            behind_P[split][one] -= images
 
 
 def _deal_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, share_P: Floats) -> Ints:
-    """Single images: each label's, in order of rank, are cut in proportion to what its parts still need.
+    """Single images: each label's, in order of rank, are cut in proportion to what its splits still need.
 
     A cut falls between two images; where it is rounded up alternates along the labels by multiples of the golden
-    ratio, so that neither a part nor a level of a hierarchy (its labels are neighbours) gathers the remainders.
+    ratio, so that neither a split nor a level of a hierarchy (its labels are neighbours) gathers the remainders.
     """
     order = np.lexsort((rank_C, label_C))
     labels, row, count_L = np.unique(label_C[order], return_inverse=True, return_counts=True)
@@ -131,50 +131,50 @@ def _deal_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, sha
     # A tiny allowance: 10 × (0.7 + 0.2) must not fall short of 9.
     cut_LP = np.floor(count_L[:, None] * reach_LP + offset_L[:, None] + 1e-9)
     within = np.arange(len(order)) - (np.cumsum(count_L) - count_L)[row]
-    part_C = np.empty(len(order), np.int64)
-    part_C[order] = (within[:, None] >= cut_LP[row]).sum(axis=1)
-    return part_C
+    split_C = np.empty(len(order), np.int64)
+    split_C[order] = (within[:, None] >= cut_LP[row]).sum(axis=1)
+    return split_C
 
 
-def fill_lacking(free: FreeClusters, part_C: Ints, present_SP: Ints, *, required: list[int]) -> None:
-    """Moves single clusters so that each stratum stands in each required part, wherever enough clusters are free."""
+def fill_lacking(free: FreeClusters, split_C: Ints, present_SP: Ints, *, required: list[int]) -> None:
+    """Moves single clusters so that each stratum stands in each required split, wherever enough clusters are free."""
     held = np.unique(free.stratum_E)
-    lacking = [(int(stratum), part) for stratum in held for part in required if present_SP[stratum, part] == 0]
+    lacking = [(int(stratum), split) for stratum in held for split in required if present_SP[stratum, split] == 0]
     if not lacking:
         return
     by_stratum = np.argsort(free.stratum_E, kind="stable")
     bounds = np.searchsorted(free.stratum_E[by_stratum], np.arange(len(present_SP) + 1))
-    for stratum, part in lacking:
-        if present_SP[stratum, part]:
+    for stratum, split in lacking:
+        if present_SP[stratum, split]:
             continue
         candidates = free.cluster_E[by_stratum[bounds[stratum] : bounds[stratum + 1]]]
         for cluster in candidates[np.lexsort((free.rank_C[candidates], free.size_C[candidates]))].tolist():
             entries = slice(free.start_C[cluster], free.start_C[cluster + 1])
-            strata, count, donor = free.stratum_E[entries], free.count_E[entries], part_C[cluster]
+            strata, count, donor = free.stratum_E[entries], free.count_E[entries], split_C[cluster]
             if donor not in required or (present_SP[strata, donor] > count).all():
                 present_SP[strata, donor] -= count
-                present_SP[strata, part] += count
-                part_C[cluster] = part
+                present_SP[strata, split] += count
+                split_C[cluster] = split
                 break
 
 
 def cut_by_time(free: FreeClusters, share_P: Floats) -> Ints:
-    """Clusters in order of their newest image, cut into parts by the number of images."""
+    """Clusters in order of their newest image, cut into splits by the number of images."""
     assert free.time_C is not None
     order = np.lexsort((free.rank_C, free.time_C))
     size = free.size_C[order]
     middle = (np.cumsum(size) - size / 2) / size.sum()
-    part_C = np.empty(len(order), np.int64)
-    part_C[order] = np.searchsorted(np.cumsum(share_P)[:-1], middle)
-    return part_C
+    split_C = np.empty(len(order), np.int64)
+    split_C[order] = np.searchsorted(np.cumsum(share_P)[:-1], middle)
+    return split_C
 
 
-def present_in(images: SplitImages, image_M: Ints, part_N: Ints, num_parts: int) -> Ints:
-    """Images of each stratum in each part, shape [S, P]."""
-    shape = (len(images.label.names), num_parts)
-    flat = np.bincount(images.label.code_N[image_M] * num_parts + part_N[image_M], minlength=shape[0] * shape[1])
+def present_in(images: SplitImages, image_M: Ints, split_N: Ints, num_splits: int) -> Ints:
+    """Images of each stratum in each split, shape [S, P]."""
+    shape = (len(images.label.names), num_splits)
+    flat = np.bincount(images.label.code_N[image_M] * num_splits + split_N[image_M], minlength=shape[0] * shape[1])
     label, stratum = spread(np.arange(shape[0]), images.strata.of_label)
-    present_SP = np.zeros((len(images.strata.names), num_parts), np.int64)
+    present_SP = np.zeros((len(images.strata.names), num_splits), np.int64)
     np.add.at(present_SP, stratum, flat.reshape(shape)[label])
     return present_SP
 

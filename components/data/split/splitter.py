@@ -1,11 +1,11 @@
-"""Parts that share no picture: whole clusters of duplicates and groups are dealt out, each class in proportion.
+"""Splits that share no picture: whole clusters of duplicates and groups are dealt out, each class in proportion.
 
 One union-find runs over images, kinds (equal bytes) and groups, an ingest (generation) at a time. What an earlier
-generation was dealt stands fixed: a new image goes where its cluster is, one that would join clusters of two parts is
-excluded, and the clusters that are new are dealt so that each class comes nearest to its shares. So the parts of the
+generation was dealt stands fixed: a new image goes where its cluster is, one that would join clusters of two splits is
+excluded, and the clusters that are new are dealt so that each class comes nearest to its shares. So the splits of the
 first ingest are the same whatever comes later. Classes are those that the images came with: a label that is corrected
-moves no image, but where the corrected class would lack one in a part.
-Letters: N images, V nodes of the union-find, S strata, C clusters, P parts.
+moves no image, but where the corrected class would lack one in a split.
+Letters: N images, V nodes of the union-find, S strata, C clusters, P splits.
 """
 
 import re
@@ -28,7 +28,7 @@ from components.data.split.assignment import (
     present_in,
 )
 from components.data.split.checks import refuse_small_classes, refuse_unfit
-from components.data.split.names import EXCLUDED, PARTS
+from components.data.split.names import EXCLUDED, SPLITS
 from components.data.split.strata import SplitImages, times_of
 from components.shared.errors import DataError
 from components.shared.progress import Progress, silent
@@ -45,27 +45,27 @@ class SplitSettings(Settings):
     Groups and duplicates stay whole under each of them.
     """
     fractions: dict[str, float]
-    """Share of the images in each part; train, val, test and any further ones; they sum to 1."""
+    """Share of the images in each split; train, val, test and any further ones; they sum to 1."""
     folds: int = Field(ge=0)
     """Stratified folds over the images of train and val, for cross-validation; 0 writes none."""
     seed: int = Field(ge=0)
     """Another seed deals another split."""
     given: Literal["repair", "keep", "ignore"]
-    """repair: keep the author's parts but bring each cluster to one side; keep: leave leaks, and list them;
+    """repair: keep the author's splits but bring each cluster to one side; keep: leave leaks, and list them;
     ignore: deal everything anew."""
     duplicates: DuplicateSettings
 
     @field_validator("fractions")
     @classmethod
     def _whole(cls, fractions: dict[str, float]) -> dict[str, float]:
-        missing = [part for part in PARTS if part not in fractions]
+        missing = [split for split in SPLITS if split not in fractions]
         if missing:
             raise ValueError(f"a share for train, val and test; {', '.join(missing)} has none")
-        for part, share in fractions.items():
+        for split, share in fractions.items():
             if not 0 < share < 1:
-                raise ValueError(f"shares above 0 and below 1; {part} has {share:g}")
-            if part == EXCLUDED or not re.fullmatch(r"[a-z][a-z0-9_]*", part):
-                raise ValueError(f"parts named in small letters, and none named {EXCLUDED}; {part!r} is")
+                raise ValueError(f"shares above 0 and below 1; {split} has {share:g}")
+            if split == EXCLUDED or not re.fullmatch(r"[a-z][a-z0-9_]*", split):
+                raise ValueError(f"splits named in small letters, and none named {EXCLUDED}; {split!r} is")
         if abs(sum(fractions.values()) - 1) > 1e-6:
             raise ValueError(f"fractions that sum to 1, not {sum(fractions.values()):g}")
         return fractions
@@ -79,37 +79,39 @@ class SplitSettings(Settings):
         return self
 
     @property
-    def parts(self) -> list[str]:
+    def splits(self) -> list[str]:
         """Train, val, test, then the further ones in the order of the settings."""
-        return [*PARTS, *(part for part in self.fractions if part not in PARTS)]
+        return [*SPLITS, *(split for split in self.fractions if split not in SPLITS)]
 
     @property
     def share_P(self) -> Floats:
-        return np.array([self.fractions[part] for part in self.parts])
+        return np.array([self.fractions[split] for split in self.splits])
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitResult:
     """Where each image goes."""
 
-    parts: list[str]
-    """The settings' parts, then `excluded`."""
-    part_N: Ints
-    """Position in `parts`."""
+    splits: list[str]
+    """The settings' splits, then `excluded`."""
+    split_N: Ints
+    """Position in `splits`."""
     cluster_N: Ints
     """Images of one cluster share a number; an excluded image has one of its own."""
     fold_N: Ints
     """-1 outside of train and val, and where no folds are asked for."""
     excluded: dict[int, str]
-    """Why an image is in no part."""
+    """Why an image is in no split."""
     num_older: int | None = None
-    """Test images older than the newest training image, where time is what parts them."""
+    """Test images older than the newest training image, where time is what splits them."""
 
 
-def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, progress: Progress = silent) -> Split:
+def split_images(
+    images: SplitImages, near: Pairs, settings: SplitSettings, *, progress: Progress = silent
+) -> SplitResult:
     """Deals N images; `near` are pairs of images that show one picture.
 
-    Raises DataError where a class is too small for the parts, or where the method lacks the column that it needs.
+    Raises DataError where a class is too small for the splits, or where the method lacks the column that it needs.
     """
     refuse_unfit(images, method=settings.method, given_counts=settings.given != "ignore")
     deal = _Deal(images, near, settings)
@@ -119,10 +121,12 @@ def split_images(images: SplitImages, near: Pairs, settings: SplitSettings, *, p
         deal.take(int(ingest_id))
     progress("split", len(ingest_ids), len(ingest_ids))
     decided = settings.method == "time" or bool((deal.given_N != NONE).any())
-    refuse_small_classes(images, deal.part_N, deal.cluster_of_images(), num_parts=len(settings.parts), decided=decided)
-    return Split(
-        parts=[*settings.parts, EXCLUDED],
-        part_N=deal.part_N,
+    refuse_small_classes(
+        images, deal.split_N, deal.cluster_of_images(), num_splits=len(settings.splits), decided=decided
+    )
+    return SplitResult(
+        splits=[*settings.splits, EXCLUDED],
+        split_N=deal.split_N,
         cluster_N=np.unique(deal.cluster_of_images(), return_inverse=True)[1].astype(np.int64),
         fold_N=_folds(images.as_ingested, deal, settings),
         excluded=deal.excluded,
@@ -143,12 +147,12 @@ class _Deal:
         num_nodes = self._group_start + len(images.group.names)
         self._root_V = np.arange(num_nodes)
         """A cluster's root is its first image."""
-        self._root_part_V = np.full(num_nodes, NONE)
+        self._root_split_V = np.full(num_nodes, NONE)
         self._dead_V = np.zeros(num_nodes, np.bool_)
         """Excluded images, and kinds all of whose images are."""
-        self._dealt_SP = np.zeros((len(images.strata.names), len(settings.parts)))
+        self._dealt_SP = np.zeros((len(images.strata.names), len(settings.splits)))
         """Images that were free to go anywhere, by where they went."""
-        self.part_N = np.full(len(images), NONE)
+        self.split_N = np.full(len(images), NONE)
         self.excluded: dict[int, str] = {}
 
     def cluster_of_images(self) -> Ints:
@@ -157,19 +161,19 @@ class _Deal:
     def num_older(self) -> int | None:
         if self._time_N is None:
             return None
-        train, test = (self.part_N == PARTS.index(part) for part in ("train", "test"))
+        train, test = (self.split_N == SPLITS.index(split) for split in ("train", "test"))
         return int((self._time_N[test] < self._time_N[train].max()).sum())
 
     def take(self, ingest_id: int) -> None:
-        """Gives each image of this generation a part; no earlier image moves."""
+        """Gives each image of this generation a split; no earlier image moves."""
         new = self._images.ingest_id_N == ingest_id
         self._link(ingest_id, new)
-        fresh = np.flatnonzero(new & (self.part_N == NONE))
+        fresh = np.flatnonzero(new & (self.split_N == NONE))
         roots = self._root_V[fresh]
-        unplaced = fresh[self._root_part_V[roots] == NONE]
+        unplaced = fresh[self._root_split_V[roots] == NONE]
         if len(unplaced):
             self._place(unplaced, ingest_id)
-        self.part_N[fresh] = self._root_part_V[roots]
+        self.split_N[fresh] = self._root_split_V[roots]
         if self._settings.given == "keep":
             self._keep_given(np.flatnonzero(new), ingest_id)
 
@@ -182,12 +186,12 @@ class _Deal:
         if not len(involved):
             return
         component = clusters(len(involved), ends.reshape(-1, 2))
-        low, high = _extremes(component, self._root_part_V[involved])
+        low, high = _extremes(component, self._root_split_V[involved])
         torn = low < high
         if torn.any():
             self._exclude_torn(involved, component, torn)
         root = involved[np.unique(component, return_index=True)[1]]
-        self._root_part_V[root[~torn]] = high[~torn]
+        self._root_split_V[root[~torn]] = high[~torn]
         lookup = np.arange(len(self._root_V))
         whole = ~torn[component]
         lookup[involved[whole]] = root[component[whole]]
@@ -197,13 +201,13 @@ class _Deal:
         return len(self._images) + self._images.kind_N
 
     def _exclude_torn(self, involved: Ints, component: Ints, torn: NDArray[np.bool_]) -> None:
-        """The new images of components that already stand in two parts; what stood before stays two clusters."""
+        """The new images of components that already stand in two splits; what stood before stays two clusters."""
         in_torn = torn[component]
         node, component = involved[in_torn], component[in_torn]
-        stands = self._root_part_V[node] != NONE
+        stands = self._root_split_V[node] != NONE
         witness: dict[int, dict[int, int]] = {}
         for root, one in zip(node[stands].tolist(), component[stands].tolist(), strict=True):
-            witness.setdefault(one, {}).setdefault(int(self._root_part_V[root]), root)
+            witness.setdefault(one, {}).setdefault(int(self._root_split_V[root]), root)
         # A kind or group that still is a node of its own has no image that stands.
         is_new_kind = (node >= len(self._images)) & (node < self._group_start)
         self._dead_V[node[is_new_kind]] = True
@@ -211,78 +215,82 @@ class _Deal:
         self._exclude(node[is_new], [self._torn_reason(witness[one]) for one in component[is_new].tolist()])
 
     def _torn_reason(self, witness: dict[int, int]) -> str:
-        sides = [f"{self._images.path_of(root)} ({self._settings.parts[part]})" for part, root in witness.items()]
+        sides = [f"{self._images.path_of(root)} ({self._settings.splits[split]})" for split, root in witness.items()]
         return f"it would join {' and '.join(sides)}, which stand fixed since earlier data"
 
     def _exclude(self, images: Ints, reasons: list[str]) -> None:
         self._dead_V[images] = True
-        self.part_N[images] = len(self._settings.parts)
+        self.split_N[images] = len(self._settings.splits)
         self.excluded.update(zip(images.tolist(), reasons, strict=True))
 
     def _place(self, unplaced: Ints, ingest_id: int) -> None:
-        """Parts for new clusters that hold no earlier image."""
+        """Splits for new clusters that hold no earlier image."""
         roots, cluster = np.unique(self._root_V[unplaced], return_inverse=True)
-        open_parts = self._open_parts(ingest_id)
-        part_C = _majority(cluster, self.given_N[unplaced], len(roots), len(self._settings.parts))
-        free_C = (part_C == NONE) | np.isin(part_C, open_parts)
+        open_splits = self._open_splits(ingest_id)
+        split_C = _majority(cluster, self.given_N[unplaced], len(roots), len(self._settings.splits))
+        free_C = (split_C == NONE) | np.isin(split_C, open_splits)
         if free_C.any():
             number = np.cumsum(free_C) - 1
             chosen = free_C[cluster]
             members = unplaced[chosen], number[cluster[chosen]]
             free = self._clusters(self._images, *members)
-            dealt_C = self._dealt(free, open_parts, ingest_id)
+            dealt_C = self._dealt(free, open_splits, ingest_id)
             if free.time_C is None and self._corrected is not self._images:
-                self._fill(self._corrected, self._clusters(self._corrected, *members), dealt_C, open_parts, ingest_id)
-            part_C[free_C] = open_parts[dealt_C]
-            np.add.at(self._dealt_SP, (free.stratum_E, part_C[free_C][free.cluster_E]), free.count_E)
-        self._root_part_V[roots] = part_C
+                self._fill(self._corrected, self._clusters(self._corrected, *members), dealt_C, open_splits, ingest_id)
+            split_C[free_C] = open_splits[dealt_C]
+            np.add.at(self._dealt_SP, (free.stratum_E, split_C[free_C][free.cluster_E]), free.count_E)
+        self._root_split_V[roots] = split_C
 
-    def _open_parts(self, ingest_id: int) -> Ints:
-        """The parts to deal into: all where the author gave none, else train and those that the author left out."""
+    def _open_splits(self, ingest_id: int) -> Ints:
+        """The splits to deal into: all where the author gave none, else train and those that the author left out."""
         given = np.unique(self.given_N[self._images.ingest_id_N <= ingest_id])
-        return np.array([part for part in range(len(self._settings.parts)) if part == 0 or part not in given])
+        return np.array([split for split in range(len(self._settings.splits)) if split == 0 or split not in given])
 
     def _clusters(self, images: SplitImages, image_M: Ints, cluster_M: Ints) -> FreeClusters:
         return FreeClusters.of(images, image_M, cluster_M, self._rank_N, self._time_N)
 
-    def _dealt(self, free: FreeClusters, open_parts: Ints, ingest_id: int) -> Ints:
-        share_P = self._settings.share_P[open_parts]
+    def _dealt(self, free: FreeClusters, open_splits: Ints, ingest_id: int) -> Ints:
+        share_P = self._settings.share_P[open_splits]
         share_P = share_P / share_P.sum()
         if free.time_C is not None:
-            in_time = np.argsort([_place_in_time(part, len(self._settings.parts)) for part in open_parts.tolist()])
+            in_time = np.argsort([_place_in_time(split, len(self._settings.splits)) for split in open_splits.tolist()])
             by_time: Ints = in_time[cut_by_time(free, share_P[in_time])]
             return by_time
-        dealt_SP = self._dealt_SP[:, open_parts]
-        part_C = deal_stratified(free, dealt_SP, share_P)
-        self._fill(self._images, free, part_C, open_parts, ingest_id)
-        return part_C
+        dealt_SP = self._dealt_SP[:, open_splits]
+        split_C = deal_stratified(free, dealt_SP, share_P)
+        self._fill(self._images, free, split_C, open_splits, ingest_id)
+        return split_C
 
-    def _fill(self, images: SplitImages, free: FreeClusters, part_C: Ints, open_parts: Ints, ingest_id: int) -> None:
-        """Moves clusters within `part_C` so that each stratum of these labels stands in each part that needs it."""
-        present_SP = self._present(images, ingest_id)[:, open_parts]
-        np.add.at(present_SP, (free.stratum_E, part_C[free.cluster_E]), free.count_E)
-        fill_lacking(free, part_C, present_SP, required=[at for at, part in enumerate(open_parts) if part < len(PARTS)])
+    def _fill(self, images: SplitImages, free: FreeClusters, split_C: Ints, open_splits: Ints, ingest_id: int) -> None:
+        """Moves clusters within `split_C` so that each stratum of these labels stands in each split that needs it."""
+        present_SP = self._present(images, ingest_id)[:, open_splits]
+        np.add.at(present_SP, (free.stratum_E, split_C[free.cluster_E]), free.count_E)
+        fill_lacking(
+            free, split_C, present_SP, required=[at for at, split in enumerate(open_splits) if split < len(SPLITS)]
+        )
 
     def _present(self, images: SplitImages, ingest_id: int) -> Ints:
-        placed = (self.part_N != NONE) & (self.part_N < len(self._settings.parts))
+        placed = (self.split_N != NONE) & (self.split_N < len(self._settings.splits))
         placed &= images.ingest_id_N <= ingest_id
-        return present_in(images, np.flatnonzero(placed), self.part_N, len(self._settings.parts))
+        return present_in(images, np.flatnonzero(placed), self.split_N, len(self._settings.splits))
 
     def _keep_given(self, new: Ints, ingest_id: int) -> None:
-        """Brings new images back to the author's part, unless it was opened to be dealt on."""
+        """Brings new images back to the author's split, unless it was opened to be dealt on."""
         given = self.given_N[new]
-        carved = (given == 0) & (len(self._open_parts(ingest_id)) > 1) & (self.part_N[new] < len(self._settings.parts))
+        carved = (
+            (given == 0) & (len(self._open_splits(ingest_id)) > 1) & (self.split_N[new] < len(self._settings.splits))
+        )
         # A cluster that the author tore apart is not carved: its training images stay where they were put.
-        carved &= np.isin(self.part_N[new], self._open_parts(ingest_id))
+        carved &= np.isin(self.split_N[new], self._open_splits(ingest_id))
         back = new[(given != NONE) & ~carved]
-        self.part_N[back] = self.given_N[back]
+        self.split_N[back] = self.given_N[back]
         for image in back.tolist():
             self.excluded.pop(image, None)
 
 
-def _place_in_time(part: int, num_parts: int) -> int:
-    """Train is oldest, then the further parts, val, and test is newest."""
-    return {0: 0, 1: num_parts, 2: num_parts + 1}.get(part, part)
+def _place_in_time(split: int, num_splits: int) -> int:
+    """Train is oldest, then the further splits, val, and test is newest."""
+    return {0: 0, 1: num_splits, 2: num_splits + 1}.get(split, split)
 
 
 def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, Ints]:
@@ -302,20 +310,20 @@ def _links(images: SplitImages, near: Pairs, group_start: int) -> tuple[Ints, In
     )
 
 
-def _extremes(component: Ints, part: Ints) -> tuple[Ints, Ints]:
-    """The lowest and the highest part in each component; both -1 where none of it stands."""
+def _extremes(component: Ints, split: Ints) -> tuple[Ints, Ints]:
+    """The lowest and the highest split in each component; both -1 where none of it stands."""
     high = np.full(int(component.max()) + 1, NONE)
-    np.maximum.at(high, component, part)
+    np.maximum.at(high, component, split)
     low = high.copy()
-    np.minimum.at(low, component[part != NONE], part[part != NONE])
+    np.minimum.at(low, component[split != NONE], split[split != NONE])
     return low, high
 
 
-def _majority(cluster: Ints, given: Ints, num_clusters: int, num_parts: int) -> Ints:
-    """The part that the author gave most of a cluster, the first of equals; -1 where the author gave none."""
+def _majority(cluster: Ints, given: Ints, num_clusters: int, num_splits: int) -> Ints:
+    """The split that the author gave most of a cluster, the first of equals; -1 where the author gave none."""
     known = given != NONE
-    count = np.bincount(cluster[known] * num_parts + given[known], minlength=num_clusters * num_parts)
-    count = count.reshape(num_clusters, num_parts)
+    count = np.bincount(cluster[known] * num_splits + given[known], minlength=num_clusters * num_splits)
+    count = count.reshape(num_clusters, num_splits)
     return np.where(count.any(axis=1), count.argmax(axis=1), NONE)
 
 
@@ -330,20 +338,20 @@ def _ranks(images: SplitImages, seed: int) -> NDArray[np.uint64]:
 def _given(images: SplitImages, settings: SplitSettings) -> Ints:
     if settings.given == "ignore" or not images.given.names:
         return np.full(len(images), NONE)
-    unknown = [name for name in images.given.names if name not in settings.parts]
+    unknown = [name for name in images.given.names if name not in settings.splits]
     if unknown:
         raise DataError(
-            f"the given split names the part {unknown[0]}, which split.fractions lacks ({', '.join(settings.parts)}); "
+            f"the given split names {unknown[0]}, which split.fractions lacks ({', '.join(settings.splits)}); "
             "add it there or set split.given: ignore"
         )
-    part_of_name = np.array([settings.parts.index(name) for name in images.given.names])
-    return np.where(images.given.code_N == NONE, NONE, part_of_name[images.given.code_N])
+    split_of_name = np.array([settings.splits.index(name) for name in images.given.names])
+    return np.where(images.given.code_N == NONE, NONE, split_of_name[images.given.code_N])
 
 
 def _folds(images: SplitImages, deal: _Deal, settings: SplitSettings) -> Ints:
     """Dealt anew at each growth: a new image may join two clusters, which then share a fold."""
     fold_N = np.full(len(images), NONE)
-    learnt = np.flatnonzero((deal.part_N == PARTS.index("train")) | (deal.part_N == PARTS.index("val")))
+    learnt = np.flatnonzero((deal.split_N == SPLITS.index("train")) | (deal.split_N == SPLITS.index("val")))
     if settings.folds == 0:
         return fold_N
     roots, cluster = np.unique(deal.cluster_of_images()[learnt], return_inverse=True)

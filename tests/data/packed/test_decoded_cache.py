@@ -9,7 +9,7 @@ from batches import epochs_of, packed_shapes, same
 
 from components.data.packed import decoded_cache, shared_file, stores
 from components.data.packed.decoded_cache import decoded_once
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.data.packed.shared_file import RefCountedFile, decoded_file
 
 
@@ -37,24 +37,24 @@ def decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_no_image_is_decoded_twice_by_all_trainings_of_a_run(
     packed: Path, tmp_path: Path, workers: int, policy: str, decodes: Path
 ) -> None:
-    part, file = open_part(packed, "train"), tmp_path / "work" / "decoded"
-    plain = epochs_of(part, 0, policy=policy)
+    split, file = open_split(packed, "train"), tmp_path / "work" / "decoded"
+    plain = epochs_of(split, 0, policy=policy)
     decodes.write_text("")
     run = RefCountedFile(file)
     for _ in range(2):
-        with decoded_once(open_part(packed, "train"), file, say=pytest.fail) as once:
+        with decoded_once(open_split(packed, "train"), file, say=pytest.fail) as once:
             kept = epochs_of(once, workers, policy=policy)
             assert all(same(*both) for both in zip(plain, kept, strict=True))
         rows = [int(line) for line in decodes.read_text().split()]
-        assert sorted(rows) == list(range(len(part))), "each once, by the first training alone"
+        assert sorted(rows) == list(range(len(split))), "each once, by the first training alone"
     run.release()
     assert not file.exists()
 
 
 def test_decoded_squares_need_no_file(tmp_path: Path) -> None:
-    part = open_part(packed_shapes(tmp_path, "pixels"), "train")
-    with decoded_once(part, tmp_path / "decoded", say=pytest.fail) as once:
-        assert once is part
+    split = open_split(packed_shapes(tmp_path, "pixels"), "train")
+    with decoded_once(split, tmp_path / "decoded", say=pytest.fail) as once:
+        assert once is split
         assert not (tmp_path / "decoded").exists()
 
 
@@ -63,9 +63,9 @@ def test_without_room_each_epoch_decodes_and_says_so(
 ) -> None:
     usage = decoded_cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    part, said = open_part(packed, "train"), []
-    with decoded_once(part, tmp_path / "job" / "decoded", say=said.append) as once:
-        assert once is part
+    split, said = open_split(packed, "train"), []
+    with decoded_once(split, tmp_path / "job" / "decoded", say=said.append) as once:
+        assert once is split
     assert [sentence.partition(":")[0] for sentence in said] == [
         "the training images lie as JPEG and are decoded anew each epoch"
     ]
@@ -75,14 +75,14 @@ def test_without_room_each_epoch_decodes_and_says_so(
 def test_what_is_kept_already_needs_no_room_again(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    part, file = open_part(packed, "train"), tmp_path / "decoded"
+    split, file = open_split(packed, "train"), tmp_path / "decoded"
     run = RefCountedFile(file)
-    with decoded_once(part, file, say=pytest.fail) as once:
+    with decoded_once(split, file, say=pytest.fail) as once:
         once.pixels_NHWC[:]
     usage = decoded_cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=4096))
-    with decoded_once(part, file, say=pytest.fail) as once:
-        assert once is not part
+    with decoded_once(split, file, say=pytest.fail) as once:
+        assert once is not split
     run.release()
 
 
@@ -93,17 +93,17 @@ def test_where_files_can_not_be_locked_each_epoch_decodes_and_says_so(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(shared_file.fcntl, "flock", refuse)
-    part, said = open_part(packed, "train"), []
-    with decoded_once(part, tmp_path / "decoded", say=said.append) as once:
-        assert once is part
+    split, said = open_split(packed, "train"), []
+    with decoded_once(split, tmp_path / "decoded", say=said.append) as once:
+        assert once is split
     assert said[0].endswith("can't be kept for all who need it (Function not implemented)")
 
 
 def test_what_a_killed_run_left_is_not_believed(packed: Path, tmp_path: Path) -> None:
-    file, part = tmp_path / "decoded", open_part(packed, "train")
-    file.write_bytes(b"\1" * (int(np.prod(part.pixels_NHWC.shape)) + len(part)))
-    with decoded_once(part, file, say=pytest.fail) as once:
-        assert np.array_equal(once.pixels_NHWC[:], part.pixels_NHWC[:])
+    file, split = tmp_path / "decoded", open_split(packed, "train")
+    file.write_bytes(b"\1" * (int(np.prod(split.pixels_NHWC.shape)) + len(split)))
+    with decoded_once(split, file, say=pytest.fail) as once:
+        assert np.array_equal(once.pixels_NHWC[:], split.pixels_NHWC[:])
 
 
 def test_a_disk_that_fills_under_the_file_costs_time_only(
@@ -112,11 +112,11 @@ def test_a_disk_that_fills_under_the_file_costs_time_only(
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    part = open_part(packed, "train")
-    with decoded_once(part, tmp_path / "decoded", say=pytest.fail) as once:
+    split = open_split(packed, "train")
+    with decoded_once(split, tmp_path / "decoded", say=pytest.fail) as once:
         monkeypatch.setattr(decoded_cache.os, "pwrite", full)
         for _ in range(2):
-            assert np.array_equal(once.pixels_NHWC[:], part.pixels_NHWC[:])
+            assert np.array_equal(once.pixels_NHWC[:], split.pixels_NHWC[:])
 
 
 def test_a_shared_file_is_there_as_long_as_anyone_holds_it(tmp_path: Path) -> None:

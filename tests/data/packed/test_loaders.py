@@ -9,7 +9,7 @@ import torch
 from batches import augment, epochs_of, packed_shapes, same
 
 from components.data.images import decoding
-from components.data.packed.loaders import Batch, evaluation_loader, open_part, training_loader
+from components.data.packed.loaders import Batch, evaluation_loader, open_split, training_loader
 from components.shared.errors import DataError
 
 
@@ -19,7 +19,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 
 
 def epochs(folder: Path, workers: int, *, policy: str = "advanced", first: int = 0, last: int = 2) -> list[list[Batch]]:
-    return epochs_of(open_part(folder, "train"), workers, policy=policy, first=first, last=last)
+    return epochs_of(open_split(folder, "train"), workers, policy=policy, first=first, last=last)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker")
@@ -39,30 +39,30 @@ def test_draws_are_the_same_after_a_resume(packed: Path) -> None:
 
 
 def test_an_epoch_has_each_image_once_and_copies_as_they_are(packed: Path) -> None:
-    part = open_part(packed, "train")
-    loader = training_loader(part, batch_size=8, seed=3, augment=augment("advanced"), workers=0)
+    split = open_split(packed, "train")
+    loader = training_loader(split, batch_size=8, seed=3, augment=augment("advanced"), workers=0)
     images = torch.cat([batch.images_BHWC for batch in loader]).numpy()
     target = torch.cat([batch.target for batch in loader]).numpy()
-    assert sorted(target) == sorted(part.target)
-    copies = {part.pixels_NHWC[row].tobytes() for row in np.flatnonzero(part.copy_N)}
+    assert sorted(target) == sorted(split.target)
+    copies = {split.pixels_NHWC[row].tobytes() for row in np.flatnonzero(split.copy_N)}
     seen = {image.tobytes() for image in images}
     assert copies <= seen
-    originals = {part.pixels_NHWC[row].tobytes() for row in np.flatnonzero(part.copy_N == 0)}
+    originals = {split.pixels_NHWC[row].tobytes() for row in np.flatnonzero(split.copy_N == 0)}
     assert len(originals & seen) < len(originals) / 2
 
 
-def test_evaluation_sees_the_part_in_its_order_and_as_it_is(packed: Path) -> None:
-    part = open_part(packed, "val")
-    batches = list(evaluation_loader(part, batch_size=4))
-    assert np.array_equal(torch.cat([batch.images_BHWC for batch in batches]), part.pixels_NHWC[:])
-    assert np.array_equal(torch.cat([batch.target for batch in batches]), part.target)
+def test_evaluation_sees_the_split_in_its_order_and_as_it_is(packed: Path) -> None:
+    split = open_split(packed, "val")
+    batches = list(evaluation_loader(split, batch_size=4))
+    assert np.array_equal(torch.cat([batch.images_BHWC for batch in batches]), split.pixels_NHWC[:])
+    assert np.array_equal(torch.cat([batch.target for batch in batches]), split.target)
 
 
-def test_a_part_pickles_as_its_place_and_not_as_its_pixels(packed: Path) -> None:
-    part = open_part(packed, "train")
-    content = pickle.dumps(part.pixels_NHWC)
+def test_a_split_pickles_as_its_place_and_not_as_its_pixels(packed: Path) -> None:
+    split = open_split(packed, "train")
+    content = pickle.dumps(split.pixels_NHWC)
     assert len(content) < 3000
-    assert np.array_equal(pickle.loads(content)[:], part.pixels_NHWC[:])
+    assert np.array_equal(pickle.loads(content)[:], split.pixels_NHWC[:])
 
 
 def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,11 +74,11 @@ def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkey
     assert len(epochs(packed, 0, last=1)) == 2
 
 
-def test_an_empty_part_names_the_remedy(packed: Path) -> None:
+def test_an_empty_split_names_the_remedy(packed: Path) -> None:
     with pytest.raises(DataError, match=r"no images; change split.fractions or add images"):
-        open_part(packed, "holdout")
+        open_split(packed, "holdout")
 
 
 def test_a_folder_that_holds_nothing_packed_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no packed data; run `darkroom prepare` first"):
-        open_part(tmp_path, "train")
+        open_split(tmp_path, "train")

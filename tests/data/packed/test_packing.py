@@ -1,4 +1,4 @@
-"""The parts as they are packed: copies in the training part alone, whole or not at all, equal bytes again."""
+"""The splits as they are packed: copies in the training split alone, whole or not at all, equal bytes again."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.decoding import decode
 from components.data.images.preprocessing import PreprocessSettings, square_of, to_square
 from components.data.packed import packing, stores
-from components.data.packed.loaders import open_part
+from components.data.packed.loaders import open_split
 from components.data.packed.packing import Dataset, SplitImage, pack, read_dataset
 from components.shared.errors import DarkroomError, DataError
 from components.shared.files import read_json
@@ -50,12 +50,12 @@ def digests(folder: Path) -> dict[str, str]:
 def test_a_packed_image_is_what_serving_makes_of_the_file(tmp_path: Path) -> None:
     images = raw_version(tmp_path / "raw", {"circle": 12})
     pack_images(images, tmp_path / "raw", tmp_path / "augmented")
-    part = open_part(tmp_path / "augmented", "val")
+    split = open_split(tmp_path / "augmented", "val")
     content = {image.path: (tmp_path / "raw" / image.shard).read_bytes() for image in images}
     for image in images:
-        if image.part == "val":
+        if image.split == "val":
             square = square_of(content[image.path][image.offset : image.offset + image.size_bytes], PREPROCESS)
-            assert np.array_equal(part.pixels_NHWC[part.path_N.index(image.path)], square)
+            assert np.array_equal(split.pixels_NHWC[split.path_N.index(image.path)], square)
 
 
 def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
@@ -78,29 +78,29 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
 def test_copies_lift_rare_classes_to_their_share_of_the_largest(
     tmp_path: Path, copies: int, balance: float, expected: dict[str, int]
 ) -> None:
-    images = raw_version(tmp_path / "raw", {"circle": 30, "square": 3, "stripes": 12}, parts=("train",))
-    test = [SplitImage(**(vars(images[0]) | {"part": "test", "path": "held out"}))]
+    images = raw_version(tmp_path / "raw", {"circle": 30, "square": 3, "stripes": 12}, splits=("train",))
+    test = [SplitImage(**(vars(images[0]) | {"split": "test", "path": "held out"}))]
     dataset = pack_images([*images, *test], tmp_path / "raw", tmp_path / "augmented", copies=copies, balance=balance)
-    part = open_part(tmp_path / "augmented", "train")
-    assert Counter(dataset.classes[index] for index in part.target) == expected
+    split = open_split(tmp_path / "augmented", "train")
+    assert Counter(dataset.classes[index] for index in split.target) == expected
     assert dataset.copies == sum(expected.values()) - 45
-    assert not open_part(tmp_path / "augmented", "test").copy_N.any()
+    assert not open_split(tmp_path / "augmented", "test").copy_N.any()
 
 
 def test_the_copies_of_an_image_differ_from_it_and_from_each_other(tmp_path: Path) -> None:
     folder, _ = packed(tmp_path, {"circle": 6}, copies=3)
-    part = open_part(folder, "train")
-    for path in set(part.path_N):
-        rows = [row for row, other in enumerate(part.path_N) if other == path]
-        assert sorted(part.copy_N[rows]) == [0, 1, 2, 3]
+    split = open_split(folder, "train")
+    for path in set(split.path_N):
+        rows = [row for row, other in enumerate(split.path_N) if other == path]
+        assert sorted(split.copy_N[rows]) == [0, 1, 2, 3]
         # One draw of twenty leaves an image as it is.
-        assert len({part.pixels_NHWC[row].tobytes() for row in rows}) >= 3
+        assert len({split.pixels_NHWC[row].tobytes() for row in rows}) >= 3
 
 
 def test_the_statistics_are_those_of_the_training_originals(tmp_path: Path) -> None:
     folder, dataset = packed(tmp_path, {"circle": 12, "square": 12}, copies=2)
-    part = open_part(folder, "train")
-    originals = part.pixels_NHWC[part.copy_N == 0] / 255
+    split = open_split(folder, "train")
+    originals = split.pixels_NHWC[split.copy_N == 0] / 255
     np.testing.assert_allclose(dataset.mean, originals.mean(axis=(0, 1, 2)), atol=1e-6)
     np.testing.assert_allclose(dataset.std, originals.std(axis=(0, 1, 2)), atol=1e-6)
     assert read_dataset(folder) == dataset
@@ -112,7 +112,7 @@ def test_many_shards_read_as_one_array(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(stores, "SHARD_BYTES", 3 * 3 * PREPROCESS.image_size_px**2)
     packed(tmp_path, {"circle": 20}, "sharded", copies=1)
     assert len(list((tmp_path / "sharded").glob("train-*.npy"))) > 4
-    one, many = (open_part(folder, "train").pixels_NHWC for folder in (whole, tmp_path / "sharded"))
+    one, many = (open_split(folder, "train").pixels_NHWC for folder in (whole, tmp_path / "sharded"))
     everything = one[:]
     assert many.shape == everything.shape == (len(many), 32, 32, 3)
     random = np.random.default_rng(0).permutation(len(many))
@@ -130,7 +130,7 @@ def test_the_jpeg_store_takes_less_room_and_stays_close(tmp_path: Path, monkeypa
     jpeg, dataset = packed(tmp_path, {"circle": 20, "square": 20}, "jpeg", copies=1, store="jpeg")
     assert dataset.stores == {"train": "jpeg", "val": "pixels", "test": "pixels"}
     assert len(list(jpeg.glob("train-*.jpegs"))) > 1
-    exact, lossy = open_part(pixels, "train"), open_part(jpeg, "train")
+    exact, lossy = open_split(pixels, "train"), open_split(jpeg, "train")
     assert exact.path_N == lossy.path_N
     originals = np.flatnonzero(exact.copy_N == 0)
     difference = exact.pixels_NHWC[originals].astype(int) - lossy.pixels_NHWC[originals]
@@ -138,7 +138,7 @@ def test_the_jpeg_store_takes_less_room_and_stays_close(tmp_path: Path, monkeypa
     assert np.array_equal(lossy.pixels_NHWC[3], lossy.pixels_NHWC[[3]][0])
     size = {folder: sum(file.stat().st_size for file in folder.glob("train-*")) for folder in (pixels, jpeg)}
     assert size[jpeg] < 0.7 * size[pixels]
-    assert np.array_equal(open_part(pixels, "test").pixels_NHWC[:], open_part(jpeg, "test").pixels_NHWC[:])
+    assert np.array_equal(open_split(pixels, "test").pixels_NHWC[:], open_split(jpeg, "test").pixels_NHWC[:])
 
 
 @pytest.mark.parametrize(("limit", "store"), [(8.0, "pixels"), (1e-5, "jpeg")])
@@ -167,8 +167,8 @@ def test_a_choice_outside_the_named_policies_has_its_preview_too(tmp_path: Path,
 
 
 def test_no_training_image_is_one_sentence(tmp_path: Path) -> None:
-    images = raw_version(tmp_path / "raw", {"circle": 3}, parts=("test",))
-    with pytest.raises(DataError, match="train part holds no images"):
+    images = raw_version(tmp_path / "raw", {"circle": 3}, splits=("test",))
+    with pytest.raises(DataError, match="train split holds no images"):
         pack_images(images, tmp_path / "raw", tmp_path / "augmented")
 
 
@@ -193,7 +193,7 @@ from pathlib import Path
 from shapes import raw_version
 from test_packing import pack_images
 folder = Path(sys.argv[1])
-images = raw_version(folder / "raw", {"circle": 60}, parts=("train",))
+images = raw_version(folder / "raw", {"circle": 60}, splits=("train",))
 resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
 pack_images(images, folder / "raw", folder / "augmented", copies=2, store=sys.argv[2])
 """
@@ -232,8 +232,8 @@ def test_a_large_jpeg_is_decoded_small_but_never_below_the_square() -> None:
 def test_the_index_says_where_each_image_lies(tmp_path: Path) -> None:
     folder, _ = packed(tmp_path, {"circle": 12}, store="jpeg")
     index = pq.read_table(folder / "index.parquet").to_pylist()
-    row = next(row for row in index if row["part"] == "train" and row["row"] == 2)
+    row = next(row for row in index if row["split"] == "train" and row["row"] == 2)
     content = (folder / f"train-{row['shard']:05d}.jpegs").read_bytes()
     jpeg = content[row["offset"] : row["offset"] + row["size_bytes"]]
     pixels = decode(jpeg, max_megapixels=1).pixels_HWC
-    assert np.array_equal(pixels, open_part(folder, "train").pixels_NHWC[2])
+    assert np.array_equal(pixels, open_split(folder, "train").pixels_NHWC[2])

@@ -10,7 +10,7 @@ import torch
 from shapes import AUGMENT, PREPROCESS, raw_version
 
 from components.data.augmentation.augmenter import AugmentSettings
-from components.data.packed.loaders import evaluation_loader, open_part
+from components.data.packed.loaders import evaluation_loader, open_split
 from components.data.packed.packing import SplitImage, pack, read_dataset
 from components.shared.progress import silent
 from components.task.label_space import LabelSpace
@@ -19,7 +19,7 @@ SETS = [["a", "b"]] * 12 + [["b"]] * 8 + [["c"]] * 2 + [["b", "c"]]
 
 
 def packed(folder: Path, **augment: Any) -> Path:
-    images = raw_version(folder / "raw", {"circle": len(SETS)}, parts=("train",))
+    images = raw_version(folder / "raw", {"circle": len(SETS)}, splits=("train",))
     labelled = [
         SplitImage(**(vars(image) | {"labels": labels, "label": "|".join(labels), "weight": weight}))
         for image, labels, weight in zip(images, SETS, [None, 2.5, *[1.0] * (len(SETS) - 2)], strict=True)
@@ -39,15 +39,15 @@ def packed(folder: Path, **augment: Any) -> Path:
 
 def test_targets_are_rows_of_truth_and_weights_come_along(tmp_path: Path) -> None:
     folder = packed(tmp_path)
-    part = open_part(folder, "train")
+    split = open_split(folder, "train")
     assert read_dataset(folder).classes == ["a", "b", "c"]
     rows = pq.read_table(folder / "index.parquet").to_pylist()
-    assert part.target.tolist() == [[name in row["labels"] for name in "abc"] for row in rows]
-    weight_of = dict(zip(part.path_N, part.weight_N.tolist(), strict=True))
+    assert split.target.tolist() == [[name in row["labels"] for name in "abc"] for row in rows]
+    weight_of = dict(zip(split.path_N, split.weight_N.tolist(), strict=True))
     assert (weight_of["circle/000.png"], weight_of["circle/001.png"], weight_of["circle/002.png"]) == (1.0, 2.5, 1.0)
-    batch = next(iter(evaluation_loader(part, batch_size=4)))
+    batch = next(iter(evaluation_loader(split, batch_size=4)))
     assert (batch.target.dtype, tuple(batch.target.shape)) == (torch.bool, (4, 3))
-    assert batch.weight_B.tolist() == part.weight_N[:4].tolist()
+    assert batch.weight_B.tolist() == split.weight_N[:4].tolist()
 
 
 @pytest.mark.parametrize(
@@ -61,11 +61,11 @@ def test_targets_are_rows_of_truth_and_weights_come_along(tmp_path: Path) -> Non
 def test_a_rare_label_gets_copies_of_the_sets_that_hold_it(
     tmp_path: Path, copies: int, balance: float, least: dict[str, int]
 ) -> None:
-    part = open_part(packed(tmp_path, copies=copies, balance=balance), "train")
-    found = dict(zip("abc", part.target.sum(axis=0).tolist(), strict=True))
+    split = open_split(packed(tmp_path, copies=copies, balance=balance), "train")
+    found = dict(zip("abc", split.target.sum(axis=0).tolist(), strict=True))
     assert all(found[name] >= count for name, count in least.items())
     assert found["c"] == least["c"]
     # The copies of what carries the rare label are spread evenly.
-    rare = part.target[:, 2]
-    counts = np.unique(np.array(part.path_N)[rare], return_counts=True)[1]
+    rare = split.target[:, 2]
+    counts = np.unique(np.array(split.path_N)[rare], return_counts=True)[1]
     assert counts.max() - counts.min() <= 1

@@ -146,7 +146,7 @@ def split_of(folder: Path) -> dict[str, str]:
     }
     settings = SplitSettings.from_section("split", section)
     dealt = split_images(SplitImages.from_table(table), np.empty((0, 2), np.int64), settings)
-    return dict(zip(table["path"].to_pylist(), [dealt.parts[part] for part in dealt.part_N], strict=True))
+    return dict(zip(table["path"].to_pylist(), [dealt.splits[split] for split in dealt.split_N], strict=True))
 
 
 @pytest.mark.parametrize("num", [1, 20, 100])

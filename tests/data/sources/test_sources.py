@@ -57,7 +57,7 @@ def test_folders_called_train_and_test_are_the_authors_own_split(tmp_path: Path)
 
 
 @pytest.mark.parametrize("further", ["annotations/boxes.xml", "__MACOSX/cat/._1.png", "README.md"])
-def test_a_folder_without_images_beside_the_parts_changes_nothing(tmp_path: Path, further: str) -> None:
+def test_a_folder_without_images_beside_the_splits_changes_nothing(tmp_path: Path, further: str) -> None:
     for name in ("train/dog/1.png", "train/cat/1.png", "test/cat/3.png"):
         picture(tmp_path / name)
     (tmp_path / further).parent.mkdir(parents=True, exist_ok=True)
@@ -68,12 +68,12 @@ def test_a_folder_without_images_beside_the_parts_changes_nothing(tmp_path: Path
     assert len(source.left_aside) + source.num_hidden == 1
 
 
-def test_parts_beside_other_folders_with_images_are_refused(tmp_path: Path) -> None:
+def test_splits_beside_other_folders_with_images_are_refused(tmp_path: Path) -> None:
     for name in ("train/dog/1.png", "test/cat/3.png", "extra/cat/3.png"):
         picture(tmp_path / name)
-    with pytest.raises(DataError, match=r"has the parts test and train beside other folders with images \(extra\); mo"):
+    with pytest.raises(DataError, match=r"has the splits test and train beside other folders of images \(extra\); mo"):
         find(str(tmp_path))
-    assert {image.given_split for image in find(str(tmp_path), further_parts=["extra"]).images} == {
+    assert {image.given_split for image in find(str(tmp_path), further_splits=["extra"]).images} == {
         *("train", "test", "extra")
     }
 
@@ -113,7 +113,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) 
     assert "leads out of the data folder" in str(problems["dog/link.png"])
 
 
-def test_a_link_in_place_of_a_class_or_a_part_is_no_file_that_is_left_aside(folder: Path, tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_class_or_a_split_is_no_file_that_is_left_aside(folder: Path, tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "rare" / "1.png")
     for kind, target in (
         ("class", tmp_path / "elsewhere" / "rare"),
@@ -124,14 +124,14 @@ def test_a_link_in_place_of_a_class_or_a_part_is_no_file_that_is_left_aside(fold
         with pytest.raises(DataError, match=f"pets: {kind} is a link to a folder or to nothing, .* put the folder its"):
             find(str(folder))
         (folder / kind).unlink()
-    parts = tmp_path / "parts"
+    splits = tmp_path / "splits"
     for name in ("train/dog/1.png", "train/cat/1.png", "val/dog/1.png"):
-        picture(parts / name)
+        picture(splits / name)
     for kind in ("test", "train/rare"):
-        (parts / kind).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(DataError, match=f"parts: {kind} is a link to a folder"):
-            find(str(parts))
-        (parts / kind).unlink()
+        (splits / kind).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(DataError, match=f"splits: {kind} is a link to a folder"):
+            find(str(splits))
+        (splits / kind).unlink()
 
 
 def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path
 CSV = "path,label,group,split\ncat/1.jpg,007,anna,train\ndog/1.png,dog,,test\ndog/deep/2.PNG,dog,anna,\n"
 
 
-def test_a_table_gives_labels_groups_and_parts(folder: Path) -> None:
+def test_a_table_gives_labels_groups_and_splits(folder: Path) -> None:
     (folder / "pets.csv").write_text(CSV)
     source = find(str(folder / "pets.csv"))
     assert listed(source) == {"cat/1.jpg": "007", "dog/1.png": "dog", "dog/deep/2.PNG": "dog"}
@@ -185,7 +185,7 @@ def test_a_file_that_the_table_names_and_that_is_missing_is_listed_with_its_prob
         ("path,label,split\ncat/1.jpg,cat,tarin\ndog/1.png,dog,test\n", "split 'tarin'"),
         ("", "pets.csv"),
     ],
-    ids=["no label column", "path above", "absolute path", "empty label", "path twice", "unknown part", "empty"],
+    ids=["no label column", "path above", "absolute path", "empty label", "path twice", "unknown split", "empty"],
 )
 def test_a_mistake_in_a_table_is_named_with_its_row(folder: Path, content: str, sentence: str) -> None:
     (folder / "pets.csv").write_text(content)

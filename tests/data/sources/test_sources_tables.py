@@ -60,7 +60,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     assert source.images[0].read() == (tmp_path / "cat" / "1.png").read_bytes()
 
 
-def test_the_authors_own_parts(tmp_path: Path) -> None:
+def test_the_authors_own_splits(tmp_path: Path) -> None:
     for name in ("Train/cat/1.png", "valid/dog/2.png", "test/cat/3.png"):
         picture(tmp_path / name)
     found = {image.path: (image.labels, image.given_split) for image in find(str(tmp_path)).images}
@@ -71,7 +71,7 @@ def test_the_authors_own_parts(tmp_path: Path) -> None:
     }
 
 
-def test_a_class_that_is_called_like_a_part_is_a_class(tmp_path: Path) -> None:
+def test_a_class_that_is_called_like_a_split_is_a_class(tmp_path: Path) -> None:
     picture(tmp_path / "test" / "1.png")
     picture(tmp_path / "toast" / "2.png")
     assert labels(find(str(tmp_path))) == {"test/1.png": ("test",), "toast/2.png": ("toast",)}
@@ -222,12 +222,12 @@ MISTAKES = {
     "fractions": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25, which name no classes"),
     "one class": ("path,label\na.png,x\nb.png,x\n", r"only one class \(x\)"),
     "time": ("path,label,timestamp\na.png,x,yesterday\n", "row 1: timestamp 'yesterday' should read as ISO 8601"),
-    "part": ("path,label,split\na.png,x,dev\n", "row 1: split 'dev' is none of train"),
+    "split": ("path,label,split\na.png,x,dev\n", "row 1: split 'dev' is none of train"),
     "weight": ("path,label,weight\na.png,x,-1\n", "weight '-1' should be a number of at least 0"),
     "weight nan": ("path,label,weight\na.png,x,nan\n", "weight 'nan' should be a number of at least 0"),
     "group": (
         "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
-        r"group g is given to 2 parts \(a.png in train and b.png in test\); give a group one part",
+        r"group g is given to 2 splits \(a.png in train and b.png in test\); give a group one split",
     ),
     "all missing": ("path,label\nx.png,x\ny.png,y\n", "none of the 2 files can be taken, for one x.png: the file is m"),
 }
@@ -297,14 +297,14 @@ def test_a_separator_of_lines_inside_a_text_of_json_lines(root: Path) -> None:
     assert labels(find(str(root / "table.jsonl"))) == {"a.png": ("x\u2028y",), "b.png": ("z",)}
 
 
-def test_a_group_in_two_given_parts_is_no_matter_where_these_are_ignored(root: Path) -> None:
+def test_a_group_in_two_given_splits_is_no_matter_where_these_are_ignored(root: Path) -> None:
     table = csv(root, "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n")
     assert len(find(table, given_counts=False).images) == 2
 
 
-def test_further_parts_may_be_given(root: Path) -> None:
+def test_further_splits_may_be_given(root: Path) -> None:
     table = csv(root, "path,label,split\na.png,x,train\nb.png,y,Holdout\n")
-    assert [image.given_split for image in find(table, further_parts=["holdout"]).images] == ["train", "holdout"]
+    assert [image.given_split for image in find(table, further_splits=["holdout"]).images] == ["train", "holdout"]
     with pytest.raises(DataError, match=r"split 'Holdout' is none of .* add it to split\.fractions"):
         find(table)
 

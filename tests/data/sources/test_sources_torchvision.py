@@ -23,7 +23,7 @@ from components.shared.errors import DataError
 
 Patch = pytest.MonkeyPatch
 Expected = list[tuple[str, str, str | None, Any]]
-"""Path, label and part of each image, and its pixels or the file whose bytes it should have."""
+"""Path, label and split of each image, and its pixels or the file whose bytes it should have."""
 
 
 def md5(path: Path) -> str:
@@ -66,8 +66,8 @@ def cifar(name: str, root: Path, patch: Patch) -> Expected:
     images += [(2, number, f"test/{number}.png", "test") for number in range(2)]
     labels = ("apple", "bear", "chair", "chair", "bear", "bear", "chair")
     return [
-        (path, label, part, some_pixels(of, 3072)[number].reshape(3, 32, 32).transpose(1, 2, 0))
-        for (of, number, path, part), label in zip(images, labels, strict=True)
+        (path, label, split, some_pixels(of, 3072)[number].reshape(3, 32, 32).transpose(1, 2, 0))
+        for (of, number, path, split), label in zip(images, labels, strict=True)
     ]
 
 
@@ -75,7 +75,7 @@ def mnist(name: str, root: Path, _: Patch) -> Expected:
     folder = root / name / "raw"
     classes = getattr(torchvision.datasets, name).classes
     expected: Expected = []
-    for part, prefix, count in (("train", "train", 4), ("test", "t10k", 2)):
+    for split, prefix, count in (("train", "train", 4), ("test", "t10k", 2)):
         for kind, array in (
             ("images-idx3", some_pixels(count, 28, 28)),
             ("labels-idx1", np.arange(count, dtype=np.uint8)),
@@ -84,7 +84,7 @@ def mnist(name: str, root: Path, _: Patch) -> Expected:
             file = write(folder / f"{prefix}-{kind}-ubyte", header + array.tobytes())
             write(file.with_name(file.name + ".gz"), gzip.compress(file.read_bytes()))
         expected += [
-            (f"{part}/{number}.png", classes[number], part, some_pixels(count, 28, 28)[number])
+            (f"{split}/{number}.png", classes[number], split, some_pixels(count, 28, 28)[number])
             for number in range(count)
         ]
     return expected
@@ -93,14 +93,14 @@ def mnist(name: str, root: Path, _: Patch) -> Expected:
 def svhn(_: str, root: Path, patch: Patch) -> Expected:
     """The digit 0 has the label 10 in the file."""
     lists: dict[str, list[str]] = {}
-    for part in ("train", "test"):
-        file = root / f"{part}_32x32.mat"
+    for split in ("train", "test"):
+        file = root / f"{split}_32x32.mat"
         savemat(file, {"X": some_pixels(32, 32, 3, 2), "y": np.array([[10], [7]], dtype=np.uint8)})
-        lists[part] = ["", file.name, md5(file)]
+        lists[split] = ["", file.name, md5(file)]
     patch.setattr(torchvision.datasets.SVHN, "split_list", lists)
     return [
-        (f"{part}/{number}.png", label, part, some_pixels(32, 32, 3, 2)[..., number])
-        for part in ("train", "test")
+        (f"{split}/{number}.png", label, split, some_pixels(32, 32, 3, 2)[..., number])
+        for split in ("train", "test")
         for number, label in enumerate("07")
     ]
 
@@ -108,15 +108,15 @@ def svhn(_: str, root: Path, patch: Patch) -> Expected:
 def stl10(_: str, root: Path, patch: Patch) -> Expected:
     """Images lie by columns, and labels start at 1."""
     kind, folder = torchvision.datasets.STL10, root / "stl10_binary"
-    names = [write(folder / f"{part}_X.bin", some_pixels(2, 3, 96, 96).tobytes()) for part in ("train", "test")]
-    names += [write(folder / f"{part}_y.bin", bytes([2, 1])) for part in ("train", "test")]
+    names = [write(folder / f"{split}_X.bin", some_pixels(2, 3, 96, 96).tobytes()) for split in ("train", "test")]
+    names += [write(folder / f"{split}_y.bin", bytes([2, 1])) for split in ("train", "test")]
     write(folder / "class_names.txt", "airplane\nbird\n")
     entries = [[file.name, md5(file)] for file in names]
     patch.setattr(kind, "train_list", entries[0::2])
     patch.setattr(kind, "test_list", entries[1::2])
     return [
-        (f"{part}/{number}.png", label, part, some_pixels(2, 3, 96, 96)[number].transpose(2, 1, 0))
-        for part in ("train", "test")
+        (f"{split}/{number}.png", label, split, some_pixels(2, 3, 96, 96)[number].transpose(2, 1, 0))
+        for split in ("train", "test")
         for number, label in enumerate(("bird", "airplane"))
     ]
 
@@ -124,14 +124,14 @@ def stl10(_: str, root: Path, patch: Patch) -> Expected:
 def usps(_: str, root: Path, __: Patch) -> Expected:
     """A line an image, such as `7 1:-1 2:0.5 …`; labels start at 1."""
     expected: Expected = []
-    for part, file in (("train", "usps.bz2"), ("test", "usps.t.bz2")):
+    for split, file in (("train", "usps.bz2"), ("test", "usps.t.bz2")):
         lines = [
             f"{label} " + " ".join(f"{place}:{grey}" for place, grey in enumerate([value] * 256, 1))
             for label, value in ((1, -1), (10, 1))
         ]
         write(root / file, bz2.compress("\n".join(lines).encode()))
         for number, (label, grey) in enumerate((("0", 0), ("9", 255))):
-            expected.append((f"{part}/{number}.png", label, part, np.full((16, 16), grey, np.uint8)))
+            expected.append((f"{split}/{number}.png", label, split, np.full((16, 16), grey, np.uint8)))
     return expected
 
 
@@ -155,30 +155,30 @@ def flowers102(_: str, root: Path, patch: Patch) -> Expected:
 def oxford_pets(_: str, root: Path, __: Patch) -> Expected:
     folder = root / "oxford-iiit-pet"
     expected: Expected = []
-    for part, file, number in (("train", "trainval", 1), ("test", "test", 2)):
+    for split, file, number in (("train", "trainval", 1), ("test", "test", 2)):
         names = [f"Abyssinian_{number}", f"american_bulldog_{number}"]
         lines = "".join(f"{name} {label} {label} 1\n" for label, name in enumerate(names, 1))
         write(folder / "annotations" / f"{file}.txt", lines)
         for place, (name, label) in enumerate(zip(names, ("Abyssinian", "American Bulldog"), strict=True)):
-            expected.append((f"{part}/{place}.jpg", label, part, picture(folder / "images" / f"{name}.jpg")))
+            expected.append((f"{split}/{place}.jpg", label, split, picture(folder / "images" / f"{name}.jpg")))
     return expected
 
 
 def food101(_: str, root: Path, __: Patch) -> Expected:
     folder = root / "food-101"
     expected: Expected = []
-    for part, name in (("train", "10"), ("test", "11")):
+    for split, name in (("train", "10"), ("test", "11")):
         listed = {food: [f"{food}/{name}"] for food in ("apple_pie", "ice_cream")}
-        write(folder / "meta" / f"{part}.json", json.dumps(listed))
-        write(folder / "meta" / f"{part}.txt", "\n".join(path for paths in listed.values() for path in paths))
+        write(folder / "meta" / f"{split}.json", json.dumps(listed))
+        write(folder / "meta" / f"{split}.txt", "\n".join(path for paths in listed.values() for path in paths))
         for number, food in enumerate(listed):
             file = picture(folder / "images" / food / f"{name}.jpg")
-            expected.append((f"{part}/{number}.jpg", food, part, file))
+            expected.append((f"{split}/{number}.jpg", food, split, file))
     return expected
 
 
 def folders(name: str, root: Path, _: Patch) -> Expected:
-    """Sets that lie as a folder a class, some of them below a folder a part."""
+    """Sets that lie as a folder a class, some of them below a folder a split."""
     above: dict[str | None, str]
     above, classes, ending = {
         "EuroSAT": ({None: "eurosat/2750"}, ("Forest", "River"), "jpg"),
@@ -195,12 +195,12 @@ def folders(name: str, root: Path, _: Patch) -> Expected:
     }[name]
     return [
         (
-            f"{part}/{number}.{ending}" if part else f"{number}.{ending}",
+            f"{split}/{number}.{ending}" if split else f"{number}.{ending}",
             label,
-            part,
+            split,
             picture(root / folder / label / f"x_1.{ending}"),
         )
-        for part, folder in above.items()
+        for split, folder in above.items()
         for number, label in enumerate(classes)
     ]
 
@@ -208,11 +208,11 @@ def folders(name: str, root: Path, _: Patch) -> Expected:
 def dtd(_: str, root: Path, __: Patch) -> Expected:
     folder = root / "dtd" / "dtd"
     expected: Expected = []
-    for part in ("train", "val", "test"):
-        names = [f"{label}/{label}_{part}.jpg" for label in ("banded", "zigzagged")]
-        write(folder / "labels" / f"{part}1.txt", "\n".join(names) + "\n")
+    for split in ("train", "val", "test"):
+        names = [f"{label}/{label}_{split}.jpg" for label in ("banded", "zigzagged")]
+        write(folder / "labels" / f"{split}1.txt", "\n".join(names) + "\n")
         for number, name in enumerate(names):
-            expected.append((f"{part}/{number}.jpg", name.partition("/")[0], part, picture(folder / "images" / name)))
+            expected.append((f"{split}/{number}.jpg", name.partition("/")[0], split, picture(folder / "images" / name)))
     return expected
 
 
@@ -220,12 +220,12 @@ def aircraft(_: str, root: Path, __: Patch) -> Expected:
     folder = root / "fgvc-aircraft-2013b" / "data"
     write(folder / "variants.txt", "707-320\nF/A-18\n")
     expected: Expected = []
-    for part in ("train", "val", "test"):
-        files = [picture(folder / "images" / f"{part}{number}.jpg") for number in range(2)]
+    for split in ("train", "val", "test"):
+        files = [picture(folder / "images" / f"{split}{number}.jpg") for number in range(2)]
         lines = f"{files[0].stem} F/A-18\n{files[1].stem} 707-320\n"
-        write(folder / f"images_variant_{part}.txt", lines)
+        write(folder / f"images_variant_{split}.txt", lines)
         labels = ("F/A-18", "707-320")
-        expected += [(f"{part}/{number}.jpg", labels[number], part, files[number]) for number in range(2)]
+        expected += [(f"{split}/{number}.jpg", labels[number], split, files[number]) for number in range(2)]
     return expected
 
 
@@ -249,11 +249,11 @@ def stanford_cars(_: str, root: Path, __: Patch) -> Expected:
     (folder / "devkit").mkdir(parents=True)
     savemat(folder / "devkit" / "cars_meta.mat", {"class_names": names})
     expected: Expected = []
-    for part, table in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
-        files = [picture(folder / f"cars_{part}" / f"0000{number}.jpg") for number in (1, 2)]
+    for split, table in (("train", "devkit/cars_train_annos.mat"), ("test", "cars_test_annos_withlabels.mat")):
+        files = [picture(folder / f"cars_{split}" / f"0000{number}.jpg") for number in (1, 2)]
         rows = [(file.name, label) for file, label in zip(files, (2, 1), strict=True)]
         savemat(folder / table, {"annotations": np.array(rows, dtype=[("fname", object), ("class", "u1")])})
-        expected += [(f"{part}/{number}.jpg", names[1 - number], part, files[number]) for number in range(2)]
+        expected += [(f"{split}/{number}.jpg", names[1 - number], split, files[number]) for number in range(2)]
     return expected
 
 
@@ -290,11 +290,13 @@ def test_every_set_that_is_offered_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_images_come_with_names_of_classes_and_the_authors_parts(name: str, tmp_path: Path, monkeypatch: Patch) -> None:
+def test_images_come_with_names_of_classes_and_the_authors_splits(
+    name: str, tmp_path: Path, monkeypatch: Patch
+) -> None:
     expected = LAYOUTS[name](name, tmp_path, monkeypatch)
     images = find(f"torchvision:{name}?root={tmp_path}").images
     said = [(image.path, image.labels, image.given_split) for image in images]
-    assert said == [(path, (label,), part) for path, label, part, _ in expected]
+    assert said == [(path, (label,), split) for path, label, split, _ in expected]
     for image, (path, *_, content) in zip(images, expected, strict=True):
         if isinstance(content, Path):
             assert image.read() == content.read_bytes(), path

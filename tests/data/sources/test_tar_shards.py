@@ -86,7 +86,7 @@ def test_many_labels(tmp_path: Path) -> None:
     assert (source.kind, [image.labels for image in source.images]) == ("multi", [("a", "b"), ("a",)])
 
 
-def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_part(tmp_path: Path) -> None:
+def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_split(tmp_path: Path) -> None:
     shard(tmp_path / "set" / "x-train-00.tar", TWO)
     shard(tmp_path / "set" / "x-val-01.tar", TWO)
     from_folder = find(str(tmp_path / "set"))
@@ -102,13 +102,13 @@ def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_part(tmp_path: Pat
         find(str(tmp_path / "set" / "x-val-{01..02}.tar"))
 
 
-def test_a_part_is_told_by_all_shards_or_by_none(tmp_path: Path) -> None:
+def test_a_split_is_told_by_all_shards_or_by_none(tmp_path: Path) -> None:
     shard(tmp_path / "train-00.tar", TWO)
     shard(tmp_path / "more.tar", TWO)
     assert {image.given_split for image in find(str(tmp_path)).images} == {None}
 
 
-def test_shards_in_folders_called_like_parts_and_what_lies_beside_them(tmp_path: Path) -> None:
+def test_shards_in_folders_called_like_splits_and_what_lies_beside_them(tmp_path: Path) -> None:
     for name in ("train/00.tar", "val/00.tar"):
         shard(tmp_path / name, TWO)
     (tmp_path / "README.md").write_text("hello")

@@ -12,14 +12,14 @@ from components.records.leak_proof import ClassDeviation, ExcludedImage
 NO_PAIRS = np.empty((0, 2), np.int64)
 
 
-def table_of(sha256: str, part: list[str], **columns: list[Any]) -> pa.Table:
+def table_of(sha256: str, split: list[str], **columns: list[Any]) -> pa.Table:
     """One image a letter of `sha256`; equal letters are equal bytes."""
     names = [f"{number}.png" for number in range(len(sha256))]
-    own: dict[str, Any] = {"path": names, "label": ["a"] * len(names), "sha256": list(sha256), "part": part}
+    own: dict[str, Any] = {"path": names, "label": ["a"] * len(names), "sha256": list(sha256), "split": split}
     return pa.table(own | {"cluster": list(range(len(names)))} | columns)
 
 
-def test_copies_in_two_parts_leak_and_copies_in_one_do_not() -> None:
+def test_copies_in_two_splits_leak_and_copies_in_one_do_not() -> None:
     leaks = find_leaks(table_of("xxyyz", ["train", "train", "train", "test", "val"]), NO_PAIRS)
     assert leaks.across["exact"].tolist() == [[2, 3]]
     assert leaks.count == {"exact": 1, "near": 0, "group": 0}
@@ -36,7 +36,7 @@ def test_pairs_of_a_named_model_leak_as_a_kind_of_their_own() -> None:
     assert leaks.count == {"exact": 0, "near": 0, "group": 0, "embedding": 1}
 
 
-def test_a_group_in_three_parts_is_named_once_a_part() -> None:
+def test_a_group_in_three_splits_is_named_once_a_split() -> None:
     table = table_of("abcd", ["train", "val", "test", "test"], group=["g", "g", "g", None])
     assert find_leaks(table, NO_PAIRS).across["group"].tolist() == [[0, 1], [0, 2]]
 
@@ -77,34 +77,34 @@ def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     assert (len(proof.leaks.leaking["exact"]), proof.leaks.leaking_unnamed) == (1000, {"exact": 199, "near": 0})
     assert proof.leaks_as_given is None
     assert proof.all_leaking == PAIRS_FILE
-    found = named_pairs(table, leaks, parts="dealt")
+    found = named_pairs(table, leaks, splits="assigned")
     assert found["kind"].to_pylist() == ["exact"] * 1199 + ["near"] * 3
     assert found.slice(1198, 1).to_pylist() == [
         {
-            "parts": "dealt",
+            "splits": "assigned",
             "kind": "exact",
             "left_path": "0.png",
-            "left_part": "train",
+            "left_split": "train",
             "right_path": "1199.png",
-            "right_part": "train",
+            "right_split": "train",
         }
     ]
 
 
 def test_where_nothing_leaks_the_table_of_pairs_is_empty() -> None:
     table = table_of("xy", ["train", "test"])
-    found = named_pairs(table, find_leaks(table, NO_PAIRS), parts="given")
-    assert (len(found), found.schema) == (0, named_pairs(table, Leaks({"near": np.array([[0, 1]])}), parts="").schema)
+    found = named_pairs(table, find_leaks(table, NO_PAIRS), splits="given")
+    assert (len(found), found.schema) == (0, named_pairs(table, Leaks({"near": np.array([[0, 1]])}), splits="").schema)
 
 
-def test_parts_as_given_hold_what_the_author_gave_alone() -> None:
+def test_splits_as_given_hold_what_the_author_gave_alone() -> None:
     table = table_of("xxx", ["train", "train", "train"], given_split=["train", "test", None])
     assert find_leaks(as_given(table), NO_PAIRS).count["exact"] == 1
     assert as_given(table.drop_columns(["given_split"])) is None
     assert as_given(table_of("xx", ["train", "train"], given_split=pa.nulls(2, pa.string()))) is None
 
 
-def test_the_digest_knows_content_label_and_part_but_no_order() -> None:
+def test_the_digest_knows_content_label_and_split_but_no_order() -> None:
     first = split_digest(pa.array(["x", "y"]), pa.array(["a", "b"]), pa.array(["train", "test"]))
     assert first == split_digest(pa.array(["y", "x"]), pa.array(["b", "a"]), pa.array(["test", "train"]))
     assert first != split_digest(pa.array(["x", "y"]), pa.array(["a", "b"]), pa.array(["test", "train"]))

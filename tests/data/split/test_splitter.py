@@ -12,7 +12,7 @@ import pytest
 from components.data.duplicates.finder import DuplicateSettings, Pairs
 from components.data.split.leak_proof import find_leaks, split_digest
 from components.data.split.names import EXCLUDED
-from components.data.split.splitter import Split, SplitSettings, split_images
+from components.data.split.splitter import SplitResult, SplitSettings, split_images
 from components.data.split.strata import SplitImages
 from components.shared.errors import DataError, SettingsError
 
@@ -38,21 +38,21 @@ def table_of(label: Sequence[str], **columns: Sequence[Any]) -> pa.Table:
     return pa.table({"path": path, "sha256": sha256, "label": list(label)} | columns)
 
 
-def deal(table: pa.Table, near: Pairs = NO_PAIRS, **changes: Any) -> Split:
+def deal(table: pa.Table, near: Pairs = NO_PAIRS, **changes: Any) -> SplitResult:
     return split_images(SplitImages.from_table(table), near, settings(**changes))
 
 
-def part_of_path(table: pa.Table, split: Split) -> dict[str, str]:
-    return dict(zip(table["path"].to_pylist(), [split.parts[part] for part in split.part_N], strict=True))
+def split_of_path(table: pa.Table, result: SplitResult) -> dict[str, str]:
+    return dict(zip(table["path"].to_pylist(), [result.splits[split] for split in result.split_N], strict=True))
 
 
-def leaks(table: pa.Table, split: Split, near: Pairs) -> dict[str, int]:
-    part = pa.array([split.parts[part] for part in split.part_N])
-    return find_leaks(table.append_column("part", part), near).count
+def leaks(table: pa.Table, result: SplitResult, near: Pairs) -> dict[str, int]:
+    split = pa.array([result.splits[split] for split in result.split_N])
+    return find_leaks(table.append_column("split", split), near).count
 
 
-def digest(table: pa.Table, split: Split) -> str:
-    return split_digest(table["sha256"], table["label"], pa.array([split.parts[part] for part in split.part_N]))
+def digest(table: pa.Table, result: SplitResult) -> str:
+    return split_digest(table["sha256"], table["label"], pa.array([result.splits[split] for split in result.split_N]))
 
 
 def random_manifest(seed: int, *, images: int = 600, ingest_ids: int = 3) -> tuple[pa.Table, Pairs]:
@@ -62,8 +62,8 @@ def random_manifest(seed: int, *, images: int = 600, ingest_ids: int = 3) -> tup
     content = np.where(random.random(images) < 0.1, random.integers(0, images, images), np.arange(images))
     group = [f"g{number}" if number < 60 else None for number in random.integers(0, 300, images)]
     given = random.choice(np.array([None, "train", "test"]), images, p=[0.4, 0.4, 0.2]).tolist()
-    # Groups that contradict the given parts are refused.
-    of_group = {name: part for name, part in zip(group, given, strict=True) if name and part}
+    # Groups that contradict the given splits are refused.
+    of_group = {name: split for name, split in zip(group, given, strict=True) if name and split}
     table = table_of(
         [f"class {number}" for number in random.integers(0, 4, images)],
         path=path,
@@ -71,7 +71,7 @@ def random_manifest(seed: int, *, images: int = 600, ingest_ids: int = 3) -> tup
         group=group,
         ingest_id=np.minimum(random.integers(0, ingest_ids + 2, images), ingest_ids - 1).tolist(),
         timestamp=[f"2024-{month:02d}-{day:02d}" for month, day in random.integers(1, 13, (images, 2))],
-        given_split=[part and of_group.get(str(name), part) for name, part in zip(group, given, strict=True)],
+        given_split=[split and of_group.get(str(name), split) for name, split in zip(group, given, strict=True)],
     )
     near = np.sort(random.integers(0, images, (images // 12, 2)), axis=1)
     return table, np.unique(near[near[:, 0] != near[:, 1]], axis=0)
@@ -98,22 +98,22 @@ def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dic
     before: dict[str, str] = {}
     for newest in range(3):
         grown, links = rows(table, near, np.flatnonzero(ingest_id <= newest))
-        split = deal(grown, links, **changes)
-        now = part_of_path(grown, split)
+        result = deal(grown, links, **changes)
+        now = split_of_path(grown, result)
         assert {path: now[path] for path in before} == before
-        assert changes.get("given") == "keep" or sum(leaks(grown, split, links).values()) == 0
+        assert changes.get("given") == "keep" or sum(leaks(grown, result, links).values()) == 0
         before = now
 
 
 def test_the_audit_sees_any_image_that_is_torn_from_its_cluster() -> None:
     table, near = random_manifest(3)
-    split = deal(table, near)
-    numbers, sizes = np.unique(split.cluster_N, return_counts=True)
-    linked = np.flatnonzero(np.isin(split.cluster_N, numbers[sizes > 1]) & (split.part_N < 3))
+    result = deal(table, near)
+    numbers, sizes = np.unique(result.cluster_N, return_counts=True)
+    linked = np.flatnonzero(np.isin(result.cluster_N, numbers[sizes > 1]) & (result.split_N < 3))
     for image in np.random.default_rng(0).choice(linked, 60, replace=False):
-        torn_N = split.part_N.copy()
+        torn_N = result.split_N.copy()
         torn_N[image] = (torn_N[image] + 1) % 3
-        assert sum(leaks(table, replace(split, part_N=torn_N), near).values()) > 0
+        assert sum(leaks(table, replace(result, split_N=torn_N), near).values()) > 0
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -122,7 +122,7 @@ def test_the_order_of_rows_changes_nothing(seed: int) -> None:
     table, near = random_manifest(seed)
     shuffled, links = rows(table, near, np.random.default_rng(seed).permutation(len(table)))
     first, second = deal(table, near), deal(shuffled, links)
-    assert part_of_path(table, first) == part_of_path(shuffled, second)
+    assert split_of_path(table, first) == split_of_path(shuffled, second)
     assert digest(table, first) == digest(shuffled, second)
 
 
@@ -132,7 +132,7 @@ def test_removing_a_single_image_moves_at_most_one_image_a_cut(seed: int) -> Non
     table = table_of(label)
     removed = int(np.random.default_rng(seed).integers(300))
     fewer, _ = rows(table, NO_PAIRS, np.delete(np.arange(300), removed))
-    before, after = part_of_path(table, deal(table)), part_of_path(fewer, deal(fewer))
+    before, after = split_of_path(table, deal(table)), split_of_path(fewer, deal(fewer))
     moved = {path for path in after if after[path] != before[path]}
     assert len(moved) <= 2
     assert {label[int(path.removesuffix(".png"))] for path in moved} <= {label[removed]}
@@ -140,19 +140,19 @@ def test_removing_a_single_image_moves_at_most_one_image_a_cut(seed: int) -> Non
 
 def test_a_corrected_label_moves_no_image() -> None:
     label = ["a", "b", "c"] * 40
-    before = part_of_path(table_of(label), deal(table_of(label)))
+    before = split_of_path(table_of(label), deal(table_of(label)))
     for image in range(0, 120, 7):
         corrected = [*label[:image], "c" if label[image] != "c" else "a", *label[image + 1 :]]
         table = table_of(corrected, ingested_label=label)
-        assert part_of_path(table, deal(table)) == before
+        assert split_of_path(table, deal(table)) == before
 
 
 def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its_own() -> None:
     label = ["common"] * 60 + ["rare"] * 8
-    before = deal(table_of(label)).part_N
+    before = deal(table_of(label)).split_N
     rare = np.arange(68) >= 60
     corrected = np.where(rare & (before == 2), "common", label).tolist()
-    after = deal(table_of(corrected, ingested_label=label)).part_N
+    after = deal(table_of(corrected, ingested_label=label)).split_N
     still = np.array(corrected) == "rare"
     assert set(after[still].tolist()) == {0, 1, 2}
     assert (after[~still] == before[~still]).all()
@@ -160,55 +160,55 @@ def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its
 
 def test_each_class_comes_within_one_image_of_its_share() -> None:
     label = [f"class {number}" for number in np.random.default_rng(1).zipf(1.4, 4000) % 25]
-    split = deal(table_of(label))
+    result = deal(table_of(label))
     for name in set(label):
         members = np.array(label) == name
-        for part, share in enumerate(FRACTIONS.values()):
-            assert abs((split.part_N[members] == part).sum() - share * members.sum()) <= 1.01
+        for split, share in enumerate(FRACTIONS.values()):
+            assert abs((result.split_N[members] == split).sum() - share * members.sum()) <= 1.01
 
 
 def test_many_labels_each_come_near_to_their_share() -> None:
     random = np.random.default_rng(2)
     sets = [sorted({f"l{number}" for number in random.zipf(1.3, 3) % 12}) for _ in range(3000)]
-    split = deal(table_of(["|".join(names) for names in sets], labels=sets))
+    result = deal(table_of(["|".join(names) for names in sets], labels=sets))
     for name in {name for names in sets for name in names}:
         bearing = np.array([name in names for names in sets])
-        for part, share in enumerate(FRACTIONS.values()):
-            assert abs((split.part_N[bearing] == part).sum() - share * bearing.sum()) <= 3, name
+        for split, share in enumerate(FRACTIONS.values()):
+            assert abs((result.split_N[bearing] == split).sum() - share * bearing.sum()) <= 3, name
 
 
 def test_each_level_of_a_hierarchy_comes_near_to_its_share() -> None:
     random = np.random.default_rng(3)
     levels = [[f"s{a}", f"s{a}c{b}", f"s{a}c{b}f{c}"] for a, b, c in random.integers(0, 4, (2000, 3))]
-    split = deal(table_of(["/".join(names) for names in levels], labels=levels))
+    result = deal(table_of(["/".join(names) for names in levels], labels=levels))
     for depth in range(3):
         for prefix in {tuple(names[: depth + 1]) for names in levels}:
             bearing = np.array([tuple(names[: depth + 1]) == prefix for names in levels])
-            for part, share in enumerate(FRACTIONS.values()):
-                assert abs((split.part_N[bearing] == part).sum() - share * bearing.sum()) <= 4, prefix
+            for split, share in enumerate(FRACTIONS.values()):
+                assert abs((result.split_N[bearing] == split).sum() - share * bearing.sum()) <= 4, prefix
 
 
-def test_an_image_that_would_join_two_parts_is_excluded_with_the_reason() -> None:
+def test_an_image_that_would_join_two_splits_is_excluded_with_the_reason() -> None:
     table = table_of(["a"] * 40 + ["b"] * 40)
-    part = part_of_path(table, deal(table))
-    train = next(path for path in part if part[path] == "train")
-    test = next(path for path in part if part[path] == "test")
+    split = split_of_path(table, deal(table))
+    train = next(path for path in split if split[path] == "train")
+    test = next(path for path in split if split[path] == "test")
     joining = np.sort([[int(path.removesuffix(".png")), 80] for path in (train, test)], axis=1)
     grown = table_of(["a"] * 40 + ["b"] * 40 + ["a"], ingest_id=[0] * 80 + [1])
-    split = deal(grown, joining)
-    assert split.parts[split.part_N[80]] == EXCLUDED
-    assert train in split.excluded[80]
-    assert test in split.excluded[80]
+    result = deal(grown, joining)
+    assert result.splits[result.split_N[80]] == EXCLUDED
+    assert train in result.excluded[80]
+    assert test in result.excluded[80]
 
 
 def test_a_later_copy_of_an_excluded_image_is_excluded_too() -> None:
     table = table_of(["a"] * 40)
-    part_N = deal(table).part_N
-    ends = [int(np.flatnonzero(part_N == part)[0]) for part in (0, 2)]
+    split_N = deal(table).split_N
+    ends = [int(np.flatnonzero(split_N == split)[0]) for split in (0, 2)]
     sha256 = [*table["sha256"].to_pylist(), "0" * 64, "0" * 64]
     grown = table_of(["a"] * 42, sha256=sha256, ingest_id=[0] * 40 + [1, 2])
-    split = deal(grown, np.array([[end, 40] for end in ends]))
-    assert split.part_N[40:].tolist() == [3, 3]
+    result = deal(grown, np.array([[end, 40] for end in ends]))
+    assert result.split_N[40:].tolist() == [3, 3]
 
 
 def test_newest_images_come_into_test_and_clusters_stay_whole() -> None:
@@ -217,59 +217,59 @@ def test_newest_images_come_into_test_and_clusters_stay_whole() -> None:
     stamp = [str(np.datetime64("2024-01-01") + int(number)) for number in day]
     group = [f"g{number // 5}" for number in day]
     table = table_of(["a", "b"] * 182 + ["a"], timestamp=stamp, group=group)
-    split = deal(table, method="time")
-    assert day[split.part_N == 0].max() < day[split.part_N == 1].min()
-    assert day[split.part_N == 1].max() < day[split.part_N == 2].min()
-    assert abs((split.part_N == 2).sum() - 0.15 * 365) <= 5
-    assert leaks(table, split, NO_PAIRS)["group"] == 0
+    result = deal(table, method="time")
+    assert day[result.split_N == 0].max() < day[result.split_N == 1].min()
+    assert day[result.split_N == 1].max() < day[result.split_N == 2].min()
+    assert abs((result.split_N == 2).sum() - 0.15 * 365) <= 5
+    assert leaks(table, result, NO_PAIRS)["group"] == 0
 
 
 def test_test_images_that_are_older_than_training_images_are_counted() -> None:
     stamp = [str(np.datetime64("2024-01-01") + number) for number in range(80)]
     early = table_of(["a", "b"] * 20, timestamp=stamp[:40])
     both = table_of(["a", "b"] * 40, timestamp=stamp, ingest_id=[0] * 40 + [1] * 40)
-    # 6 of the 40 images of the first ingest are its test part, and all older than the second ingest's training part.
+    # 6 of the 40 images of the first ingest are its test split, and all older than the second ingest's training split.
     assert [deal(table, method="time").num_older for table in (early, both)] == [0, 6]
     assert deal(early).num_older is None
 
 
 def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
     table, near = random_manifest(5, ingest_ids=1)
-    split = deal(table, near, folds=5)
-    learnt = split.part_N < 2
-    assert ((split.fold_N >= 0) == learnt).all()
-    assert all(len(set(split.fold_N[split.cluster_N == one])) == 1 for one in set(split.cluster_N[learnt]))
-    sizes = np.bincount(split.fold_N[learnt])
+    result = deal(table, near, folds=5)
+    learnt = result.split_N < 2
+    assert ((result.fold_N >= 0) == learnt).all()
+    assert all(len(set(result.fold_N[result.cluster_N == one])) == 1 for one in set(result.cluster_N[learnt]))
+    sizes = np.bincount(result.fold_N[learnt])
     assert sizes.max() - sizes.min() <= 0.1 * learnt.sum()
 
 
-def test_further_parts_get_their_share() -> None:
-    split = deal(table_of(["a", "b"] * 100), fractions={"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1})
-    assert np.bincount(split.part_N).tolist() == [100, 40, 40, 20]
-    assert split.parts == ["train", "val", "test", "holdout", EXCLUDED]
+def test_further_splits_get_their_share() -> None:
+    result = deal(table_of(["a", "b"] * 100), fractions={"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1})
+    assert np.bincount(result.split_N).tolist() == [100, 40, 40, 20]
+    assert result.splits == ["train", "val", "test", "holdout", EXCLUDED]
 
 
-def test_repair_brings_a_cluster_to_the_part_of_most_and_carves_the_missing_part_from_train() -> None:
+def test_repair_brings_a_cluster_to_the_split_of_most_and_carves_the_missing_split_from_train() -> None:
     given = ["train"] * 60 + ["test"] * 20
-    split = deal(table_of(["a", "b"] * 40, given_split=given), np.array([[0, 60], [0, 61]]))
-    assert split.part_N[[0, 60, 61]].tolist() == [2, 2, 2]
-    assert set(split.part_N[1:60].tolist()) == {0, 1}
-    assert set(split.part_N[60:].tolist()) == {2}
+    result = deal(table_of(["a", "b"] * 40, given_split=given), np.array([[0, 60], [0, 61]]))
+    assert result.split_N[[0, 60, 61]].tolist() == [2, 2, 2]
+    assert set(result.split_N[1:60].tolist()) == {0, 1}
+    assert set(result.split_N[60:].tolist()) == {2}
 
 
-def test_keep_leaves_the_given_parts_and_the_leak_is_found() -> None:
+def test_keep_leaves_the_given_splits_and_the_leak_is_found() -> None:
     given = ["train"] * 60 + ["val"] * 10 + ["test"] * 10
     table = table_of(["a", "b"] * 40, given_split=given)
     near = np.array([[0, 75]])
-    split = deal(table, near, given="keep", method="given")
-    assert [split.parts[part] for part in split.part_N] == given
-    assert leaks(table, split, near) == {"exact": 0, "near": 1, "group": 0}
+    result = deal(table, near, given="keep", method="given")
+    assert [result.splits[split] for split in result.split_N] == given
+    assert leaks(table, result, near) == {"exact": 0, "near": 1, "group": 0}
 
 
-def test_a_rare_class_gets_an_image_in_each_part_where_it_has_enough_clusters() -> None:
+def test_a_rare_class_gets_an_image_in_each_split_where_it_has_enough_clusters() -> None:
     group = [None] * 100 + ["x"] * 10 + ["y"] * 10 + ["z"] * 10
-    split = deal(table_of(["common"] * 100 + ["rare"] * 30, group=group))
-    assert set(split.part_N[100:].tolist()) == {0, 1, 2}
+    result = deal(table_of(["common"] * 100 + ["rare"] * 30, group=group))
+    assert set(result.split_N[100:].tolist()) == {0, 1, 2}
 
 
 def test_another_seed_deals_another_split() -> None:
@@ -283,10 +283,10 @@ def test_another_seed_deals_another_split() -> None:
         (
             table_of(["a"] * 20 + ["b"] * 2),
             {},
-            "class b has no image left for the .* part: it has 2 images in 2 clusters",
+            "class b gets no image in the .* split: it has 2 images in 2 clusters",
         ),
         (table_of(["a"] * 20), {"method": "group"}, "needs a group for each image; 0.png has none"),
-        (table_of(["a"] * 20), {"method": "given"}, "needs a given part for each image"),
+        (table_of(["a"] * 20), {"method": "given"}, "needs a given split for each image"),
         (table_of(["a"] * 20), {"method": "time"}, r"0.png has no timestamp \(20 of 20 images\)"),
         (table_of(["a"] * 2, timestamp=["2024-01-01", "soon"]), {"method": "time"}, "1.png has the timestamp 'soon'"),
         *(
@@ -297,7 +297,7 @@ def test_another_seed_deals_another_split() -> None:
             )
             for given in ("keep", "repair")
         ),
-        (table_of(["a"] * 2, given_split=["train", "dev"]), {}, "names the part dev, which split.fractions lacks"),
+        (table_of(["a"] * 2, given_split=["train", "dev"]), {}, "names dev, which split.fractions lacks"),
         (table_of([]), {}, "no images to split"),
     ],
 )
