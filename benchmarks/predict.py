@@ -41,10 +41,10 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 from trained_models import Ready, add_flags, ready
 
+from components.data.files.find_images import find_images
 from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
 from components.serving.batch_prediction import batch_size, predict
-from components.serving.inputs import find_inputs
 from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.prediction_tables import Job, columns_of, write_predictions
@@ -130,7 +130,7 @@ def by_warm_darkroom(
     job = Job(out, columns_of(answer_columns(model.card, options)), {"model": model.sha256}, batch_size(model))
     write_predictions(
         job,
-        partial(find_inputs, [str(sources[0].parent)]),
+        partial(find_images, [str(sources[0].parent)]),
         partial(predict, model=model, model_name=name, options=options),
         told=lambda done: None,
     )

@@ -15,8 +15,8 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.files.image_file import ImageFile
 from components.data.images.decoding import has_more_frames
-from components.serving.inputs import Input
 from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions, Record, answers_of
 from components.shared.errors import DataError, ServiceError
@@ -56,7 +56,7 @@ def batch_size(model: OnnxClassifier) -> int:
 
 
 def predict(
-    inputs: Iterable[Input],
+    inputs: Iterable[ImageFile],
     model: OnnxClassifier,
     *,
     model_name: str,
@@ -83,7 +83,7 @@ def predict(
         threads.shutdown(cancel_futures=True)
 
 
-def answer_batch(batch: list[Input], model: OnnxClassifier, model_name: str, options: AnswerOptions) -> list[Row]:
+def answer_batch(batch: list[ImageFile], model: OnnxClassifier, model_name: str, options: AnswerOptions) -> list[Row]:
     """Rows of a few images, whose squares go through the model together.
 
     Raises ServiceError where a store gave none of them.
@@ -101,7 +101,7 @@ def answer_batch(batch: list[Input], model: OnnxClassifier, model_name: str, opt
     ]
 
 
-def _look(one: Input, model: OnnxClassifier) -> _Seen:
+def _look(one: ImageFile, model: OnnxClassifier) -> _Seen:
     # A file's name may be any bytes; a table holds text.
     name = os.fsencode(one.name).decode("utf-8", "backslashreplace")
     try:

@@ -20,8 +20,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.data.files.image_file import ImageFile
 from components.serving.batch_prediction import Row
-from components.serving.inputs import Input
 from components.serving.prediction_rows import Columns
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import atomic_file, read_json, sha256_of_record, write_json
@@ -141,8 +141,8 @@ class Job:
 
 def write_predictions(
     job: Job,
-    inputs: Callable[[], Iterator[Input]],
-    answer: Callable[[Iterator[Input]], Iterator[Row]],
+    inputs: Callable[[], Iterator[ImageFile]],
+    answer: Callable[[Iterator[ImageFile]], Iterator[Row]],
     *,
     told: Callable[[int], None],
 ) -> Summary:
@@ -200,7 +200,7 @@ class _Parts:
             shutil.rmtree(self._folder)
         os.close(self._lock)
 
-    def go_on(self, inputs: Callable[[], Iterator[Input]]) -> Iterator[Input]:
+    def go_on(self, inputs: Callable[[], Iterator[ImageFile]]) -> Iterator[ImageFile]:
         """The inputs behind those that are answered; parts whose images have changed are done anew."""
         waiting = inputs()
         for place, part in enumerate(self.finished):

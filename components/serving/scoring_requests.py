@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from components.serving.inputs import Input
+from components.data.files.image_file import ImageFile
 from components.serving.prediction_rows import AnswerOptions
 from components.shared.errors import DataError, nearest
 
@@ -45,11 +45,11 @@ def check_request(body: bytes) -> None:
     AnswerOptions.of(request.get(_PARAMS))
 
 
-def images_of(texts: Sequence[Any]) -> list[Input]:
+def images_of(texts: Sequence[Any]) -> list[ImageFile]:
     """Whose bytes raise DataError where the text is no base64; so does a request without images."""
     if not texts:
         raise DataError(f"the request holds no images; give at least one in the column {COLUMN}")
-    return [Input(f"image {number}", partial(_content, text)) for number, text in enumerate(texts, start=1)]
+    return [ImageFile(f"image {number}", partial(_content, text)) for number, text in enumerate(texts, start=1)]
 
 
 def _content(text: Any) -> bytes:

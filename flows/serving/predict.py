@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from components.data.files.find_images import STANDARD_INPUT, IgnoredFiles, count_images, find_images
 from components.serving.batch_prediction import batch_size, predict
-from components.serving.inputs import STANDARD_INPUT, LeftAside, count_inputs, find_inputs
 from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.prediction_tables import Job, Summary, check_target, columns_of, write_predictions
@@ -41,7 +41,7 @@ def predict_files(
     """
     check_target(out)
     lines = _Lines(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
-    find_inputs(sources)
+    find_images(sources)
     classifier, name = open_model(model, threads=1, provider=provider)
     if classifier.fell_back is not None:
         say(classifier.fell_back)
@@ -58,15 +58,15 @@ def predict_files(
         },
         batch_size=batch_size(classifier),
     )
-    total, aside = count_inputs(sources), LeftAside()
+    total, ignored = count_images(sources), IgnoredFiles()
     summary = write_predictions(
         job,
-        partial(find_inputs, sources, lines=lines, aside=aside),
+        partial(find_images, sources, lines=lines, ignored=ignored),
         partial(predict, model=classifier, model_name=name, options=options, workers=workers),
         told=lambda done: progress()("predict", done, total),
     )
     progress()("predict", summary.rows, summary.rows)
-    _tell(summary, aside)
+    _report(summary, ignored)
     return summary, name
 
 
@@ -128,13 +128,13 @@ class _Lines:
         return (os.fsdecode(line) for line in self._stream)
 
 
-def _tell(summary: Summary, aside: LeftAside) -> None:
+def _report(summary: Summary, ignored: IgnoredFiles) -> None:
     if summary.taken_over:
         say(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
     for path, reason in summary.problems:
         say(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
         say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
-    if aside.num_files:
-        files = counted(aside.num_files, "file is", "files are")
-        say(f"{files} left aside, without a row, for no image's name ends so: such as {', '.join(aside.names)}")
+    if ignored.count:
+        files = counted(ignored.count, "file is ignored and has", "files are ignored and have")
+        say(f"{files} no row, for want of an image's extension, such as {', '.join(ignored.examples)}")

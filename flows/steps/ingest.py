@@ -49,8 +49,8 @@ def _listed(project: Project, location: str) -> Source:
     return find(
         location,
         read_section(project.params, "ingest", IngestSettings),
-        further_splits=[split for split in dealing.splits if split not in SPLITS],
-        given_counts=dealing.given != "ignore",
+        extra_splits=[split for split in dealing.splits if split not in SPLITS],
+        uses_given_splits=dealing.given != "ignore",
     )
 
 
@@ -65,8 +65,8 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     if untaken:
         taken = counted(len(packed.rows), "file")
         say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
-    if aside := source.left_aside:
-        say(f"left aside, holding no image of a class: {counted(len(aside), 'file')}, such as {', '.join(aside[:5])}")
+    if ignored := source.ignored:
+        say(f"ignored, no image of a class: {counted(len(ignored), 'file')}, such as {', '.join(ignored[:5])}")
     if source.num_hidden:
         say(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
     repacked = f", {counted(packed.num_repacked, 'shard')} repacked" if packed.num_repacked else ""

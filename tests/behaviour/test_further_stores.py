@@ -20,9 +20,9 @@ import pytest
 from colour_models import COLOURS, colour_model
 from projects import draw_colours, free_port, new_project
 
+from components.data.files.stores import open_store
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
-from components.data.sources.locations import remote_folder
 from components.serving.prediction_rows import AnswerOptions
 from components.shared.errors import DataError
 from components.shared.progress import silent
@@ -107,7 +107,7 @@ def photos(store: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     with zipfile.ZipFile(folder / "set.zip", "w") as archive:
         archive.write(folder / "set" / "blue" / "a b#1.png", "inside/blue.png")
     address = f"{store}://images/photos"
-    remote_folder(address)._filesystem.put(f"{folder}/", "images/photos/", recursive=True)
+    open_store(address)._filesystem.put(f"{folder}/", "images/photos/", recursive=True)
     return address
 
 
@@ -121,7 +121,7 @@ def test_a_folder_and_a_table_are_ingested_without_a_word_of_the_driver(
 ) -> None:
     sizes = {colour: len(draw(tmp_path, colour)) for colour in COLOURS}
     folder = brought_in(f"{photos}/set", tmp_path / "folder")
-    assert folder.pop("red/notes.txt") == (0, "the ending .txt is of no image format that is read")
+    assert folder.pop("red/notes.txt") == (0, "the extension .txt is not that of a supported image format")
     assert folder == {f"{colour}/a b#1.png": (sizes[colour], None) for colour in COLOURS}
     expected = {"gone.png": (0, "the file is missing")} | {
         f"{colour}/a b#1.png": (sizes[colour], None) for colour in ("red", "blue")

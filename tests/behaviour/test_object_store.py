@@ -159,7 +159,7 @@ def test_ingesting_from_the_store_gives_the_version_of_the_folder(
     second = open_project(new_project(tmp_path / "second"))
     _bring_in(second, find(f"s3://{BUCKET}/incoming", IngestSettings()))
     rows = {row.path: row for row in read_manifest(data_paths(second).raw)}
-    assert rows.pop("circle/notes.txt").problem == "the ending .txt is of no image format that is read"
+    assert rows.pop("circle/notes.txt").problem == "the extension .txt is not that of a supported image format"
     ours = {row.path: row.sha256 for row in read_manifest(data_paths(first).raw)}
     assert {path: row.sha256 for path, row in rows.items()} == ours
 

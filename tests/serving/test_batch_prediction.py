@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components.data.files.find_images import find_images
+from components.data.files.image_file import ImageFile
 from components.serving.batch_prediction import Row, batch_size, predict
-from components.serving.inputs import Input, find_inputs
 from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions
 from components.shared.errors import ServiceError
@@ -25,7 +26,7 @@ def model(onnx_file: Path) -> OnnxClassifier:
 
 
 def predicted(model: OnnxClassifier, *sources: Path, workers: int = 2) -> list[Row]:
-    inputs = find_inputs([str(source) for source in sources])
+    inputs = find_images([str(source) for source in sources])
     return list(predict(inputs, model, model_name="digits v3", options=AnswerOptions(), workers=workers))
 
 
@@ -70,11 +71,11 @@ def test_no_more_than_a_few_batches_are_under_way(model: OnnxClassifier, images:
     content = (images / "00.png").read_bytes()
     asked = 0
 
-    def endless() -> Iterator[Input]:
+    def endless() -> Iterator[ImageFile]:
         nonlocal asked
         while True:
             asked += 1
-            yield Input(str(asked), lambda: content)
+            yield ImageFile(str(asked), lambda: content)
 
     rows = predict(endless(), model, model_name="m", options=AnswerOptions(), workers=2)
     for done, row in enumerate(islice(rows, 1000), start=1):
@@ -92,7 +93,7 @@ def test_bad_files_alone_are_answered_too(model: OnnxClassifier, images: Path) -
 def test_a_file_that_vanishes_is_a_row(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
     file = tmp_path / "soon_gone.png"
     file.write_bytes((images / "00.png").read_bytes())
-    inputs = list(find_inputs([str(file)]))
+    inputs = list(find_images([str(file)]))
     file.unlink()
     (row,) = predict(inputs, model, model_name="m", options=AnswerOptions())
     assert row.error == "the file is missing"
@@ -103,15 +104,15 @@ def refused() -> bytes:
 
 
 def test_a_file_that_a_store_refuses_is_a_row(model: OnnxClassifier, images: Path) -> None:
-    good = next(one for one in find_inputs([str(images)]) if Path(one.name).name not in BAD)
-    inputs = [Input("s3://bucket/closed.jpg", refused), good]
+    good = next(one for one in find_images([str(images)]) if Path(one.name).name not in BAD)
+    inputs = [ImageFile("s3://bucket/closed.jpg", refused), good]
     closed, answered = predict(inputs, model, model_name="digits v3", options=AnswerOptions())
     assert "Access Denied" in str(closed.error)
     assert answered.error is None
 
 
 def test_a_store_that_gives_nothing_of_a_batch_stops_the_run(model: OnnxClassifier) -> None:
-    inputs = [Input(f"s3://bucket/{number}.jpg", refused) for number in range(batch_size(model))]
+    inputs = [ImageFile(f"s3://bucket/{number}.jpg", refused) for number in range(batch_size(model))]
     with pytest.raises(ServiceError, match="Access Denied"):
         list(predict(inputs, model, model_name="digits v3", options=AnswerOptions()))
 

@@ -39,14 +39,14 @@ from pathlib import Path
 from functools import partial
 from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.inputs import find_inputs
+from components.data.files.find_images import find_images
 from components.serving.prediction_tables import Job, columns_of, write_predictions
 from components.serving.batch_prediction import batch_size, predict
 model = OnnxClassifier(Path(sys.argv[3]), threads=1)
 options = AnswerOptions(top_k=2)
 job = Job(Path(sys.argv[5]), columns_of(answer_columns(model.card, options)), {}, batch_size(model))
 answer = partial(predict, model=model, model_name="m", options=options)
-done = write_predictions(job, partial(find_inputs, [sys.argv[4]]), answer, told=lambda rows: None)
+done = write_predictions(job, partial(find_images, [sys.argv[4]]), answer, told=lambda rows: None)
 print(json.dumps({"rows": done.rows, "loaded": sorted(set(HEAVY) & set(sys.modules))}))
 """
 

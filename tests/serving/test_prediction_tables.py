@@ -17,8 +17,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from components.data.files.find_images import find_images
+from components.data.files.image_file import ImageFile
 from components.serving.batch_prediction import Row, predict
-from components.serving.inputs import Input, find_inputs
 from components.serving.onnx_classifier import OnnxClassifier
 from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.prediction_tables import (
@@ -55,7 +56,7 @@ def silent(done: int) -> None:
 
 def write(model: OnnxClassifier, target: Path, *sources: str, **plan: Any) -> Summary:
     return write_predictions(
-        job_for(model, target, **plan), partial(find_inputs, sources), answering(model), told=silent
+        job_for(model, target, **plan), partial(find_images, sources), answering(model), told=silent
     )
 
 
@@ -76,7 +77,7 @@ def read_back(file: Path) -> list[dict[str, Any]]:
 def test_every_format_holds_every_row(model: OnnxClassifier, images: Path, tmp_path: Path, ending: str) -> None:
     target = tmp_path / f"out{ending}"
     summary = write(model, target, str(images))
-    rows = list(answering(model)(find_inputs([str(images)])))
+    rows = list(answering(model)(find_images([str(images)])))
     columns = columns_of(answer_columns(model.card, OPTIONS))
     assert read_back(target) == [
         {name: ({"path": row.path, **row.answer, "error": row.error, "model": row.model}).get(name) for name in columns}
@@ -111,7 +112,7 @@ def test_a_broken_run_goes_on_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         write_predictions(
             job_for(model, broken),
-            partial(find_inputs, [str(images)]),
+            partial(find_images, [str(images)]),
             lambda inputs: breaking_off(answering(model)(inputs), after),
             told=silent,
         )
@@ -127,7 +128,7 @@ def broken_at_40(model: OnnxClassifier, target: Path, images: Path, **plan: Any)
     with pytest.raises(KeyboardInterrupt):
         write_predictions(
             job_for(model, target, **plan),
-            partial(find_inputs, [str(images)]),
+            partial(find_images, [str(images)]),
             lambda inputs: breaking_off(answering(model)(inputs), 40),
             told=silent,
         )
@@ -182,12 +183,12 @@ def test_two_runs_do_not_write_the_same_table(
 ) -> None:
     target = tmp_path / "out.csv"
 
-    def meanwhile(inputs: Iterator[Input]) -> Iterator[Row]:
+    def meanwhile(inputs: Iterator[ImageFile]) -> Iterator[Row]:
         with pytest.raises(ServiceError, match=r"another run writes .*out\.csv right now"):
             write(model, target, str(images))
         yield from answering(model)(inputs)
 
-    write_predictions(job_for(model, target), partial(find_inputs, [str(images)]), meanwhile, told=silent)
+    write_predictions(job_for(model, target), partial(find_images, [str(images)]), meanwhile, told=silent)
     assert len(read_back(target)) == 75
 
 
@@ -222,7 +223,7 @@ def test_a_table_that_cannot_be_written_is_one_sentence_and_what_is_done_is_kept
 
 def test_progress_reaches_the_number_of_images(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
     told: list[int] = []
-    inputs = partial(find_inputs, [str(images)])
+    inputs = partial(find_images, [str(images)])
     write_predictions(job_for(model, tmp_path / "out.csv"), inputs, answering(model), told=told.append)
     assert told == list(range(76))
 

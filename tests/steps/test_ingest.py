@@ -125,7 +125,7 @@ def test_what_a_stage_that_failed_had_removed_is_put_back(project: Project) -> N
 
 BAD_TABLES = {
     "a missing column": ("path,lable\na.png,x\n", "column label is missing; rename 'lable'"),
-    "a repeated column": ("path,label,label\na.png,x,y\n", "column label stands there 2 times; keep one"),
+    "a repeated column": ("path,label,label\na.png,x,y\n", "column label occurs 2 times; keep one"),
     "an empty manifest": ("", "is empty"),
     "no rows": ("path,label\n", "holds no rows"),
     "an absolute path": ("path,label\n/etc/a.png,x\n", "'/etc/a.png' isn't a path inside"),
@@ -136,7 +136,7 @@ BAD_TABLES = {
     "numbers as labels": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25"),
     "group against given split": (
         "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
-        "group g is given to 2 splits",
+        "group g is in 2 splits",
     ),
     "a timestamp": ("path,label,timestamp\na.png,x,soon\nb.png,y,\n", "timestamp 'soon' should read as ISO 8601"),
     "no file": ("path,label\nc.png,x\nd.png,y\n", "none of the 2 files can be taken"),
@@ -187,7 +187,7 @@ def test_a_table_is_read_by_the_splits_and_rules_of_the_split(project: Project, 
         _listed(project, str(table))
     fractions = "split.fractions={train: 0.6, val: 0.1, test: 0.2, holdout: 0.1}"
     override(project.params, [fractions], check=lambda _: None)
-    with pytest.raises(DataError, match=r"group g is given to 2 splits .* or set split\.given: ignore"):
+    with pytest.raises(DataError, match=r"group g is in 2 splits .* or set split\.given: ignore"):
         _listed(project, str(table))
     override(project.params, ["split.given=ignore"], check=lambda _: None)
     assert {image.given_split for image in _listed(project, str(table)).images} == {"train", "holdout"}

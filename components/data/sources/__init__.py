@@ -1,29 +1,23 @@
-"""Where images come from: folders, tables, tar shards, torchvision's data sets, object stores, the embedded digits.
+"""Labelled images to ingest: folders, tables, tar shards, torchvision's data sets, object stores, the embedded digits.
 
-A source is listed before anything is read, so that mistakes are named before anything is written. Every file that
-stands where an image belongs is listed; one that can't be taken carries the reason and goes to quarantine.
+A source is listed before any image is read, so that mistakes are reported before anything is written. Every file that
+stands where an image belongs is listed; one that can't be ingested carries the reason and goes to quarantine.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from components.data.files.folders import Folder, LocalFolder, refuse_unfollowed_link
+from components.data.files.path_tables import TABLE_EXTENSIONS
+from components.data.files.stores import is_address, open_parent, open_store
 from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
-from components.data.sources.locations import (
-    LocalFolder,
-    Place,
-    is_remote,
-    refuse_unfollowed,
-    refuse_untaken,
-    remote_folder,
-    split_remote,
-)
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import SPLITS_BY_NAME, Source, SourceImage
-from components.data.sources.source_checks import refuse_useless
-from components.data.sources.table import TABLE_ENDINGS, from_table, is_table
-from components.data.sources.tar_shards import are_shards, expand_braces, from_shards, shards_among
+from components.data.sources.source_checks import check_source
+from components.data.sources.table import from_table, is_table
+from components.data.sources.tar_shards import are_shards, check_readable, expand_braces, from_shards, shards_among
 from components.data.sources.torchvision import SCHEME, check_name, from_torchvision
 from components.shared.errors import DataError
 
@@ -34,26 +28,26 @@ def find(
     location: str,
     settings: IngestSettings | None = None,
     *,
-    further_splits: Sequence[str] = (),
-    given_counts: bool = True,
+    extra_splits: Sequence[str] = (),
+    uses_given_splits: bool = True,
 ) -> Source:
-    """Lists what lies at the location; raises DataError where it makes no data set.
+    """Lists the images at the location; raises DataError if they make no data set.
 
-    `further_splits` are those of split.fractions beside train, val and test. `given_counts`: the author's splits are
-    heeded, so that groups must not contradict them.
+    `extra_splits` are the splits of split.fractions beside train, val and test. `uses_given_splits`: the data's own
+    splits will be used, so that no group may stand in two of them.
     """
     settings = settings or IngestSettings()
-    source = _list(location, settings, SPLITS_BY_NAME | {split: split for split in further_splits})
-    refuse_useless(source, settings, location, given_counts=given_counts)
+    source = _list(location, settings, SPLITS_BY_NAME | {split: split for split in extra_splits})
+    check_source(source, settings, location, uses_given_splits=uses_given_splits)
     return source
 
 
 def check_location(location: str) -> None:
-    """Raises DataError for what surely is no data set, without reading anything of it."""
+    """Raises DataError for what can't be a data set, without reading any of it."""
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
         check_name(location)
-    elif not (is_remote(location) or location == EMBEDDED_DIGITS or path.is_dir()):
+    elif not (is_address(location) or location == EMBEDDED_DIGITS or path.is_dir()):
         _check_file(location, path)
 
 
@@ -61,58 +55,58 @@ def _check_file(location: str, path: Path) -> None:
     if not path.exists() and "{" not in path.name:
         raise DataError(f"{location}: no such folder or table; give --data an existing one")
     if not is_table(path.name) and not are_shards(path.name):
-        raise _of_no_kind(location)
+        raise _unknown_type(location)
 
 
 def _list(location: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
         return from_torchvision(location)
-    if is_remote(location):
-        return _list_remote(location, settings, split_of)
+    if is_address(location):
+        return _list_address(location, settings, split_of)
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
     if path.is_dir():
         return _list_folder(LocalFolder(path), settings, split_of)
     _check_file(location, path)
-    found = _list_file(LocalFolder(path.parent), path.name, settings, split_of)
-    assert found is not None
-    return found
+    source = _list_file(LocalFolder(path.parent), path.name, settings, split_of)
+    assert source is not None
+    return source
 
 
-def _list_remote(location: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
-    above, name = split_remote(location)
-    if (found := _list_file(above, name, settings, split_of)) is not None:
-        return found
-    listed = _list_folder(remote_folder(location), settings, split_of)
-    if not listed.images and above.kind(name) == "file":
-        raise _of_no_kind(location)
-    return listed
+def _list_address(address: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
+    parent, name = open_parent(address)
+    if (source := _list_file(parent, name, settings, split_of)) is not None:
+        return source
+    source = _list_folder(open_store(address), settings, split_of)
+    if not source.images and parent.type_of(name) == "file":
+        raise _unknown_type(address)
+    return source
 
 
-def _of_no_kind(location: str) -> DataError:
+def _unknown_type(location: str) -> DataError:
     return DataError(
-        f"{location}: is neither a folder nor a table ({', '.join(TABLE_ENDINGS)}) nor a tar shard (.tar); "
+        f"{location}: is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}) nor a tar shard (.tar); "
         "save a table as CSV, unpack an archive, or give --data a folder"
     )
 
 
-def _list_file(place: Place, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source | None:
+def _list_file(folder: Folder, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source | None:
     """None for a name that is neither of a table nor of shards."""
     if is_table(name):
-        return from_table(place, name, settings, split_of)
-    return from_shards(place, expand_braces(name), settings, split_of) if are_shards(name) else None
+        return from_table(folder, name, settings, split_of)
+    return from_shards(folder, expand_braces(name), settings, split_of) if are_shards(name) else None
 
 
-def _list_folder(place: Place, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
-    listing = place.files()
+def _list_folder(folder: Folder, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
+    listing = folder.list_files()
     shards = shards_among(listing.paths)
     if not shards:
-        return from_folder(place, listing, split_of)
+        return from_folder(folder, listing, split_of)
     others = sorted(set(listing.paths).difference(shards))
     for path in others:
-        refuse_unfollowed(place, path)
+        refuse_unfollowed_link(folder, path)
     for path in shards:
-        refuse_untaken(place, path)
-    source = from_shards(place, shards, settings, split_of)
-    return replace(source, left_aside=others + source.left_aside, num_hidden=listing.num_hidden)
+        check_readable(folder, path)
+    source = from_shards(folder, shards, settings, split_of)
+    return replace(source, ignored=others + source.ignored, num_hidden=listing.num_hidden)

@@ -1,4 +1,4 @@
-"""Images that come with the installation."""
+"""The data set `digits`, which is installed with scikit-learn."""
 
 import io
 from functools import partial
@@ -17,11 +17,11 @@ def digits() -> Source:
     """scikit-learn's handwritten digits: 1,797 scans of 8×8 px and 17 grey levels, enlarged to 32×32 px."""
     from sklearn.datasets import load_digits
 
-    content = load_digits()
+    data = load_digits()
     return Source(
         [
             SourceImage(path=f"{label}/{number:04d}.png", labels=(str(label),), read=partial(_png, scan))
-            for number, (scan, label) in enumerate(zip(content.images, content.target, strict=True))
+            for number, (scan, label) in enumerate(zip(data.images, data.target, strict=True))
         ]
     )
 

@@ -1,6 +1,6 @@
-"""A row of a table, or a record of a tar shard, becomes labels, group, time, split and weight; or one clear sentence.
+"""Labels, group, time, split and weight from a row of a table or a record of a tar shard.
 
-Numbers are names here: the label 7 is the class `7`, in every kind of table. Fractions such as 0.25 name no class.
+Numbers are names here: the label 7 is the class `7`, in every type of table. Fractions such as 0.25 name no class.
 """
 
 import json
@@ -12,14 +12,14 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from components.data.sources.settings import IngestSettings
-from components.data.sources.source import LEVEL_JOINT, SET_JOINT, Kind
+from components.data.sources.source import LABEL_SEPARATOR, LEVEL_SEPARATOR, Kind
 from components.shared.errors import DataError, nearest
 
-_OWN = ("path", "label", "labels", "group", "timestamp", "split", "weight")
-_NO_VALUE = ("nan", "<na>")
-"""How pandas writes an empty cell where a column was made text."""
-_LONGEST = 100
-"""A further column with a longer text tells images apart rather than in kinds."""
+_RESERVED = ("path", "label", "labels", "group", "timestamp", "split", "weight")
+_MISSING_VALUES = ("nan", "<na>")
+"""How pandas writes an empty cell of a column that it turned into text."""
+_MAX_LENGTH = 100
+"""A longer text in another column identifies an image rather than a slice of them."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class LabelColumns:
 
 
 @dataclass(frozen=True)
-class Description:
-    """What a row says of its image, path apart."""
+class RowFields:
+    """Everything in a row but the path."""
 
     labels: tuple[str, ...]
     group: str | None
@@ -42,11 +42,11 @@ class Description:
     weight: float | None
     given_split: str | None
     further: str | None
-    """A JSON object of the other columns; None where there are none."""
+    """The other columns as a JSON object; None if there are none."""
 
 
 def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str) -> LabelColumns:
-    """Which of the columns are the labels; raises DataError where that can't be told."""
+    """Names of the columns that hold the labels; raises DataError if they are missing or ambiguous."""
     chosen = settings.label_columns
     if chosen is not None:
         for name in chosen:
@@ -62,86 +62,95 @@ def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str
 
 
 def require_column(name: str, names: Sequence[str], *, source: str) -> None:
-    """Raises DataError unless the column stands there."""
+    """Raises DataError if the column is missing."""
     if name in names:
         return
-    others = [other for other in names if other not in _OWN]
+    others = [other for other in names if other not in _RESERVED]
     similar = {other.strip().lower(): other for other in others}
-    found = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
-    remedy = f"rename {found!r}" if found else "add it"
-    if name == "label" and len(others) > 1 and not found:
+    similar_name = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
+    remedy = f"rename {similar_name!r}" if similar_name else "add it"
+    if name == "label" and len(others) > 1 and not similar_name:
         remedy = f"add it, or name the columns, such as --set 'ingest.label_columns=[{', '.join(others[:3])}]'"
     raise DataError(f"{source}: column {name} is missing; {remedy} (the columns are {', '.join(names)})")
 
 
-def describe(
-    row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, split_of: Mapping[str, str], *, place: str
-) -> Description:
-    """`split_of` says which split a name means; `place` names the row in a sentence, such as `labels.csv: row 3`."""
-    return Description(
-        labels=_labels(row, columns, settings, place),
-        group=_group(row.get("group"), place),
-        timestamp=_timestamp(row.get("timestamp"), place),
-        weight=_weight(row.get("weight"), place),
-        given_split=_split(row.get("split"), split_of, place),
+def read_row(
+    row: Mapping[str, Any],
+    columns: LabelColumns,
+    settings: IngestSettings,
+    split_of: Mapping[str, str],
+    *,
+    row_name: str,
+) -> RowFields:
+    """`split_of` maps a name to its split; `row_name` is the row's name in messages, such as `labels.csv: row 3`."""
+    return RowFields(
+        labels=_labels(row, columns, settings, row_name),
+        group=_group(row.get("group"), row_name),
+        timestamp=_timestamp(row.get("timestamp"), row_name),
+        weight=_weight(row.get("weight"), row_name),
+        given_split=_split(row.get("split"), split_of, row_name),
         further=_further(row, columns),
     )
 
 
 def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
-    others = {name: value for name, value in row.items() if name not in (*_OWN, *columns.names)}
-    said = {
+    others = {name: value for name, value in row.items() if name not in (*_RESERVED, *columns.names)}
+    shown = {
         name: value if isinstance(value, int | float) and not isinstance(value, bool) else text
         for name, value in others.items()
-        if not isinstance(value, list | tuple | dict | bytes) and (text := _text(value)) and len(text) <= _LONGEST
+        if not isinstance(value, list | tuple | dict | bytes) and (text := _text(value)) and len(text) <= _MAX_LENGTH
     }
-    return json.dumps(said, sort_keys=True, ensure_ascii=False) if said else None
+    return json.dumps(shown, sort_keys=True, ensure_ascii=False) if shown else None
 
 
-def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, place: str) -> tuple[str, ...]:
+def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, row_name: str) -> tuple[str, ...]:
     if columns.kind == "multi":
-        return _label_set(row.get("labels"), settings, place)
-    labels = tuple(_label(row.get(name), name, settings, place) for name in columns.names)
+        return _label_set(row.get("labels"), settings, row_name)
+    labels = tuple(_label(row.get(name), name, settings, row_name) for name in columns.names)
     if columns.kind == "hierarchy":
-        _refuse_joint(labels, LEVEL_JOINT, place)
+        _refuse_separator(labels, LEVEL_SEPARATOR, row_name)
     return labels
 
 
-def _label_set(value: Any, settings: IngestSettings, place: str) -> tuple[str, ...]:
+def _label_set(value: Any, settings: IngestSettings, row_name: str) -> tuple[str, ...]:
     names = list(value) if isinstance(value, list | tuple) else (_text(value) or "").split(settings.separator)
     if not names or names == [""]:
-        raise DataError(f"{place}: labels is empty; fill it or remove the row")
-    labels = tuple(sorted({_label(name, "labels", settings, place) for name in names}))
-    _refuse_joint(labels, SET_JOINT, place)
+        raise DataError(f"{row_name}: labels is empty; fill it or remove the row")
+    labels = tuple(sorted({_label(name, "labels", settings, row_name) for name in names}))
+    _refuse_separator(labels, LABEL_SEPARATOR, row_name)
     return labels
 
 
-def _refuse_joint(labels: tuple[str, ...], joint: str, place: str) -> None:
+def _refuse_separator(labels: tuple[str, ...], separator: str, row_name: str) -> None:
     for label in labels:
-        if joint in label:
-            raise DataError(f"{place}: the label {label!r} holds {joint!r}, which joins labels; use another sign")
+        if separator in label:
+            raise DataError(
+                f"{row_name}: the label {label!r} holds {separator!r}, which separates labels; use another character"
+            )
 
 
-def _label(value: Any, column: str, settings: IngestSettings, place: str) -> str:
+def _label(value: Any, column: str, settings: IngestSettings, row_name: str) -> str:
     if isinstance(value, list | tuple | dict):
         shown = reprlib.repr(value)
-        raise DataError(f"{place}: {column} is {shown}, should be one name (many go into a column labels)")
+        raise DataError(f"{row_name}: {column} is {shown}, should be one name (several names go into a column labels)")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if (text := _text(value)) is None:
-        raise DataError(f"{place}: the label in column {column} is empty; fill it or remove the row")
-    if text.lower() in _NO_VALUE and text not in (settings.classes or ()):
+        raise DataError(f"{row_name}: the label in column {column} is empty; fill it or remove the row")
+    if text.lower() in _MISSING_VALUES and text not in (settings.classes or ()):
         raise DataError(
-            f"{place}: the label in column {column} is {text!r}, as an empty one is written; fill it or remove the "
-            "row, or list the class in ingest.classes"
+            f"{row_name}: the label in column {column} is {text!r}, which stands for an empty cell; fill it or "
+            "remove the row, or list the class in ingest.classes"
         )
     return text
 
 
-def _group(value: Any, place: str) -> str | None:
+def _group(value: Any, row_name: str) -> str | None:
     text = _text(value)
-    if text is not None and text.lower() in _NO_VALUE:
-        raise DataError(f"{place}: group is {text!r}, as an empty one is written; leave it empty, or name the group")
+    if text is not None and text.lower() in _MISSING_VALUES:
+        raise DataError(
+            f"{row_name}: group is {text!r}, which stands for an empty cell; leave it empty, or name the group"
+        )
     return text
 
 
@@ -153,17 +162,17 @@ def _text(value: Any) -> str | None:
     return str(value).strip() or None
 
 
-def _split(value: Any, split_of: Mapping[str, str], place: str) -> str | None:
+def _split(value: Any, split_of: Mapping[str, str], row_name: str) -> str | None:
     if (text := _text(value)) is None:
         return None
     if text.lower() not in split_of:
         raise DataError(
-            f"{place}: split {text!r} is none of {', '.join(split_of)}; mend it, or add it to split.fractions"
+            f"{row_name}: split {text!r} is none of {', '.join(split_of)}; fix it, or add it to split.fractions"
         )
     return split_of[text.lower()]
 
 
-def _weight(value: Any, place: str) -> float | None:
+def _weight(value: Any, row_name: str) -> float | None:
     if (text := _text(value)) is None:
         return None
     try:
@@ -171,11 +180,11 @@ def _weight(value: Any, place: str) -> float | None:
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight) or weight < 0:
-        raise DataError(f"{place}: weight {text!r} should be a number of at least 0")
+        raise DataError(f"{row_name}: weight {text!r} should be a number of at least 0")
     return weight
 
 
-def _timestamp(value: Any, place: str) -> str | None:
+def _timestamp(value: Any, row_name: str) -> str | None:
     if not isinstance(value, date):
         if (text := _text(value)) is None:
             return None
@@ -183,11 +192,11 @@ def _timestamp(value: Any, place: str) -> str | None:
             value = datetime.fromisoformat(text)
         except ValueError:
             raise DataError(
-                f"{place}: timestamp {text!r} should read as ISO 8601, such as 2026-05-31 or 2026-05-31T18:30:00Z"
+                f"{row_name}: timestamp {text!r} should be ISO 8601, such as 2026-05-31 or 2026-05-31T18:30:00Z"
             ) from None
     moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
-    # Without a zone it is taken as UTC: all of them must be comparable.
+    # Without a time zone it counts as UTC, so that all timestamps can be compared.
     try:
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC).isoformat()
     except OverflowError:
-        raise DataError(f"{place}: timestamp {value} lies outside the years 1 to 9999") from None
+        raise DataError(f"{row_name}: timestamp {value} lies outside the years 1 to 9999") from None

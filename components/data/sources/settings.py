@@ -1,4 +1,4 @@
-"""How the columns of a table, or the fields of a tar shard's records, are read."""
+"""Settings for reading the columns of a table, or the fields of a tar shard's records."""
 
 from typing import Annotated
 
@@ -17,11 +17,11 @@ class IngestSettings(Settings):
     separator: str = Field(default="|", min_length=1)
     """Between the names in a column `labels` of text; a column of lists needs none."""
     classes: list[Name] | None = None
-    """The names that a label may have (in a hierarchy: on its finest level); null takes any."""
+    """Names that a label may have (in a hierarchy: on its finest level); null allows any."""
 
     @field_validator("label_columns", "classes")
     @classmethod
-    def _some_and_each_once(cls, names: list[str] | None) -> list[str] | None:
+    def _not_empty_and_unique(cls, names: list[str] | None) -> list[str] | None:
         if names is not None and (not names or len(set(names)) != len(names)):
             raise ValueError("null or a list of names, each once")
         return names

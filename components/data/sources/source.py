@@ -1,4 +1,4 @@
-"""What every kind of source is listed as."""
+"""The list of labelled images that every type of source becomes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ SPLITS_BY_NAME = {
     "test": "test",
     "testing": "test",
 }
-"""The split that each usual folder or column value means."""
+"""Names that data sets give to their splits."""
 
-LEVEL_JOINT = "/"
-SET_JOINT = "|"
+LEVEL_SEPARATOR = "/"
+LABEL_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,21 @@ class SourceImage:
     path: str
     """Relative to the source, with forward slashes; unique in it."""
     labels: tuple[str, ...]
-    """One label; or a sorted set of labels; or a hierarchy's labels, from the coarsest to the finest; none where the
-    file stands in no class folder."""
+    """One label, a sorted set of labels, or a hierarchy's labels from the coarsest to the finest; empty if the file
+    stands in no class folder."""
     read: Callable[[], bytes]
     group: str | None = None
-    """Images of one group never stand in two splits."""
+    """Images of one group always go to the same split."""
     timestamp: str | None = None
-    """ISO 8601 in UTC, so that the order of the texts is the order in time."""
+    """ISO 8601 in UTC, so that texts sort by time."""
     weight: float | None = None
-    """At least 0; null where the source says nothing."""
+    """At least 0; None if the source gives none."""
     given_split: str | None = None
-    """train, val, test or a further split of split.fractions, where the author of the data has chosen."""
+    """train, val, test or an extra split of split.fractions, if the source gives one."""
     further: str | None = None
-    """What else the source says, as a JSON object by column, such as {"camera": "phone"}; scores are sliced by it."""
+    """The source's other columns as a JSON object, such as {"camera": "phone"}; scores are sliced by them."""
     problem: str | None = None
-    """Why the file can't be taken; it is quarantined unread."""
+    """Why the file can't be ingested; it goes to quarantine unread."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Source:
     kind: Kind = "single"
     levels: tuple[str, ...] = ()
     """Names of a hierarchy's levels, from the coarsest to the finest."""
-    left_aside: list[str] = field(default_factory=list)
-    """Files that hold no image of a class: a licence beside the class folders, a caption in a shard."""
+    ignored: list[str] = field(default_factory=list)
+    """Files that are no image of a class: a licence beside the class folders, a caption in a shard."""
     num_hidden: int = 0
-    """Hidden files and folders, which are left out."""
+    """Hidden files and folders, which are not listed."""
 
     def label_of(self, image: SourceImage) -> str:
-        """The text key of all the image's labels: `cat`, `cat|dog` for a set, `Fruit/Apple/Gala` for a hierarchy."""
-        return (LEVEL_JOINT if self.kind == "hierarchy" else SET_JOINT).join(image.labels)
+        """All labels of the image as one text: `cat`, `cat|dog` for several, `Fruit/Apple/Gala` for a hierarchy."""
+        return (LEVEL_SEPARATOR if self.kind == "hierarchy" else LABEL_SEPARATOR).join(image.labels)

@@ -1,4 +1,4 @@
-"""What no source may have, whatever kind it is; each mistake is one sentence, before anything is written."""
+"""Checks of every source, whatever its type; each mistake is reported before anything is written."""
 
 import unicodedata
 from collections import defaultdict
@@ -10,19 +10,19 @@ from components.data.sources.source import Source
 from components.shared.errors import DataError, nearest
 
 
-def refuse_useless(source: Source, settings: IngestSettings, location: str, *, given_counts: bool) -> None:
-    """Raises DataError unless a classifier can learn from the source; `given_counts`: heed the author's splits."""
+def check_source(source: Source, settings: IngestSettings, location: str, *, uses_given_splits: bool) -> None:
+    """Raises DataError if no classifier can be trained on the source; `uses_given_splits`: its own splits are used."""
     _refuse_broken_text(source, location)
-    _refuse_alike_paths(source, location)
+    _refuse_similar_paths(source, location)
     _refuse_empty(source, location)
     _refuse_numbers(source, settings, location)
     _refuse_unknown_classes(source, settings, location)
-    if given_counts:
+    if uses_given_splits:
         _refuse_divided_groups(source, location)
 
 
 def _refuse_broken_text(source: Source, location: str) -> None:
-    """Names of files may be any bytes, and JSON may hold half a sign: neither can be written down."""
+    """File names may be any bytes, and JSON may hold half a character: neither can be stored as text."""
     for image in source.images:
         try:
             "".join((image.path, *image.labels, image.group or "", image.further or "")).encode()
@@ -34,14 +34,14 @@ def _refuse_broken_text(source: Source, location: str) -> None:
 def _refuse_empty(source: Source, location: str) -> None:
     if not source.images:
         raise DataError(
-            f"{location}: no images in it; expected one folder a class with {', '.join(IMAGE_ENDINGS)} files"
+            f"{location}: no images in it; expected one folder per class with {', '.join(IMAGE_ENDINGS)} files"
         )
     usable = [image for image in source.images if image.problem is None]
     if not usable:
         first = source.images[0]
         raise DataError(
-            f"{location}: none of the {len(source.images)} files can be taken, for one {first.path}: {first.problem}; "
-            "mend this or give --data other images"
+            f"{location}: none of the {len(source.images)} files can be ingested, for example {first.path}: "
+            f"{first.problem}; fix this or give --data other images"
         )
     sets = {image.labels for image in usable}
     classes = {label for labels in sets for label in labels} if source.kind == "multi" else set(map("/".join, sets))
@@ -49,7 +49,7 @@ def _refuse_empty(source: Source, location: str) -> None:
         raise DataError(f"{location}: only one class ({classes.pop()}); a classifier needs at least two")
 
 
-def _refuse_alike_paths(source: Source, location: str) -> None:
+def _refuse_similar_paths(source: Source, location: str) -> None:
     seen: dict[str, str] = {}
     for image in source.images:
         key = unicodedata.normalize("NFC", image.path).casefold()
@@ -62,7 +62,7 @@ def _refuse_alike_paths(source: Source, location: str) -> None:
 
 
 def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> None:
-    """Whole numbers are names where all labels are; among names one is a slip, unless the settings list it."""
+    """Whole numbers are names if all labels are; one among other names is a mistake unless ingest.classes lists it."""
     for labels in _columns_of_labels(source):
         values = {label: _number(label) for label in sorted(labels)}
         numbers = [
@@ -72,18 +72,18 @@ def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> 
         names = [label for label, value in values.items() if value is None]
         if fractions and not names:
             raise DataError(
-                f"{location}: the labels are numbers such as {fractions[0]}, which name no classes; "
+                f"{location}: the labels are numbers such as {fractions[0]}, which are no class names; "
                 "give each image the name of its class"
             )
         if numbers and names:
             raise DataError(
-                f"{location}: the label {numbers[0]} is a number among names such as {names[0]}; mend it, or list all "
+                f"{location}: the label {numbers[0]} is a number among names such as {names[0]}; fix it, or list all "
                 "classes in ingest.classes"
             )
 
 
 def _columns_of_labels(source: Source) -> Iterator[set[str]]:
-    """The labels that must be of one kind: of a hierarchy each level's, else all."""
+    """Labels that must all be names or all be numbers: those of one level of a hierarchy, otherwise all."""
     sets = {image.labels for image in source.images if image.problem is None}
     if source.kind == "hierarchy":
         yield from map(set, zip(*sets, strict=True))
@@ -110,12 +110,13 @@ def _refuse_unknown_classes(source: Source, settings: IngestSettings, location: 
             if label not in settings.classes:
                 raise DataError(
                     f"{location}: {image.path}: the label {label!r} is none of ingest.classes"
-                    f"{nearest(label, settings.classes) or '; mend the label or add it to params.yaml'}"
+                    f"{nearest(label, settings.classes) or '; fix the label or add it to params.yaml'}"
                 )
 
 
 def _refuse_divided_groups(source: Source, location: str) -> None:
     splits: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    """By group: the path of its first image in each split."""
     for image in source.images:
         if image.group is not None and image.given_split is not None:
             splits[image.group].setdefault(image.given_split, image.path)
@@ -123,6 +124,6 @@ def _refuse_divided_groups(source: Source, location: str) -> None:
         if len(example) > 1:
             where = " and ".join(f"{path} in {split}" for split, path in example.items())
             raise DataError(
-                f"{location}: group {group} is given to {len(example)} splits ({where}); "
-                "give a group one split, leave the column split out, or set split.given: ignore"
+                f"{location}: group {group} is in {len(example)} splits ({where}); "
+                "put a group into one split, leave out the column split, or set split.given: ignore"
             )

@@ -1,86 +1,88 @@
-"""A CSV, Parquet or JSON Lines table: a row an image, its path relative to the table or its address in a store."""
+"""A CSV, Parquet or JSON Lines table with a row per image: its path relative to the table, or its store address."""
 
 import io
 import json
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from components.data.sources.label_columns import describe, label_columns, require_column
-from components.data.sources.locations import Place, is_remote, is_store_address, remote_folder
+from components.data.files.folders import Folder
+from components.data.files.path_tables import TABLE_EXTENSIONS
+from components.data.files.stores import is_address, is_store_address, open_store
+from components.data.sources.label_columns import label_columns, read_row, require_column
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
 from components.shared.errors import DataError
 
-TABLE_ENDINGS = (".csv", ".parquet", ".jsonl", ".ndjson")
-_SHOWN = 60
-"""Signs of a row that a sentence about it quotes."""
+_MAX_QUOTED = 60
+"""Characters of a row that a message quotes."""
 
 
 def is_table(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in TABLE_ENDINGS
+    return PurePosixPath(name).suffix.lower() in TABLE_EXTENSIONS
 
 
-def from_table(place: Place, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
-    """Reads the table `name` of the folder `place`, in which the images lie too, but for those with an address.
+def from_table(folder: Folder, name: str, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
+    """Reads the table `name` in the folder, which also holds the images that have no address.
 
-    gs://bucket/a.jpg is the path gs/bucket/a.jpg of the data set. `split_of` says which split a name in the column
-    `split` means.
+    gs://bucket/a.jpg becomes the path gs/bucket/a.jpg of the data set. `split_of` maps a name in the column `split` to
+    its split.
     """
     try:
-        content = place.reader(name)()
+        content = folder.read(name)
     except OSError as problem:
         raise DataError(f"{name}: can't be read: {problem.strerror or 'no such file'}") from None
     names, rows = _rows_of(content, name)
     require_column("path", names, source=name)
     columns = label_columns(names, settings, source=name)
     if not rows:
-        raise DataError(f"{name}: holds no rows, only the names of columns; add a row an image")
-    images, seen, stores = [], dict[str, int](), dict[str, Place]()
+        raise DataError(f"{name}: holds no rows, only the column names; add a row per image")
+    images, row_of_path, stores = [], dict[str, int](), dict[str, Folder]()
     for number, row in enumerate(rows, start=1):
-        where = f"{name}: row {number}"
-        path, its_place, inside = _located(row.get("path"), where, place, stores)
-        if path in seen:
-            raise DataError(f"{where}: {path} stands in row {seen[path]} already; keep one of them")
-        seen[path] = number
-        said = describe(row, columns, settings, split_of, place=where)
-        images.append(
-            SourceImage(path=path, read=its_place.reader(inside), problem=its_place.problem_of(inside), **vars(said))
-        )
+        row_name = f"{name}: row {number}"
+        path, image_folder, inside = _locate(row.get("path"), row_name, folder, stores)
+        if path in row_of_path:
+            raise DataError(f"{row_name}: {path} is already in row {row_of_path[path]}; keep one of them")
+        row_of_path[path] = number
+        fields = vars(read_row(row, columns, settings, split_of, row_name=row_name))
+        read = partial(image_folder.read, inside)
+        images.append(SourceImage(path=path, read=read, problem=image_folder.problem_of(inside), **fields))
     return Source(sorted(images, key=lambda image: image.path), columns.kind, columns.levels)
 
 
-def _located(value: Any, where: str, place: Place, stores: dict[str, Place]) -> tuple[str, Place, str]:
-    """The path in the data set, the folder that holds the file, and its path there; `stores` keeps opened folders."""
+def _locate(value: Any, row_name: str, table_folder: Folder, stores: dict[str, Folder]) -> tuple[str, Folder, str]:
+    """The path in the data set, the folder that holds the file, and its path in there; `stores` caches open folders."""
     text = "" if value is None else str(value)
-    if not is_remote(text):
-        path = path_inside(text, where, place.name)
-        return path, place, path
+    if not is_address(text):
+        path = path_inside(text, row_name, table_folder.name)
+        return path, table_folder, path
     if not is_store_address(text):
         raise DataError(
-            f"{where}: {text!r} is no address of a store, such as s3://, gs:// or az://; give a path or one"
+            f"{row_name}: {text!r} is no address of a store, such as s3://, gs:// or az://; give a path or such "
+            "an address"
         )
     folder, _, name = text.rpartition("/")
     if folder not in stores:
-        stores[folder] = remote_folder(folder)
-    return path_inside(text.replace("://", "/", 1), where, place.name), stores[folder], name
+        stores[folder] = open_store(folder)
+    return path_inside(text.replace("://", "/", 1), row_name, table_folder.name), stores[folder], name
 
 
-def path_inside(value: Any, where: str, folder: str) -> str:
+def path_inside(value: Any, row_name: str, folder: str) -> str:
     """The path with single forward slashes; raises DataError for one that is no path inside the folder."""
     text = "" if value is None else str(value)
     path = PurePosixPath(text)
     if not path.parts or path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
-        raise DataError(f"{where}: {text!r} isn't a path inside {folder}; make it relative to there")
-    if "\\" in text or any(ord(sign) < 32 for sign in text):
-        raise DataError(f"{where}: the path {text!r} holds backslashes or control signs; write it with forward slashes")
+        raise DataError(f"{row_name}: {text!r} isn't a path inside {folder}; make it relative to that folder")
+    if "\\" in text or any(ord(character) < 32 for character in text):
+        raise DataError(f"{row_name}: the path {text!r} holds backslashes or control characters; use forward slashes")
     return path.as_posix()
 
 
 def _rows_of(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
     if not content.strip():
-        raise DataError(f"{name}: is empty; it needs a column path and a column label, and a row an image")
+        raise DataError(f"{name}: is empty; it needs a column path, a column label, and a row per image")
     ending = PurePosixPath(name).suffix.lower()
     if ending == ".csv":
         return _csv_rows(content, name)
@@ -98,20 +100,20 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
         ragged.append(row)
         return "error"
 
-    # Line breaks inside quotes are legal in CSV; every column is text, for a label such as 007 is a name.
+    # Line breaks inside quotes are legal in CSV. Every column is text, for a label such as 007 is a name.
     layout = pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
-    in_order = pyarrow.csv.ReadOptions(use_threads=False)  # several threads don't know the number of a row
+    in_order = pyarrow.csv.ReadOptions(use_threads=False)  # with threads, an error has no row number
     try:
         names = pyarrow.csv.open_csv(io.BytesIO(content), in_order, layout).schema.names
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = pyarrow.csv.read_csv(io.BytesIO(content), in_order, layout, as_text)
     except pa.ArrowInvalid as problem:
         if not ragged:
-            raise DataError(f"{name}: can't be read as a table ({_said(problem)}); mend its quotes") from None
+            raise DataError(f"{name}: can't be read as a table ({one_line(problem)}); fix its quotes") from None
         row = ragged[0]
         raise DataError(
             f"{name}: row {row.number - 1} holds {row.actual_columns} values for {row.expected_columns} columns "
-            f"({row.text[:_SHOWN]!r}); mend its commas and quotes"
+            f"({row.text[:_MAX_QUOTED]!r}); fix its commas and quotes"
         ) from None
     _refuse_repeated(names, name)
     return names, table.to_pylist()
@@ -127,7 +129,7 @@ def _refuse_other_separator(text: str, name: str) -> None:
 def _refuse_repeated(names: list[str], source: str) -> None:
     for column, count in Counter(names).items():
         if count > 1:
-            raise DataError(f"{source}: column {column or 'without a name'} stands there {count} times; keep one")
+            raise DataError(f"{source}: column {column or 'without a name'} occurs {count} times; keep one")
 
 
 def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
@@ -137,19 +139,19 @@ def _parquet_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, 
     try:
         table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowInvalid, OSError) as problem:
-        raise DataError(f"{name}: is no whole Parquet file ({_said(problem)}); copy or write it again") from None
+        raise DataError(f"{name}: is no complete Parquet file ({one_line(problem)}); copy or write it again") from None
     _refuse_repeated(table.column_names, name)
     try:
         return table.column_names, table.to_pylist()
     except (OverflowError, ValueError) as problem:
         raise DataError(
-            f"{name}: holds a time outside the years 1 to 9999 ({_said(problem)}); mend or leave it out"
+            f"{name}: holds a time outside the years 1 to 9999 ({one_line(problem)}); fix it or leave it out"
         ) from None
 
 
 def _json_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]]]:
     rows, names = [], dict[str, None]()
-    # At line feeds alone: other separators of lines may stand inside of a text.
+    # Only at line feeds: a text may contain other line separators.
     for number, line in enumerate(_text_of(content, name).split("\n"), start=1):
         if not line.strip():
             continue
@@ -160,7 +162,7 @@ def _json_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any
 
 
 def _text_of(content: bytes, name: str) -> str:
-    """Raises DataError for what is no UTF-8, and for zero bytes, which are the mark of UTF-16."""
+    """Raises DataError for bytes that are no UTF-8, and for zero bytes, which are a sign of UTF-16."""
     wrong = content.find(b"\0")
     if wrong < 0:
         try:
@@ -168,26 +170,29 @@ def _text_of(content: bytes, name: str) -> str:
         except UnicodeDecodeError as problem:
             wrong = problem.start
     line = 1 + content.count(b"\n", 0, wrong)
-    raise DataError(f"{name}: line {line} is not UTF-8 text; save the table as such")
+    raise DataError(f"{name}: line {line} is not UTF-8 text; save the table as UTF-8")
 
 
-def _said(problem: Exception) -> str:
-    return " ".join(str(problem).split())
+def one_line(problem: Exception) -> str:
+    """The error's message without line breaks; its type if it has none."""
+    return " ".join(str(problem).split()) or type(problem).__name__
 
 
-def json_object(text: str, where: str) -> dict[str, Any]:
-    def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def json_object(text: str, row_name: str) -> dict[str, Any]:
+    """Raises DataError for anything but an object, and for one with a repeated key."""
+
+    def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         for key, count in Counter(key for key, _ in pairs).items():
             if count > 1:
-                raise DataError(f"{where}: {key} stands there {count} times; keep one")
+                raise DataError(f"{row_name}: {key} occurs {count} times; keep one")
         return dict(pairs)
 
     try:
-        row = json.loads(text, object_pairs_hook=each_once)
+        row = json.loads(text, object_pairs_hook=unique_keys)
     except json.JSONDecodeError as problem:
-        raise DataError(f"{where}: is no JSON: {problem.msg} at sign {problem.pos + 1}; mend it") from None
-    except (ValueError, RecursionError):  # of the numbers' digits and the nesting, Python takes only so many
-        raise DataError(f"{where}: holds a number or a nesting that is too long to be read; shorten it") from None
+        raise DataError(f"{row_name}: is no JSON: {problem.msg} at character {problem.pos + 1}; fix it") from None
+    except (ValueError, RecursionError):  # Python limits digits and nesting
+        raise DataError(f"{row_name}: has too long a number or too deep a nesting to be read; shorten it") from None
     if not isinstance(row, dict):
-        raise DataError(f'{where}: should be an object such as {{"path": "a.jpg", "label": "cat"}}')
+        raise DataError(f'{row_name}: should be an object such as {{"path": "a.jpg", "label": "cat"}}')
     return row

@@ -1,7 +1,7 @@
 """torchvision's classification data sets by name, such as `torchvision:CIFAR10` or `torchvision:Food101?root=/data`.
 
-Files that a data set keeps on disk come in as they are; images that it keeps as pixels are stored as PNG. The author's
-splits are kept. torchvision checks what it downloads by MD5.
+Image files of a data set are ingested as they are; images that it stores as pixels become PNG. Its own splits are kept.
+torchvision checks downloads by MD5.
 """
 
 import inspect
@@ -14,13 +14,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from components.data.sources.source import Source, SourceImage
+from components.data.sources.table import one_line
 from components.shared.errors import DataError, nearest
 
 SCHEME = "torchvision:"
 ROOT_VARIABLE = "DARKROOM_DATASETS"
-"""The environment variable that names the folder for data sets; default: ~/.cache/darkroom/datasets."""
+"""Environment variable with the folder for data sets; default: ~/.cache/darkroom/datasets."""
 
 Splits = tuple[tuple[str | None, dict[str, Any]], ...]
+"""Each split with the arguments that load it; None for a data set without splits."""
 _TRAIN_AND_TEST: Splits = (("train", {"train": True}), ("test", {"train": False}))
 _SPLIT_TRAIN_TEST: Splits = (("train", {"split": "train"}), ("test", {"split": "test"}))
 _SPLIT_ALL: Splits = (("train", {"split": "train"}), ("val", {"split": "val"}), ("test", {"split": "test"}))
@@ -48,46 +50,44 @@ _DATA_SETS: dict[str, Splits] = {
 
 
 def from_torchvision(location: str) -> Source:
-    """Loads the data set from its root folder, or downloads it there; raises DataError where neither can be done."""
+    """Loads the data set from its root folder, or downloads it to there; raises DataError if both fail."""
     check_name(location)
     name, _, query = location.removeprefix(SCHEME).partition("?")
     options = parse_qs(query)
     if set(options) - {"root"}:
         raise DataError(f"{location}: the only option is root, such as {SCHEME}{name}?root=/data")
-    given = options.get("root", [os.environ.get(ROOT_VARIABLE) or "~/.cache/darkroom/datasets"])[0]
-    root = Path(given).expanduser()
+    root = options.get("root", [os.environ.get(ROOT_VARIABLE) or "~/.cache/darkroom/datasets"])[0]
     images: list[SourceImage] = []
-    for split, choice in _DATA_SETS[name]:
-        images += _images(_load(name, root, choice), split)
+    for split, arguments in _DATA_SETS[name]:
+        images += _images(_load(name, Path(root).expanduser(), arguments), split)
     return Source(images)
 
 
 def check_name(location: str) -> None:
-    """Raises DataError for a data set that isn't known."""
+    """Raises DataError for an unknown data set."""
     name = location.removeprefix(SCHEME).partition("?")[0]
     if name not in _DATA_SETS:
         raise DataError(f"{location}: unknown{nearest(name, _DATA_SETS) or '; known are ' + ', '.join(_DATA_SETS)}")
 
 
-def _load(name: str, root: Path, choice: dict[str, Any]) -> Any:
+def _load(name: str, root: Path, arguments: dict[str, Any]) -> Any:
     import torchvision
 
-    kind = getattr(torchvision.datasets, name)
-    if "loader" in inspect.signature(kind).parameters:
-        choice = choice | {"loader": Path}
-    # Not there, not whole or not readable: each data set has errors of its own for that.
+    data_set = getattr(torchvision.datasets, name)
+    if "loader" in inspect.signature(data_set).parameters:
+        arguments = arguments | {"loader": Path}
+    # Missing, incomplete or unreadable: each data set has its own errors for that.
     try:
-        return kind(root=str(root), download=False, **choice)
+        return data_set(root=str(root), download=False, **arguments)
     except Exception:
         pass
     try:
         root.mkdir(parents=True, exist_ok=True)
-        return kind(root=str(root), download=True, **choice)
+        return data_set(root=str(root), download=True, **arguments)
     except Exception as problem:
-        said = " ".join(str(problem).split()) or type(problem).__name__
         raise DataError(
-            f"{SCHEME}{name}: is neither whole in {root} nor could it be downloaded ({said}); put torchvision's files "
-            f"there, or name their folder: {SCHEME}{name}?root=FOLDER or {ROOT_VARIABLE}=FOLDER"
+            f"{SCHEME}{name}: is not complete in {root} and can't be downloaded ({one_line(problem)}); put "
+            f"torchvision's files there, or name their folder: {SCHEME}{name}?root=FOLDER or {ROOT_VARIABLE}=FOLDER"
         ) from None
 
 
@@ -111,15 +111,15 @@ def _images(data: Any, split: str | None) -> list[SourceImage]:
 
 
 def _files_and_targets(data: Any) -> tuple[list[Path], list[int]]:
-    """The image files, in order of their names, or none where it keeps pixels; and the class numbers."""
+    """The image files in order of their names, or none if the data set stores pixels; and the class numbers."""
     if len(data) and "loader" in inspect.signature(type(data)).parameters:
-        # Some list their files in the order of the file system, which differs from machine to machine.
+        # Some data sets list their files in the order of the file system, which differs between machines.
         pairs = sorted(data[number] for number in range(len(data)))
         return [file for file, _ in pairs], [int(target) for _, target in pairs]
     targets: Sequence[int] = next(
         getattr(data, name) for name in ("targets", "labels", "_labels") if hasattr(data, name)
     )
-    # OxfordIIITPet takes no loader and would decode its files.
+    # OxfordIIITPet has no parameter `loader` and would decode its files.
     return list(getattr(data, "_images", ())), [int(target) for target in targets]
 
 

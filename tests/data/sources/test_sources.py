@@ -38,12 +38,12 @@ def test_a_folder_gives_a_class_a_folder(folder: Path) -> None:
     source = find(str(folder))
     assert listed(source) == {"cat/1.jpg": "cat", "dog/1.png": "dog", "dog/deep/2.PNG": "dog"}
     assert [image.path for image in source.images] == sorted(listed(source))
-    assert source.left_aside == ["LICENSE"]
+    assert source.ignored == ["LICENSE"]
     assert source.images[0].read() == (folder / "cat" / "1.jpg").read_bytes()
     assert {image.given_split for image in source.images} == {None}
 
 
-def test_folders_called_train_and_test_are_the_authors_own_split(tmp_path: Path) -> None:
+def test_folders_called_train_and_test_are_splits(tmp_path: Path) -> None:
     for name in ("train/dog/1.png", "train/cat/1.png", "valid/dog/2.png", "test/cat/3.png"):
         picture(tmp_path / name)
     source = find(str(tmp_path))
@@ -56,24 +56,24 @@ def test_folders_called_train_and_test_are_the_authors_own_split(tmp_path: Path)
     assert [image.given_split for image in source.images] == ["test", "train", "train", "val"]
 
 
-@pytest.mark.parametrize("further", ["annotations/boxes.xml", "__MACOSX/cat/._1.png", "README.md"])
-def test_a_folder_without_images_beside_the_splits_changes_nothing(tmp_path: Path, further: str) -> None:
+@pytest.mark.parametrize("other", ["annotations/boxes.xml", "__MACOSX/cat/._1.png", "README.md"])
+def test_a_folder_without_images_beside_the_splits_changes_nothing(tmp_path: Path, other: str) -> None:
     for name in ("train/dog/1.png", "train/cat/1.png", "test/cat/3.png"):
         picture(tmp_path / name)
-    (tmp_path / further).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / further).write_text("not a picture")
+    (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / other).write_text("not a picture")
     source = find(str(tmp_path))
     assert listed(source) == {"test/cat/3.png": "cat", "train/cat/1.png": "cat", "train/dog/1.png": "dog"}
     assert [image.given_split for image in source.images] == ["test", "train", "train"]
-    assert len(source.left_aside) + source.num_hidden == 1
+    assert len(source.ignored) + source.num_hidden == 1
 
 
 def test_splits_beside_other_folders_with_images_are_refused(tmp_path: Path) -> None:
     for name in ("train/dog/1.png", "test/cat/3.png", "extra/cat/3.png"):
         picture(tmp_path / name)
-    with pytest.raises(DataError, match=r"has the splits test and train beside other folders of images \(extra\); mo"):
+    with pytest.raises(DataError, match=r"has the splits test and train beside other folders with images \(extra\); m"):
         find(str(tmp_path))
-    assert {image.given_split for image in find(str(tmp_path), further_splits=["extra"]).images} == {
+    assert {image.given_split for image in find(str(tmp_path), extra_splits=["extra"]).images} == {
         *("train", "test", "extra")
     }
 
@@ -113,7 +113,7 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) 
     assert "leads out of the data folder" in str(problems["dog/link.png"])
 
 
-def test_a_link_in_place_of_a_class_or_a_split_is_no_file_that_is_left_aside(folder: Path, tmp_path: Path) -> None:
+def test_a_link_in_place_of_a_class_or_a_split_is_refused(folder: Path, tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "rare" / "1.png")
     for kind, target in (
         ("class", tmp_path / "elsewhere" / "rare"),
@@ -144,7 +144,7 @@ def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path
         "loose.png": "a link that leads out of the data folder",
         "pipe": "not a plain file",
     }
-    assert source.left_aside == []
+    assert source.ignored == []
 
 
 CSV = "path,label,group,split\ncat/1.jpg,007,anna,train\ndog/1.png,dog,,test\ndog/deep/2.PNG,dog,anna,\n"
@@ -195,7 +195,7 @@ def test_a_mistake_in_a_table_is_named_with_its_row(folder: Path, content: str, 
     assert "\n" not in str(refused.value)
 
 
-def test_what_makes_no_data_set_is_refused(tmp_path: Path) -> None:
+def test_a_source_that_makes_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         find(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()

@@ -9,9 +9,10 @@ from typing import Any
 import fsspec
 import pytest
 
+from components.data.files.folders import FileListing
+from components.data.files.stores import StoreFolder
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
-from components.data.sources.locations import Listing, RemoteFolder
 from components.shared.errors import DataError, ServiceError
 from components.shared.progress import silent
 
@@ -32,9 +33,9 @@ def test_a_folder_a_class(store: Any) -> None:
         "cat/1.png": None,
         "cat/deep/2.png": None,
         "dog/3.jpg": None,
-        "dog/note.txt": "the ending .txt is of no image format that is read",
+        "dog/note.txt": "the extension .txt is not that of a supported image format",
     }
-    assert source.left_aside == ["LICENSE"]
+    assert source.ignored == ["LICENSE"]
     assert source.images[1].read() == b"cat/deep/2.png"
 
 
@@ -45,7 +46,7 @@ def test_objects_that_stand_for_folders_are_no_files_and_hidden_ones_are_counted
         def find(self, *_: Any, **__: Any) -> list[str]:
             return ["bucket/set/", "bucket/set/cat/", "bucket/set/cat/1.png", "bucket/set/.git/a", "bucket/set/.git/b"]
 
-    assert RemoteFolder(Marked(), "bucket/set", "s3://bucket/set").files() == Listing(["cat/1.png"], 1)
+    assert StoreFolder(Marked(), "bucket/set", "s3://bucket/set").list_files() == FileListing(["cat/1.png"], 1)
 
 
 def test_a_table_and_a_file_that_it_names_in_vain(store: Any, tmp_path: Path) -> None:
@@ -81,12 +82,12 @@ def test_tar_shards(store: Any) -> None:
     [
         ("memory://nowhere/set", "the store has no bucket nowhere; check the address"),
         ("memory://nowhere/table.csv", "table.csv: can't be read: no such file"),
-        ("s4://bucket/set", "s4:// is no known kind of store"),
+        ("s4://bucket/set", "s4:// is no known type of store"),
         ("memory://bucket/labels.tsv", r"is neither a folder nor a table \(\.csv, .* save a table as CSV"),
         ("memory://bucket/empty", "no images in it"),
     ],
 )
-def test_a_place_that_holds_no_data(store: Any, location: str, sentence: str) -> None:
+def test_a_location_without_data(store: Any, location: str, sentence: str) -> None:
     store.pipe_file("/bucket/labels.tsv", b"path\tlabel\n")
     with pytest.raises(DataError, match=sentence):
         find(location)
@@ -109,6 +110,6 @@ def test_a_store_that_fails_stops_the_ingest_and_quarantines_nothing(store: Any,
         def cat_file(self, *_: Any, **__: Any) -> bytes:
             raise TimeoutError("no answer after 5 s\n<Error>408</Error>")
 
-    read = RemoteFolder(Failing(), "/bucket", "s3://bucket").reader("a.png")
+    folder = StoreFolder(Failing(), "/bucket", "s3://bucket")
     with pytest.raises(ServiceError, match=r"s3://bucket: no answer after 5 s; check the address.*\(AWS_ACCESS_KEY_ID"):
-        read()
+        folder.read("a.png")

@@ -55,12 +55,12 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     picture(tmp_path / ".hidden" / "4.png")
     source = find(str(tmp_path))
     assert labels(source) == {"cat/1.png": ("cat",), "cat/deep/2.png": ("cat",), "dog/3.png": ("dog",)}
-    assert source.left_aside == ["LICENSE"]
+    assert source.ignored == ["LICENSE"]
     assert {image.given_split for image in source.images} == {None}
     assert source.images[0].read() == (tmp_path / "cat" / "1.png").read_bytes()
 
 
-def test_the_authors_own_splits(tmp_path: Path) -> None:
+def test_folders_that_are_splits(tmp_path: Path) -> None:
     for name in ("Train/cat/1.png", "valid/dog/2.png", "test/cat/3.png"):
         picture(tmp_path / name)
     found = {image.path: (image.labels, image.given_split) for image in find(str(tmp_path)).images}
@@ -77,7 +77,7 @@ def test_a_class_that_is_called_like_a_split_is_a_class(tmp_path: Path) -> None:
     assert labels(find(str(tmp_path))) == {"test/1.png": ("test",), "toast/2.png": ("toast",)}
 
 
-def test_what_can_not_be_taken_carries_the_reason(tmp_path: Path) -> None:
+def test_a_file_that_can_not_be_ingested_carries_the_reason(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for name in ("cat/1.png", "dog/2.png"):
         picture(root / name)
@@ -95,7 +95,7 @@ def test_what_can_not_be_taken_carries_the_reason(tmp_path: Path) -> None:
         "cat/out.png": "a link that leads out of the data folder",
         "cat/folder": "a link that leads out of the data folder",
         "cat/nowhere.png": "a link that leads nowhere",
-        "cat/notes.txt": "the ending .txt is of no image format that is read",
+        "cat/notes.txt": "the extension .txt is not that of a supported image format",
     }
 
 
@@ -132,7 +132,7 @@ def test_csv_columns(root: Path) -> None:
     assert (first.further, second.further) == ('{"note": "y"}', '{"note": "x"}')
 
 
-def test_further_columns_are_kept_where_they_tell_images_in_kinds(root: Path) -> None:
+def test_other_columns_are_kept_unless_their_texts_are_long(root: Path) -> None:
     rows = [
         {"path": "a.png", "kind": "x", "camera": "phone", "iso": 100, "wet": True, "tags": ["p"], "caption": "w" * 101},
         {"path": "b.png", "kind": "y", "camera": None},
@@ -143,7 +143,7 @@ def test_further_columns_are_kept_where_they_tell_images_in_kinds(root: Path) ->
     assert second.further is None
 
 
-def test_numbers_are_names_in_every_kind_of_table(root: Path) -> None:
+def test_numbers_are_names_in_every_type_of_table(root: Path) -> None:
     expected = {"a.png": ("7",), "b.png": ("8",)}
     assert labels(find(csv(root, "path,label\na.png,7\nb.png,8\n"))) == expected
     assert labels(find(jsonl(root, {"path": "a.png", "label": 7}, {"path": "b.png", "label": 8.0}))) == expected
@@ -178,36 +178,36 @@ def test_parquet_keeps_dates_and_lists(root: Path) -> None:
 MISTAKES = {
     "a number among names": (
         "path,label\na.png,cat\nb.png,3\n",
-        "the label 3 is a number among names such as cat; mend",
+        "the label 3 is a number among names such as cat; fix",
     ),
     "a number in a set": ("path,labels\na.png,3|x\nb.png,y\n", "the label 3 is a number among names such as x"),
     "fractions in sets": ("path,labels\na.png,0.5|7\nb.png,7\n", "the labels are numbers such as 0.5"),
     "no label": ("path,lable\na.png,x\n", "column label is missing; rename 'lable'"),
     "other case": ("path,Label\na.png,x\n", "column label is missing; rename 'Label'"),
     "no path": ("file,label\na.png,x\n", "column path is missing"),
-    "label twice": ("path,label,label\na.png,x,y\n", "column label stands there 2 times; keep one"),
-    "path twice": ("path,path,label\na.png,b.png,y\n", "column path stands there 2 times; keep one"),
-    "group twice": ("path,label,group,group\na.png,x,1,2\n", "column group stands there 2 times"),
+    "label twice": ("path,label,label\na.png,x,y\n", "column label occurs 2 times; keep one"),
+    "path twice": ("path,path,label\na.png,b.png,y\n", "column path occurs 2 times; keep one"),
+    "group twice": ("path,label,group,group\na.png,x,1,2\n", "column group occurs 2 times"),
     "both": ("path,label,labels\na.png,x,x\n", "has a column label and a column labels; keep one"),
     "nothing": ("", "table.csv: is empty"),
     "no rows": ("path,label\n", "holds no rows"),
-    "note twice": ("path,label,note,note\na.png,x,1,2\n", "column note stands there 2 times; keep one"),
-    "no names": ("path,label,,\na.png,x,,\n", "column without a name stands there 2 times; keep one"),
-    "ragged": ("path,label\na.png,x\nb.png\n", r"row 2 holds 1 values for 2 columns \('b.png'\); mend its commas and"),
+    "note twice": ("path,label,note,note\na.png,x,1,2\n", "column note occurs 2 times; keep one"),
+    "no names": ("path,label,,\na.png,x,,\n", "column without a name occurs 2 times; keep one"),
+    "ragged": ("path,label\na.png,x\nb.png\n", r"row 2 holds 1 values for 2 columns \('b.png'\); fix its commas and"),
     "open quote": (
         'path,label\n"a.png,x\nb.png,y\n',
-        "row 1 holds 1 values for 2 columns .* mend its commas and quotes",
+        "row 1 holds 1 values for 2 columns .* fix its commas and quotes",
     ),
     "semicolons": ("path;label\na.png;x, y\n", "its columns are separated by ';'; save it with commas"),
     "tabs": ("path\tlabel\na.png\tx\n", r"its columns are separated by '\\t'; save it with commas"),
     "nan": (
         "path,label\na.png,x\nb.png,NaN\n",
-        "row 2: the label in column label is 'NaN', as an empty one is written",
+        "row 2: the label in column label is 'NaN', which stands for an empty cell",
     ),
-    "nan in a set": ("path,labels\na.png,x|y\nb.png,nan\n", "row 2: the label in column labels is 'nan', as an empty"),
+    "nan in a set": ("path,labels\na.png,x|y\nb.png,nan\n", "row 2: the label in column labels is 'nan', which stands"),
     "nan group": (
         "path,label,group\na.png,x,nan\n",
-        "row 1: group is 'nan', as an empty one is written; leave it empty",
+        "row 1: group is 'nan', which stands for an empty cell; leave it empty",
     ),
     "absolute": ("path,label\n/etc/a.png,x\n", "row 1: '/etc/a.png' isn't a path inside"),
     "drive": ("path,label\nC:/a.png,x\n", "row 1: 'C:/a.png' isn't a path inside"),
@@ -215,21 +215,24 @@ MISTAKES = {
     "escape": ("path,label\na.png,x\nsub/../../a.png,x\n", "row 2: 'sub/../../a.png' isn't a path inside"),
     "no path in row": ("path,label\n,x\n", "row 1: '' isn't a path inside"),
     "backslash": ("path,label\nsub\\c.png,x\n", "holds backslashes"),
-    "repeated": ("path,label\na.png,x\nb.png,y\n./a.png,y\n", "row 3: a.png stands in row 1 already"),
+    "repeated": ("path,label\na.png,x\nb.png,y\n./a.png,y\n", "row 3: a.png is already in row 1"),
     "case": ("path,label\na.png,x\nA.PNG,y\n", "A.PNG and a.png differ only in case"),
     "empty label": ("path,label\na.png,x\nb.png, \n", "row 2: the label in column label is empty"),
     "empty labels": ("path,labels\na.png,x\nb.png,\n", "row 2: labels is empty"),
-    "fractions": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25, which name no classes"),
+    "fractions": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25, which are no class names"),
     "one class": ("path,label\na.png,x\nb.png,x\n", r"only one class \(x\)"),
-    "time": ("path,label,timestamp\na.png,x,yesterday\n", "row 1: timestamp 'yesterday' should read as ISO 8601"),
+    "time": ("path,label,timestamp\na.png,x,yesterday\n", "row 1: timestamp 'yesterday' should be ISO 8601"),
     "split": ("path,label,split\na.png,x,dev\n", "row 1: split 'dev' is none of train"),
     "weight": ("path,label,weight\na.png,x,-1\n", "weight '-1' should be a number of at least 0"),
     "weight nan": ("path,label,weight\na.png,x,nan\n", "weight 'nan' should be a number of at least 0"),
     "group": (
         "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
-        r"group g is given to 2 splits \(a.png in train and b.png in test\); give a group one split",
+        r"group g is in 2 splits \(a.png in train and b.png in test\); put a group into one split",
     ),
-    "all missing": ("path,label\nx.png,x\ny.png,y\n", "none of the 2 files can be taken, for one x.png: the file is m"),
+    "all missing": (
+        "path,label\nx.png,x\ny.png,y\n",
+        "none of the 2 files can be ingested, for example x.png: the file is m",
+    ),
 }
 
 
@@ -247,10 +250,10 @@ def test_a_mistake_in_a_table_is_one_sentence(root: Path, mistake: str) -> None:
     [
         ("{", "line 1: is no JSON"),
         ("[1]", "line 1: should be an object"),
-        ('{"path": "a.png", "path": "b.png", "label": "x"}', "line 1: path stands there 2 times; keep one"),
+        ('{"path": "a.png", "path": "b.png", "label": "x"}', "line 1: path occurs 2 times; keep one"),
         ('{"path": "a.png", "label": ["x"]}', "should be one name"),
-        ('{"path": "a.png", "label": ' + "7" * 5000 + "}", "line 1: holds a number or a nesting that is too long"),
-        ('{"path": ' + "[" * 100_000, "line 1: holds a number or a nesting that is too long to be read; shorten it"),
+        ('{"path": "a.png", "label": ' + "7" * 5000 + "}", "line 1: has too long a number or too deep a nesting"),
+        ('{"path": ' + "[" * 100_000, "line 1: has too long a number or too deep a nesting to be read; shorten it"),
         ('{"path": "a.png", "label": null}', "label in column label is empty"),
         ('{"path": "a.png", "labels": []}', "labels is empty"),
         ('{"path": "a.png", "labels": ["a|b"]}', "the label 'a|b' holds '|'"),
@@ -282,7 +285,7 @@ def test_what_is_no_utf8_or_no_date_is_one_sentence(root: Path) -> None:
     content = "path,label\na.png,x\nb.png,größe\n"
     for name, encoding, line in (("l.csv", "latin-1", 3), ("m.csv", "utf-16", 1), ("n.jsonl", "utf-16-le", 1)):
         (root / name).write_bytes(content.encode(encoding))
-        with pytest.raises(DataError, match=rf"{name}: line {line} is not UTF-8 text; save the table as such"):
+        with pytest.raises(DataError, match=rf"{name}: line {line} is not UTF-8 text; save the table as UTF-8"):
             find(str(root / name))
     seconds = pa.array([10**12, 0], pa.timestamp("s"))
     with pytest.raises(DataError, match=r"table\.parquet: holds a time outside the years 1 to 9999"):
@@ -297,26 +300,26 @@ def test_a_separator_of_lines_inside_a_text_of_json_lines(root: Path) -> None:
     assert labels(find(str(root / "table.jsonl"))) == {"a.png": ("x\u2028y",), "b.png": ("z",)}
 
 
-def test_a_group_in_two_given_splits_is_no_matter_where_these_are_ignored(root: Path) -> None:
+def test_a_group_in_two_given_splits_is_allowed_if_these_are_ignored(root: Path) -> None:
     table = csv(root, "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n")
-    assert len(find(table, given_counts=False).images) == 2
+    assert len(find(table, uses_given_splits=False).images) == 2
 
 
-def test_further_splits_may_be_given(root: Path) -> None:
+def test_extra_splits_may_be_given(root: Path) -> None:
     table = csv(root, "path,label,split\na.png,x,train\nb.png,y,Holdout\n")
-    assert [image.given_split for image in find(table, further_splits=["holdout"]).images] == ["train", "holdout"]
+    assert [image.given_split for image in find(table, extra_splits=["holdout"]).images] == ["train", "holdout"]
     with pytest.raises(DataError, match=r"split 'Holdout' is none of .* add it to split\.fractions"):
         find(table)
 
 
 def test_parquet_that_is_none_and_repeated_columns(root: Path) -> None:
     (root / "broken.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(DataError, match=r"broken\.parquet: is no whole Parquet file .*; copy or write it again"):
+    with pytest.raises(DataError, match=r"broken\.parquet: is no complete Parquet file .*; copy or write it again"):
         find(str(root / "broken.parquet"))
     for names in (["path", "label", "label"], ["path", "label", "note", "note"]):
         table = pa.Table.from_arrays([pa.array(["a.png"])] * len(names), names=names)
         pq.write_table(table, root / "twice.parquet")
-        with pytest.raises(DataError, match=f"column {names[-1]} stands there 2 times; keep one"):
+        with pytest.raises(DataError, match=f"column {names[-1]} occurs 2 times; keep one"):
             find(str(root / "twice.parquet"))
 
 
@@ -359,7 +362,7 @@ def test_class_folders_that_differ_only_in_case(tmp_path: Path) -> None:
         ("shards.tar.gz", "nor a tar shard .*; save a table as CSV, unpack an archive, or give --data a folder"),
     ],
 )
-def test_a_place_that_holds_no_data(tmp_path: Path, name: str, sentence: str) -> None:
+def test_a_location_without_data(tmp_path: Path, name: str, sentence: str) -> None:
     (tmp_path / "empty").mkdir()
     for file in ("note.txt", "shards.tar.gz"):
         (tmp_path / file).write_text("a note")

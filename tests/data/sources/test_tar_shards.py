@@ -86,7 +86,7 @@ def test_many_labels(tmp_path: Path) -> None:
     assert (source.kind, [image.labels for image in source.images]) == ("multi", [("a", "b"), ("a",)])
 
 
-def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_split(tmp_path: Path) -> None:
+def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_part(tmp_path: Path) -> None:
     shard(tmp_path / "set" / "x-train-00.tar", TWO)
     shard(tmp_path / "set" / "x-val-01.tar", TWO)
     from_folder = find(str(tmp_path / "set"))
@@ -102,13 +102,13 @@ def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_split(tmp_path: Pa
         find(str(tmp_path / "set" / "x-val-{01..02}.tar"))
 
 
-def test_a_split_is_told_by_all_shards_or_by_none(tmp_path: Path) -> None:
+def test_all_shards_give_their_split_or_none_does(tmp_path: Path) -> None:
     shard(tmp_path / "train-00.tar", TWO)
     shard(tmp_path / "more.tar", TWO)
     assert {image.given_split for image in find(str(tmp_path)).images} == {None}
 
 
-def test_shards_in_folders_called_like_splits_and_what_lies_beside_them(tmp_path: Path) -> None:
+def test_shards_in_folders_called_like_splits_and_files_beside_them(tmp_path: Path) -> None:
     for name in ("train/00.tar", "val/00.tar"):
         shard(tmp_path / name, TWO)
     (tmp_path / "README.md").write_text("hello")
@@ -121,9 +121,9 @@ def test_shards_in_folders_called_like_splits_and_what_lies_beside_them(tmp_path
         ("val/00/0002.png", "val"),
     ]
     assert source.images[3].read() == png(2)
-    assert (source.left_aside, source.num_hidden) == (["README.md"], 1)
+    assert (source.ignored, source.num_hidden) == (["README.md"], 1)
     (tmp_path / "test").symlink_to(tmp_path / "val")
-    with pytest.raises(DataError, match="test is a link to a folder or to nothing, which is not followed"):
+    with pytest.raises(DataError, match="test is a link to a folder or to nothing, and links are not followed"):
         find(str(tmp_path))
 
 
@@ -155,8 +155,8 @@ def test_a_sample_without_an_image_goes_to_quarantine(tmp_path: Path) -> None:
     source = find(str(shard(tmp_path / "s.tar", files)))
     problems = {image.path: image.problem for image in source.images}
     assert problems["s/0003"] == "the sample has no image"
-    assert problems["s/0004.pyd"] == "the ending .pyd is of no image format that is read"
-    assert source.left_aside == ["s.tar/0001.txt", "s.tar/0004.txt", "s.tar/README.md", "s.tar/._0001.png"]
+    assert problems["s/0004.pyd"] == "the extension .pyd is not that of a supported image format"
+    assert source.ignored == ["s.tar/0001.txt", "s.tar/0004.txt", "s.tar/README.md", "s.tar/._0001.png"]
 
 
 def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
         ({"1.png": png(1)}, "no sample has a .cls or .json"),
         (TWO | {"3.png": png(3)}, "s.tar: 3: has no .cls or .json file with its label"),
         (TWO | {"0001.jpg": png(3)}, r"the sample has another image, 0001\.png"),
-        (TWO | {"0001.json": b'{"label": "4"}'}, "says label '4', the sample's other file 'ant'; keep one"),
+        (TWO | {"0001.json": b'{"label": "4"}'}, "has label '4', the sample's other file 'ant'; keep one"),
         (TWO | {"3.png": png(3), "3.cls": b" "}, "s.tar: 3: the label in column label is empty"),
         (TWO | {"3.png": png(3), "3.json": b"{"}, "s.tar: 3.json: is no JSON"),
         (TWO | {"3.png": png(3), "3.cls": b"\xff"}, "s.tar: 3.cls: is not UTF-8 text"),
@@ -187,9 +187,9 @@ def test_a_mistake_in_a_shard_is_one_sentence(tmp_path: Path, files: dict[str, b
         find(str(shard(tmp_path / "s.tar", files)))
 
 
-def test_what_is_no_whole_uncompressed_tar_is_named(tmp_path: Path) -> None:
+def test_a_compressed_tar_is_refused(tmp_path: Path) -> None:
     packed = shard(tmp_path / "packed.tar", TWO, "w:gz")
-    with pytest.raises(DataError, match=r"can't be read as an uncompressed tar .*; pack it anew without compression"):
+    with pytest.raises(DataError, match=r"can't be read as an uncompressed tar .*; pack it again without compression"):
         find(str(packed))
 
 
@@ -217,5 +217,5 @@ def test_a_tar_that_ends_early_is_not_taken_for_a_whole_one(tmp_path: Path, dama
     path.write_bytes(DAMAGES[damage](path.read_bytes(), start))
     last = "9.cls" if damage == "another tar behind it" else "3.cls"
     last = "4.png" if damage == "cut in a file" else last
-    with pytest.raises(DataError, match=rf"s\.tar: ends early or is damaged behind {last}; copy it again, or pack it"):
+    with pytest.raises(DataError, match=rf"s\.tar: ends early or is damaged after {last}; copy it again, or pack it"):
         find(str(path))

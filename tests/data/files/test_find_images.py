@@ -1,4 +1,4 @@
-"""Where images come from: each kind of source names the same images in the same order, one after another."""
+"""Every type of source gives the same images in the same order, one after another."""
 
 import io
 import json
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from components.serving.inputs import Input, LeftAside, count_inputs, find_inputs
+from components.data.files.find_images import IgnoredFiles, count_images, find_images
+from components.data.files.image_file import ImageFile
 from components.shared.errors import DarkroomError, DataError
 
 CONTENTS = {"a.jpg": b"A", "b/c.PNG": b"C", "b/d/e.webp": b"E", "b.gif": b"B"}
@@ -41,38 +42,38 @@ def store() -> Iterator[Any]:
     filesystem.pseudo_dirs[:] = [""]
 
 
-def read(inputs: Iterator[Input], root: str) -> dict[str, bytes]:
+def read(inputs: Iterator[ImageFile], root: str) -> dict[str, bytes]:
     return {one.name.removeprefix(f"{root}/"): one.read() for one in inputs}
 
 
 def found(source: object, **options: Any) -> list[str]:
-    return [one.name for one in find_inputs([str(source)], **options)]
+    return [one.name for one in find_images([str(source)], **options)]
 
 
 def test_a_folder_is_walked_in_order_of_names(folder: Path) -> None:
-    answer = read(find_inputs([str(folder)]), str(folder))
+    answer = read(find_images([str(folder)]), str(folder))
     assert list(answer) == sorted(IN_ORDER, key=lambda name: name.split("/"))
     assert answer == CONTENTS
-    assert count_inputs([str(folder)]) == 4
+    assert count_images([str(folder)]) == 4
 
 
 @pytest.mark.parametrize("packed", ["", "photos.zip", "photos.tar"])
-def test_what_is_no_image_by_its_name_is_counted(folder: Path, packed: str) -> None:
+def test_files_without_an_image_extension_are_counted(folder: Path, packed: str) -> None:
     for number in range(4):
         (folder / "b" / f"table{number}.csv").write_bytes(b"")
     source = pack(folder, packed) if packed else folder
-    aside = LeftAside()
+    ignored = IgnoredFiles()
     for _ in range(2):
-        # Gone through again, as a run that goes on does, it counts each file once.
-        assert sum(1 for _ in find_inputs([str(source)], aside=aside)) == 4
-        assert (aside.num_files, len(aside.names)) == (5, 3)
-    assert all(Path(name).name.startswith(("table", "note")) for name in aside.names)
+        # Listed again, as by a run that resumes, each file counts once.
+        assert sum(1 for _ in find_images([str(source)], ignored=ignored)) == 4
+        assert (ignored.count, len(ignored.examples)) == (5, 3)
+    assert all(Path(name).name.startswith(("table", "note")) for name in ignored.examples)
 
 
-def test_what_a_pattern_meets_besides_images_is_counted(folder: Path) -> None:
-    aside = LeftAside()
-    assert [one.name for one in find_inputs([f"{folder}/[an]*"], aside=aside)] == [f"{folder}/a.jpg"]
-    assert aside.names == [f"{folder}/note.txt"]
+def test_other_files_that_match_a_pattern_are_counted(folder: Path) -> None:
+    ignored = IgnoredFiles()
+    assert [one.name for one in find_images([f"{folder}/[an]*"], ignored=ignored)] == [f"{folder}/a.jpg"]
+    assert ignored.examples == [f"{folder}/note.txt"]
 
 
 def pack(folder: Path, name: str) -> Path:
@@ -90,7 +91,7 @@ def pack(folder: Path, name: str) -> Path:
 def test_files_are_taken_as_named(folder: Path) -> None:
     (folder / "photo.unknown").write_bytes(b"U")
     names = [str(folder / "photo.unknown"), str(folder / "a.jpg")]
-    assert [one.name for one in find_inputs(names)] == names
+    assert [one.name for one in find_images(names)] == names
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_patterns(folder: Path, store: Any, pattern: str, expected: list[str], r
     for name, content in (CONTENTS | LEFT_OUT).items():
         store.pipe_file(f"/bucket/photos/{name}", content)
     root = "memory://bucket/photos" if remote else str(folder)
-    answer = read(find_inputs([f"{root}/{pattern}"]), root)
+    answer = read(find_images([f"{root}/{pattern}"]), root)
     assert sorted(answer) == sorted(expected)
     assert all(CONTENTS[name] == content for name, content in answer.items())
 
@@ -117,7 +118,7 @@ def test_patterns(folder: Path, store: Any, pattern: str, expected: list[str], r
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(tmp_path: Path) -> None:
     (tmp_path / "a[1].jpg").write_bytes(b"bracket")
     (tmp_path / "a1.jpg").write_bytes(b"one")
-    assert [one.read() for one in find_inputs([str(tmp_path / "a[1].jpg")])] == [b"bracket"]
+    assert [one.read() for one in find_images([str(tmp_path / "a[1].jpg")])] == [b"bracket"]
 
 
 def csv_table(paths: list[str]) -> bytes:
@@ -145,7 +146,7 @@ def test_tables(folder: Path, store: Any, name: str, made: Callable[[list[str]],
     else:
         root = str(folder)
         (folder / name).write_bytes(content)
-    *good, gone = find_inputs([f"{root}/{name}"])
+    *good, gone = find_images([f"{root}/{name}"])
     assert read(iter(good), root) == {path: CONTENTS[path] for path in IN_ORDER}
     with pytest.raises(FileNotFoundError):
         gone.read()
@@ -154,7 +155,7 @@ def test_tables(folder: Path, store: Any, name: str, made: Callable[[list[str]],
 def test_a_table_may_name_whole_paths_and_addresses(folder: Path, store: Any, tmp_path: Path) -> None:
     store.pipe_file("/bucket/far.jpg", b"far")
     (tmp_path / "t.csv").write_text(f"path\n{folder}/a.jpg\nmemory://bucket/far.jpg\nmemory://bucket/gone.jpg\n")
-    near, far, gone = find_inputs([str(tmp_path / "t.csv")])
+    near, far, gone = find_images([str(tmp_path / "t.csv")])
     assert (near.read(), far.read()) == (b"A", b"far")
     with pytest.raises(FileNotFoundError):
         gone.read()
@@ -166,21 +167,21 @@ def test_a_table_may_name_whole_paths_and_addresses(folder: Path, store: Any, tm
         ("t.csv", b"pth,label\na.jpg,x\n", "has no column path; did you mean pth"),
         ("t.csv", b"path\n\xff\xfe\n", "is not UTF-8 text"),
         ("t.csv", b"path\n", "no images in .*t.csv"),
-        ("t.parquet", b"no parquet", "can't be read as a table: .*; write it anew"),
-        ("t.zip", b"no zip", "can't be read as an archive: .*; pack it anew"),
+        ("t.parquet", b"no parquet", "can't be read as a table: .*; write it again"),
+        ("t.zip", b"no zip", "can't be read as an archive: .*; pack it again"),
     ],
 )
 def test_a_broken_list_is_refused_in_one_sentence(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=sentence) as refused:
-        list(find_inputs([str(tmp_path / name)]))
+        list(find_images([str(tmp_path / name)]))
     assert "\n" not in str(refused.value)
 
 
 BAD_ROWS = [
     ("t.csv", b"path\n%s\na\0b.jpg\n%s\n", r"a\x00b.jpg", "no file can have this name; correct it in the list"),
-    ("t.csv", b"id,path\n0,%s\n1,\n2,%s\n", "t.csv: row 2", "has no path; fill it in or take the row out"),
-    ("t.csv", b"path\n%s\nfoo://b/x.jpg\n%s\n", "foo://b/x.jpg", "no known kind of store; give a path, or an address"),
+    ("t.csv", b"id,path\n0,%s\n1,\n2,%s\n", "t.csv: row 2", "the row has no path; fill it in or remove the row"),
+    ("t.csv", b"path\n%s\nfoo://b/x.jpg\n%s\n", "foo://b/x.jpg", "no known type of store; give a path, or an address"),
     ("t.jsonl", b'{"path": "%s"}\n{"path"\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2 is no JSON object; write one"),
     ("t.jsonl", b'{"path": "%s"}\n[1]\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2 is no JSON object"),
     ("t.jsonl", b'{"path": "%s"}\n{"pth": 1}\n{"path": "%s"}\n', "t.jsonl: row 2", "line 2: has no column path; did"),
@@ -190,11 +191,11 @@ BAD_ROWS = [
 
 
 @pytest.mark.parametrize(("table", "content", "name", "sentence"), BAD_ROWS)
-def test_a_bad_row_is_told_between_good_ones(
+def test_a_bad_row_is_reported_between_good_ones(
     folder: Path, table: str, content: bytes, name: str, sentence: str
 ) -> None:
     (folder / table).write_bytes(content % (b"a.jpg", b"b.gif"))
-    first, bad, last = find_inputs([str(folder / table)])
+    first, bad, last = find_images([str(folder / table)])
     assert (first.read(), last.read()) == (b"A", b"B")
     assert bad.name in (name, f"{folder}/{name}")
     with pytest.raises(DataError, match=sentence):
@@ -204,12 +205,12 @@ def test_a_bad_row_is_told_between_good_ones(
 def test_a_table_that_names_itself_is_read_once(folder: Path) -> None:
     table = folder / "t.csv"
     table.write_text(f"path\n{table}\n{folder}/*.csv\n{folder}\n")
-    assert [one.name for one in find_inputs([str(table)])] == [str(table), f"{folder}/*.csv", str(folder)]
+    assert [one.name for one in find_images([str(table)])] == [str(table), f"{folder}/*.csv", str(folder)]
 
 
 @pytest.mark.parametrize("line", ["a\0b.jpg", "foo://b/x.jpg", "no\0thing"])
-def test_a_bad_line_is_told_between_good_ones(folder: Path, line: str) -> None:
-    first, bad, last = find_inputs(["-"], lines=[f"{folder}/a.jpg\n", f"{line}\n", f"{folder}/b.gif\n"])
+def test_a_bad_line_is_reported_between_good_ones(folder: Path, line: str) -> None:
+    first, bad, last = find_images(["-"], lines=[f"{folder}/a.jpg\n", f"{line}\n", f"{folder}/b.gif\n"])
     assert (first.read(), bad.name, last.read()) == (b"A", line.replace("\0", r"\x00"), b"B")
     with pytest.raises(DataError):
         bad.read()
@@ -220,12 +221,12 @@ def test_a_bad_line_is_told_between_good_ones(folder: Path, line: str) -> None:
     [
         ("m.zip", b"no zip", "can't be read as an archive"),
         # A name in its list of members that is no UTF-8.
-        ("m.zip", None, "can't be read as an archive: .*codec.*; pack it anew"),
+        ("m.zip", None, "can't be read as an archive: .*codec.*; pack it again"),
         ("m.csv", b"pth\na.jpg\n", "has no column path; did you mean pth"),
     ],
 )
 @pytest.mark.parametrize("by_pattern", [True, False])
-def test_a_broken_source_among_others_is_told_in_a_row(
+def test_a_broken_source_among_others_is_reported_in_a_row(
     tmp_path: Path, name: str, content: bytes | None, sentence: str, by_pattern: bool
 ) -> None:
     for good in ("a.zip", "z.zip"):
@@ -233,14 +234,14 @@ def test_a_broken_source_among_others_is_told_in_a_row(
     whole = (tmp_path / "a.zip").read_bytes()
     (tmp_path / name).write_bytes(whole.replace("é".encode(), b"\xff\xfe") if content is None else content)
     files = sorted(str(file) for file in tmp_path.iterdir())
-    first, bad, last = find_inputs([f"{tmp_path}/*"] if by_pattern else files)
+    first, bad, last = find_images([f"{tmp_path}/*"] if by_pattern else files)
     assert (first.read(), last.read()) == (b"a.zip", b"z.zip")
     assert bad.name == str(tmp_path / name)
     with pytest.raises(DataError, match=sentence):
         bad.read()
 
 
-def test_a_folder_that_may_not_be_listed_is_told_in_a_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_may_not_be_listed_is_reported_in_a_row(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed, scandir = f"{folder}/b", os.scandir
 
     def guarded(path: str) -> Any:
@@ -249,7 +250,7 @@ def test_a_folder_that_may_not_be_listed_is_told_in_a_row(folder: Path, monkeypa
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    first, bad, last = find_inputs([str(folder)])
+    first, bad, last = find_images([str(folder)])
     assert (first.read(), bad.name, last.read()) == (b"A", closed, b"B")
     with pytest.raises(DataError, match="can't be listed: Permission denied; make it readable"):
         bad.read()
@@ -278,16 +279,16 @@ def test_archives(tmp_path: Path, store: Any, ending: str, remote: bool) -> None
     if remote:
         name = f"memory://bucket/set.{ending}"
         store.pipe_file(f"/bucket/set.{ending}", archive.read_bytes())
-    assert read(find_inputs([name]), name) == CONTENTS
+    assert read(find_images([name]), name) == CONTENTS
 
 
 @pytest.mark.parametrize("ending", ["tar", "tar.gz"])
-def test_an_archive_that_breaks_off_is_told_behind_what_came_before(tmp_path: Path, ending: str) -> None:
+def test_a_cut_archive_is_reported_after_its_readable_images(tmp_path: Path, ending: str) -> None:
     whole = tmp_path / f"whole.{ending}"
     write_archive(whole, {"a.jpg": b"A" * 100, "b.jpg": bytes(range(256)) * 4000, "c.jpg": b"C" * 100})
     cut = tmp_path / f"cut.{ending}"
     cut.write_bytes(whole.read_bytes()[: 3000 if ending == "tar" else whole.stat().st_size // 2])
-    first, *_, last = find_inputs([str(cut)])
+    first, *_, last = find_images([str(cut)])
     assert first.read() == b"A" * 100
     with pytest.raises(DataError, match="can't be"):
         last.read()
@@ -296,11 +297,11 @@ def test_an_archive_that_breaks_off_is_told_behind_what_came_before(tmp_path: Pa
 def test_an_encrypted_member_is_a_row_of_its_own(tmp_path: Path) -> None:
     write_archive(tmp_path / "locked.zip", {"a.jpg": b"A", "b.jpg": b"B"})
     content = bytearray((tmp_path / "locked.zip").read_bytes())
-    place = content.index(b"PK\x01\x02")
-    content[place + 8] |= 1
+    offset = content.index(b"PK\x01\x02")
+    content[offset + 8] |= 1
     content[6] |= 1
     (tmp_path / "locked.zip").write_bytes(content)
-    locked, free = find_inputs([str(tmp_path / "locked.zip")])
+    locked, free = find_images([str(tmp_path / "locked.zip")])
     assert free.read() == b"B"
     with pytest.raises(DataError, match=r"can't be unpacked: .*encrypted"):
         locked.read()
@@ -308,27 +309,27 @@ def test_an_encrypted_member_is_a_row_of_its_own(tmp_path: Path) -> None:
 
 def test_standard_input_names_sources_line_by_line(folder: Path) -> None:
     lines = [f"{folder}/a.jpg\n", "\n", f"{folder}/b\r\n", "nowhere\n"]
-    *good, gone = find_inputs(["-"], lines=lines)
+    *good, gone = find_images(["-"], lines=lines)
     assert read(iter(good), str(folder)) == {name: CONTENTS[name] for name in ("a.jpg", "b/c.PNG", "b/d/e.webp")}
     assert gone.name == "nowhere"
     with pytest.raises(DataError, match="no such file or folder"):
         gone.read()
 
 
-def test_a_list_without_end_is_read_as_far_as_needed(folder: Path) -> None:
+def test_an_endless_list_is_read_as_far_as_needed(folder: Path) -> None:
     def endless() -> Iterator[str]:
         while True:
             yield f"{folder}/a.jpg\n"
 
-    assert len(list(islice(find_inputs(["-"], lines=endless()), 2_000))) == 2_000
+    assert len(list(islice(find_images(["-"], lines=endless()), 2_000))) == 2_000
 
 
 def test_a_store_is_read_folder_by_folder(store: Any) -> None:
     for name, content in (CONTENTS | LEFT_OUT).items():
         store.pipe_file(f"/bucket/photos/{name}", content)
     root = "memory://bucket/photos"
-    assert read(find_inputs([root]), root) == CONTENTS
-    assert read(find_inputs([f"{root}/a.jpg"]), root) == {"a.jpg": b"A"}
+    assert read(find_images([root]), root) == CONTENTS
+    assert read(find_images([f"{root}/a.jpg"]), root) == {"a.jpg": b"A"}
     with pytest.raises(DataError, match="no such file or folder"):
         found("memory://bucket/nowhere")
 
@@ -339,16 +340,16 @@ def test_a_store_is_read_folder_by_folder(store: Any) -> None:
         ([], "no images were named"),
         (["nowhere"], "nowhere: no such file or folder"),
         (["-"], "no images in standard input"),
-        (["s4://bucket/set"], "s4:// is no known kind of store"),
+        (["s4://bucket/set"], "s4:// is no known type of store"),
         (["no*thing"], r"no images in no\*thing"),
     ],
 )
-def test_what_names_no_image_is_refused(
+def test_sources_without_images_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: list[str], sentence: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DarkroomError, match=sentence):
-        list(find_inputs(sources))
+        list(find_images(sources))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
@@ -361,8 +362,8 @@ def test_a_link_in_circles_is_walked_once(folder: Path) -> None:
     assert len(found(folder)) == 4
 
 
-def test_counting_is_left_where_it_costs(folder: Path) -> None:
-    assert count_inputs([f"{folder}/*.jpg", str(folder)]) == 5
+def test_only_sources_that_are_quick_to_list_are_counted(folder: Path) -> None:
+    assert count_images([f"{folder}/*.jpg", str(folder)]) == 5
     (folder / "t.csv").write_text("path\na.jpg\n")
-    assert count_inputs([str(folder / "t.csv")]) is None
-    assert count_inputs(["-"]) is None
+    assert count_images([str(folder / "t.csv")]) is None
+    assert count_images(["-"]) is None

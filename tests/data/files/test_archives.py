@@ -1,4 +1,4 @@
-"""Archives that unpack to more than anyone has: refused in one sentence, in little memory, and the rest is read."""
+"""Archives that unpack to far more than their size are refused in one sentence, in little memory; the rest is read."""
 
 import bz2
 import gzip
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from components.serving import archives
-from components.serving.inputs import Input, find_inputs
+from components.data.files import archives
+from components.data.files.find_images import find_images
+from components.data.files.image_file import ImageFile
 from components.shared.errors import DataError
 
 MIB = 2**20
@@ -25,8 +26,8 @@ BOMB = 24 * MIB
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of the real ones, so that a small bomb is one."""
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 2 * MIB)
-    monkeypatch.setattr(archives, "_IN_MEMORY_BYTES", MIB)
-    monkeypatch.setattr(archives, "_MAX_NOTES_BYTES", MIB)
+    monkeypatch.setattr(archives, "_MAX_IN_MEMORY_BYTES", MIB)
+    monkeypatch.setattr(archives, "_MAX_EXTENDED_HEADER_BYTES", MIB)
 
 
 def zip_of(file: Path, contents: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
@@ -49,7 +50,7 @@ def tar_of(contents: dict[str, bytes], kinds: dict[str, bytes] | None = None) ->
 def read_all(file: Path) -> tuple[dict[str, bytes | str], int]:
     """Each member's bytes, or why it has none; and the most memory that it took."""
 
-    def told(one: Input) -> bytes | str:
+    def content_or_error(one: ImageFile) -> bytes | str:
         try:
             return one.read()
         except DataError as problem:
@@ -57,7 +58,7 @@ def read_all(file: Path) -> tuple[dict[str, bytes | str], int]:
 
     tracemalloc.start()
     try:
-        found = {one.name.removeprefix(f"{file}/"): told(one) for one in find_inputs([str(file)])}
+        found = {one.name.removeprefix(f"{file}/"): content_or_error(one) for one in find_images([str(file)])}
         return found, tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -104,25 +105,27 @@ def test_a_bomb_that_claims_to_be_small_is_not_unpacked_further(tmp_path: Path, 
     assert peak_bytes < 2 * MIB
 
 
-def test_notes_on_a_member_are_no_way_around(tmp_path: Path) -> None:
+def test_a_bomb_in_an_extended_header_is_refused_too(tmp_path: Path) -> None:
     file = tmp_path / "a.tar.gz"
     content = tar_of({"a.jpg": b"A", "long": bytes(BOMB), "b.jpg": b"B"}, {"long": tarfile.GNUTYPE_LONGNAME})
     file.write_bytes(gzip.compress(content, 1))
     found, peak_bytes = read_all(file)
     assert found.pop("a.jpg") == b"A"
-    assert found == {str(file): "can't be read on as an archive: notes of 25,165,824 bytes on a member; pack it anew"}
+    assert found == {
+        str(file): "the rest of the archive can't be read: an extended header of 25,165,824 bytes; pack it again"
+    }
     assert peak_bytes < 2 * MIB
 
 
 @pytest.mark.parametrize("name", ["a.zip", "a.tar"])
-def test_large_images_on_their_way_wait_outside_of_memory(tmp_path: Path, name: str) -> None:
+def test_large_images_wait_in_temporary_files(tmp_path: Path, name: str) -> None:
     contents = {f"{number}.bmp": bytes([number]) * (2 * MIB) for number in range(6)}
     file = tmp_path / name
     zip_of(file, contents) if name == "a.zip" else file.write_bytes(tar_of(contents))
     tracemalloc.start()
-    waiting = list(find_inputs([str(file)]))
-    held_bytes = tracemalloc.get_traced_memory()[0]
+    waiting = list(find_images([str(file)]))
+    used_bytes = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    assert held_bytes < MIB
+    assert used_bytes < MIB
     assert [one.read() for one in waiting] == list(contents.values())
     assert waiting[0].read() == contents["0.bmp"]
