@@ -130,7 +130,7 @@ BAD_TABLES = {
     "no rows": ("path,label\n", "holds no rows"),
     "an absolute path": ("path,label\n/etc/a.png,x\n", "'/etc/a.png' isn't a path inside"),
     "a path that escapes": ("path,label\n../a.png,x\n", "'../a.png' isn't a path inside"),
-    "a repeated path": ("path,label\na.png,x\na.png,y\n", "a.png stands in row 1 already"),
+    "a repeated path": ("path,label\na.png,x\na.png,y\n", "a.png is already in row 1"),
     "paths that differ in case": ("path,label\na.png,x\nA.png,y\n", "A.png and a.png differ only in case"),
     "an empty label": ("path,label\na.png,x\nb.png,\n", "row 2: the label in column label is empty"),
     "numbers as labels": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25"),
@@ -138,8 +138,8 @@ BAD_TABLES = {
         "path,label,group,split\na.png,x,g,train\nb.png,y,g,test\n",
         "group g is in 2 splits",
     ),
-    "a timestamp": ("path,label,timestamp\na.png,x,soon\nb.png,y,\n", "timestamp 'soon' should read as ISO 8601"),
-    "no file": ("path,label\nc.png,x\nd.png,y\n", "none of the 2 files can be taken"),
+    "a timestamp": ("path,label,timestamp\na.png,x,soon\nb.png,y,\n", "timestamp 'soon' should be ISO 8601"),
+    "no file": ("path,label\nc.png,x\nd.png,y\n", "none of the 2 files can be ingested"),
 }
 
 
