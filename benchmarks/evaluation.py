@@ -22,7 +22,7 @@ from side_by_side import compare, machine, refuse_busy_machine, table
 
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 TOP_K = 5
 
@@ -61,13 +61,13 @@ def predictions(images: int, classes: int) -> Predictions:
     logits_NK = random.standard_normal((images, classes), np.float32)
     logits_NK[np.arange(images), target_N] += 3
     names = [f"{number}" for number in range(images)]
-    space = LabelSpace(kind="single", classes=[f"class {number:04d}" for number in range(classes)])
-    return Predictions(names, names, target_N, logits_NK, space)
+    task = SingleLabel(classes=[f"class {number:04d}" for number in range(classes)])
+    return Predictions(names, names, target_N, logits_NK, task)
 
 
 def by_scikit_learn(judged: Predictions) -> dict[str, float]:
     """The same scores by scikit-learn's functions, from the same logits."""
-    probability_NK = judged.space.probabilities(judged.logits_NT).astype(np.float64)
+    probability_NK = judged.task.probabilities(judged.logits_NT).astype(np.float64)
     probability_NK /= probability_NK.sum(axis=1, keepdims=True)
     target_N, said_N = judged.target, judged.logits_NT.argmax(axis=1)
     labels = np.arange(len(judged.classes))

@@ -44,7 +44,7 @@ def make_data(folder: Path, count: int = 4000, size_bytes: int = 60_000) -> Path
 
 def compare(data: Path, scratch: Path, rounds: int) -> None:
     grown = find(str(data))
-    fewer = Source([image for number, image in enumerate(grown.images) if number % 100 != 50], grown.kind, grown.levels)
+    fewer = Source([image for number, image in enumerate(grown.images) if number % 100 != 50], grown.task, grown.levels)
     before = scratch / "before"
     write_raw(fewer, before, progress=silent)
     target = scratch / "after"

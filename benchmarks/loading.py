@@ -39,7 +39,7 @@ from components.data.packed import packing
 from components.data.packed.loaders import open_split, training_loader
 from components.data.packed.packing import SplitImage, pack
 from components.shared.progress import silent
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 BATCH = 64
 _SHOWN = packing._PREVIEW_IMAGES
@@ -131,7 +131,7 @@ class Comparison:
         packing._PREVIEW_IMAGES = previews
         pack(
             self._images,
-            labels=LabelSpace.of("single", [image.labels for image in self._images]),
+            labels=SingleLabel.of([image.labels for image in self._images]),
             raw=self._scratch / "raw",
             folder=self._scratch / "augmented",
             split_digest="",

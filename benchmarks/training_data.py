@@ -13,7 +13,7 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed import packing
 from components.data.packed.packing import SplitImage, pack
 from components.shared.progress import silent
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 from components.training.settings import TrainingJob
 from flows.project.params import read_params
 
@@ -71,7 +71,7 @@ def packed(files: Iterable[File], folder: Path, *, side_px: int, augment: Augmen
             offset += len(content)
     pack(
         images,
-        labels=LabelSpace.of("single", [image.labels for image in images]),
+        labels=SingleLabel.of([image.labels for image in images]),
         raw=raw,
         folder=folder / "augmented",
         split_digest="benchmark",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.task.label_space import LabelSpace
+from components.task.task import Task
 
 NUM_BINS = 15
 """Equal widths of confidence, as Guo et al. 2017, "On Calibration of Modern Neural Networks", measure."""
@@ -26,7 +26,7 @@ class ReliabilityBin:
     accuracy: float
 
 
-def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], space: LabelSpace) -> float:
+def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], task: Task) -> float:
     """What the logits of the answers are to be divided by: least log loss on images that were not trained on.
 
     Guo et al. 2017. One imagined image of which every class is equally true is added, for where all answers are right
@@ -34,11 +34,11 @@ def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], 
     """
     from scipy.optimize import minimize_scalar
 
-    class_logits_NK = space.class_logits(logits_NT)
+    class_logits_NK = task.class_logits(logits_NT)
     lowest, highest = np.log(_TEMPERATURES)
 
     def loss(log_temperature: float) -> float:
-        return _smoothed_log_loss(class_logits_NK, target, float(np.exp(-log_temperature)))
+        return _smoothed_log_loss(task, class_logits_NK, target, float(np.exp(-log_temperature)))
 
     found = minimize_scalar(loss, bounds=(lowest, highest), method="bounded", options={"xatol": 1e-4})
     return round(float(np.exp(found.x)), 4)
@@ -61,19 +61,12 @@ def reliability(confidence_N: NDArray[np.floating[Any]], correct_N: NDArray[np.b
     return [ReliabilityBin(int(images), float(sure), float(right)) for images, sure, right in columns]
 
 
-def _smoothed_log_loss(class_logits_NK: NDArray[np.float32], target: NDArray[Any], inverse: float) -> float:
-    num_images, num_classes = class_logits_NK.shape
+def _smoothed_log_loss(task: Task, class_logits_NK: NDArray[np.float32], target: NDArray[Any], inverse: float) -> float:
+    num_images = len(class_logits_NK)
     doubt = 1 / (num_images + 1)
     total = 0.0
     for start in range(0, num_images, _ROWS):
         rows = slice(start, start + _ROWS)
         logits_RK = class_logits_NK[rows].astype(np.float64) * inverse
-        if target.ndim == 1:
-            largest_R = logits_RK.max(axis=1)
-            normalizer_R = largest_R + np.log(np.exp(logits_RK - largest_R[:, None]).sum(axis=1))
-            chosen_R = logits_RK[np.arange(len(logits_RK)), target[rows]]
-            total += (normalizer_R - (1 - doubt) * chosen_R - doubt * logits_RK.mean(axis=1)).sum()
-        else:
-            wanted_RK = (1 - doubt) * target[rows] + doubt / 2
-            total += (np.logaddexp(0, logits_RK) - wanted_RK * logits_RK).sum() / num_classes
-    return float(total / num_images)
+        total += task.smoothed_log_loss(logits_RK, target[rows], doubt)
+    return total / num_images

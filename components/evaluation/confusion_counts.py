@@ -63,7 +63,7 @@ class Counts:
 def count(judged: Judged, weight_DN: Floats) -> Counts:
     """Each image counts as often as the draw's row of weights says."""
     num_classes = len(judged.names)
-    if judged.kind == "multi":
+    if not judged.exclusive:
         flags = (judged.target & judged.predicted, judged.predicted, judged.target)
         blocks = [slice(start, start + _CLASSES) for start in range(0, num_classes, _CLASSES)]
         return Counts(
@@ -80,7 +80,7 @@ def _by_label(label_N: NDArray[np.int64], weight_DN: Floats, num_classes: int) -
 
 def confusion(judged: Judged) -> NDArray[np.int64]:
     """[true class, predicted class]; of sets how often the second was said too much where the first was missed."""
-    if judged.kind == "multi":
+    if not judged.exclusive:
         missed_NK = (judged.target & ~judged.predicted).astype(np.float32)
         extra_NK = (judged.predicted & ~judged.target).astype(np.float32)
         instead: NDArray[np.int64] = (missed_NK.T @ extra_NK).astype(np.int64)

@@ -47,22 +47,14 @@ def suspected_labels(predictions: Predictions, most: int) -> list[SuspectedLabel
 
     Of sets each label is judged alone, as a choice between being there and not.
     """
-    if predictions.space.kind == "multi":
-        return _suspected_of_sets(predictions, most)
-    present_C, given_N = np.unique(predictions.target, return_inverse=True)
-    probability_NC = predictions.probabilities_NK[:, present_C].astype(np.float64)
-    suggested_N, score_N = confident_disagreement(probability_NC, given_N)
-    suspects = _ordered(np.flatnonzero(suggested_N != given_N), -score_N)[:most]
-    names = predictions.classes
-    return [
-        SuspectedLabel(
-            path=predictions.path_N[row],
-            label=names[predictions.target[row]],
-            suggested=names[present_C[suggested_N[row]]],
-            score=float(score_N[row]),
-        )
-        for row in suspects
-    ]
+    found: list[SuspectedLabel] = []
+    for names, probability_NC, given_N in predictions.task.choices(predictions.probabilities_NK, predictions.target):
+        suggested_N, score_N = confident_disagreement(probability_NC, given_N)
+        found += [
+            SuspectedLabel(predictions.path_N[row], names[given_N[row]], names[suggested_N[row]], float(score_N[row]))
+            for row in np.flatnonzero(suggested_N != given_N)
+        ]
+    return sorted(found, key=lambda one: (-one.score, one.path, one.label))[:most]
 
 
 def nearest(
@@ -80,24 +72,6 @@ def nearest(
     if not places:
         return np.zeros((0, count), np.int64), np.zeros((0, count), np.float32)
     return np.concatenate(places), np.concatenate(cosines)
-
-
-def _suspected_of_sets(predictions: Predictions, most: int) -> list[SuspectedLabel]:
-    found: list[SuspectedLabel] = []
-    columns = zip(predictions.classes, predictions.probabilities_NK.T, predictions.target.T, strict=True)
-    for name, probability_N, given_N in columns:
-        if given_N.all() or not given_N.any():
-            continue
-        both_N2 = np.stack([1 - probability_N, probability_N], axis=1).astype(np.float64)
-        suggested_N, score_N = confident_disagreement(both_N2, given_N.astype(np.intp))
-        words = (f"without {name}", name)
-        found += [
-            SuspectedLabel(
-                predictions.path_N[row], words[int(given_N[row])], words[suggested_N[row]], float(score_N[row])
-            )
-            for row in np.flatnonzero(suggested_N != given_N)
-        ]
-    return sorted(found, key=lambda one: (-one.score, one.path, one.label))[:most]
 
 
 def _ordered(rows: NDArray[np.int64], key_N: NDArray[np.floating[Any]]) -> list[int]:

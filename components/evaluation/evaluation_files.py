@@ -47,7 +47,7 @@ def write_scores(folder: Path, scores: Scores, slices: Sequence[SliceScores]) ->
     }
     write_json(folder / SCORES, record)
     write_table(folder / CLASSES, pa.Table.from_pylist(list(_class_rows(scores))))
-    if scores.kind != "multi":
+    if scores.confusion is not None:
         write_table(folder / CONFUSION, pa.concat_tables([_confusion_table(*one) for one in _levels(scores)]))
     names = [field.name for field in fields(SliceScores)]
     columns = {name: [getattr(one, name) for one in slices] for name in names}
@@ -62,8 +62,8 @@ def write_analysis(folder: Path, analysis: Analysis, predictions: Predictions, p
     rows = analysis.map.rows
     columns = {
         "path": [predictions.path_N[row] for row in rows],
-        "label": predictions.space.names(predictions.target[rows]),
-        "said": predictions.space.names(predictions.predicted[rows]),
+        "label": predictions.task.names(predictions.target[rows]),
+        "said": predictions.task.names(predictions.predicted[rows]),
         "right": predictions.correct_N[rows],
         "x": analysis.map.place_N2[:, 0],
         "y": analysis.map.place_N2[:, 1],

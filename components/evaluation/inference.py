@@ -33,7 +33,7 @@ def predict_split(model: ImageClassifier, split: PackedSplit, *, progress: Progr
         sha256_N=split.sha256_N,
         target=split.target,
         logits_NT=np.concatenate(logits),
-        space=model.spec.labels,
+        task=model.spec.labels,
     )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.predictions import Predictions, same_answers
-from components.task.label_space import LabelKind, LabelSpace
+from components.task.registry import task_type
+from components.task.task import Task
 
 Floats = NDArray[np.floating[Any]]
 _ROWS = 4096
@@ -19,7 +20,8 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Judged:
-    kind: LabelKind
+    task: str
+    """Name of the label type; coarser levels of a hierarchy are single-label."""
     names: Sequence[str]
     target: NDArray[Any]
     predicted: NDArray[Any]
@@ -28,6 +30,11 @@ class Judged:
     temperature: float
     unscaled: "Judged | None" = None
     """The same answers with the probabilities before the temperature; None where there is none."""
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether each image has exactly one class."""
+        return task_type(self.task).exclusive
 
     @property
     def num_images(self) -> int:
@@ -40,7 +47,7 @@ class Judged:
     @property
     def images_K(self) -> NDArray[np.int64]:
         """Images that have each class."""
-        if self.kind == "multi":
+        if not self.exclusive:
             return np.asarray(self.target.sum(axis=0), np.int64)
         return np.bincount(self.target, minlength=len(self.names))
 
@@ -49,12 +56,12 @@ class Judged:
         from scipy.special import expit, softmax
 
         logits_RK = self.logits_NK[rows] / np.float32(self.temperature)
-        probability_RK: NDArray[np.float32] = expit(logits_RK) if self.kind == "multi" else softmax(logits_RK, axis=1)
+        probability_RK: NDArray[np.float32] = expit(logits_RK) if not self.exclusive else softmax(logits_RK, axis=1)
         return probability_RK
 
     def truth_probabilities(self, rows: slice) -> NDArray[np.float64]:
         """Of the true class [R]; of sets, of what is true of each label [R, K]."""
-        if self.kind != "multi":
+        if self.exclusive:
             return _at(self.probabilities(rows), self.target[rows]).astype(np.float64)
         from scipy.special import expit
 
@@ -66,7 +73,7 @@ class Judged:
     def confidences(self, rows: slice) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Probability of the answer and if it is right [R]; of sets, of each label and if it is true [R, K]."""
         probability_RK = self.probabilities(rows)
-        if self.kind == "multi":
+        if not self.exclusive:
             return probability_RK, self.target[rows]
         return _at(probability_RK, self.predicted[rows]), self.target[rows] == self.predicted[rows]
 
@@ -77,7 +84,7 @@ class Judged:
         where none is said, else last.
         """
         logits_RK, target = self.logits_NK[rows], self.target[rows]
-        if self.kind != "multi":
+        if self.exclusive:
             return _ranks(logits_RK, target)
         rank_R = _ranks(logits_RK, np.where(target, logits_RK, -np.inf).argmax(axis=1))
         silent_R = np.where(self.predicted[rows].any(axis=1), len(self.names), 0)
@@ -85,7 +92,7 @@ class Judged:
 
     def positives(self) -> list[NDArray[np.int64]]:
         """Places of each class's images."""
-        if self.kind == "multi":
+        if not self.exclusive:
             return [np.flatnonzero(column_N) for column_N in self.target.T]
         order = np.argsort(self.target, kind="stable")
         return np.split(order, np.searchsorted(self.target[order], np.arange(1, len(self.names))))
@@ -99,25 +106,23 @@ def blocks_of(num_images: int) -> Iterator[slice]:
 
 def judge(predictions: Predictions) -> Judged:
     judged = Judged(
-        kind=predictions.space.kind,
+        task=predictions.task.task,
         names=predictions.classes,
         target=predictions.target,
         predicted=predictions.predicted,
-        logits_NK=predictions.space.class_logits(predictions.logits_NT),
+        logits_NK=predictions.task.class_logits(predictions.logits_NT),
         temperature=predictions.answers.temperature,
     )
     return replace(judged, unscaled=replace(judged, temperature=1.0)) if judged.temperature != 1 else judged
 
 
-def levels_above(space: LabelSpace, judged: Judged) -> dict[str, Judged]:
+def levels_above(task: Task, judged: Judged) -> dict[str, Judged]:
     """Of a hierarchy, each level above the leaves by its name, the coarsest first; empty for other kinds of labels."""
-    if space.kind != "hierarchy":
-        return {}
     found = {}
-    for level, ancestor_K in zip(space.levels, space.ancestors_DK()[:-1], strict=False):
-        coarse = _coarsened(judged, level.classes, ancestor_K)
+    for level in task.coarser_levels():
+        coarse = _coarsened(judged, level.classes, level.ancestor_K)
         if judged.unscaled is not None:
-            coarse = replace(coarse, unscaled=_coarsened(judged.unscaled, level.classes, ancestor_K))
+            coarse = replace(coarse, unscaled=_coarsened(judged.unscaled, level.classes, level.ancestor_K))
         found[level.name] = coarse
     return found
 
@@ -127,7 +132,7 @@ def _coarsened(judged: Judged, names: Sequence[str], ancestor_K: NDArray[np.int6
     below_KC = (ancestor_K[:, None] == np.arange(len(names))).astype(np.float32)
     sum_NC = np.concatenate([judged.probabilities(rows) @ below_KC for rows in blocks_of(judged.num_images)])
     logits_NC = np.log(np.maximum(sum_NC, np.finfo(np.float32).tiny))
-    return Judged("single", names, ancestor_K[judged.target], ancestor_K[judged.predicted], logits_NC, 1.0)
+    return Judged("single_label", names, ancestor_K[judged.target], ancestor_K[judged.predicted], logits_NC, 1.0)
 
 
 def _at(values_RK: NDArray[np.float32], place_R: NDArray[np.int64]) -> NDArray[np.float32]:

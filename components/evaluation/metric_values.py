@@ -37,7 +37,7 @@ _AVERAGED: Mapping[str, Callable[..., float]] = {
 
 def values_of(judged: Judged, *, top_k: int) -> dict[str, float]:
     """Every score but those of ranks."""
-    of_answers = _OF_SETS if judged.kind == "multi" else _OF_ANSWERS
+    of_answers = _OF_SETS if not judged.exclusive else _OF_ANSWERS
     found = {name: call(judged.target, judged.predicted) for name, call in of_answers.items()}
     found |= _averages(judged) | _calibration_errors(judged)
     found |= {"log_loss": _over_images(_log_loss, judged), "brier": _over_images(_brier, judged)}
@@ -67,7 +67,7 @@ def values_of_classes(judged: Judged) -> dict[str, NDArray[Any]]:
 def macro_f1_at(judged: Judged, rows: NDArray[np.int64]) -> float:
     """Of some of the images, over the classes that they have; NaN where they have none."""
     target, said = (answers[rows] for answers in _answers(judged))
-    present = np.unique(target) if judged.kind != "multi" else np.flatnonzero(target.any(axis=0))
+    present = np.unique(target) if judged.exclusive else np.flatnonzero(target.any(axis=0))
     return float(_AVERAGED["f1"](target, said, average="macro", labels=present)) if len(present) else np.nan
 
 
@@ -91,7 +91,7 @@ def _of_groups(function: Callable[..., float], positives_G: NDArray[np.int64], n
 def _answers(judged: Judged) -> tuple[NDArray[Any], NDArray[Any]]:
     """The truth and what is said. scikit-learn takes sets of a single label for classes 0 and 1: they get another."""
     found = judged.target, judged.predicted
-    if judged.kind == "multi" and len(judged.names) == 1:
+    if not judged.exclusive and len(judged.names) == 1:
         target_N2, said_N2 = (np.pad(flags_N1, ((0, 0), (0, 1))) for flags_N1 in found)
         return target_N2, said_N2
     return found
@@ -126,7 +126,7 @@ def _log_loss(judged: Judged, rows: slice) -> float:
 
 def _brier(judged: Judged, rows: slice) -> float:
     probability_RK, target = judged.probabilities(rows), judged.target[rows]
-    if judged.kind == "multi":
+    if not judged.exclusive:
         return float(library.brier_score_loss(target.ravel(), probability_RK.ravel(), pos_label=True))
     if len(judged.names) == 1:  # Whose probability is 1, which scikit-learn takes for that of the second of two.
         return 0.0
@@ -136,7 +136,7 @@ def _brier(judged: Judged, rows: slice) -> float:
 
 def _top_k_accuracy(judged: Judged, rows: slice, *, top_k: int) -> float:
     num_classes = len(judged.names)
-    if judged.kind == "multi":
+    if not judged.exclusive:
         return float((judged.ranks(rows) < top_k).mean())
     if top_k >= num_classes:
         return 1.0

@@ -22,7 +22,6 @@ from components.evaluation.per_image_terms import columns_of, image_terms
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking_metrics import Mean, RankScore, rank_scores
 from components.shared.errors import DataError
-from components.task.label_space import LabelKind
 
 MATRIX_CLASSES = 200
 """Up to so many classes the record holds the whole confusion matrix; above, confusion.parquet alone does."""
@@ -50,7 +49,8 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Scores:
-    kind: LabelKind
+    task: str
+    """Name of the label type."""
     values: dict[str, float]
     """By name; shares in [0, 1], the log loss in nats, the Brier score of one class in [0, 2].
 
@@ -97,7 +97,7 @@ class Scores:
         matrix = self.confusion if self.confusion is not None and len(self.classes) <= MATRIX_CLASSES else None
         return {
             **self.values,
-            "kind": self.kind,
+            "task": self.task,
             "images": self.images,
             "top_k": self.top_k,
             "draws": self.draws,
@@ -115,7 +115,7 @@ def score(predictions: Predictions, *, top_k: int, num_resamples: int = 0, seed:
     judged = judge(predictions)
     above = {
         name: _scores(level, top_k=top_k, num_resamples=num_resamples, seed=seed, levels={})
-        for name, level in levels_above(predictions.space, judged).items()
+        for name, level in levels_above(predictions.task, judged).items()
     }
     return _scores(judged, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=above)
 
@@ -135,7 +135,7 @@ def drawn_scores(predictions: Predictions, *, top_k: int, num_resamples: int, se
     _refuse_broken(predictions)
     judged = judge(predictions)
     found = _drawn(judged, _ranks(judged, drawn=True), top_k, num_resamples, seed)[0]
-    for level, coarse in levels_above(predictions.space, judged).items():
+    for level, coarse in levels_above(predictions.task, judged).items():
         drawn = _drawn(coarse, _ranks(coarse, drawn=True), top_k, num_resamples, seed)[0]
         found |= {f"{level}.{name}": value_D for name, value_D in drawn.items()}
     return found
@@ -159,14 +159,14 @@ def _scores(judged: Judged, *, top_k: int, num_resamples: int, seed: int, levels
     by_class = values_of_classes(judged) | {name: one.value_K for name, one in ranks.items()}
     pairs_KK = confusion(judged)
     return Scores(
-        kind=judged.kind,
+        task=judged.task,
         values=dict(sorted(values.items())),
         intervals=dict(sorted(found.items())),
         images=judged.num_images,
         top_k=top_k,
         draws=num_resamples,
         classes=[_class_scores(label, by_class, of_classes, place) for place, label in enumerate(judged.names)],
-        confusion=None if judged.kind == "multi" else pairs_KK,
+        confusion=pairs_KK if judged.exclusive else None,
         confused=confused_pairs(pairs_KK, judged.names, judged.images_K),
         levels=levels,
     )

@@ -182,9 +182,7 @@ def analyse(
 
 def _confidences(predictions: Predictions) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Of answers; of sets the probability of every label beside whether it is there."""
-    if predictions.space.kind == "multi":
-        return predictions.probabilities_NK.ravel(), predictions.target.ravel()
-    return predictions.confidence_N, predictions.correct_N
+    return predictions.task.outcomes(predictions.probabilities_NK, predictions.predicted, predictions.target)
 
 
 def _robustness(
@@ -233,7 +231,7 @@ def _ood(
             name,
             predictions.logits_NT,
             answer(images_NHWC),
-            predictions.space,
+            predictions.task,
             answers=predictions.answers,
             threshold=threshold,
         )
@@ -254,8 +252,8 @@ def _looker(
             for block in np.array_split(known_rows, -(-len(known_rows) // 1024))
         ]
     )
-    said, labels = (predictions.space.names(chosen) for chosen in (predictions.predicted, predictions.target))
-    known_labels = train.space.names(train.target)
+    said, labels = (predictions.task.names(chosen) for chosen in (predictions.predicted, predictions.target))
+    known_labels = train.task.names(train.target)
 
     def look(rows: Sequence[int]) -> list[LookedAt]:
         if not rows:
@@ -283,14 +281,10 @@ def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedSpl
         return None
     device = next(model.buffers()).device
     images_BHWC = torch.from_numpy(np.array(test.pixels_NHWC[np.array(rows)])).to(device)
-    space = predictions.space
-    if space.kind == "multi":
-        answer_B = predictions.probabilities_NK[rows].argmax(axis=1)
-    else:
-        answer_B = predictions.predicted[rows]
-    # The leaves' logits stand behind those of the levels above.
-    first = space.level_slices()[-1].start if space.kind == "hierarchy" else 0
-    chosen_B = torch.from_numpy(np.asarray(answer_B + first, np.int64)).to(device)
+    task = predictions.task
+    # The logits of the classes stand behind those of the levels above.
+    class_B = task.class_logits(predictions.logits_NT[rows]).argmax(axis=1) + task.num_logits - len(task.classes)
+    chosen_B = torch.from_numpy(class_B).to(device)
     return HeatMaps(rows, grad_cam(model, images_BHWC, chosen_B), attention_map(model, images_BHWC))
 
 

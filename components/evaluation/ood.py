@@ -16,7 +16,7 @@ from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.ranking_metrics import rank_scores
 from components.shared.errors import DataError, SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, ood_score
+from components.task.task import DecisionRule, Task
 
 KEPT_SHARE = 0.95
 """Of the validation images that the threshold lets pass."""
@@ -42,25 +42,25 @@ class OodScores:
     """95% (Wilson 1927)."""
 
 
-def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], space: LabelSpace) -> float:
+def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], task: Task) -> float:
     """The free energy that 95% of the validation images stay below."""
-    return float(np.quantile(ood_score(logits_NT, space).astype(np.float64), KEPT_SHARE))
+    return float(np.quantile(task.ood_score(logits_NT).astype(np.float64), KEPT_SHARE))
 
 
 def ood_scores(
     name: str,
     known_logits_NT: NDArray[np.float32],
     other_logits_NT: NDArray[np.float32],
-    space: LabelSpace,
+    task: Task,
     *,
-    answers: AnswerRule,
+    answers: DecisionRule,
     threshold: float,
 ) -> OodScores:
     both_NT = np.concatenate([known_logits_NT, other_logits_NT])
     other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
-    energy_N = ood_score(both_NT, space)
-    probability_NK = space.probabilities(both_NT, temperature=answers.temperature)
-    confidence_N = space.confidence(probability_NK, space.answers(both_NT, answers))
+    energy_N = task.ood_score(both_NT)
+    probability_NK = task.probabilities(both_NT, temperature=answers.temperature)
+    confidence_N = task.confidence(probability_NK, task.predictions(both_NT, answers))
     score_2N = np.stack([energy_N, -confidence_N]).astype(np.float32)
     other = np.flatnonzero(other_N)
     found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)

@@ -30,7 +30,7 @@ def image_terms(judged: Judged, *, top_k: int) -> ImageTerms:
     blocks = [_block(judged, rows, top_k) for rows in blocks_of(judged.num_images)]
     means: dict[str, Floats] = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     means["accuracy"] = accuracy_N
-    if judged.kind == "multi":
+    if not judged.exclusive:
         means |= {"subset_accuracy": accuracy_N, "hamming_loss": (judged.target != judged.predicted).mean(axis=1)}
     gaps = {"expected_calibration_error": _gaps(judged)}
     if judged.unscaled is not None:
@@ -41,7 +41,7 @@ def image_terms(judged: Judged, *, top_k: int) -> ImageTerms:
 def _block(judged: Judged, rows: slice, top_k: int) -> dict[str, Floats]:
     truth, probability_RK = judged.truth_probabilities(rows), judged.probabilities(rows)
     loss: Floats = -np.log(np.maximum(truth, _LEAST_PROBABILITY))
-    if judged.kind == "multi":
+    if not judged.exclusive:
         brier_R: Floats = ((judged.target[rows] - probability_RK) ** 2).mean(axis=1, dtype=np.float64)
         loss = loss.mean(axis=1)
     else:
@@ -63,7 +63,7 @@ def _gaps(judged: Judged) -> Floats:
 def columns_of(judged: Judged) -> Columns:
     """What ranks the images for each class of a block: their probabilities."""
     scale = np.float32(judged.temperature)
-    if judged.kind == "multi":
+    if not judged.exclusive:
         # A probability near 1 has fewer digits than its logit, and ranks alike.
         return lambda first, end: np.ascontiguousarray(judged.logits_NK[:, first:end].T)
     largest_N, log_sum_N = (np.empty(judged.num_images, np.float32) for _ in range(2))

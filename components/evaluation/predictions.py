@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.shared.parquet import write_table
-from components.task.label_space import AS_TRAINED, AnswerRule, LabelSpace
+from components.task.registry import task_from_record
+from components.task.task import DEFAULT_RULE, DecisionRule, Task
 
-_SPACE, _ANSWERS = "labels", "answers"
+_TASK, _ANSWERS = "labels", "answers"
 
 
 @dataclass(frozen=True)
@@ -28,21 +29,21 @@ class Predictions:
     target: NDArray[Any]
     """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
     logits_NT: NDArray[np.float32]
-    space: LabelSpace
-    answers: AnswerRule = AS_TRAINED
+    task: Task
+    answers: DecisionRule = DEFAULT_RULE
 
     @property
     def classes(self) -> list[str]:
-        return self.space.classes
+        return self.task.classes
 
     @cached_property
     def predicted(self) -> NDArray[Any]:
         """What is said, in the form of the target."""
-        return self.space.answers(self.logits_NT, self.answers)
+        return self.task.predictions(self.logits_NT, self.answers)
 
     @cached_property
     def probabilities_NK(self) -> NDArray[np.float32]:
-        return self.space.probabilities(self.logits_NT, temperature=self.answers.temperature)
+        return self.task.probabilities(self.logits_NT, temperature=self.answers.temperature)
 
     @cached_property
     def correct_N(self) -> NDArray[np.bool_]:
@@ -52,7 +53,7 @@ class Predictions:
     @cached_property
     def confidence_N(self) -> NDArray[np.float32]:
         """Probability of what is said; of a set that of the label which is said, or left out, least surely."""
-        return self.space.confidence(self.probabilities_NK, self.predicted)
+        return self.task.confidence(self.probabilities_NK, self.predicted)
 
 
 def same_answers(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
@@ -73,17 +74,17 @@ def predictions_at(predictions: Predictions, places: Sequence[int] | NDArray[np.
 
 
 def write_predictions(target: Path, predictions: Predictions) -> None:
-    space = predictions.space
+    task = predictions.task
     table = pa.table(
         {
             "path": predictions.path_N,
             "sha256": predictions.sha256_N,
-            "label": space.names(predictions.target),
-            "predicted": space.names(predictions.predicted),
+            "label": task.names(predictions.target),
+            "predicted": task.names(predictions.predicted),
             "target": _column(predictions.target),
             "logits": _column(predictions.logits_NT),
         }
-    ).replace_schema_metadata({_SPACE: space.model_dump_json(), _ANSWERS: predictions.answers.model_dump_json()})
+    ).replace_schema_metadata({_TASK: task.model_dump_json(), _ANSWERS: predictions.answers.model_dump_json()})
     write_table(target, table)
 
 
@@ -95,8 +96,8 @@ def read_predictions(source: Path) -> Predictions:
         sha256_N=table["sha256"].to_pylist(),
         target=_array(table["target"]),
         logits_NT=_array(table["logits"]),
-        space=LabelSpace.from_section(_SPACE, described[_SPACE]),
-        answers=AnswerRule.from_section(_ANSWERS, described[_ANSWERS]),
+        task=task_from_record(_TASK, described[_TASK]),
+        answers=DecisionRule.from_section(_ANSWERS, described[_ANSWERS]),
     )
 
 

@@ -89,6 +89,6 @@ def _drawn_macro_f1(label_N: Sequence[str], said_N: Sequence[str]) -> Floats:
     names = sorted({*label_N, *said_N})
     places = {name: place for place, name in enumerate(names)}
     target_N, predicted_N = (np.array([places[name] for name in of]) for of in (label_N, said_N))
-    judged = Judged("single", names, target_N, predicted_N, np.empty((len(target_N), 0), np.float32), 1.0)
+    judged = Judged("single_label", names, target_N, predicted_N, np.empty((len(target_N), 0), np.float32), 1.0)
     blocks = draws(len(label_N), count=_DRAWS, seed=_SEED)
     return np.concatenate([count(judged, weight_DN).averages()["macro_f1"] for weight_DN in blocks])

@@ -24,7 +24,7 @@ def predict_packed(model: OnnxClassifier, split: PackedSplit) -> Predictions:
         sha256_N=split.sha256_N,
         target=split.target,
         logits_NT=logits_of_squares(model, split.pixels_NHWC),
-        space=model.card.labels,
+        task=model.card.labels,
         answers=model.card.answers,
     )
 
@@ -59,7 +59,7 @@ def predictions_of_files(model: OnnxClassifier, files: ImageFiles) -> Prediction
         sha256_N=files.sha256_N,
         target=model.card.labels.targets(files.labels_N),
         logits_NT=_logits_of_files(model, files),
-        space=model.card.labels,
+        task=model.card.labels,
         answers=model.card.answers,
     )
 
@@ -67,7 +67,7 @@ def predictions_of_files(model: OnnxClassifier, files: ImageFiles) -> Prediction
 def said_of_files(model: OnnxClassifier, files: ImageFiles) -> list[str]:
     """What is said of each image; of sets their names joined by `|`."""
     card = model.card
-    return card.labels.names(card.labels.answers(_logits_of_files(model, files), card.answers))
+    return card.labels.names(card.labels.predictions(_logits_of_files(model, files), card.answers))
 
 
 def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) -> tuple[float, float]:

@@ -21,7 +21,6 @@ from components.evaluation.level_predictions import judge
 from components.evaluation.model_comparison import holm
 from components.evaluation.predictions import Predictions
 from components.evaluation.slice_resamples import macro_f1_of_slices
-from components.task.label_space import PATH_SEPARATOR
 
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
@@ -115,9 +114,8 @@ def _of_classes(predictions: Predictions) -> Iterator[_Slice]:
 
 def _of_coarser_levels(predictions: Predictions) -> Iterator[_Slice]:
     """The finest level is that of the classes."""
-    for depth, level in enumerate(predictions.space.levels[:-1], start=1):
-        above = [PATH_SEPARATOR.join(leaf.split(PATH_SEPARATOR)[:depth]) for leaf in predictions.classes]
-        yield from _by_value(level.name, [above[leaf] for leaf in predictions.target])
+    for level in predictions.task.coarser_levels():
+        yield from _by_value(level.name, [level.classes[index] for index in level.ancestor_K[predictions.target]])
 
 
 def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:

@@ -13,7 +13,7 @@ from components.models.classifier import ImageClassifier
 from components.models.features import last_layer
 from components.serving.onnx_classifier import INPUT, OUTPUT, ModelCard
 from components.shared.files import atomic_file
-from components.task.label_space import AnswerRule
+from components.task.task import DecisionRule
 
 OPSET = 20
 
@@ -66,7 +66,7 @@ def _graph(model: ImageClassifier, *, output: str) -> onnx.ModelProto:
     return program.model_proto
 
 
-def write_answers(file: Path, answers: AnswerRule) -> None:
+def write_answers(file: Path, answers: DecisionRule) -> None:
     """Gives the model file another rule for its answers; all else in it stays."""
     proto = onnx.load(file)
     card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, file.name)

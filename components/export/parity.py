@@ -32,7 +32,7 @@ def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: S
     answers = [_in_batches(onnx_model, squares, size) for size in _BATCHES]
     difference = max(float(np.abs(answer - reference).max()) for answer in answers)
     card = onnx_model.card
-    said = [card.labels.answers(logits_NT, card.answers) for logits_NT in (answers[0], reference)]
+    said = [card.labels.predictions(logits_NT, card.answers) for logits_NT in (answers[0], reference)]
     return Parity(len(contents), difference, agreement(*said))
 
 

@@ -21,7 +21,8 @@ from components.models.weights import backbone_fits, fill, published_weights, re
 from components.shared.errors import SettingsError
 from components.shared.files import atomic_folder, read_json, write_json
 from components.shared.settings import Settings
-from components.task.label_space import LabelSpace, describe_difference
+from components.task.registry import AnyTask
+from components.task.task import Task
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"
@@ -31,7 +32,7 @@ class ModelSpec(Settings):
     """All that is needed to build the network again and to feed it."""
 
     architecture: str
-    labels: LabelSpace
+    labels: AnyTask
     preprocess: PreprocessSettings
     mean: list[float]
     """Per channel, in [0, 1]; subtracted inside the network."""
@@ -103,7 +104,7 @@ class ImageClassifier(nn.Module):
 def new_classifier(
     settings: ModelSettings,
     *,
-    labels: LabelSpace,
+    labels: Task,
     preprocess: PreprocessSettings,
     mean: list[float],
     std: list[float],
@@ -130,7 +131,7 @@ def new_classifier(
     said = [describe_stem(settings.architecture, origin.stem, side), _compound_note(settings, side), origin.note]
     if origin.state is not None and settings.weights is not None:
         # Heads of other labels may have the same shape.
-        other = describe_difference(origin.labels, labels) if origin.labels not in (None, labels) else None
+        other = origin.labels.difference_from(labels) if origin.labels not in (None, labels) else None
         named = {"source": settings.weights, "architecture": settings.architecture}
         said.append(str(fill(model.net, origin.state, **named, other_labels=other)))
     return model, [sentence for sentence in said if sentence]
@@ -145,7 +146,7 @@ class _Origin:
     mean: list[float] | None = None
     """Of the images behind the weights; None: those of the data at hand."""
     std: list[float] | None = None
-    labels: LabelSpace | None = None
+    labels: Task | None = None
     """Which the weights answer with; None where that isn't known."""
     note: str | None = None
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from components.models.classifier import WEIGHTS, ImageClassifier, load_classifier
 from components.shared.errors import SettingsError
 from components.shared.files import atomic_folder
-from components.task.label_space import LabelSpace
+from components.task.task import Task
 
 
 class Ensemble(ImageClassifier):
@@ -41,24 +41,29 @@ class Ensemble(ImageClassifier):
         return mean_logits(logits_MBT, self.spec.labels)
 
 
-def mean_logits(logits_MBT: Tensor, space: LabelSpace) -> Tensor:
+def mean_logits(logits_MBT: Tensor, task: Task) -> Tensor:
     """Of a hierarchy the probabilities of each level are averaged.
 
     The energy of the logits, by which images unlike the training data are told, is the mean of the members'.
     """
-    if space.kind == "multi":
-        # The logit of the mean probability, without ever forming a probability of exactly 0 or 1.
-        log_yes_BT = torch.logsumexp(nn.functional.logsigmoid(logits_MBT), dim=0)
-        log_no_BT = torch.logsumexp(nn.functional.logsigmoid(-logits_MBT), dim=0)
-        return log_yes_BT - log_no_BT
-    places = space.level_slices() if space.kind == "hierarchy" else [slice(None)]
-    return torch.cat([_mean_of_level(logits_MBT[..., place]) for place in places], dim=-1)
+    heads = task.over_heads(
+        softmax=lambda head: _mean_of_classes(logits_MBT[..., head]),
+        sigmoid=lambda head: _mean_of_labels(logits_MBT[..., head]),
+    )
+    return torch.cat(heads, dim=-1)
 
 
-def _mean_of_level(logits_MBT: Tensor) -> Tensor:
-    log_mean_BT = torch.logsumexp(logits_MBT.log_softmax(dim=-1), dim=0) - math.log(len(logits_MBT))
+def _mean_of_classes(logits_MBK: Tensor) -> Tensor:
+    log_mean_BK = torch.logsumexp(logits_MBK.log_softmax(dim=-1), dim=0) - math.log(len(logits_MBK))
     # A constant that a softmax doesn't see: without it each image would have an energy of 0.
-    return log_mean_BT + torch.logsumexp(logits_MBT, dim=-1, keepdim=True).mean(dim=0)
+    return log_mean_BK + torch.logsumexp(logits_MBK, dim=-1, keepdim=True).mean(dim=0)
+
+
+def _mean_of_labels(logits_MBK: Tensor) -> Tensor:
+    """The logit of the mean probability, without ever forming a probability of exactly 0 or 1."""
+    log_yes_BK = torch.logsumexp(nn.functional.logsigmoid(logits_MBK), dim=0)
+    log_no_BK = torch.logsumexp(nn.functional.logsigmoid(-logits_MBK), dim=0)
+    return log_yes_BK - log_no_BK
 
 
 def save_ensemble(folders: Sequence[Path], folder: Path) -> None:

@@ -1,21 +1,19 @@
-"""What follows the backbone: pooling, dropout, and what the logits mean where they are still tensors.
+"""What follows the backbone: pooling and dropout.
 
 A hierarchy's head is one linear layer a level, side by side: together they are the one layer of T outputs that every
-architecture has, and LabelSpace.level_slices says which belong to which level.
+architecture has, and Hierarchy.level_slices says which belong to which level.
 
-Letters: B images, C channels, H height, W width, P = H × W places, T logits, K classes, D levels of a hierarchy.
+Letters: B images, C channels, H height, W width, P = H × W places.
 """
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.models.attention_pooling import AttentionPool
 from components.models.layer_groups import head_names, main_head
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
 
 Pooling = Literal["average", "attention"]
 
@@ -106,18 +104,3 @@ def _replace(network: nn.Module, old: nn.Module, new: nn.Module) -> None:
     name = next(name for name, module in network.named_modules() if module is old)
     owner, _, attribute = name.rpartition(".")
     setattr(network.get_submodule(owner), attribute, new)
-
-
-def class_logits(logits_BT: Tensor, space: LabelSpace) -> Tensor:
-    """Logits of the K answers, as LabelSpace.class_logits gives them: a leaf has the log-probability of its path."""
-    if space.kind != "hierarchy":
-        return logits_BT
-    total_BK = logits_BT.new_zeros(len(logits_BT), len(space.classes))
-    for ancestor_K, place in zip(ancestors(space, logits_BT.device), space.level_slices(), strict=True):
-        total_BK = total_BK + logits_BT[:, place].log_softmax(dim=1)[:, ancestor_K]
-    return total_BK
-
-
-def ancestors(space: LabelSpace, device: torch.device) -> Tensor:
-    """For each level and leaf the position of the leaf's ancestor in that level, int64 [D, K]."""
-    return torch.from_numpy(space.ancestors_DK()).to(device)

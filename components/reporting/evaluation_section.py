@@ -10,6 +10,7 @@ from components.reporting.analysis_section import AnalysisSection
 from components.reporting.inline_pictures import Picture
 from components.reporting.record_fields import Record, number_of, whole_of
 from components.reporting.score_estimates import Estimate, estimate_of
+from components.task.registry import task_type
 
 TABLE_CLASSES = 20
 """Up to so many classes the confusion matrix is a table; above, the picture of it."""
@@ -153,7 +154,7 @@ def evaluation_section(
         scores=score_lines(scores, torch),
         members=[_member_line(one) for one in members],
         classes=[_class_line(one) for one in scores.get("classes", [])],
-        of_sets=scores.get("kind") == "multi",
+        of_sets=not task_type(scores.get("task", "single_label")).exclusive,
         confusion=table,
         confusion_picture=confusion_picture,
         mix_ups=mix_ups[:_MIX_UPS_BESIDE_TABLE] if table else mix_ups,

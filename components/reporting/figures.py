@@ -94,7 +94,7 @@ def draw_label_confusion(predictions: Predictions, target: Path) -> None:
 
 def draw_answers(scores: Scores, predictions: Predictions, pixels_NHWC: ImageRows, folder: Path, *, most: int) -> None:
     """confusion.png and errors.png."""
-    if predictions.space.kind == "multi":
+    if not predictions.task.exclusive:
         draw_label_confusion(predictions, folder / "confusion.png")
     else:
         draw_confusion(scores, folder / "confusion.png")
@@ -105,7 +105,7 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
     """The most confident mistakes, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)
     confidence = predictions.confidence_N
-    true_N, said_N = (predictions.space.names(chosen) for chosen in (predictions.target, predictions.predicted))
+    true_N, said_N = (predictions.task.names(chosen) for chosen in (predictions.target, predictions.predicted))
     chosen = wrong[np.argsort(-confidence[wrong])][:most]
     height = _TILE_PX + _CAPTION_PX
     lines = max(1, -(-len(chosen) // _COLUMNS))

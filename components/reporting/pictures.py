@@ -87,7 +87,7 @@ def _worst(predictions: Predictions, most: int) -> list[int]:
 def _picture(predictions: Predictions, number: int, content: bytes, max_megapixels: float) -> Picture:
     image = _decoded(content, max_megapixels)
     row = slice(number, number + 1)
-    (true,), (guess,) = (predictions.space.names(said[row]) for said in (predictions.target, predictions.predicted))
+    (true,), (guess,) = (predictions.task.names(said[row]) for said in (predictions.target, predictions.predicted))
     sure = predictions.confidence_N[number]
     small = max(image.size) <= _SMALL_PX
     return Picture(

@@ -5,6 +5,7 @@ Letters: B images, H height, W width, C channels, T logits.
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from components.serving.model_file import check_model_file, metadata_of
 from components.serving.providers import ProviderMissing, open_session, runtime_reason
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.settings import Settings
-from components.task.label_space import AS_TRAINED, AnswerRule, LabelSpace
+from components.task.registry import task_from_record
+from components.task.task import DEFAULT_RULE, DecisionRule, Task
 
 INPUT, OUTPUT = "images", "logits"
 _METADATA_KEY = "darkroom"
-_TYPED: dict[str, type[Settings]] = {"labels": LabelSpace, "preprocess": PreprocessSettings, "answers": AnswerRule}
+_TYPED: dict[str, Callable[[str, dict[str, Any]], Settings]] = {
+    "labels": task_from_record,
+    "preprocess": PreprocessSettings.from_section,
+    "answers": DecisionRule.from_section,
+}
 
 
 @dataclass(frozen=True)
@@ -29,13 +35,13 @@ class ModelCard:
     """What the file says of itself, in its metadata."""
 
     architecture: str
-    labels: LabelSpace
+    labels: Task
     preprocess: PreprocessSettings
     format: str
     """fp32, fp16 or int8."""
     data_version: str
     run_id: str
-    answers: AnswerRule = AS_TRAINED
+    answers: DecisionRule = DEFAULT_RULE
     code_version: str = ""
     """Git revision of the project that trained it; empty where it was in no repository."""
     mean: list[float] | None = None
@@ -61,7 +67,7 @@ class ModelCard:
     def from_metadata(cls, metadata: dict[str, str], name: str) -> "ModelCard":
         try:
             record: dict[str, Any] = json.loads(metadata[_METADATA_KEY])
-            return cls(**record | {name: kind.from_section(name, record[name]) for name, kind in _TYPED.items()})
+            return cls(**record | {name: typed(name, record[name]) for name, typed in _TYPED.items()})
         except (KeyError, ValueError, TypeError, AttributeError, SettingsError):
             raise ServiceError(
                 f"{name} is no model of Darkroom: its metadata lacks the model card; give the .onnx file that "

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from components.serving.onnx_classifier import ModelCard
 from components.shared.errors import SettingsError, nearest
-from components.task.label_space import ood_score
+from components.task.task import Task
 
 Record = dict[str, Any]
 Columns = dict[str, type[str] | type[float] | type[bool]]
@@ -72,7 +72,7 @@ def _shown(value: Any) -> str:
 def answer_columns(card: ModelCard, options: AnswerOptions) -> Columns:
     """What the records of `answers_of` hold."""
     columns: Columns = {"label": str, "probability": float}
-    for level in card.labels.levels[:-1]:
+    for level in card.labels.coarser_levels():
         columns |= {f"level_{level.name}": str, f"level_{level.name}_probability": float}
     for place in range(1, options.top_k + 1):
         columns |= {f"top_{place}": str, f"top_{place}_probability": float}
@@ -86,15 +86,14 @@ def answer_columns(card: ModelCard, options: AnswerOptions) -> Columns:
 
 def answers_of(logits_BT: NDArray[np.float32], card: ModelCard, options: AnswerOptions) -> list[Record]:
     """A record an image, with the fields of `answer_columns`."""
-    space, rule = card.labels, card.answers
-    probability_BK = space.probabilities(logits_BT, temperature=rule.temperature)
-    said = space.answers(logits_BT, rule)
-    columns: list[list[Any]] = [space.names(said), _numbers(space.confidence(probability_BK, said))]
-    if space.kind == "hierarchy":
-        columns += _levels(probability_BK, said, card)
+    task, rule = card.labels, card.answers
+    probability_BK = task.probabilities(logits_BT, temperature=rule.temperature)
+    said = task.predictions(logits_BT, rule)
+    columns: list[list[Any]] = [task.names(said), _numbers(task.confidence(probability_BK, said))]
+    columns += _levels(probability_BK, said, task)
     for classes_B, sure_B in _most_probable(probability_BK, options.top_k):
-        columns += [[space.classes[index] for index in classes_B], _numbers(sure_B)]
-    ood_B = ood_score(logits_BT, space)
+        columns += [[task.classes[index] for index in classes_B], _numbers(sure_B)]
+    ood_B = task.ood_score(logits_BT)
     columns.append(_numbers(ood_B))
     if rule.ood_threshold is not None:
         columns.append((ood_B > rule.ood_threshold).tolist())
@@ -104,11 +103,11 @@ def answers_of(logits_BT: NDArray[np.float32], card: ModelCard, options: AnswerO
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _levels(probability_BK: NDArray[np.float32], leaf_B: NDArray[np.int64], card: ModelCard) -> Iterator[list[Any]]:
+def _levels(probability_BK: NDArray[np.float32], pred_B: NDArray[Any], task: Task) -> Iterator[list[Any]]:
     """Each coarser class has the probability of all leaves below it."""
-    for level, ancestor_K in zip(card.labels.levels[:-1], card.labels.ancestors_DK()[:-1], strict=True):
-        below_KL = ancestor_K[:, None] == np.arange(len(level.classes))
-        chosen_B = ancestor_K[leaf_B]
+    for level in task.coarser_levels():
+        below_KL = level.ancestor_K[:, None] == np.arange(len(level.classes))
+        chosen_B = level.ancestor_K[pred_B]
         share_B = np.take_along_axis(probability_BK @ below_KL.astype(np.float32), chosen_B[:, None], axis=1)[:, 0]
         yield [level.classes[index] for index in chosen_B]
         yield _numbers(share_B)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from components.task.label_space import LabelSpace
 from components.training.epoch_report import Diagnosis, EpochReport
 
 _POOR = 0.5
@@ -53,16 +52,6 @@ def diagnose(history: Sequence[EpochReport], *, train_chance: float, val_chance:
             f"larger model.architecture, another {section}.learning_rate, or a milder augment.policy",
         )
     return Diagnosis("fine", f"fine: the validation loss settled at {last.val_loss:.3g}, close to its best")
-
-
-def chance(space: LabelSpace, level_weights: Sequence[float] | None) -> float:
-    """The validation loss of a guess, in nats."""
-    if space.kind == "multi":
-        return math.log(2)
-    if space.kind == "single":
-        return math.log(len(space.classes))
-    weights = level_weights or [1.0] * len(space.levels)
-    return sum(weight * math.log(len(level.classes)) for weight, level in zip(weights, space.levels, strict=True))
 
 
 def _still_falls(history: Sequence[EpochReport]) -> bool:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from components.models.classifier import ImageClassifier
 from components.models.ensemble import open_model
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace, describe_difference
+from components.task.task import Task
 from components.training.progressive_resizing import shrink
 
 
@@ -22,7 +22,7 @@ class Teacher:
 
     def __init__(self, model: ImageClassifier) -> None:
         self._model = model.eval().requires_grad_(False)
-        self.space = model.spec.labels
+        self.task = model.spec.labels
 
     @torch.no_grad()
     def __call__(self, images_BHWC: Tensor) -> Tensor:
@@ -32,35 +32,34 @@ class Teacher:
         return logits_BT
 
 
-def open_teacher(folder: Path, space: LabelSpace) -> Teacher:
+def open_teacher(folder: Path, task: Task) -> Teacher:
     """Raises SettingsError where the teacher answers with other labels than the data have."""
     teacher = Teacher(open_model(folder))
-    if teacher.space != space:
+    if teacher.task != task:
         raise SettingsError(
-            f"params.yaml: train.teacher: {describe_difference(teacher.space, space)}; "
-            "name a teacher of the same labels"
+            f"params.yaml: train.teacher: {teacher.task.difference_from(task)}; name a teacher of the same labels"
         )
     return teacher
 
 
-def distillation_loss(student_BT: Tensor, teacher_BT: Tensor, space: LabelSpace, *, temperature: float) -> Tensor:
+def distillation_loss(student_BT: Tensor, teacher_BT: Tensor, task: Task, *, temperature: float) -> Tensor:
     """How far the student's softened answers are from the teacher's, in nats, mean over the images.
 
     Times the temperature's square, so that its gradients keep their size (section 2 of the paper). Of a set of labels
     the mean over the labels; of a hierarchy the sum over the levels.
     """
-    if space.kind == "multi":
-        target_BT = (teacher_BT / temperature).sigmoid()
-        entropy = F.binary_cross_entropy(target_BT, target_BT)
-        softened = F.binary_cross_entropy_with_logits(student_BT / temperature, target_BT)
-        return temperature**2 * (softened - entropy)
-    places = space.level_slices() if space.kind == "hierarchy" else [slice(None)]
-    loss = student_BT.new_zeros(())
-    for place in places:
-        loss = loss + F.kl_div(
-            (student_BT[:, place] / temperature).log_softmax(dim=1),
-            (teacher_BT[:, place] / temperature).log_softmax(dim=1),
+
+    def binary(head: slice) -> Tensor:
+        target_BK = (teacher_BT[:, head] / temperature).sigmoid()
+        entropy = F.binary_cross_entropy(target_BK, target_BK)
+        return F.binary_cross_entropy_with_logits(student_BT[:, head] / temperature, target_BK) - entropy
+
+    def categorical(head: slice) -> Tensor:
+        return F.kl_div(
+            (student_BT[:, head] / temperature).log_softmax(dim=1),
+            (teacher_BT[:, head] / temperature).log_softmax(dim=1),
             reduction="batchmean",
             log_target=True,
         )
-    return temperature**2 * loss
+
+    return temperature**2 * torch.stack(task.over_heads(softmax=categorical, sigmoid=binary)).sum()

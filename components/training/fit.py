@@ -41,8 +41,8 @@ from components.training.callbacks import (
     mode_of,
 )
 from components.training.checkpoints import SafetensorsCheckpoints, read_checkpoint
-from components.training.class_balance import class_weights, image_shares
-from components.training.diagnosis import chance, diagnose
+from components.training.class_balance import class_weights
+from components.training.diagnosis import diagnose
 from components.training.distillation import open_teacher
 from components.training.distributed import Group, check_batch, check_images, device_here, group_of, trainer_options
 from components.training.epoch_report import SCORES, EpochReport, FitResult
@@ -133,11 +133,9 @@ class _Training:
             self._model = RoundedClassifier(self._whole, job.rounding, self._split)
         if job.train.activation_checkpointing and self._model is self._whole:
             checkpoint_activations(self._model.net)
-        space = self._model.spec.labels
-        weights = class_weights(job.train.class_weights, self._split.target, space)
-        self._objective = Objective(
-            job, space, weights, open_teacher(Path(job.teacher), space) if job.teacher else None
-        )
+        task = self._model.spec.labels
+        weights = class_weights(job.train.class_weights, self._split.target, task)
+        self._objective = Objective(job, task, weights, open_teacher(Path(job.teacher), task) if job.teacher else None)
 
     def run(self, on_epoch: Callable[[EpochReport], None], on_step: Callable[[int, int], None]) -> FitResult:
         job, plan = self._job, self._plan or self._made_plan()
@@ -169,7 +167,7 @@ class _Training:
         diagnosis = diagnose(
             reporter.history,
             train_chance=self._objective.of_a_guess(self._split.target, self._split.weight_N),
-            val_chance=chance(self._model.spec.labels, job.model.level_weights),
+            val_chance=self._model.spec.labels.chance_loss(job.model.level_weights),
             section=job.section,
         )
         self._say(diagnosis.sentence)
@@ -249,7 +247,7 @@ class _Training:
     def _dealing(self) -> dict[str, Any]:
         balanced = self._job.train.sampling == "balanced"
         return {
-            "shares_N": image_shares(self._split.target) if balanced else None,
+            "shares_N": self._model.spec.labels.sampling_weights(self._split.target) if balanced else None,
             "rank": self._group.rank,
             "world": self._group.world,
         }

@@ -10,7 +10,7 @@ from components.models.architectures import check_image_size
 from components.models.classifier import ImageClassifier, load_classifier, new_classifier
 from components.models.layer_groups import freeze_backbone, parts, unfreeze_last
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace, describe_difference
+from components.task.task import Task
 from components.training.progressive_resizing import side_at
 from components.training.settings import TrainingJob
 from components.training.unfreezing import parts_left_out
@@ -45,11 +45,10 @@ def initial_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifi
     return model
 
 
-def _refuse_other_labels(model: ImageClassifier, labels: LabelSpace, section: str) -> None:
+def _refuse_other_labels(model: ImageClassifier, labels: Task, section: str) -> None:
     if model.spec.labels != labels:
         raise SettingsError(
-            f"{section} continues a model that {describe_difference(model.spec.labels, labels)}; "
-            "train on these images first"
+            f"{section} continues a model that {model.spec.labels.difference_from(labels)}; train on these images first"
         )
 
 

@@ -8,20 +8,19 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, MetricCollection
 
 from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
 from components.models.layer_groups import keep_frozen_statistics
 from components.shared.errors import TrainingDiverged
 from components.training.job_plan import Plan
-from components.training.losses import check_level_weights, image_losses
+from components.training.losses import image_losses
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
 from components.training.progressive_resizing import shrink
 from components.training.schedules import Shape, WarmupPlateau, new_shape
 from components.training.settings import TrainingJob
-from components.training.validation_scores import for_scores, validation_scores
 from components.training.weight_averaging import MovingAverage
 
 _LOOK_EVERY = 50
@@ -36,11 +35,11 @@ class Learner(pl.LightningModule):
         self.model = model
         self.job = job
         self.plan = plan
-        self.space = model.spec.labels
-        check_level_weights(self.space, job.model.level_weights)
+        self.task = model.spec.labels
+        self.task.check_level_weights(job.model.level_weights)
         self.average = MovingAverage(model, job.train.ema_decay) if job.train.ema_decay else None
         self.val_loss = MeanMetric()
-        self.val_scores = validation_scores(self.space)
+        self.val_scores = MetricCollection(self.task.validation_metrics(), prefix="val_")
         self._objective = objective
         self._shape: Shape | None = None
         # No buffer, for DDP would overwrite it with the first process's own.
@@ -97,9 +96,9 @@ class Learner(pl.LightningModule):
         # At another side than it learns at, its statistics are off, and luck would choose the best epoch.
         logits_BT = self.judged(shrink(batch.images_BHWC, self.job.side_px)).float()
         # Weights are for learning: what validation says is of the images as they are.
-        loss_B = image_losses(logits_BT, batch.target, self.space, level_weights=self.job.model.level_weights)
+        loss_B = image_losses(logits_BT, batch.target, self.task, level_weights=self.job.model.level_weights)
         self.val_loss.update(loss_B.mean(), weight=len(loss_B))
-        self.val_scores.update(for_scores(logits_BT, self.space), batch.target)
+        self.val_scores.update(self.task.metric_inputs(logits_BT), batch.target)
 
     def on_validation_epoch_end(self) -> None:
         val_loss = self.val_loss.compute()

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.data.packed.loaders import Batch
-from components.task.label_space import LabelSpace
+from components.task.task import Task
 from components.training.distillation import Teacher, distillation_loss
-from components.training.losses import guess, image_losses
+from components.training.losses import image_losses, uninformed_logits
 from components.training.mixup import mix
 from components.training.progressive_resizing import shrink, side_at
 from components.training.settings import TrainingJob
@@ -32,17 +32,17 @@ class Objective:
     def __init__(
         self,
         job: TrainingJob,
-        space: LabelSpace,
+        task: Task,
         class_weight_K: NDArray[np.float32] | None,
         teacher: Teacher | None = None,
     ) -> None:
         self._settings = job.train
         self._side = partial(side_at, epochs=job.epochs, full_px=job.side_px, start=job.progressive_resizing)
         self._class_weight_K = None if class_weight_K is None else torch.from_numpy(class_weight_K)
-        self._teacher, self._space = teacher, space
+        self._teacher, self._task = teacher, task
         self._loss = partial(
             image_losses,
-            space=space,
+            task=task,
             kind=job.train.loss,
             focal_gamma=job.train.focal_gamma,
             label_smoothing=job.train.label_smoothing,
@@ -71,13 +71,13 @@ class Objective:
     def of_a_guess(self, target: NDArray[Any], weight_N: NDArray[np.float32]) -> float:
         """What the labels' part of the loss is where nothing was learned, in nats: a guess among all classes."""
         some = np.linspace(0, len(target) - 1, min(len(target), _GUESSES), dtype=int)
-        logits_NT = guess(self._space).expand(len(some), -1)
+        logits_NT = uninformed_logits(self._task).expand(len(some), -1)
         loss = self._mean(logits_NT, torch.from_numpy(target[some]), torch.from_numpy(weight_N[some]))
         return float(loss) * (1.0 if self._teacher is None else 1 - self._settings.teacher_weight)
 
     def _taught(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
         settings = self._settings
-        apart = distillation_loss(student_BT, teacher_BT, self._space, temperature=settings.teacher_temperature)
+        apart = distillation_loss(student_BT, teacher_BT, self._task, temperature=settings.teacher_temperature)
         return (1 - settings.teacher_weight) * loss + settings.teacher_weight * apart
 
     def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, share: float) -> Tensor:

@@ -48,7 +48,7 @@ def _registered(project: Project, address: str) -> "ImageClassifier":
 def _built(project: Project, architecture: str, weights: str | None, image_size_px: int | None) -> "ImageClassifier":
     from components.models.architectures import check_architecture
     from components.models.classifier import new_classifier
-    from components.task.label_space import LabelSpace
+    from components.task.single_label import SingleLabel
 
     if weights is None:
         raise SettingsError(
@@ -63,7 +63,7 @@ def _built(project: Project, architecture: str, weights: str | None, image_size_
     )
     network, said = new_classifier(
         params.model.model_copy(update=settings),
-        labels=LabelSpace.of("single", [["a"], ["b"]]),
+        labels=SingleLabel.of([["a"], ["b"]]),
         preprocess=preprocess,
         mean=_MEAN,
         std=_STD,

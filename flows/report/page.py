@@ -262,7 +262,7 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
 def _labels_and_splits(split: Path) -> list[tuple[str, str]]:
     import pyarrow.parquet as pq
 
-    from components.task.label_space import counted_names
+    from components.task.label_text import counted_names
 
     rows = pq.read_table(split, columns=["label", "labels", "split"]).to_pylist()
     return [(name, row["split"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]

@@ -7,6 +7,7 @@ from components.reporting.analysis_section import AnalysisSection, analysis_sect
 from components.reporting.evaluation_section import TABLE_CLASSES, EvaluationSection, evaluation_section
 from components.reporting.inline_pictures import Picture, embedded
 from components.shared.files import read_json
+from components.task.registry import task_type
 from flows.project.dvc import data_paths
 from flows.project.project import Project
 from flows.report.run_records import Kept
@@ -62,7 +63,7 @@ def pictures_of(project: Project, split: Path, paths: set[str], params: dict[str
 
 def _confusion_picture(kept: Kept, place: str, judged: dict[str, Any]) -> Picture | None:
     """Of more classes than a table can hold."""
-    if judged.get("kind") == "multi":
+    if not task_type(judged.get("task", "single_label")).exclusive:
         alt = "Confusion of each label"
         caption = "Of each label, the images by whether they have it and whether the model said so."
     elif len(judged.get("classes", [])) > TABLE_CLASSES:

@@ -12,7 +12,7 @@ from components.data.raw.dataset import read_raw_dataset
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.task.label_space import LabelSpace
+from components.task.registry import task_of
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
@@ -33,7 +33,7 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
     described = read_raw_dataset(raw)
     dataset = pack(
         images,
-        labels=LabelSpace.of(described.kind, [image.labels for image in images], described.levels),
+        labels=task_of(described.task, [image.labels for image in images], described.levels),
         raw=raw,
         folder=augmented,
         split_digest=LeakProof.read(split / LEAK_PROOF).split_digest,

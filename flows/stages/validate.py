@@ -33,7 +33,9 @@ from components.shared.files import write_json, write_text
 from components.shared.parquet import write_table
 from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.task.label_space import PATH_SEPARATOR, SET_SEPARATOR, LabelKind, counted_names
+from components.task.label_text import counted_names
+from components.task.registry import task_type
+from components.task.task import Task
 from flows.project.project import HOME_VARIABLE
 from flows.project.sections import read_optional, read_section
 from flows.stages.entry import run_stage
@@ -67,9 +69,9 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
     label_settings: LabelSettings = read_section(paths.params, "labels", LabelSettings)
     preprocess: PreprocessSettings = read_section(paths.params, "preprocess", PreprocessSettings)
     manifest = read_manifest_table(paths.raw)
-    kind = read_raw_dataset(paths.raw).kind
-    check_searchable(label_settings, kind)
-    corrections = _corrections(label_settings, paths.reference, manifest, kind)
+    task = task_type(read_raw_dataset(paths.raw).task)
+    check_searchable(label_settings, task)
+    corrections = _corrections(label_settings, paths.reference, manifest, task)
     measured = measure_all(
         manifest,
         paths.raw,
@@ -77,7 +79,7 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
         store=_measurements(paths.params),
         progress=progress,
     )
-    _write_images(paths.validated / "images.parquet", manifest, measured.outcomes, corrections, kind)
+    _write_images(paths.validated / "images.parquet", manifest, measured.outcomes, corrections, task)
     quarantine = _quarantine(manifest, measured.outcomes)
     write_text(paths.validated / "quarantine.csv", quarantine.to_csv(index=False))
     if len(quarantine) == len(manifest):
@@ -88,7 +90,7 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
         )
     table = pq.read_table(paths.validated / "images.parquet").drop_columns(["thumbnail", "colours"]).to_pandas()
     write_json(paths.validated / "profile.json", profile_of(table))
-    lost = _lost(manifest, measured.outcomes, corrections, kind)
+    lost = _lost(manifest, measured.outcomes, corrections, task)
     outcome, search = _judge(paths, table, quarantine, lost, corrections, progress)
     if outcome.stopping:
         raise DataError(f"the data breaks validation: {_broken(outcome.stopping, quarantine, paths.report)}")
@@ -150,11 +152,11 @@ def _embed(paths: ValidatePaths, table: pd.DataFrame, max_megapixels: float, pro
     write_embeddings(paths.validated / EMBEDDINGS, found)
 
 
-def _corrections(settings: LabelSettings, reference: Path, manifest: pa.Table, kind: LabelKind) -> list[Correction]:
+def _corrections(settings: LabelSettings, reference: Path, manifest: pa.Table, task: type[Task]) -> list[Correction]:
     if settings.corrections is None:
         return []
     labels = dict(zip(manifest["path"].to_pylist(), manifest["label"].to_pylist(), strict=True))
-    return read_corrections(reference / settings.corrections, labels, kind)
+    return read_corrections(reference / settings.corrections, labels, task)
 
 
 def _search(
@@ -182,10 +184,10 @@ def _measurements(params: Path) -> Path:
 
 
 def _write_images(
-    target: Path, manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], kind: LabelKind
+    target: Path, manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], task: type[Task]
 ) -> None:
     """The manifest's rows that could be decoded, with all of its columns, and what was measured."""
-    table = _corrected(manifest.drop_columns(["problem"]), corrections, kind)
+    table = _corrected(manifest.drop_columns(["problem"]), corrections, task)
     for name in outcomes.column_names:
         table = table.append_column(name, outcomes[name])
     write_table(target, table.filter(pc.is_null(table["reason"])).drop_columns(["reason"]))
@@ -198,20 +200,19 @@ def _quarantine(manifest: pa.Table, outcomes: pa.Table) -> pd.DataFrame:
     return quarantine
 
 
-def _lost(manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], kind: LabelKind) -> list[list[str]]:
+def _lost(manifest: pa.Table, outcomes: pa.Table, corrections: list[Correction], task: type[Task]) -> list[list[str]]:
     """The classes of each file that could not be decoded; none of one that stands in no class."""
     table = manifest.select(["path", "label", "labels"]).filter(pc.is_valid(outcomes["reason"]))
-    rows = _corrected(table, corrections, kind).to_pylist()
+    rows = _corrected(table, corrections, task).to_pylist()
     return [counted_names(row["label"], row["labels"]) for row in rows]
 
 
-def _corrected(table: pa.Table, corrections: list[Correction], kind: LabelKind) -> pa.Table:
-    """With the corrected labels in `label`, and taken apart in `labels` as the data set's kind says; what they were
+def _corrected(table: pa.Table, corrections: list[Correction], task: type[Task]) -> pa.Table:
+    """With the corrected labels in `label`, and taken apart in `labels` as the label type says; what they were
     stays in `ingested_label` and `ingested_labels`, by which images are dealt to splits."""
     new = {correction.path: correction.corrected for correction in corrections}
     paths = table["path"].to_pylist()
-    separator = {"hierarchy": PATH_SEPARATOR, "multi": SET_SEPARATOR, "single": None}[kind]
-    taken_apart = {path: label.split(separator) if separator else [label] for path, label in new.items()}
+    taken_apart = {path: task.labels_of(label) for path, label in new.items()}
     for name, values in (("label", new), ("labels", taken_apart)):
         if new and name in table.column_names:
             table = table.append_column(f"ingested_{name}", table[name])

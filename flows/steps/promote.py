@@ -355,10 +355,10 @@ def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predic
         say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
     settings = session.params.promote
     names, confidence = settings.max_drop_against_champion or {}, settings.confidence
-    if model.card.labels == own.space:
+    if model.card.labels == own.task:
         other, top_k = predictions_of_files(model, files), session.params.evaluate.top_k
         return changes_between(own, other, names, confidence=confidence, top_k=top_k)
-    truth, own_N = (own.space.names(of) for of in (own.target, own.predicted))
+    truth, own_N = (own.task.names(of) for of in (own.target, own.predicted))
     return changes_by_name(truth, own_N, said_of_files(model, files), names, confidence=confidence)
 
 

@@ -36,7 +36,8 @@ class Served:
     sha256: str
     format: str
     architecture: str
-    kind: str
+    task: str
+    """Name of the label type."""
     classes: list[str]
     max_megapixels: float
     endings: list[str]
@@ -89,7 +90,7 @@ def served_of(name: str, aliases: list[str], model_file: Path, *, provider: str 
         sha256=model.sha256,
         format=card.format,
         architecture=card.architecture,
-        kind=card.labels.kind,
+        task=card.labels.task,
         classes=card.classes,
         max_megapixels=card.preprocess.max_megapixels,
         endings=list(IMAGE_ENDINGS),

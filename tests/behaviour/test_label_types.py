@@ -22,7 +22,6 @@ from components.models.classifier import load_classifier
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import SettingsError
 from components.shared.files import read_json
-from components.task.label_space import LabelKind
 from flows.project.dvc import data_paths
 from flows.project.params import override
 from flows.registry.lineage import RECORD, version_lineage
@@ -61,7 +60,7 @@ SETTINGS = [
 class Life:
     """What the steps made of one data set."""
 
-    kind: LabelKind
+    task: str
     session: Session
     evaluated: Evaluated
     exported: Exported
@@ -81,28 +80,28 @@ class Life:
 
     @property
     def classes(self) -> list[str]:
-        if self.kind == "multi":
+        if self.task == "multi_label":
             return ["blue", "green", "red"]
         return [f"{shade}/{colour}" for shade in ("dark", "light") for colour in ("blue", "green", "red")]
 
 
-def write_table(folder: Path, kind: LabelKind, count: int = 96) -> Path:
+def write_table(folder: Path, task: str, count: int = 96) -> Path:
     """A manifest of sets of colours, or of shades with their colours below them."""
     sets = [["red"], ["green"], ["blue"], ["green", "red"], ["blue", "green"], ["blue", "green", "red"]]
     paths = [[shade, colour] for shade in ("dark", "light") for colour in ("red", "green", "blue")]
-    header = {"multi": "path,labels,weight", "hierarchy": "path,shade,colour,weight"}[kind]
+    header = {"multi_label": "path,labels,weight", "hierarchy": "path,shade,colour,weight"}[task]
     lines = [header]
     folder.mkdir(parents=True)
     for number in range(count):
-        labels = (sets if kind == "multi" else paths)[number % 6]
+        labels = (sets if task == "multi_label" else paths)[number % 6]
         draw_colours(labels, number).save(folder / f"{number:03d}.png")
-        text = "|".join(labels) if kind == "multi" else ",".join(labels)
+        text = "|".join(labels) if task == "multi_label" else ",".join(labels)
         lines.append(f"{number:03d}.png,{text},{1 + number % 2}")
     (folder / "table.csv").write_text("\n".join(lines) + "\n")
     return folder / "table.csv"
 
 
-@pytest.fixture(scope="module", params=["multi", "hierarchy"])
+@pytest.fixture(scope="module", params=["multi_label", "hierarchy"])
 def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch)
@@ -112,13 +111,13 @@ def life(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield lived(request.param, tmp_path_factory.mktemp(request.param))
 
 
-def lived(kind: LabelKind, folder: Path) -> Life:
-    table = write_table(folder / "source", kind)
+def lived(task: str, folder: Path) -> Life:
+    table = write_table(folder / "source", task)
     project = folder / "project"
     project.mkdir()
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, project / name)
-    levels = ["ingest.label_columns=[shade, colour]"] if kind == "hierarchy" else ["model.level_weights=null"]
+    levels = ["ingest.label_columns=[shade, colour]"] if task == "hierarchy" else ["model.level_weights=null"]
     override(project / "params.yaml", [*SETTINGS, *levels], check=lambda _: None)
     session = open_session(str(project))
     prepared = prepared_from(session, table)
@@ -130,7 +129,7 @@ def lived(kind: LabelKind, folder: Path) -> Life:
     exported = quantize_model.fn(session, prepared, evaluated.trained)
     version = register_model.fn(session, prepared, exported).version
     promoted = promote_version.fn(session, prepared, version)
-    return Life(kind, session, evaluated, exported, promoted, prepared, table.parent)
+    return Life(task, session, evaluated, exported, promoted, prepared, table.parent)
 
 
 def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
@@ -138,7 +137,7 @@ def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
     assert scores["accuracy"] > 0.3
     assert scores["macro_f1"] > 0.4
     assert [one["label"] for one in scores["classes"]] == life.classes
-    if life.kind == "multi":
+    if life.task == "multi_label":
         assert scores["confusion"] is None
     else:
         assert list(scores["levels"]) == ["shade"]
@@ -147,9 +146,9 @@ def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
 
 def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
     card = OnnxClassifier(served_file(life.session, life.exported)).card
-    assert card.labels.kind == life.kind
+    assert card.labels.task == life.task
     assert card.classes == life.classes
-    if life.kind == "multi":
+    if life.task == "multi_label":
         assert len(card.answers.thresholds or []) == 3
     else:
         assert card.answers.thresholds is None
@@ -182,7 +181,7 @@ def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> N
     image = base64.b64encode((life.source / "000.png").read_bytes()).decode()
     (answer,) = loaded.predict(pd.DataFrame({"image": [image]}), params={"probabilities": True})
     assert set(signature.outputs.input_names()) <= set(answer)
-    if life.kind == "multi":
+    if life.task == "multi_label":
         said = answer["label"].split("|") if answer["label"] else []
         assert set(said) <= set(life.classes)
     else:
@@ -210,7 +209,7 @@ def test_it_learns_to_bear_int8(life: Life) -> None:
     assert len(runs.metric_history(tracking, run_id, "aware/val_accuracy")) == 1
     assert len(runs.metric_history(tracking, run_id, "val_accuracy")) == 2
     kept = export_folder(life.session, run_id) / "qat"
-    assert load_classifier(kept / "model").spec.labels.kind == life.kind
+    assert load_classifier(kept / "model").spec.labels.task == life.task
 
 
 def test_the_gate_judges_it(life: Life) -> None:
@@ -218,7 +217,7 @@ def test_the_gate_judges_it(life: Life) -> None:
 
 
 def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Life) -> None:
-    if life.kind == "multi":
+    if life.task == "multi_label":
         with pytest.raises(SettingsError, match=r"promote\.floors: shade\.accuracy is of no level .* have no levels"):
             promote_version.fn(life.asking(floors={"shade.accuracy": 0.1}), life.prepared, life.promoted.version)
         return
@@ -275,7 +274,7 @@ def test_every_rule_of_many_is_told_wherever_the_decision_is(
 def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:
     split = open_split(data_paths(life.session.project).augmented, "train")
     assert set(split.weight_N.tolist()) == {1.0, 2.0}
-    assert split.target.shape == ((len(split), 3) if life.kind == "multi" else (len(split),))
+    assert split.target.shape == ((len(split), 3) if life.task == "multi_label" else (len(split),))
 
 
 def test_the_steps_of_a_run_share_what_was_decoded(life: Life) -> None:
@@ -292,6 +291,6 @@ def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> Non
     page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
     assert all(name in page for name in life.classes)
     assert "could not be read" not in page
-    assert ("Confusion of each label" if life.kind == "multi" else "Accuracy at shade") in page
+    assert ("Confusion of each label" if life.task == "multi_label" else "Accuracy at shade") in page
     assert f"Scores of the {life.exported.record['served']} file on" in page
     assert "Accuracy under corruptions" in page

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from components.evaluation.calibration import fit_temperature, reliability
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
 
-SINGLE = LabelSpace(kind="single", classes=list("abcd"))
+SINGLE = SingleLabel(classes=list("abcd"))
 
 
 def drawn(scale: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -28,8 +29,8 @@ def test_labels_of_sets_share_one_temperature() -> None:
     random = np.random.default_rng(4)
     logits_NK = random.normal(size=(8000, 4))
     target_NK = random.random((8000, 4)) < 1 / (1 + np.exp(-logits_NK))
-    space = LabelSpace(kind="multi", classes=list("abcd"))
-    assert fit_temperature(2 * logits_NK, target_NK, space) == pytest.approx(2.0, rel=0.05)
+    task = MultiLabel(classes=list("abcd"))
+    assert fit_temperature(2 * logits_NK, target_NK, task) == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_model_that_is_always_right_stays_short_of_certain() -> None:

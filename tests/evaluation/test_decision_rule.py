@@ -7,10 +7,13 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from components.evaluation.decision_rule import LEAST_POSITIVES, best_threshold, fit_answers
+from components.evaluation.decision_rule import fit_answers
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.task.label_space import AnswerRule, LabelSpace, ood_score
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import LEAST_POSITIVES, MultiLabel, best_threshold
+from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule
 
 
 def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> tuple[NDArray[np.float32], NDArray]:
@@ -53,17 +56,17 @@ def test_probabilities_of_zero_tell_nothing() -> None:
 
 
 def test_fitted_answers_find_labels_that_a_half_misses() -> None:
-    space = LabelSpace.of("multi", [["a"], ["b"]])
+    task = MultiLabel.of([["a"], ["b"]])
     target = np.stack([np.arange(100) < 40, np.arange(100) % 2 == 0], axis=1)
     logits_NT = np.where(target, -1.0, -4.0).astype(np.float32)
-    found = Predictions([""] * 100, [""] * 100, target, logits_NT, space)
+    found = Predictions([""] * 100, [""] * 100, target, logits_NT, task)
     assert not found.correct_N.all()
     rule = fit_answers(found)
-    assert Predictions([""] * 100, [""] * 100, target, logits_NT, space, rule).correct_N.all()
+    assert Predictions([""] * 100, [""] * 100, target, logits_NT, task, rule).correct_N.all()
 
 
 def test_single_labels_and_hierarchies_need_no_thresholds() -> None:
-    tree = LabelSpace.of("hierarchy", [("a", "b"), ("a", "c")], ["x", "y"])
+    tree = Hierarchy.of([("a", "b"), ("a", "c")], ["x", "y"])
     found = Predictions([""], [""], np.array([0]), np.zeros((1, 3), np.float32), tree)
     assert fit_answers(found).thresholds is None
 
@@ -74,12 +77,12 @@ def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stay
     logits_NK = (12 * np.eye(3)[np.where(random.random(400) < 0.8, target_N, (target_N + 1) % 3)]).astype(np.float32)
     logits_NK += random.normal(size=(400, 3)).astype(np.float32)
     names = [""] * 400
-    judged = Predictions(names, names, target_N, logits_NK, LabelSpace(kind="single", classes=list("abc")))
+    judged = Predictions(names, names, target_N, logits_NK, SingleLabel(classes=list("abc")))
     rule = fit_answers(judged)
     assert rule.temperature > 3
     assert rule.ood_threshold is not None
-    assert (ood_score(logits_NK, judged.space) <= rule.ood_threshold).mean() == pytest.approx(0.95)
-    before, after = (score(replace(judged, answers=one), top_k=2).values for one in (AnswerRule(), rule))
+    assert (judged.task.ood_score(logits_NK) <= rule.ood_threshold).mean() == pytest.approx(0.95)
+    before, after = (score(replace(judged, answers=one), top_k=2).values for one in (DecisionRule(), rule))
     assert after["log_loss"] < before["log_loss"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]
     assert after["accuracy"] == before["accuracy"]

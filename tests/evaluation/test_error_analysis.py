@@ -7,7 +7,7 @@ from judged import judged_singles, leaning
 from components.evaluation.embedding_map import embedding_map
 from components.evaluation.error_analysis import nearest, sure_mistakes, suspected_labels, unsure_hits
 from components.evaluation.predictions import Predictions
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
 
 
 def test_mistakes_come_by_sureness_and_hits_by_doubt() -> None:
@@ -36,8 +36,8 @@ def test_of_sets_a_missing_label_is_suspected_by_name() -> None:
     row = int(np.flatnonzero(truth_NK[:, 1])[0])
     labelled_NK[row, 1] = False
     names = [f"{number}" for number in range(200)]
-    space = LabelSpace(kind="multi", classes=["cat", "dog", "sea"])
-    found = suspected_labels(Predictions(names, names, labelled_NK, logits_NK.astype(np.float32), space), 3)
+    task = MultiLabel(classes=["cat", "dog", "sea"])
+    found = suspected_labels(Predictions(names, names, labelled_NK, logits_NK.astype(np.float32), task), 3)
     assert (found[0].path, found[0].label, found[0].suggested) == (str(row), "without dog", "dog")
 
 

@@ -10,7 +10,8 @@ from components.evaluation.evaluation_files import write_scores
 from components.evaluation.metrics import MATRIX_CLASSES, score
 from components.evaluation.predictions import Predictions
 from components.shared.files import read_json
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
 
 
 def test_the_confusion_of_very_many_classes_is_kept_whole(tmp_path: Path) -> None:
@@ -30,7 +31,7 @@ def test_the_confusion_of_very_many_classes_is_kept_whole(tmp_path: Path) -> Non
 
 
 def test_every_level_has_its_confusion_and_every_label_of_a_set_its_own(tmp_path: Path) -> None:
-    tree = LabelSpace.of("hierarchy", [("plant", "tree"), ("plant", "moss"), ("beast", "cat")], ["kingdom", "kind"])
+    tree = Hierarchy.of([("plant", "tree"), ("plant", "moss"), ("beast", "cat")], ["kingdom", "kind"])
     names = [f"{number}" for number in range(30)]
     of_tree = Predictions(names, names, np.arange(30) % 3, np.zeros((30, tree.num_logits), np.float32), tree)
     write_scores(tmp_path, score(of_tree, top_k=2), [])
@@ -43,7 +44,7 @@ def test_every_level_has_its_confusion_and_every_label_of_a_set_its_own(tmp_path
     assert sum(row["images"] for row in rows) == 2 * 30
 
     (tmp_path / "sets").mkdir()
-    sets = LabelSpace.of("multi", [["a"], ["b"]])
+    sets = MultiLabel.of([["a"], ["b"]])
     target = np.arange(60).reshape(30, 2) % 3 == 0
     write_scores(
         tmp_path / "sets", score(Predictions(names, names, target, np.ones((30, 2), np.float32), sets), top_k=2), []

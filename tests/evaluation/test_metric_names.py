@@ -6,7 +6,7 @@ import pytest
 from components.evaluation.metric_names import LARGER_IS_BETTER, OF_A_CLASS, SMALLER_IS_BETTER, title, without_level
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 
 def test_every_score_that_is_computed_can_be_asked_for() -> None:
@@ -16,7 +16,7 @@ def test_every_score_that_is_computed_can_be_asked_for() -> None:
         sha256_N=[str(number) for number in target],
         target=target,
         logits_NT=np.eye(3, dtype=np.float32)[[0, 1, 2, 1, 1, 0]],
-        space=LabelSpace(kind="single", classes=["a", "b", "c"]),
+        task=SingleLabel(classes=["a", "b", "c"]),
     )
     scores = score(predictions, top_k=2)
     assert set(scores.headline()) <= {*LARGER_IS_BETTER, *SMALLER_IS_BETTER}

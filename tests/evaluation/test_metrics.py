@@ -12,29 +12,32 @@ from components.evaluation.metrics import Scores, score
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import accuracy_and_macro_f1
 from components.shared.errors import DataError
-from components.task.label_space import AnswerRule, LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule, Task
 
 A, B, C = [3.0, 1.0, 0.0], [0.0, 3.0, 1.0], [1.0, 0.0, 3.0]
 TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "cow"), ("milk", "oat")]
 
 
 def predictions(
-    target: object, logits: object, space: LabelSpace | str = "abc", answers: AnswerRule | None = None
+    target: object, logits: object, task: Task | str = "abc", answers: DecisionRule | None = None
 ) -> Predictions:
     truth = np.array(target)
-    if isinstance(space, str):
-        space = LabelSpace(kind="single", classes=list(space))
+    if isinstance(task, str):
+        task = SingleLabel(classes=list(task))
     return Predictions(
         path_N=[f"{number}.png" for number in range(len(truth))],
         sha256_N=["0" * 64] * len(truth),
         target=truth,
         logits_NT=np.array(logits, np.float32),
-        space=space,
-        answers=answers or AnswerRule(),
+        task=task,
+        answers=answers or DecisionRule(),
     )
 
 
-def random_singles(count: int = 400, classes: int = 7, answers: AnswerRule | None = None) -> Predictions:
+def random_singles(count: int = 400, classes: int = 7, answers: DecisionRule | None = None) -> Predictions:
     random = np.random.default_rng(5)
     target_N = random.integers(0, classes, count)
     # Halves make ties, which rank metrics must share out.
@@ -47,8 +50,8 @@ def random_sets(count: int = 400) -> Predictions:
     random = np.random.default_rng(6)
     target_NK = random.random((count, 5)) < [0.5, 0.3, 0.2, 0.1, 0.05]
     logits_NK = (random.normal(size=(count, 5)) * 2 + 2 * target_NK - 1).round(1)
-    space = LabelSpace(kind="multi", classes=list("abcde"))
-    return predictions(target_NK, logits_NK, space, AnswerRule(thresholds=[0.5, 0.4, 0.3, 0.3, 0.2]))
+    task = MultiLabel(classes=list("abcde"))
+    return predictions(target_NK, logits_NK, task, DecisionRule(thresholds=[0.5, 0.4, 0.3, 0.3, 0.2]))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +123,7 @@ def test_roc_auc_counts_pairs_in_the_right_order() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_every_score_of_single_labels_is_that_of_scikit_learn(temperature: float) -> None:
-    judged = random_singles(answers=AnswerRule(temperature=temperature))
+    judged = random_singles(answers=DecisionRule(temperature=temperature))
     found, target_N, said_N = score(judged, top_k=3), judged.target, judged.predicted
     probability_NK = judged.probabilities_NK.astype(np.float64)
     probability_NK /= probability_NK.sum(axis=1, keepdims=True)
@@ -182,12 +185,12 @@ def test_every_score_of_sets_is_that_of_scikit_learn() -> None:
 
 
 def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tree() -> None:
-    space = LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
+    task = Hierarchy.of(TREE, ["coarse", "fine"])
     random = np.random.default_rng(8)
     target_N = random.integers(0, 4, 200)
     logits_NT = random.normal(size=(200, 6))
     logits_NT[np.arange(200), 2 + target_N] += 1
-    judged = predictions(target_N, logits_NT, space)
+    judged = predictions(target_N, logits_NT, task)
     found = score(judged, top_k=2, num_resamples=50)
     coarse = found.levels["coarse"]
     assert [one.label for one in coarse.classes] == ["fruit", "milk"]
@@ -201,11 +204,11 @@ def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tr
 
 
 def test_every_level_of_a_hierarchy_has_its_error_before_scaling() -> None:
-    space = LabelSpace.of("hierarchy", TREE, ["coarse", "fine"])
+    task = Hierarchy.of(TREE, ["coarse", "fine"])
     random = np.random.default_rng(9)
     target_N, logits_NT = random.integers(0, 4, 200), random.normal(size=(200, 6))
-    found = score(predictions(target_N, logits_NT, space, AnswerRule(temperature=2.0)), top_k=2, num_resamples=20)
-    plain = score(predictions(target_N, logits_NT, space), top_k=2).headline()
+    found = score(predictions(target_N, logits_NT, task, DecisionRule(temperature=2.0)), top_k=2, num_resamples=20)
+    plain = score(predictions(target_N, logits_NT, task), top_k=2).headline()
     for level in ("", "coarse."):
         before = found.headline()[f"{level}expected_calibration_error_before_scaling"]
         assert before == pytest.approx(plain[f"{level}expected_calibration_error"])
@@ -221,9 +224,9 @@ def test_a_log_loss_of_a_model_that_is_far_too_sure_is_that_of_scikit_learn() ->
 
 
 def test_sets_of_a_single_label_are_scored_by_that_label() -> None:
-    space = LabelSpace(kind="multi", classes=["a"])
+    task = MultiLabel(classes=["a"])
     found = score(
-        predictions([[True], [True], [True], [False]], [[1], [-1], [-1], [1]], space), top_k=2, num_resamples=5
+        predictions([[True], [True], [True], [False]], [[1], [-1], [-1], [1]], task), top_k=2, num_resamples=5
     )
     assert (found.classes[0].precision, found.classes[0].recall) == (0.5, 1 / 3)
     assert found.values["macro_recall"] == found.values["micro_recall"] == pytest.approx(1 / 3)
@@ -231,9 +234,7 @@ def test_sets_of_a_single_label_are_scored_by_that_label() -> None:
 
 
 def test_sets_without_any_label_leave_unknown_what_nobody_can_know() -> None:
-    found = score(
-        predictions(np.zeros((4, 2), bool), -np.ones((4, 2)), LabelSpace(kind="multi", classes=["a", "b"])), top_k=2
-    )
+    found = score(predictions(np.zeros((4, 2), bool), -np.ones((4, 2)), MultiLabel(classes=["a", "b"])), top_k=2)
     unknown = {name for name, value in found.values.items() if math.isnan(value)}
     assert unknown >= {"balanced_accuracy", "macro_f1", "weighted_recall", "micro_recall", "macro_roc_auc"}
     assert found.accuracy == 1
@@ -241,7 +242,7 @@ def test_sets_without_any_label_leave_unknown_what_nobody_can_know() -> None:
 
 def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
     before = score(random_singles(), top_k=2).values
-    after = score(random_singles(answers=AnswerRule(temperature=0.5)), top_k=2).values
+    after = score(random_singles(answers=DecisionRule(temperature=0.5)), top_k=2).values
     assert "expected_calibration_error_before_scaling" not in before
     assert after["expected_calibration_error_before_scaling"] == before["expected_calibration_error"]
     assert after["expected_calibration_error"] != before["expected_calibration_error"]
@@ -250,7 +251,7 @@ def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
 @pytest.mark.parametrize("judged", [random_singles(150, 4), random_sets(150)], ids=["single", "sets"])
 def test_intervals_are_those_of_scores_computed_anew_in_each_draw(judged: Predictions) -> None:
     found = score(judged, top_k=2, num_resamples=50, seed=1)
-    sets = judged.space.kind == "multi"
+    sets = not judged.task.exclusive
     probability_NK = judged.probabilities_NK.astype(np.float64)
     same_NK = judged.target if sets else judged.target[:, None] == np.arange(4)
     again: dict[str, list[float]] = {}

@@ -10,24 +10,25 @@ from sklearn.metrics import roc_auc_score
 from components.data.images.preprocessing import PreprocessSettings
 from components.evaluation.ood import fit_ood_threshold, folder_images, noise_images, ood_scores, shuffled_images
 from components.shared.errors import DataError, SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, ood_score
+from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule
 
-SPACE = LabelSpace(kind="single", classes=list("abc"))
+TASK = SingleLabel(classes=list("abc"))
 
 
 def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
     random = np.random.default_rng(0)
     known = (8 * np.eye(3)[random.integers(0, 3, 300)] + random.normal(size=(300, 3))).astype(np.float32)
     flat = random.normal(size=(200, 3)).astype(np.float32)
-    threshold = fit_ood_threshold(known, SPACE)
-    assert (ood_score(known, SPACE) > threshold).mean() == pytest.approx(0.05, abs=0.01)
-    found = ood_scores("flat", known, flat, SPACE, answers=AnswerRule(), threshold=threshold)
+    threshold = fit_ood_threshold(known, TASK)
+    assert (TASK.ood_score(known) > threshold).mean() == pytest.approx(0.05, abs=0.01)
+    found = ood_scores("flat", known, flat, TASK, answers=DecisionRule(), threshold=threshold)
     assert found.energy_auroc > 0.99
     assert found.max_probability_auroc > 0.95
     assert found.noticed > 0.95
-    other_N, energy_N = np.arange(500) >= 300, ood_score(np.concatenate([known, flat]), SPACE)
+    other_N, energy_N = np.arange(500) >= 300, TASK.ood_score(np.concatenate([known, flat]))
     assert found.energy_auroc == pytest.approx(roc_auc_score(other_N, energy_N))
-    same = ood_scores("same", known[:150], known[150:], SPACE, answers=AnswerRule(), threshold=threshold)
+    same = ood_scores("same", known[:150], known[150:], TASK, answers=DecisionRule(), threshold=threshold)
     assert same.energy_auroc == pytest.approx(0.5, abs=0.1)
     assert same.noticed < 0.15
     for low, high in (same.energy_auroc_interval, same.max_probability_auroc_interval):
@@ -51,7 +52,7 @@ def test_shuffled_images_keep_every_pixel_and_noise_keeps_none() -> None:
 def test_a_given_folder_is_read_from_end_to_end_and_what_holds_no_image_is_refused(tmp_path: Path) -> None:
     settings = PreprocessSettings(image_size_px=8, resize="crop", max_megapixels=1)
     (tmp_path / "deep").mkdir()
-    with pytest.raises(SettingsError, match=r"evaluate\.unlike: .*gone isn't there; give a folder of images, or null"):
+    with pytest.raises(SettingsError, match=r"evaluate\.ood: .*gone isn't there; give a folder of images, or null"):
         folder_images(tmp_path / "gone", settings, most=5)
     (tmp_path / "deep" / "broken.png").write_bytes(b"no image")
     (tmp_path / "notes.txt").write_text("no image either")

@@ -9,14 +9,14 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.evaluation.saliency import attention_map, grad_cam, overlay
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.heads import Pooling
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 
 def untrained(*, attends: bool = False, pooling: Pooling = "average") -> ImageClassifier:
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture="plain",
-        labels=LabelSpace(kind="single", classes=list("abc")),
+        labels=SingleLabel(classes=list("abc")),
         preprocess=PreprocessSettings(image_size_px=32, resize="crop", max_megapixels=100.0),
         mean=[0.5] * 3,
         std=[0.25] * 3,

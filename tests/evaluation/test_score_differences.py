@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from components.evaluation.metrics import score
 from components.evaluation.score_differences import changes_between, changes_by_name
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.task import Task
 
 NAMES = ("accuracy", "macro_f1", "log_loss", "expected_calibration_error", "macro_roc_auc")
 
@@ -37,7 +38,7 @@ def test_models_with_other_classes_compare_by_what_they_say() -> None:
     worse, better = leaning(300, 3, lean=0.5, seed=1), leaning(300, 3, lean=2)
     names = ("accuracy", "macro_f1")
     expected = changes_between(worse, better, names, confidence=0.95, top_k=2)
-    label_N, worse_N, better_N = (worse.space.names(of) for of in (worse.target, worse.predicted, better.predicted))
+    label_N, worse_N, better_N = (worse.task.names(of) for of in (worse.target, worse.predicted, better.predicted))
     found = changes_by_name(label_N, worse_N, better_N, names, confidence=0.95)
     assert found.paired == expected.paired
     for name in names:
@@ -47,23 +48,23 @@ def test_models_with_other_classes_compare_by_what_they_say() -> None:
 
 def test_scores_of_coarser_levels_have_intervals_too() -> None:
     paths = [("warm", "red"), ("warm", "pink"), ("cold", "blue")]
-    space = LabelSpace.of("hierarchy", paths, ("tone", "colour"))
+    task = Hierarchy.of(paths, ("tone", "colour"))
     target_N = np.arange(90) % 3
-    noise_NT = np.random.default_rng(1).normal(size=(90, space.num_logits)).astype(np.float32)
-    worse = replace(leaning(90, 3, lean=0), space=space, target=target_N, logits_NT=noise_NT)
-    better = replace(worse, logits_NT=noise_NT + 8 * _true_logits(space, target_N))
+    noise_NT = np.random.default_rng(1).normal(size=(90, task.num_logits)).astype(np.float32)
+    worse = replace(leaning(90, 3, lean=0), task=task, target=target_N, logits_NT=noise_NT)
+    better = replace(worse, logits_NT=noise_NT + 8 * _true_logits(task, target_N))
     found = changes_between(worse, better, ["tone.accuracy"], confidence=0.95, top_k=2)
     low, high = found.intervals["tone.accuracy"]
     assert low < found.challenger["tone.accuracy"] - found.champion["tone.accuracy"] < high < 0
     assert set(found.intervals) == {"tone.accuracy"}
 
 
-def _true_logits(space: LabelSpace, target_N: NDArray[np.int64]) -> NDArray[np.float32]:
+def _true_logits(task: Task, target_N: NDArray[np.int64]) -> NDArray[np.float32]:
     """[N, T]: one for every level's true class."""
     return np.concatenate(
         [
             np.eye(len(level.classes))[ancestor_K[target_N]]
-            for level, ancestor_K in zip(space.levels, space.ancestors_DK(), strict=True)
+            for level, ancestor_K in zip(task.levels, task.ancestors_DK(), strict=True)
         ],
         axis=1,
         dtype=np.float32,

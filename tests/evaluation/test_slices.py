@@ -11,7 +11,8 @@ from judged import judged_singles
 from components.evaluation.bootstrap import draws
 from components.evaluation.predictions import Predictions
 from components.evaluation.slices import slice_scores
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,9 @@ def test_macro_f1_of_slices_of_sets_is_that_of_scikit_learn() -> None:
     random = np.random.default_rng(5)
     target, said = random.random((120, 4)) < 0.4, random.random((120, 4)) < 0.4
     target[:30] = False
-    space = LabelSpace.of("multi", [["a"], ["b"], ["c"], ["d"]])
+    task = MultiLabel.of([["a"], ["b"], ["c"], ["d"]])
     names = [f"{number}" for number in range(120)]
-    judged = Predictions(names, names, target, np.where(said, 3, -3).astype(np.float32), space)
+    judged = Predictions(names, names, target, np.where(said, 3, -3).astype(np.float32), task)
     table = pa.table({"path": names, "quarter": [f"{number // 30}" for number in range(120)]})
     found = {one.value: one for one in slice_scores(judged, table, num_resamples=10) if one.column == "quarter"}
     for quarter in (1, 2, 3):
@@ -160,14 +161,14 @@ def test_times_are_sliced_in_stretches_named_by_their_days() -> None:
 
 def test_a_hierarchy_is_sliced_at_its_coarser_levels_too() -> None:
     leaves = [("plant", "tree"), ("plant", "moss"), ("beast", "cat")]
-    space = LabelSpace.of("hierarchy", leaves, ["kingdom", "kind"])
+    task = Hierarchy.of(leaves, ["kingdom", "kind"])
     target_N = np.arange(90) % 3
     judged = Predictions(
         path_N=[f"{number}.png" for number in range(90)],
         sha256_N=[f"{number:064x}" for number in range(90)],
         target=target_N,
-        logits_NT=np.zeros((90, space.num_logits), np.float32),
-        space=space,
+        logits_NT=np.zeros((90, task.num_logits), np.float32),
+        task=task,
     )
     found = {(one.column, one.value): one.images for one in slice_scores(judged, pa.table({"path": judged.path_N}))}
     assert found[("kingdom", "plant")] == 60

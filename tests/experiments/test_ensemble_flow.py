@@ -101,8 +101,8 @@ def test_the_file_that_serves_answers_like_all_members_together(joined: Joined) 
     test = open_split(data_paths(joined.session.project).augmented, "test")
     members = [member.folder for member in find_members(joined.session, joined.prepared, ["snapshots"])]
     answers = [predict_split(load_classifier(folder), test, progress=silent) for folder in members]
-    expected = np.mean([found.space.probabilities(one.logits_NT) for one in answers], axis=0)
-    assert found.space.probabilities(found.logits_NT) == pytest.approx(expected, abs=1e-5)
+    expected = np.mean([found.task.probabilities(one.logits_NT) for one in answers], axis=0)
+    assert found.task.probabilities(found.logits_NT) == pytest.approx(expected, abs=1e-5)
 
 
 def test_its_members_are_scored_beside_it(joined: Joined) -> None:

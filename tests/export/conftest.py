@@ -12,7 +12,7 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.serving.onnx_classifier import ModelCard
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 SIDE = 16
 
@@ -23,7 +23,7 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture=request.param,
-        labels=LabelSpace.of("single", [["cat"], ["dog"], ["Ä/ö"]]),
+        labels=SingleLabel.of([["cat"], ["dog"], ["Ä/ö"]]),
         preprocess=PreprocessSettings(image_size_px=SIDE, resize="pad", max_megapixels=10),
         mean=[0.5, 0.4, 0.3],
         std=[0.25, 0.2, 0.1],

@@ -47,7 +47,7 @@ def split(exported: Exported) -> PackedSplit:
     said = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
     return PackedSplit(
         pixels_NHWC=pixels,
-        space=exported.card.labels,
+        task=exported.card.labels,
         target=said.astype(np.int64),
         weight_N=np.ones(48, np.float32),
         path_N=[f"{number}.png" for number in range(48)],

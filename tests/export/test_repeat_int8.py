@@ -25,7 +25,7 @@ GROUPS = [(f"node {number}",) for number in range(4)]
 def split(exported: Exported) -> PackedSplit:
     return PackedSplit(
         pixels_NHWC=np.random.default_rng(4).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8),
-        space=exported.card.labels,
+        task=exported.card.labels,
         target=np.arange(24) % 3,
         weight_N=np.ones(24, np.float32),
         path_N=[f"{number}.png" for number in range(24)],

@@ -21,19 +21,21 @@ from components.models.classifier import (
 from components.models.settings import ModelSettings
 from components.models.stems import describe_stem, stem_for
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=100)
 
 
-def space(*classes: str) -> LabelSpace:
-    return LabelSpace.of("single", [[name] for name in classes])
+def task(*classes: str) -> Task:
+    return SingleLabel.of([[name] for name in classes])
 
 
 def classifier(architecture: str = "plain", classes: tuple[str, ...] = ("cat", "dog", "Ä/ö")) -> ImageClassifier:
     settings = ModelSettings(architecture=architecture, weights=None, freeze_backbone=False)
     mean, std = [0.5, 0.4, 0.3], [0.25, 0.2, 0.1]
-    return new_classifier(settings, labels=space(*classes), preprocess=PREPROCESS, mean=mean, std=std)[0]
+    return new_classifier(settings, labels=task(*classes), preprocess=PREPROCESS, mean=mean, std=std)[0]
 
 
 def images(count: int = 2) -> torch.Tensor:
@@ -99,7 +101,7 @@ def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedWeights
 def from_published(name: str, side: int) -> tuple[ImageClassifier, list[str]]:
     settings = ModelSettings(architecture=name, weights="imagenet", freeze_backbone=False)
     preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
-    return new_classifier(settings, labels=space("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
+    return new_classifier(settings, labels=task("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
 
 
 def test_published_weights_bring_their_own_normalization(publish: PublishedWeights) -> None:
@@ -149,7 +151,7 @@ def test_a_stem_that_stays_as_it_is_for_small_images_is_said(name: str, with_wei
 def from_file(file: Path, name: str, side: int, compound: float | None = None) -> tuple[ImageClassifier, list[str]]:
     settings = ModelSettings(architecture=name, compound=compound, weights=str(file), freeze_backbone=False)
     preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=100)
-    return new_classifier(settings, labels=space("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
+    return new_classifier(settings, labels=task("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
 
 
 def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path) -> None:
@@ -165,16 +167,16 @@ def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path)
     ("labels", "told"),
     [
         (
-            LabelSpace.of("single", [["bus"], ["car"]]),
-            r"2 single labels, .* 2 single ones \(not in both: a, b, bus, car",
+            SingleLabel.of([["bus"], ["car"]]),
+            r"2 single-label classes, .* 2 single-label ones \(not in both: a, b, bus, car",
         ),
-        (LabelSpace.of("multi", [["a"], ["b"]]), "2 single labels, and the images have 2 multi ones$"),
-        (LabelSpace.of("single", [["a"], ["b"]]), None),
+        (MultiLabel.of([["a"], ["b"]]), "2 single-label classes, and the images have 2 multi-label ones$"),
+        (SingleLabel.of([["a"], ["b"]]), None),
     ],
     ids=["other names", "another kind", "the same"],
 )
 def test_a_head_of_other_labels_starts_afresh_though_its_shape_fits(
-    labels: LabelSpace, told: str | None, tmp_path: Path
+    labels: Task, told: str | None, tmp_path: Path
 ) -> None:
     source = classifier("lenet5", ("a", "b"))
     save_classifier(source, tmp_path / "model")
@@ -211,7 +213,7 @@ def test_a_stored_model_of_another_architecture_is_refused_by_name(tmp_path: Pat
 
 def test_a_compound_network_says_the_size_that_goes_with_it(tmp_path: Path) -> None:
     settings = ModelSettings(architecture="efficientnet", compound=-4.0, weights=None, freeze_backbone=False)
-    model, said = new_classifier(settings, labels=space("a"), preprocess=PREPROCESS, mean=[0.5] * 3, std=[0.25] * 3)
+    model, said = new_classifier(settings, labels=task("a"), preprocess=PREPROCESS, mean=[0.5] * 3, std=[0.25] * 3)
     assert said[1] == (
         "efficientnet with depth ×0.48 and width ×0.68; 128 px go with it, and preprocess.image_size_px is 16 "
         "(auto follows it)"

@@ -13,27 +13,30 @@ from components.models.ensemble import Ensemble, mean_logits, open_ensemble, ope
 from components.models.features import features
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 
-SINGLE = LabelSpace.of("single", [["a"], ["b"], ["c"]])
-MULTI = LabelSpace.of("multi", [["a"], ["b"], ["c"]])
-TREE = LabelSpace.of("hierarchy", [["x", "a"], ["x", "b"], ["y", "c"]], ["coarse", "fine"])
+SINGLE = SingleLabel.of([["a"], ["b"], ["c"]])
+MULTI = MultiLabel.of([["a"], ["b"], ["c"]])
+TREE = Hierarchy.of([["x", "a"], ["x", "b"], ["y", "c"]], ["coarse", "fine"])
 
 
-def member(architecture: str, seed: int, side: int = 16, space: LabelSpace = SINGLE) -> ImageClassifier:
+def member(architecture: str, seed: int, side: int = 16, task: Task = SINGLE) -> ImageClassifier:
     torch.manual_seed(seed)
     preprocess = PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=10)
     spec = ModelSpec(
-        architecture=architecture, labels=space, preprocess=preprocess, mean=[0.1 * seed] * 3, std=[0.25] * 3
+        architecture=architecture, labels=task, preprocess=preprocess, mean=[0.1 * seed] * 3, std=[0.25] * 3
     )
     return ImageClassifier(spec).eval()
 
 
-@pytest.mark.parametrize("space", [SINGLE, MULTI], ids=lambda space: space.kind)
-def test_its_probabilities_are_the_mean_of_the_members(space: LabelSpace) -> None:
+@pytest.mark.parametrize("task", [SINGLE, MULTI], ids=lambda task: task.task)
+def test_its_probabilities_are_the_mean_of_the_members(task: Task) -> None:
     logits_MBT = 8 * torch.randn(3, 5, 3, generator=torch.Generator().manual_seed(0))
-    found = space.probabilities(mean_logits(logits_MBT, space).numpy())
-    expected = np.mean([space.probabilities(logits.numpy()) for logits in logits_MBT], axis=0)
+    found = task.probabilities(mean_logits(logits_MBT, task).numpy())
+    expected = np.mean([task.probabilities(logits.numpy()) for logits in logits_MBT], axis=0)
     assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -92,4 +95,4 @@ def test_members_that_are_unlike_are_refused() -> None:
     with pytest.raises(SettingsError, match="have the same preprocessing, and plain has others than lenet5"):
         Ensemble([member("lenet5", 1), member("plain", 2, side=32)])
     with pytest.raises(SettingsError, match="have the same labels"):
-        Ensemble([member("lenet5", 1), member("lenet5", 2, space=MULTI)])
+        Ensemble([member("lenet5", 1), member("lenet5", 2, task=MULTI)])

@@ -7,14 +7,14 @@ from torch import nn
 from components.data.images.preprocessing import PreprocessSettings
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.models.features import features, last_layer
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 
 def classifier(name: str, side: int) -> ImageClassifier:
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture=name,
-        labels=LabelSpace.of("single", ["a", "b", "c"]),
+        labels=SingleLabel.of(["a", "b", "c"]),
         preprocess=PreprocessSettings(image_size_px=side, resize="crop", max_megapixels=10),
         mean=[0.5] * 3,
         std=[0.25] * 3,

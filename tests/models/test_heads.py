@@ -15,7 +15,7 @@ from components.models.features import last_layer
 from components.models.heads import attention_pool, fit_head
 from components.models.layer_groups import freeze_backbone, parts
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 TRIED = ["plain", "mobilenet_v2", "densenet121", "regnet_y_400mf"]
 SHAPED = ["resnet18", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "mnasnet0_5", "googlenet", "swin_t"]
@@ -25,7 +25,7 @@ def model(architecture: str, **changes: Any) -> ImageClassifier:
     torch.manual_seed(0)
     spec = ModelSpec(
         architecture=architecture,
-        labels=LabelSpace.of("single", ["a", "b", "c"]),
+        labels=SingleLabel.of(["a", "b", "c"]),
         preprocess=PreprocessSettings(image_size_px=64, resize="crop", max_megapixels=1),
         mean=[0.5] * 3,
         std=[0.25] * 3,

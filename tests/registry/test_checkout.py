@@ -14,7 +14,7 @@ from components.models.classifier import new_classifier, save_classifier
 from components.models.settings import ModelSettings
 from components.shared.errors import SettingsError
 from components.shared.files import sha256_of_file
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 from flows.project.dvc import data_paths
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
@@ -67,7 +67,7 @@ def champion_of(project: Project, seed: int) -> None:
     torch.manual_seed(seed)
     model, _ = new_classifier(
         ModelSettings(architecture="lenet5", weights=None, freeze_backbone=False),
-        labels=LabelSpace.of("single", [["a"], ["b"]]),
+        labels=SingleLabel.of([["a"], ["b"]]),
         preprocess=PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=10),
         mean=[0.5] * 3,
         std=[0.2] * 3,

@@ -11,7 +11,8 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.models.classifier import new_classifier, save_classifier
 from components.models.settings import ModelSettings
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 from components.training.distillation import open_teacher
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
@@ -26,8 +27,8 @@ def model_settings(weights: str | None) -> ModelSettings:
     return ModelSettings(architecture="lenet5", weights=weights, freeze_backbone=False)
 
 
-def labels(*names: str) -> LabelSpace:
-    return LabelSpace.of("single", [[name] for name in names])
+def labels(*names: str) -> Task:
+    return SingleLabel.of([[name] for name in names])
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source:
     target, said = new_classifier(
         model_settings(weights), labels=labels("x", "y"), preprocess=PREPROCESS, mean=[0.9] * 3, std=[0.9] * 3
     )
-    assert "model.safetensors, with a new head, for theirs answers with 3 single labels, and the images" in said[-1]
+    assert "model.safetensors, with a new head, for theirs predicts 3 single-label classes, and the images" in said[-1]
     assert target.spec.mean == [0.2] * 3, "normalization follows the weights"
     own, theirs = target.net.state_dict(), source.net.state_dict()  # type: ignore[union-attr, operator]
     assert all(torch.equal(own[name], value) for name, value in theirs.items() if not name.startswith("classifier"))

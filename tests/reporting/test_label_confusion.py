@@ -7,13 +7,13 @@ from PIL import Image
 
 from components.evaluation.predictions import Predictions
 from components.reporting.figures import draw_label_confusion
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
 
 
 def drawn(file: Path, logits: list[list[float]]) -> bytes:
-    space = LabelSpace.of("multi", [["cat"], ["dog"]])
+    task = MultiLabel.of([["cat"], ["dog"]])
     target = np.array([[True, False], [True, True], [False, False]])
-    draw_label_confusion(Predictions([""] * 3, [""] * 3, target, np.array(logits, np.float32), space), file)
+    draw_label_confusion(Predictions([""] * 3, [""] * 3, target, np.array(logits, np.float32), task), file)
     return file.read_bytes()
 
 

@@ -77,10 +77,14 @@ def test_scores_of_levels_and_those_of_torch_stand_beside_what_is_judged() -> No
 
 def test_each_label_of_a_set_is_confused_with_its_own_absence() -> None:
     counts = {"true_positives": 3, "false_negatives": 1, "false_positives": 2, "true_negatives": 4}
-    sets = {"kind": "multi", "classes": [{"label": "cat"} | counts, {"label": "older release"}], "confusion": None}
+    sets = {
+        "task": "multi_label",
+        "classes": [{"label": "cat"} | counts, {"label": "older release"}],
+        "confusion": None,
+    }
     (cat,) = evaluation_section(sets).labels_alone
     assert (cat.label, list(cat.two_by_two)) == ("cat", [3, 1, 2, 4])
-    assert not evaluation_section(sets | {"kind": "single"}).labels_alone
+    assert not evaluation_section(sets | {"task": "single_label"}).labels_alone
 
 
 def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:

@@ -11,10 +11,10 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.export.onnx_export import export_onnx
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.serving.onnx_classifier import ModelCard
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 CLASSES = ["cat", "dog, big", "Ä/ö"]
-LABELS = LabelSpace.of("single", [[name] for name in CLASSES])
+LABELS = SingleLabel.of([[name] for name in CLASSES])
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from components.data.images.decoding import UndecodableImage
 from components.data.images.preprocessing import PreprocessSettings
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.shared.errors import ServiceError
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 
 def test_a_card_comes_back_from_the_metadata() -> None:
     preprocess = PreprocessSettings(image_size_px=24, resize="pad", max_megapixels=50)
-    labels = LabelSpace.of("single", [["Ä"], ['b "c"'], ["d\ne"]])
+    labels = SingleLabel.of([["Ä"], ['b "c"'], ["d\ne"]])
     card = ModelCard("resnet18", labels, preprocess, "int8", "d" * 32, "r" * 32)
     assert ModelCard.from_metadata(card.to_metadata(), "model.onnx") == card
 

@@ -7,16 +7,19 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.serving.onnx_classifier import ModelCard
 from components.serving.prediction_rows import AnswerOptions, answer_columns, answers_of
 from components.shared.errors import SettingsError
-from components.task.label_space import AnswerRule, LabelSpace, ood_score
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule, Task
 
 PREPROCESS = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=1)
-ANIMALS = LabelSpace.of("single", [["cat"], ["dog"], ["eel"]])
-TAGS = LabelSpace.of("multi", [["indoor", "night"], ["people"]])
-FOOD = LabelSpace.of("hierarchy", [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
+ANIMALS = SingleLabel.of([["cat"], ["dog"], ["eel"]])
+TAGS = MultiLabel.of([["indoor", "night"], ["people"]])
+FOOD = Hierarchy.of([("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
 
 
-def card(space: LabelSpace, rule: AnswerRule | None = None) -> ModelCard:
-    return ModelCard("plain", space, PREPROCESS, "fp32", "d", "r", rule or AnswerRule())
+def card(task: Task, rule: DecisionRule | None = None) -> ModelCard:
+    return ModelCard("plain", task, PREPROCESS, "fp32", "d", "r", rule or DecisionRule())
 
 
 def test_a_class_its_runners_up_and_every_probability() -> None:
@@ -43,17 +46,17 @@ def test_a_class_its_runners_up_and_every_probability() -> None:
 def test_a_temperature_softens_the_answer_and_leaves_the_label() -> None:
     logits_BT = np.array([[3.0, 0.0, 0.0]], np.float32)
     (sharp,) = answers_of(logits_BT, card(ANIMALS), AnswerOptions())
-    (soft,) = answers_of(logits_BT, card(ANIMALS, AnswerRule(temperature=3.0)), AnswerOptions())
+    (soft,) = answers_of(logits_BT, card(ANIMALS, DecisionRule(temperature=3.0)), AnswerOptions())
     assert (sharp["label"], soft["label"]) == ("cat", "cat")
     assert soft["probability"] == pytest.approx(np.e / (np.e + 2), abs=1e-6)
-    assert sharp["ood_score"] == soft["ood_score"] == pytest.approx(ood_score(logits_BT, ANIMALS)[0], abs=1e-6)
+    assert sharp["ood_score"] == soft["ood_score"] == pytest.approx(ANIMALS.ood_score(logits_BT)[0], abs=1e-6)
 
 
 def test_a_set_follows_its_thresholds_and_may_be_empty() -> None:
     logits_BT = np.array([[2.0, 2.0, -2.0], [-3.0, -3.0, -3.0]], np.float32)
     both, none = answers_of(logits_BT, card(TAGS), AnswerOptions())
     assert (both["label"], none["label"]) == ("indoor|night", "")
-    strict = AnswerRule(thresholds=[0.95, 0.5, 0.5])
+    strict = DecisionRule(thresholds=[0.95, 0.5, 0.5])
     assert answers_of(logits_BT, card(TAGS, strict), AnswerOptions())[0]["label"] == "night"
 
 
@@ -74,19 +77,19 @@ def test_a_path_says_how_sure_each_level_is() -> None:
 
 def test_what_is_unlike_the_training_data_is_flagged_where_the_model_has_a_limit() -> None:
     logits_BT = np.array([[9.0, 0.0, 0.0], [0.1, 0.0, 0.0]], np.float32)
-    known, strange = answers_of(logits_BT, card(ANIMALS, AnswerRule(ood_threshold=-5.0)), AnswerOptions())
+    known, strange = answers_of(logits_BT, card(ANIMALS, DecisionRule(ood_threshold=-5.0)), AnswerOptions())
     assert (known["ood"], strange["ood"]) == (False, True)
     assert known["ood_score"] < -5.0 < strange["ood_score"]
     assert "ood" not in answers_of(logits_BT, card(ANIMALS), AnswerOptions())[0]
 
 
-@pytest.mark.parametrize("rule", [None, AnswerRule(ood_threshold=0.0)])
-@pytest.mark.parametrize("space", [ANIMALS, TAGS, FOOD])
-def test_the_columns_are_those_of_the_answers(space: LabelSpace, rule: AnswerRule | None) -> None:
-    logits_BT = np.random.default_rng(0).normal(size=(4, space.num_logits)).astype(np.float32)
+@pytest.mark.parametrize("rule", [None, DecisionRule(ood_threshold=0.0)])
+@pytest.mark.parametrize("task", [ANIMALS, TAGS, FOOD])
+def test_the_columns_are_those_of_the_answers(task: Task, rule: DecisionRule | None) -> None:
+    logits_BT = np.random.default_rng(0).normal(size=(4, task.num_logits)).astype(np.float32)
     options = AnswerOptions(top_k=3, probabilities=True)
-    columns = answer_columns(card(space, rule), options)
-    for answer in answers_of(logits_BT, card(space, rule), options):
+    columns = answer_columns(card(task, rule), options)
+    for answer in answers_of(logits_BT, card(task, rule), options):
         assert {name: type(value) for name, value in answer.items()} == columns
         assert answer["top_1_probability"] >= answer["top_2_probability"] >= answer["top_3_probability"]
 

@@ -15,7 +15,7 @@ from components.data.packed.loaders import open_split
 from components.data.packed.packing import SplitImage, pack
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.progress import silent
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 SHARD = "images-00000.tar"
 ROTATED_TAG = 0x0112
@@ -75,7 +75,7 @@ def trained_on(folder: Path, files: dict[str, bytes], model: OnnxClassifier) -> 
     settings = {"policy": "none", "pipeline": [], "flips": "none", "copies": 0, "balance": 0.0, "store": "pixels"}
     pack(
         images,
-        labels=LabelSpace.of("single", [image.labels for image in images]),
+        labels=SingleLabel.of([image.labels for image in images]),
         raw=folder,
         folder=folder / "packed",
         split_digest="digest",

@@ -111,7 +111,7 @@ def test_every_documented_command_is_answered(server: str, photos: Path, command
     if "bm8gaW1hZ2U=" in command:
         assert answer["message"] == "image 1: the content is no image that can be read"
     elif "/model" in command:
-        assert (answer["name"], answer["aliases"], answer["kind"]) == ("models:/pets/3", ["champion"], "single")
+        assert (answer["name"], answer["aliases"], answer["task"]) == ("models:/pets/3", ["champion"], "single_label")
     else:
         assert len(answer["predictions"]) == command.count("base64")
         assert all(row["label"] in ("cat", "dog, big", "Ä/ö") for row in answer["predictions"])

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from components.data.images.preprocessing import PreprocessSettings
 from components.serving.onnx_classifier import INPUT, OUTPUT, ModelCard
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
 
 COLOURS = ("blue", "green", "red")
 SIDE = 16
@@ -39,8 +39,8 @@ def colour_model(
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     preprocess = PreprocessSettings(image_size_px=SIDE, resize="stretch", max_megapixels=1)
-    space = LabelSpace(kind="single", classes=list(classes))
-    card = ModelCard("colours", space, preprocess, format="int8", data_version="d", run_id="r", provider=provider)
+    task = SingleLabel(classes=list(classes))
+    card = ModelCard("colours", task, preprocess, format="int8", data_version="d", run_id="r", provider=provider)
     helper.set_model_props(proto, card.to_metadata())
     onnx.save(proto, file)
     return file

@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.predictions import Predictions
-from components.task.label_space import AnswerRule, LabelSpace
+from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule
 
 
 def judged_singles(
-    target_N: NDArray[np.int64], logits_NK: NDArray[np.floating], *, answers: AnswerRule | None = None
+    target_N: NDArray[np.int64], logits_NK: NDArray[np.floating], *, answers: DecisionRule | None = None
 ) -> Predictions:
     classes = [f"c{number:02d}" for number in range(logits_NK.shape[1])]
     return Predictions(
@@ -16,8 +17,8 @@ def judged_singles(
         sha256_N=[f"{number:064x}" for number in range(len(target_N))],
         target=np.asarray(target_N),
         logits_NT=np.asarray(logits_NK, np.float32),
-        space=LabelSpace(kind="single", classes=classes),
-        answers=answers or AnswerRule(),
+        task=SingleLabel(classes=classes),
+        answers=answers or DecisionRule(),
     )
 
 

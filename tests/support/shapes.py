@@ -10,7 +10,8 @@ from projects import draw_shape
 
 from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed.packing import SplitImage
-from components.task.label_space import LabelSpace
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 
 PREPROCESS = PreprocessSettings(image_size_px=32, resize="crop", max_megapixels=100)
 AUGMENT = {
@@ -44,8 +45,8 @@ def raw_version(
     return images
 
 
-def space_of(images: list[SplitImage]) -> LabelSpace:
-    return LabelSpace.of("single", [image.labels for image in images])
+def space_of(images: list[SplitImage]) -> Task:
+    return SingleLabel.of([image.labels for image in images])
 
 
 def png(image: Image.Image) -> bytes:

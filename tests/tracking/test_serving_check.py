@@ -77,13 +77,13 @@ def test_the_package_holds_what_serving_needs_and_nothing_else(package: Package)
     assert pinned == {name: version(name) for name in ("mlflow", "pandas", *serving_packages())}
     assert not {"torch", "prefect", "dvc", "scikit-learn", "onnx"} & set(pinned)
     held = {file.relative_to(package.folder / "code").parts[1] for file in (package.folder / "code").rglob("*.py")}
-    assert {"serving", "data", "labels.py"} <= held
+    assert {"serving", "data", "task"} <= held
     assert not held & {"training", "models", "export", "evaluation", "reporting", "promotion"}
     assert f"run_id: {'r' * 32}" in (package.folder / "MLmodel").read_text()
 
 
 def without_a_module(package: Package) -> None:
-    (package.folder / "code" / "components" / "labels.py").unlink()
+    (package.folder / "code" / "components" / "task" / "registry.py").unlink()
 
 
 def in_need_of_training(package: Package) -> None:
@@ -102,7 +102,7 @@ def prepend(file: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without_a_module, "components.task.label_space"),
+        (without_a_module, "components.task.registry"),
         (in_need_of_training, "torch is not among what serving needs"),
         (without_a_requirement, "onnxruntime is not among what serving needs"),
     ],

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
-from components.training.class_balance import class_weights, image_shares
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.training.class_balance import class_weights
 from components.training.settings import TrainingJob
 
-SINGLE = LabelSpace(kind="single", classes=["cat", "dog", "fox"])
-MULTI = LabelSpace(kind="multi", classes=["red", "blue"])
+SINGLE = SingleLabel(classes=["cat", "dog", "fox"])
+MULTI = MultiLabel(classes=["red", "blue"])
 TARGET = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 SETS = np.array([[1, 0], [1, 0], [1, 1], [0, 0]], np.bool_)
 
@@ -61,12 +62,12 @@ def test_weights_that_are_all_zero_are_refused() -> None:
     assert class_weights(zeros | {"dog": 0.5}, TARGET, SINGLE) == pytest.approx([0, 0.5, 0])
 
 
-def test_balanced_shares_give_each_class_the_same_chance() -> None:
-    share_N = image_shares(TARGET)
-    assert [share_N[number == TARGET].sum() for number in range(3)] == pytest.approx([1 / 3] * 3)
+def test_balanced_sampling_gives_each_class_the_same_chance() -> None:
+    weight_N = SINGLE.sampling_weights(TARGET)
+    assert [weight_N[number == TARGET].sum() for number in range(3)] == pytest.approx([1 / 3] * 3)
 
 
-def test_balanced_shares_of_sets_favour_rare_labels_and_sum_to_one() -> None:
-    share_N = image_shares(SETS)
-    assert share_N.sum() == pytest.approx(1)
-    assert share_N[2] > share_N[0]
+def test_balanced_sampling_of_sets_favours_rare_labels_and_sums_to_one() -> None:
+    weight_N = MULTI.sampling_weights(SETS)
+    assert weight_N.sum() == pytest.approx(1)
+    assert weight_N[2] > weight_N[0]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from components.task.label_space import LabelSpace
-from components.training.diagnosis import chance, diagnose
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.training.diagnosis import diagnose
 from components.training.epoch_report import EpochReport
 
 
@@ -72,8 +74,8 @@ def test_a_training_loss_of_another_kind_is_held_against_its_own_chance(
 
 
 def test_the_chance_of_a_hierarchy_weighs_its_levels() -> None:
-    tree = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
-    assert chance(tree, None) == pytest.approx(math.log(2) + math.log(3))
-    assert chance(tree, [0.5, 1.0]) == pytest.approx(0.5 * math.log(2) + math.log(3))
-    assert chance(LabelSpace.of("single", ["a", "b", "c"]), None) == pytest.approx(math.log(3))
-    assert chance(LabelSpace.of("multi", [["a", "b", "c"]]), None) == pytest.approx(math.log(2))
+    tree = Hierarchy.of([("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
+    assert tree.chance_loss() == pytest.approx(math.log(2) + math.log(3))
+    assert tree.chance_loss([0.5, 1.0]) == pytest.approx(0.5 * math.log(2) + math.log(3))
+    assert SingleLabel.of(["a", "b", "c"]).chance_loss() == pytest.approx(math.log(3))
+    assert MultiLabel.of([["a", "b", "c"]]).chance_loss() == pytest.approx(math.log(2))

@@ -9,26 +9,29 @@ import torch
 
 from components.models.classifier import load_classifier, save_classifier
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 from components.training.distillation import distillation_loss
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
-SINGLE = LabelSpace.of("single", [["a"], ["b"], ["c"]])
-MULTI = LabelSpace.of("multi", [["a"], ["b"], ["c"]])
-TREE = LabelSpace.of("hierarchy", [["x", "a"], ["x", "b"], ["y", "c"]], ["coarse", "fine"])
+SINGLE = SingleLabel.of([["a"], ["b"], ["c"]])
+MULTI = MultiLabel.of([["a"], ["b"], ["c"]])
+TREE = Hierarchy.of([["x", "a"], ["x", "b"], ["y", "c"]], ["coarse", "fine"])
 
 
-@pytest.mark.parametrize("space", [SINGLE, MULTI, TREE], ids=lambda space: space.kind)
-def test_a_student_that_answers_alike_has_nothing_to_learn(space: LabelSpace) -> None:
-    teacher = torch.randn(4, space.num_logits, generator=torch.Generator().manual_seed(0))
-    assert distillation_loss(teacher, teacher, space, temperature=3.0) == pytest.approx(0, abs=1e-5)
+@pytest.mark.parametrize("task", [SINGLE, MULTI, TREE], ids=lambda task: task.task)
+def test_a_student_that_answers_alike_has_nothing_to_learn(task: Task) -> None:
+    teacher = torch.randn(4, task.num_logits, generator=torch.Generator().manual_seed(0))
+    assert distillation_loss(teacher, teacher, task, temperature=3.0) == pytest.approx(0, abs=1e-5)
     student = torch.zeros_like(teacher, requires_grad=True)
-    loss = distillation_loss(student, teacher, space, temperature=3.0)
+    loss = distillation_loss(student, teacher, task, temperature=3.0)
     assert loss > 0
     loss.backward()
-    assert distillation_loss(student - student.grad, teacher, space, temperature=3.0) < loss  # type: ignore[operator]
+    assert distillation_loss(student - student.grad, teacher, task, temperature=3.0) < loss  # type: ignore[operator]
 
 
 def test_the_softened_distance_is_that_of_the_paper() -> None:
@@ -51,7 +54,7 @@ def test_a_student_learns_from_the_teacher_alone(make_job: MakeJob, teacher: Pat
 
 def test_a_teacher_of_other_labels_is_refused(make_job: MakeJob, teacher: Path, tmp_path: Path) -> None:
     model = copy.deepcopy(load_classifier(teacher))
-    other = LabelSpace.of("single", [["left"], ["right"], ["under"]])
+    other = SingleLabel.of([["left"], ["right"], ["under"]])
     model.spec = model.spec.model_copy(update={"labels": other})
     save_classifier(model, tmp_path / "other")
     job = make_job(tmp_path / "job").model_copy(update={"teacher": str(tmp_path / "other")})

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from components.data.packed.loaders import open_split
 from components.models.classifier import load_classifier
 from components.shared.files import read_json, write_json
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 from components.training.weight_averaging import average
@@ -103,8 +103,8 @@ def test_the_scores_of_a_training_are_those_of_its_soup(
 def test_levels_weigh_as_the_settings_say(make_job: MakeJob, packed: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(packed, tmp_path / "data"))
     paths = {"left": ["side", "left"], "right": ["side", "right"], "top": ["above", "top"]}
-    space = LabelSpace.of("hierarchy", paths.values(), ["where", "exactly"])
-    write_json(data / "dataset.json", read_json(data / "dataset.json") | {"labels": space.model_dump()})
+    task = Hierarchy.of(paths.values(), ["where", "exactly"])
+    write_json(data / "dataset.json", read_json(data / "dataset.json") | {"labels": task.model_dump()})
     index = pq.read_table(data / "index.parquet")
     labels = pa.array([paths[label] for label in index["label"].to_pylist()], index.schema.field("labels").type)
     pq.write_table(index.set_column(index.schema.get_field_index("labels"), "labels", labels), data / "index.parquet")

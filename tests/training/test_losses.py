@@ -1,4 +1,4 @@
-"""The loss of each kind of labels, against cases worked out by hand."""
+"""The loss of each label type, compared with values computed by hand."""
 
 import math
 
@@ -6,16 +6,17 @@ import pytest
 import torch
 from torch import tensor
 from torch.nn import functional as F
+from torchmetrics import MetricCollection
 
-from components.models.heads import class_logits
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
-from components.training.losses import check_level_weights, image_losses
-from components.training.validation_scores import for_scores, validation_scores
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.training.losses import image_losses
 
-SINGLE = LabelSpace.of("single", ["a", "b", "c"])
-SET = LabelSpace.of("multi", [["a", "b"]])
-TREE = LabelSpace.of("hierarchy", [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
+SINGLE = SingleLabel.of(["a", "b", "c"])
+SET = MultiLabel.of([["a", "b"]])
+TREE = Hierarchy.of([("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")], ["coarse", "fine"])
 
 
 def test_single_labels_have_the_cross_entropy() -> None:
@@ -44,28 +45,28 @@ def test_a_hierarchy_has_the_weighted_sum_over_its_levels(weights: list[float] |
 
 def test_logits_of_the_leaves_are_those_that_serving_reads() -> None:
     logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(class_logits(logits, TREE), torch.from_numpy(TREE.class_logits(logits.numpy())), atol=1e-6)
+    assert torch.allclose(TREE.metric_inputs(logits), torch.from_numpy(TREE.class_logits(logits.numpy())), atol=1e-6)
 
 
 def test_a_set_counts_as_right_when_all_of_it_is() -> None:
-    scores = validation_scores(SET)
+    scores = MetricCollection(SET.validation_metrics(), prefix="val_")
     # The metrics take numbers between 0 and 1 for probabilities: these logits are all of that kind.
     logits = tensor([[0.6, 0.1], [0.2, 0.9], [-0.5, 0.8]])
-    scores.update(for_scores(logits, SET), tensor([[True, True], [True, False], [False, True]]))
+    scores.update(SET.metric_inputs(logits), tensor([[True, True], [True, False], [False, True]]))
     found = scores.compute()
     assert found["val_accuracy"].item() == pytest.approx(2 / 3)
     assert found["val_macro_f1"].item() == pytest.approx((1 + 4 / 5) / 2)
 
 
 def test_level_weights_that_fit_no_level_are_refused() -> None:
-    check_level_weights(TREE, [1.0, 0.8])
-    check_level_weights(SET, None)
+    TREE.check_level_weights([1.0, 0.8])
+    SET.check_level_weights(None)
     with pytest.raises(
         SettingsError, match=r"level_weights: has 3 numbers, .* one for each of the levels coarse, fine"
     ):
-        check_level_weights(TREE, [1.0, 0.8, 0.6])
+        TREE.check_level_weights([1.0, 0.8, 0.6])
     with pytest.raises(SettingsError, match=r"level_weights: is set, .* have no levels; set it to null"):
-        check_level_weights(SINGLE, [1.0])
+        SINGLE.check_level_weights([1.0])
 
 
 def test_focal_loss_weighs_an_image_by_what_is_missing_to_certainty() -> None:

@@ -11,20 +11,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.data.packed.loaders import Batch
-from components.task.label_space import LabelSpace
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 from components.training.mixup import mix
 from components.training.objective import Objective
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
-SINGLE = LabelSpace.of("single", ["a", "b", "c"])
-SET = LabelSpace.of("multi", [["a", "b", "c"]])
-TREE = LabelSpace.of("hierarchy", [("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
+SINGLE = SingleLabel.of(["a", "b", "c"])
+SET = MultiLabel.of([["a", "b", "c"]])
+TREE = Hierarchy.of([("x", "a"), ("x", "b"), ("y", "c")], ["coarse", "fine"])
 IMAGES = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 16, 16, 3).contiguous()
 
 
 @pytest.mark.parametrize(
-    ("space", "train", "loss"),
+    ("task", "train", "loss"),
     [
         (SINGLE, {}, math.log(3)),
         (SINGLE, {"label_smoothing": 0.1}, math.log(3)),
@@ -37,17 +40,17 @@ IMAGES = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 1
     ids=["single", "smoothed", "focal", "binary", "set", "hierarchy"],
 )
 def test_a_guess_has_the_loss_of_its_kind(
-    space: LabelSpace, train: dict[str, object], loss: float, make_job: MakeJob, tmp_path: Path
+    task: Task, train: dict[str, object], loss: float, make_job: MakeJob, tmp_path: Path
 ) -> None:
     labels = np.arange(5000) % 3
-    target = np.eye(3, dtype=bool)[labels] if space.kind == "multi" else labels
-    levels = {"level_weights": [0.5, 1.0] if space.kind == "hierarchy" else None}
+    target = np.eye(3, dtype=bool)[labels] if not task.exclusive else labels
+    levels = {"level_weights": [0.5, 1.0] if task is TREE else None}
     job = make_job(tmp_path, model=levels, train={"label_smoothing": 0.0, **train})
     ones = np.ones(len(labels), np.float32)
-    assert Objective(job, space, None).of_a_guess(target, ones) == pytest.approx(loss, rel=1e-5)
-    if space.kind == "single":
+    assert Objective(job, task, None).of_a_guess(target, ones) == pytest.approx(loss, rel=1e-5)
+    if task is SINGLE:
         weights_K = np.array([0.01, 0.01, 0.01], np.float32)
-        assert Objective(job, space, weights_K).of_a_guess(target, ones) == pytest.approx(0.01 * loss, rel=1e-5)
+        assert Objective(job, task, weights_K).of_a_guess(target, ones) == pytest.approx(0.01 * loss, rel=1e-5)
 
 
 class Means(nn.Module):
@@ -61,9 +64,9 @@ class Means(nn.Module):
         return images_BHWC.float().mean(dim=(1, 2, 3))[:, None] * self.scale
 
 
-def objective(make_job: MakeJob, tmp_path: Path, space: LabelSpace, **train: object) -> Objective:
+def objective(make_job: MakeJob, tmp_path: Path, task: Task, **train: object) -> Objective:
     job = make_job(tmp_path, train={"label_smoothing": 0.0, "seed": 2, **train})
-    return Objective(job, space, None)
+    return Objective(job, task, None)
 
 
 def test_the_loss_of_a_blend_is_the_cross_entropy_to_the_blended_target(make_job: MakeJob, tmp_path: Path) -> None:
@@ -90,12 +93,12 @@ def test_an_images_weight_multiplies_its_loss_alone(make_job: MakeJob, tmp_path:
     assert torch.allclose(loss, (loss_B[1] + 3 * loss_B[2] + 2 * loss_B[3]) / 4)
 
 
-@pytest.mark.parametrize("space", [SINGLE, SET, TREE], ids=["single", "set", "hierarchy"])
-def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, space: LabelSpace) -> None:
+@pytest.mark.parametrize("task", [SINGLE, SET, TREE], ids=["single", "set", "hierarchy"])
+def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, task: Task) -> None:
     labels = torch.tensor([0, 1, 2, 0])
-    target = F.one_hot(labels, 3).bool() if space.kind == "multi" else labels
-    model, batch = Means(space.num_logits), Batch(IMAGES, target, torch.ones(4))
-    ways = objective(make_job, tmp_path, space, mixup=0.4, cutmix=1.0, random_erasing=0.5)
+    target = F.one_hot(labels, 3).bool() if not task.exclusive else labels
+    model, batch = Means(task.num_logits), Batch(IMAGES, target, torch.ones(4))
+    ways = objective(make_job, tmp_path, task, mixup=0.4, cutmix=1.0, random_erasing=0.5)
     losses = [ways(model, batch, number=number, epoch=0) for number in (0, 1, 0)]
     assert losses[0] == losses[2] != losses[1]
     losses[0].backward()

@@ -14,7 +14,7 @@ from components.models.architectures import blueprint
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.models.layer_groups import learn_last, parts
 from components.shared.errors import SettingsError
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
 from components.training.fit import fit
 from components.training.initial_model import initial_model
 from components.training.progressive_resizing import shrink
@@ -84,9 +84,11 @@ def test_batch_norms_can_keep_their_statistics(make_job: MakeJob, trained: Path,
 
 def test_a_model_of_other_labels_is_not_tuned_on(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     model = load_classifier(trained)
-    model.spec = model.spec.model_copy(update={"labels": LabelSpace.of("multi", [["left"], ["right"], ["top"]])})
+    model.spec = model.spec.model_copy(update={"labels": MultiLabel.of([["left"], ["right"], ["top"]])})
     save_classifier(model, tmp_path / "other")
-    with pytest.raises(SettingsError, match=r"^finetune continues a model that answers with 3 multi labels, and the"):
+    with pytest.raises(
+        SettingsError, match=r"^finetune continues a model that predicts 3 multi-label classes, and the"
+    ):
         tuned(make_job, tmp_path / "job", tmp_path / "other", epochs=1)
 
 

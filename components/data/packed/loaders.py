@@ -21,7 +21,7 @@ from components.data.augmentation.augmenter import AugmentSettings, Draw, augmen
 from components.data.packed.packing import INDEX, read_dataset
 from components.data.packed.stores import ImageRows, open_images
 from components.shared.errors import DataError
-from components.task.label_space import LabelSpace
+from components.task.task import Task
 
 
 class Batch(NamedTuple):
@@ -41,7 +41,7 @@ class PackedSplit:
     """One split, mapped into memory."""
 
     pixels_NHWC: ImageRows
-    space: LabelSpace
+    task: Task
     target: NDArray[Any]
     """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
     weight_N: NDArray[np.float32]
@@ -63,7 +63,7 @@ def open_split(folder: Path, split: str) -> PackedSplit:
         raise DataError(f"the {split} split holds no images; change split.fractions or add images")
     return PackedSplit(
         pixels_NHWC=open_images(folder, split, index, side_px=dataset.image_size_px),
-        space=dataset.labels,
+        task=dataset.labels,
         target=_targets(dataset.labels, index),
         weight_N=index["weight"].to_numpy().astype(np.float32),
         path_N=index["path"].to_pylist(),
@@ -72,12 +72,12 @@ def open_split(folder: Path, split: str) -> PackedSplit:
     )
 
 
-def _targets(space: LabelSpace, index: Any) -> NDArray[Any]:
+def _targets(task: Task, index: Any) -> NDArray[Any]:
     """Of each distinct label text once: a million images have few of them."""
     texts = index["label"].combine_chunks().dictionary_encode()
     text_N = texts.indices.to_numpy()
     _, first = np.unique(text_N, return_index=True)
-    target_of_text: NDArray[Any] = space.targets(index["labels"].take(pa.array(first)).to_pylist())
+    target_of_text: NDArray[Any] = task.targets(index["labels"].take(pa.array(first)).to_pylist())
     target: NDArray[Any] = target_of_text[text_N]
     return target
 

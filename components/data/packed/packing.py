@@ -3,7 +3,7 @@
 augmented/train-00000.npy …  the images of a split, originals first, then the augmented copies (stores.py)
 augmented/index.parquet      a row per image: split, row, path, sha256, label, labels, weight, copy (0: original) and,
                              for a split stored as JPEG, shard, offset and size_bytes
-augmented/dataset.json       label space, preprocessing, channel statistics of the training originals, counts, digest
+augmented/dataset.json       labels, preprocessing, channel statistics of the training originals, counts, digest
 augmented/preview.png        originals of the training split beside draws of the chosen policy
 augmented/previews/          the same sheet for every policy, and statistics.json
 """
@@ -39,7 +39,8 @@ from components.shared.files import DISK_FULL, atomic_file, atomic_folder, read_
 from components.shared.parquet import write_table
 from components.shared.processor import usable_cores
 from components.shared.progress import Progress
-from components.task.label_space import LabelSpace
+from components.task.registry import task_from_record
+from components.task.task import Task
 
 INDEX = "index.parquet"
 DATASET = "dataset.json"
@@ -92,7 +93,7 @@ class SplitImage:
 class Dataset:
     """What a model must know of the data it is trained on."""
 
-    labels: LabelSpace
+    labels: Task
     image_size_px: int
     preprocess: dict[str, Any]
     """params.yaml's section, as the images were packed with it."""
@@ -116,7 +117,7 @@ def read_dataset(folder: Path) -> Dataset:
     if not (folder / DATASET).exists():
         raise DataError(f"{folder} holds no packed data; run `darkroom prepare` first")
     record = read_json(folder / DATASET)
-    return Dataset(**(record | {"labels": LabelSpace.from_section(DATASET, record["labels"])}))
+    return Dataset(**(record | {"labels": task_from_record(DATASET, record["labels"])}))
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class _Row:
 def pack(
     images: list[SplitImage],
     *,
-    labels: LabelSpace,
+    labels: Task,
     raw: Path,
     folder: Path,
     split_digest: str,
@@ -175,11 +176,11 @@ def pack(
     return dataset
 
 
-def _copies(training: list[SplitImage], labels: LabelSpace, settings: AugmentSettings) -> list[_Row]:
+def _copies(training: list[SplitImage], labels: Task, settings: AugmentSettings) -> list[_Row]:
     """Copies of every image, then of rare classes until they have their share of the largest."""
     members_of = defaultdict(list)
     for place, image in enumerate(training):
-        for name in image.labels if labels.kind == "multi" else [image.label]:
+        for name in labels.classes_of(image.labels):
             members_of[name].append(place)
     largest = max(map(len, members_of.values()), default=0)
     # The setting is a decimal number: as a binary one, 0.1 of 30 would be more than 3.

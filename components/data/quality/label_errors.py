@@ -27,7 +27,8 @@ from components.data.images.embeddings import Pixels, square
 from components.shared.errors import DataError, SettingsError, nearest
 from components.shared.progress import Progress
 from components.shared.settings import Settings
-from components.task.label_space import PATH_SEPARATOR, SET_SEPARATOR, LabelKind
+from components.task.single_label import SingleLabel
+from components.task.task import Task
 
 CORRECTIONS_COLUMNS = ("path", "label", "suggested", "score", "corrected")
 SIDE_PX = 32
@@ -80,9 +81,9 @@ class Correction:
     corrected: str
 
 
-def check_searchable(settings: LabelSettings, kind: LabelKind) -> None:
+def check_searchable(settings: LabelSettings, task: type[Task]) -> None:
     """Raises SettingsError where the search is asked for and images carry sets of labels."""
-    if settings.find_errors and kind == "multi":
+    if settings.find_errors and not task.exclusive:
         raise SettingsError(
             "params.yaml: labels.find_errors: is true, but the images carry sets of labels, and the search judges one "
             "label an image; set labels.find_errors to false"
@@ -241,7 +242,7 @@ def suspects_csv(suspects: Sequence[Suspect]) -> str:
     return stream.getvalue()
 
 
-def read_corrections(file: Path, labels: dict[str, str], kind: LabelKind = "single") -> list[Correction]:
+def read_corrections(file: Path, labels: dict[str, str], task: type[Task] = SingleLabel) -> list[Correction]:
     """The filled-in rows of a table of suspects; `labels` has the label of each path.
 
     `corrected` is a class; of a hierarchy the whole path, such as Fruit/Apple/Gala; of sets all labels that the image
@@ -259,18 +260,18 @@ def read_corrections(file: Path, labels: dict[str, str], kind: LabelKind = "sing
     except UnicodeDecodeError:
         raise DataError(f"{file}: is no UTF-8 text; save it as CSV with UTF-8") from None
     try:
-        return _corrections_of(csv.DictReader(io.StringIO(text, newline="")), file, labels, kind)
+        return _corrections_of(csv.DictReader(io.StringIO(text, newline="")), file, labels, task)
     except csv.Error as problem:
         raise DataError(f"{file}: can't be read as a table: {problem}; mend its quotes") from None
 
 
 def _corrections_of(
-    reader: "csv.DictReader[str]", file: Path, labels: dict[str, str], kind: LabelKind
+    reader: "csv.DictReader[str]", file: Path, labels: dict[str, str], task: type[Task]
 ) -> list[Correction]:
     missing = [name for name in ("path", "corrected") if name not in (reader.fieldnames or [])]
     if missing:
         raise DataError(f"{file}: lacks the column {missing[0]}; its first line should name path and corrected")
-    known = {name for label in set(labels.values()) for name in _names_in(label, kind)}
+    known = {name for label in set(labels.values()) for name in task.classes_in(label)}
     found: dict[str, Correction] = {}
     for row in reader:
         # Lines may be empty, and a quoted text may hold several.
@@ -279,30 +280,22 @@ def _corrections_of(
             raise DataError(f"{place}: holds more values than there are columns; put a text with a comma in quotes")
         path, corrected = row["path"] or "", (row["corrected"] or "").strip()
         if corrected:
-            correction = _checked(place, path, _canonical(corrected, kind, known, place), row.get("label"), labels)
+            correction = _checked(place, path, _canonical(corrected, task, known, place), row.get("label"), labels)
             if found.setdefault(path, correction) != correction:
                 raise DataError(f"{place}: {path} is corrected twice, differently; keep one of the lines")
     return [correction for _, correction in sorted(found.items()) if correction.label != correction.corrected]
 
 
-def _names_in(label: str, kind: LabelKind) -> list[str]:
-    """What can be known or unknown in a label: it as a whole, or each member of a set."""
-    return [name.strip() for name in label.split(SET_SEPARATOR)] if kind == "multi" else [label]
-
-
-def _canonical(corrected: str, kind: LabelKind, known: set[str], place: str) -> str:
+def _canonical(corrected: str, task: type[Task], known: set[str], place: str) -> str:
     """As the data writes such a label; raises DataError for one that no image has."""
-    if kind == "hierarchy":
-        corrected = PATH_SEPARATOR.join(name.strip() for name in corrected.split(PATH_SEPARATOR))
-    names = sorted({name for name in _names_in(corrected, kind) if name})
+    names = [name for name in task.classes_in(corrected) if name]
     for name in names:
         if name not in known:
-            whole = [path for path in known if path.endswith(PATH_SEPARATOR + name)] if kind == "hierarchy" else []
-            hint = f"; write the whole path, such as {min(whole)}" if whole else nearest(name, known)
+            hint = task.hint(name, known) or nearest(name, known)
             raise DataError(f"{place}: no image has the label {name!r}{hint}; mend the line")
     if not names:
         raise DataError(f"{place}: {corrected!r} holds no label; name at least one, such as {min(known)}")
-    return SET_SEPARATOR.join(names)
+    return task.text_of(names)
 
 
 def _checked(place: str, path: str, corrected: str, seen: str | None, labels: dict[str, str]) -> Correction:

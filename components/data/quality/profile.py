@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.shared.errors import DataError
 from components.shared.files import read_json
-from components.task.label_space import counted_names
+from components.task.label_text import counted_names
 
 if TYPE_CHECKING:
     import pandas as pd

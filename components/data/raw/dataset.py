@@ -1,7 +1,7 @@
 """A version of the raw data: a manifest and a few large shards instead of a million small files.
 
     raw/manifest.parquet    a row a file, in order of path; in `further` what else a table says of it
-    raw/dataset.json        kind of labels: single, multi or hierarchy, and the names of a hierarchy's levels
+    raw/dataset.json        label type (single_label, multi_label or hierarchy) and the names of a hierarchy's levels
     raw/images-00000.tar    the files' bytes as they came, an ordinary tar whose members are named by their SHA-256
 
 A row says where its bytes lie (shard, offset, size), so that any image is one read away. Equal bytes are stored once.
@@ -12,7 +12,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -72,7 +71,8 @@ class RawFile:
 
 @dataclass(frozen=True)
 class RawDataset:
-    kind: Literal["single", "multi", "hierarchy"]
+    task: str
+    """Name of the label type: single_label, multi_label or hierarchy."""
     levels: list[str]
     """Names of a hierarchy's levels, from the coarsest to the finest; else empty."""
 

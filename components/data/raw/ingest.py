@@ -128,7 +128,7 @@ def _write(source: Source, folder: Path, known: _Known, progress: Progress) -> R
         rows, ingest_id = _anew(rows, folder, _shards_ever(known)), 0
     schema = SCHEMA.append(FURTHER) if any(row.further for row in rows) else SCHEMA
     write_table(folder / MANIFEST, pa.Table.from_pylist([vars(row) for row in rows], schema=schema))
-    write_json(folder / DATASET, asdict(RawDataset(source.kind, list(source.levels))))
+    write_json(folder / DATASET, asdict(RawDataset(source.task, list(source.levels))))
     return RawVersion(
         rows,
         num_new=sum(row.ingest_id == ingest_id for row in rows),

@@ -12,8 +12,8 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from components.data.sources.settings import IngestSettings
-from components.data.sources.source import LABEL_SEPARATOR, LEVEL_SEPARATOR, Kind
 from components.shared.errors import DataError, nearest
+from components.task.label_text import PATH_SEPARATOR, SET_SEPARATOR
 
 _RESERVED = ("path", "label", "labels", "group", "timestamp", "split", "weight")
 _MISSING_VALUES = ("nan", "<na>")
@@ -24,12 +24,13 @@ _MAX_LENGTH = 100
 
 @dataclass(frozen=True)
 class LabelColumns:
-    kind: Kind
+    task: str
+    """Name of the label type."""
     names: tuple[str, ...]
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        return self.names if self.kind == "hierarchy" else ()
+    levels: tuple[str, ...] = ()
+    """Names of a hierarchy's levels, from the coarsest to the finest."""
+    holds_sets: bool = False
+    """Whether one cell holds any number of labels."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,15 @@ def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str
     if chosen is not None:
         for name in chosen:
             require_column(name, names, source=source)
-        return LabelColumns("hierarchy" if len(chosen) > 1 else "single", tuple(chosen))
+        several = len(chosen) > 1
+        return LabelColumns("hierarchy" if several else "single_label", tuple(chosen), tuple(chosen) if several else ())
     if "labels" in names and "label" not in names:
         require_column("labels", names, source=source)
-        return LabelColumns("multi", ("labels",))
+        return LabelColumns("multi_label", ("labels",), holds_sets=True)
     if "labels" in names:
         raise DataError(f"{source}: has a column label and a column labels; keep one of them")
     require_column("label", names, source=source)
-    return LabelColumns("single", ("label",))
+    return LabelColumns("single_label", ("label",))
 
 
 def require_column(name: str, names: Sequence[str], *, source: str) -> None:
@@ -104,11 +106,11 @@ def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
 
 
 def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, row_name: str) -> tuple[str, ...]:
-    if columns.kind == "multi":
+    if columns.holds_sets:
         return _label_set(row.get("labels"), settings, row_name)
     labels = tuple(_label(row.get(name), name, settings, row_name) for name in columns.names)
-    if columns.kind == "hierarchy":
-        _refuse_separator(labels, LEVEL_SEPARATOR, row_name)
+    if columns.levels:
+        _refuse_separator(labels, PATH_SEPARATOR, row_name)
     return labels
 
 
@@ -117,7 +119,7 @@ def _label_set(value: Any, settings: IngestSettings, row_name: str) -> tuple[str
     if not names or names == [""]:
         raise DataError(f"{row_name}: labels is empty; fill it or remove the row")
     labels = tuple(sorted({_label(name, "labels", settings, row_name) for name in names}))
-    _refuse_separator(labels, LABEL_SEPARATOR, row_name)
+    _refuse_separator(labels, SET_SEPARATOR, row_name)
     return labels
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
 
-Kind = Literal["single", "multi", "hierarchy"]
+from components.task.registry import task_type
+from components.task.task import Task
 
 SPLITS_BY_NAME = {
     "train": "train",
@@ -16,9 +16,6 @@ SPLITS_BY_NAME = {
     "testing": "test",
 }
 """Names that data sets give to their splits."""
-
-LEVEL_SEPARATOR = "/"
-LABEL_SEPARATOR = "|"
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,8 @@ class SourceImage:
 @dataclass(frozen=True)
 class Source:
     images: list[SourceImage]
-    kind: Kind = "single"
+    task: str = "single_label"
+    """Name of the label type."""
     levels: tuple[str, ...] = ()
     """Names of a hierarchy's levels, from the coarsest to the finest."""
     ignored: list[str] = field(default_factory=list)
@@ -54,6 +52,10 @@ class Source:
     num_hidden: int = 0
     """Hidden files and folders, which are not listed."""
 
+    @property
+    def task_type(self) -> type[Task]:
+        return task_type(self.task)
+
     def label_of(self, image: SourceImage) -> str:
         """All labels of the image as one text: `cat`, `cat|dog` for several, `Fruit/Apple/Gala` for a hierarchy."""
-        return (LEVEL_SEPARATOR if self.kind == "hierarchy" else LABEL_SEPARATOR).join(image.labels)
+        return self.task_type.text_of(image.labels)

@@ -2,7 +2,6 @@
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator
 
 from components.data.images.decoding import IMAGE_ENDINGS
 from components.data.sources.settings import IngestSettings
@@ -43,8 +42,8 @@ def _refuse_empty(source: Source, location: str) -> None:
             f"{location}: none of the {len(source.images)} files can be ingested, for example {first.path}: "
             f"{first.problem}; fix this or give --data other images"
         )
-    sets = {image.labels for image in usable}
-    classes = {label for labels in sets for label in labels} if source.kind == "multi" else set(map("/".join, sets))
+    distinct = {image.labels for image in usable}
+    classes = {name for labels in distinct for name in source.task_type.classes_of(labels)}
     if len(classes) < 2:
         raise DataError(f"{location}: only one class ({classes.pop()}); a classifier needs at least two")
 
@@ -63,7 +62,8 @@ def _refuse_similar_paths(source: Source, location: str) -> None:
 
 def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> None:
     """Whole numbers are names if all labels are; one among other names is a mistake unless ingest.classes lists it."""
-    for labels in _columns_of_labels(source):
+    vocabularies = source.task_type.vocabularies({image.labels for image in source.images if image.problem is None})
+    for labels in vocabularies:
         values = {label: _number(label) for label in sorted(labels)}
         numbers = [
             label for label, value in values.items() if value is not None and label not in (settings.classes or ())
@@ -82,15 +82,6 @@ def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> 
             )
 
 
-def _columns_of_labels(source: Source) -> Iterator[set[str]]:
-    """Labels that must all be names or all be numbers: those of one level of a hierarchy, otherwise all."""
-    sets = {image.labels for image in source.images if image.problem is None}
-    if source.kind == "hierarchy":
-        yield from map(set, zip(*sets, strict=True))
-    else:
-        yield {label for labels in sets for label in labels}
-
-
 def _number(text: str) -> float | None:
     """None for a name; one such as 007 is a name too."""
     if text[:1] == "0" and text[1:2].isdigit():
@@ -106,7 +97,7 @@ def _refuse_unknown_classes(source: Source, settings: IngestSettings, location: 
     if settings.classes is None:
         return
     for image in source.images:
-        for label in image.labels if source.kind == "multi" else image.labels[-1:]:
+        for label in source.task_type.listed_names(image.labels):
             if label not in settings.classes:
                 raise DataError(
                     f"{location}: {image.path}: the label {label!r} is none of ingest.classes"

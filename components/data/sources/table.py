@@ -49,7 +49,7 @@ def from_table(folder: Folder, name: str, settings: IngestSettings, split_of: Ma
         fields = vars(read_row(row, columns, settings, split_of, row_name=row_name))
         read = partial(image_folder.read, inside)
         images.append(SourceImage(path=path, read=read, problem=image_folder.problem_of(inside), **fields))
-    return Source(sorted(images, key=lambda image: image.path), columns.kind, columns.levels)
+    return Source(sorted(images, key=lambda image: image.path), columns.task, columns.levels)
 
 
 def _locate(value: Any, row_name: str, table_folder: Folder, stores: dict[str, Folder]) -> tuple[str, Folder, str]:

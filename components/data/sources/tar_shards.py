@@ -88,7 +88,7 @@ def from_shards(folder: Folder, names: list[str], settings: IngestSettings, spli
         fields = vars(read_row(sample.row, labels, settings, split_of, row_name=sample_name))
         fields["given_split"] = fields["given_split"] or split_of_shard.get(name)
         images.append(_image(folder, name, sample, fields))
-    return Source(images, labels.kind, labels.levels, ignored)
+    return Source(images, labels.task, labels.levels, ignored)
 
 
 def _image(folder: Folder, shard: str, sample: _Sample, fields: dict[str, Any]) -> SourceImage:

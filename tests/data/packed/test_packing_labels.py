@@ -13,7 +13,7 @@ from components.data.augmentation.augmenter import AugmentSettings
 from components.data.packed.loaders import evaluation_loader, open_split
 from components.data.packed.packing import SplitImage, pack, read_dataset
 from components.shared.progress import silent
-from components.task.label_space import LabelSpace
+from components.task.multi_label import MultiLabel
 
 SETS = [["a", "b"]] * 12 + [["b"]] * 8 + [["c"]] * 2 + [["b", "c"]]
 
@@ -26,7 +26,7 @@ def packed(folder: Path, **augment: Any) -> Path:
     ]
     pack(
         labelled,
-        labels=LabelSpace.of("multi", SETS),
+        labels=MultiLabel.of(SETS),
         raw=folder / "raw",
         folder=folder / "augmented",
         split_digest="digest",

@@ -18,7 +18,9 @@ from components.data.quality.label_errors import (
 )
 from components.shared.errors import DataError, SettingsError
 from components.shared.progress import silent
-from components.task.label_space import LabelKind
+from components.task.hierarchy import Hierarchy
+from components.task.multi_label import MultiLabel
+from components.task.task import Task
 
 SETTINGS = LabelSettings()
 LABELS = {"a.png": "cat", "b.png": "dog", "c.png": "cat"}
@@ -123,23 +125,23 @@ SETS = {"a.png": "cat", "b.png": "cat|dog"}
 
 
 @pytest.mark.parametrize(
-    ("kind", "labels", "corrected", "sentence"),
+    ("task", "labels", "corrected", "sentence"),
     [
-        ("hierarchy", TREE, "Green", r"'Green'; write the whole path, such as Veg/Leek/Green; mend the line"),
-        ("hierarchy", TREE, "Veg/Leek/Gren", r"'Veg/Leek/Gren'; did you mean Veg/Leek/Green"),
-        ("hierarchy", TREE, "Veg/Apple/Gala", r"no image has the label 'Veg/Apple/Gala'"),
-        ("multi", SETS, "dog|hors", r"no image has the label 'hors'; mend the line"),
-        ("multi", SETS, "dog,cat", r"no image has the label 'dog,cat'"),
-        ("multi", SETS, "|", r"'\|' holds no label; name at least one, such as cat"),
+        (Hierarchy, TREE, "Green", r"'Green'; write the whole path, such as Veg/Leek/Green; mend the line"),
+        (Hierarchy, TREE, "Veg/Leek/Gren", r"'Veg/Leek/Gren'; did you mean Veg/Leek/Green"),
+        (Hierarchy, TREE, "Veg/Apple/Gala", r"no image has the label 'Veg/Apple/Gala'"),
+        (MultiLabel, SETS, "dog|hors", r"no image has the label 'hors'; mend the line"),
+        (MultiLabel, SETS, "dog,cat", r"no image has the label 'dog,cat'"),
+        (MultiLabel, SETS, "|", r"'\|' holds no label; name at least one, such as cat"),
     ],
 )
 def test_a_bad_correction_of_a_path_or_a_set_is_one_clear_sentence(
-    tmp_path: Path, kind: LabelKind, labels: dict[str, str], corrected: str, sentence: str
+    tmp_path: Path, task: type[Task], labels: dict[str, str], corrected: str, sentence: str
 ) -> None:
     file = tmp_path / "fixes.csv"
     file.write_text(f'path,corrected\na.png,"{corrected}"\n')
     with pytest.raises(DataError, match=sentence):
-        read_corrections(file, labels, kind)
+        read_corrections(file, labels, task)
 
 
 def test_a_missing_file_of_corrections_is_a_wrong_setting(tmp_path: Path) -> None:

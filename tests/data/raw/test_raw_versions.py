@@ -65,7 +65,7 @@ def test_what_came_in_can_be_read_back_and_the_shard_is_an_ordinary_tar(tmp_path
         first = tar.getmembers()[0]
         assert tar.extractfile(first).read() == content(3)  # type: ignore[union-attr]
     dataset = read_raw_dataset(tmp_path / "raw")
-    assert (dataset.kind, dataset.levels) == ("single", [])
+    assert (dataset.task, dataset.levels) == ("single_label", [])
 
 
 def test_a_row_carries_all_that_the_source_said(tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def test_many_labels_are_a_sorted_set(root: Path) -> None:
     from_text = find(csv(root, "path,labels\na.png,dog; cat;dog\nb.png,cat\n"), IngestSettings(separator=";"))
     from_lists = find(jsonl(root, {"path": "a.png", "labels": ["dog", "cat"]}, {"path": "b.png", "labels": ["cat"]}))
     for source in (from_text, from_lists):
-        assert source.kind == "multi"
+        assert source.task == "multi_label"
         assert labels(source) == expected
     assert from_lists.label_of(from_lists.images[0]) == "cat|dog"
 
@@ -163,10 +163,10 @@ def test_many_labels_are_a_sorted_set(root: Path) -> None:
 def test_a_hierarchy_is_named_by_its_columns(root: Path) -> None:
     table = csv(root, "path,super,fine\na.png,Fruit,Gala\nb.png,Fruit,Pear\n")
     source = find(table, IngestSettings(label_columns=["super", "fine"]))
-    assert (source.kind, source.levels) == ("hierarchy", ("super", "fine"))
+    assert (source.task, source.levels) == ("hierarchy", ("super", "fine"))
     assert labels(source) == {"a.png": ("Fruit", "Gala"), "b.png": ("Fruit", "Pear")}
     assert source.label_of(source.images[0]) == "Fruit/Gala"
-    assert find(table, IngestSettings(label_columns=["fine"])).kind == "single"
+    assert find(table, IngestSettings(label_columns=["fine"])).task == "single_label"
 
 
 def test_parquet_keeps_dates_and_lists(root: Path) -> None:

@@ -83,7 +83,7 @@ def test_many_labels(tmp_path: Path) -> None:
         "2.json": b'{"labels": ["a"]}',
     }
     source = find(str(shard(tmp_path / "s.tar", files)))
-    assert (source.kind, [image.labels for image in source.images]) == ("multi", [("a", "b"), ("a",)])
+    assert (source.task, [image.labels for image in source.images]) == ("multi_label", [("a", "b"), ("a",)])
 
 
 def test_a_folder_and_a_pattern_of_shards_whose_names_say_the_part(tmp_path: Path) -> None:
