@@ -128,7 +128,6 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
                 raw=[image.content for image in test_images(data.parent, settings.parity_images)],
             ),
             settings=settings,
-            say=_say,
             learn=partial(_aware, settings, data, folder.parent),
         )
         write_json(record, found.as_record())

@@ -229,7 +229,7 @@ class Comparison:
         split = open_split(data, "train")
         batch = next(iter(training_loader(split, batch_size=job.train.batch_size, seed=0, augment=None, workers=0)))
         objective = Objective(job, dataset.labels, None)
-        found = choose_numerics(job, model, objective, batch, steps=10**7, say=print)
+        found = choose_numerics(job, model, objective, batch, steps=10**7)
         return {
             "precision": found.precision,
             "channels_last": "on" if found.channels_last else "off",

@@ -1,5 +1,6 @@
 """From a trained model to the files that could be served: each written, tried, judged; one chosen."""
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,8 @@ from components.shared.errors import TrainingDiverged
 from components.shared.files import write_json
 from components.shared.processor import Processor, this_processor
 from components.training.settings import Rounding
+
+logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
 
@@ -97,7 +100,6 @@ def export_model(
     card: ModelCard,
     images: Images,
     settings: QuantizeSettings,
-    say: Callable[[str], None],
     learn: Learn | None = None,
 ) -> Exported:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
@@ -106,7 +108,7 @@ def export_model(
     model that was given.
     """
     calibration = calibration_images(images.train, settings.calibration_images)
-    bench = _Bench(folder, card, calibration, images.val, settings, say)
+    bench = _Bench(folder, card, calibration, images.val, settings)
     fp32 = bench.exported(model)
     formats: dict[Format, Tried] = {"fp32": fp32}
     skipped: dict[str, str] = {}
@@ -115,7 +117,7 @@ def export_model(
             formats["fp16"] = bench.half(quantizer)
         except FileDoesNotServe as problem:
             skipped["fp16"] = str(problem)
-            say(f"no fp16 here: {problem}")
+            logger.info(f"no fp16 here: {problem}")
         recipes = first_recipes(is_transformer=quantizer.is_transformer)
         int8 = bench.search(quantizer, recipes, fp32.measured)
     if learn is not None and _lacks(fp32.measured, int8, settings):
@@ -141,7 +143,6 @@ class _Bench:
     calibration: CalibrationImages
     val: PackedSplit
     settings: QuantizeSettings
-    say: Callable[[str], None]
 
     def exported(self, model: ImageClassifier) -> Tried:
         file = self.folder / "model_fp32.onnx"
@@ -174,7 +175,7 @@ class _Bench:
         best = max(static, key=lambda recipe: found[recipe.name].measured.accuracy)
         more = refined(best, lambda: quantizer.most_distorted(found[best.name].file))
         for _, recipe in zip(range(self.settings.search_trials), more, strict=False):
-            self.say(f"int8 loses too much; trying {recipe.name}")
+            logger.info(f"int8 loses too much; trying {recipe.name}")
             if attempt(recipe):
                 break
         return found
@@ -182,11 +183,11 @@ class _Bench:
     def learnt(self, recipe: Recipe, learn: Learn) -> dict[str, Tried]:
         """The file of this recipe after quantization-aware fine-tuning; none where that diverged."""
         epochs = self.settings.qat.epochs
-        self.say(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
+        logger.info(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
         try:
             model = learn(rounding_of(recipe, self.settings))
         except TrainingDiverged as problem:
-            self.say(f"int8 stays as it is: {problem}")
+            logger.info(f"int8 stays as it is: {problem}")
             return {}
         name = f"{recipe.name}_aware"
         card = replace(self.card, qat_epochs=epochs)

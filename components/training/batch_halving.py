@@ -1,7 +1,7 @@
 """A batch that the memory doesn't hold: known by its error, and halved where that is asked for."""
 
+import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -10,6 +10,8 @@ from components.shared.errors import SettingsError
 from components.training.job_plan import read_plan, write_plan
 from components.training.resume import identity_of
 from components.training.settings import TrainingJob
+
+logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
@@ -30,7 +32,7 @@ def too_little_memory(job: TrainingJob, halvings: int) -> SettingsError:
     )
 
 
-def halved(job: TrainingJob, halvings: int, *, world: int, say: Callable[[str], None]) -> int:
+def halved(job: TrainingJob, halvings: int, *, world: int) -> int:
     """Lets the next attempt of `world` processes begin anew with half the batch; how often it is halved by then.
 
     Raises SettingsError where that isn't wanted, or half a batch can't be shared.
@@ -42,7 +44,7 @@ def halved(job: TrainingJob, halvings: int, *, world: int, say: Callable[[str], 
     half = size // 2
     if not job.train.halve_batch_on_oom or half < 2 * world or (world > 1 and half % world):
         raise too_little_memory(job, halvings)
-    say(f"{size} images don't fit the memory: going on with {half} at a time, twice as many times a step")
+    logger.info(f"{size} images don't fit the memory: going on with {half} at a time, twice as many times a step")
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     (output / HISTORY).unlink(missing_ok=True)
     if plan is not None:

@@ -6,10 +6,10 @@ Letters: N images of a split, B images of a batch, F features, T logits.
 import contextlib
 import hashlib
 import itertools
+import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from components.shared.errors import SettingsError
 from components.shared.files import atomic_file, sha256_of_file, sha256_of_record
 from components.shared.plural import counted
 from components.training.settings import TrainingJob
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "features"
 _FEATURES = "features"
@@ -107,7 +109,6 @@ def use_cached(
     *,
     batch_size: int,
     device: torch.device,
-    say: Callable[[str], None],
 ) -> CachedTraining | None:
     """The training on features, if `train.cache_features` and the rest of the settings allow it.
 
@@ -116,19 +117,21 @@ def use_cached(
     if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not job.freezes_backbone):
         return None
     if job.step == "finetune" and not job.freezes_backbone:
-        say("no features are cached in finetune, for the backbone learns there")
+        logger.info("no features are cached in finetune, for the backbone learns there")
         return None
     reason = reason_against(job, classifier, torch.from_numpy(np.array(train.pixels_NHWC[np.arange(2)])))
     if reason is not None:
         if job.train.cache_features == "on":
             raise SettingsError(f"params.yaml: train.cache_features: is on, but {reason}")
-        say(f"the frozen backbone works on every image in every epoch, for {reason}")
+        logger.info(f"the frozen backbone works on every image in every epoch, for {reason}")
         return None
     found = [
         _with_features(split, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
         for name, split in (("train", train), ("val", val))
     ]
-    say(f"the head trains on features that the frozen backbone made once of {counted(len(train) + len(val), 'image')}")
+    logger.info(
+        f"the head trains on features that the frozen backbone made once of {counted(len(train) + len(val), 'image')}"
+    )
     return CachedTraining(HeadOnFeatures(classifier), *found)
 
 

@@ -1,5 +1,6 @@
 """What happens around the steps: checkpoints, early stopping, and word of each epoch."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,6 +19,8 @@ from components.training.epoch_report import SCORES, EpochReport
 from components.training.resource_usage import UsageMeter
 from components.training.resume import Identity, refuse_other_identity
 from components.training.schedules import cycle_ends
+
+logger = logging.getLogger(__name__)
 
 LAST = "last.safetensors"
 _BEST = "best"
@@ -129,8 +132,8 @@ class Snapshots(Callback):
 class TimeLimit(Callback):
     """Ends the training after some minutes of work, counted over all its parts."""
 
-    def __init__(self, minutes: float, say: Callable[[str], None]) -> None:
-        self._seconds, self._say = 60 * minutes, say
+    def __init__(self, minutes: float) -> None:
+        self._seconds = 60 * minutes
         self._before, self._since = 0.0, time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
@@ -145,7 +148,7 @@ class TimeLimit(Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if not trainer.should_stop and self._is_over(trainer):
-            self._say(
+            logger.info(
                 f"stopped in epoch {trainer.current_epoch + 1}, after {self._spent() / 60:.1f} minutes: "
                 f"train.time_limit_minutes is {self._seconds / 60:g}"
             )
@@ -162,9 +165,9 @@ class TimeLimit(Callback):
 class Patience(EarlyStopping):
     """Ends the training where a score got no better for some epochs."""
 
-    def __init__(self, score: str, patience: int, say: Callable[[str], None]) -> None:
+    def __init__(self, score: str, patience: int) -> None:
         super().__init__(monitor=f"val_{score}", mode=mode_of(score), patience=patience)
-        self._score, self._say = score, say
+        self._score = score
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """A run that had stopped when it was cut off is not gone on with."""
@@ -173,7 +176,7 @@ class Patience(EarlyStopping):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if 0 < self.stopped_epoch < trainer.max_epochs - 1:
-            self._say(
+            logger.info(
                 f"stopped after epoch {self.stopped_epoch + 1}: {self._score} on validation got no better for "
                 f"train.patience ({self.patience}) epochs"
             )

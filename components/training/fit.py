@@ -62,11 +62,11 @@ from components.training.settings import TrainingJob
 from components.training.unfreezing import Unfreezing
 from components.training.weight_averaging import greedy_soup
 
+logger = logging.getLogger(__name__)
+
 MODEL = "model"
 RATE_TEST = "rate.json"
 MEMBERS = "members"
-
-Say = Callable[[str], None]
 
 
 def fit(
@@ -74,7 +74,6 @@ def fit(
     *,
     on_epoch: Callable[[EpochReport], None],
     on_step: Callable[[int, int], None] = lambda done, total: None,
-    say: Say = lambda sentence: None,
     leave: Leave | None = None,
 ) -> FitResult:
     """Trains, or goes on from where the job was cut off, to the same weights as an unbroken run on a CPU.
@@ -84,20 +83,19 @@ def fit(
     """
     _quieten()
     group = group_of(job.train)
-    tell: Say = say if group.leads else lambda sentence: None
     file = Path(job.decoded) if job.decoded else decoded_file(Path(job.output), "train")
-    with decoded_once(open_split(Path(job.data), "train"), file, say=tell) as split:
+    with decoded_once(open_split(Path(job.data), "train"), file) as split:
         halvings = 0
         while True:
             try:
-                return _Training(job, split, group, tell, leave, halvings=halvings).run(on_epoch, on_step)
+                return _Training(job, split, group, leave, halvings=halvings).run(on_epoch, on_step)
             except RuntimeError as problem:
                 if not is_out_of_memory(problem):
                     raise
                 # Several processes begin anew together, or not at all.
                 if group.world > 1:
                     raise too_little_memory(job, halvings) from problem
-                halvings = halved(job, halvings, world=1, say=tell)
+                halvings = halved(job, halvings, world=1)
             # Lightning's objects stand in cycles, and images that they hold may fill the device.
             gc.collect()
 
@@ -106,10 +104,10 @@ class _Training:
     """One attempt at a job: with a batch that may turn out too large."""
 
     def __init__(
-        self, job: TrainingJob, split: PackedSplit, group: Group, say: Say, leave: Leave | None, *, halvings: int
+        self, job: TrainingJob, split: PackedSplit, group: Group, leave: Leave | None, *, halvings: int
     ) -> None:
         pl.seed_everything(job.train.seed, verbose=False)
-        self._job, self._group, self._say, self._leave = job, group, say, leave
+        self._job, self._group, self._leave = job, group, leave
         self._output = Path(job.output)
         self._identity: Identity = identity_of(job)
         self._last = KeepLast(self._output / CHECKPOINTS, minutes=job.train.checkpoint_minutes, identity=self._identity)
@@ -119,7 +117,7 @@ class _Training:
         self._split = split
         self._val = open_split(Path(job.data), "val")
         check_images(len(split), group)
-        self._model = self._whole = initial_model(job, say)
+        self._model = self._whole = initial_model(job)
         if group.world == 1:
             self._train_on_features()
         elif job.train.cache_features == "on":
@@ -128,7 +126,9 @@ class _Training:
                 "auto, or train on one device"
             )
         elif job.train.cache_features == "auto" and job.freezes_backbone:
-            self._say("the frozen backbone works on every image in every epoch, for one process alone caches features")
+            logger.info(
+                "the frozen backbone works on every image in every epoch, for one process alone caches features"
+            )
         if job.rounding is not None:
             self._model = RoundedClassifier(self._whole, job.rounding, self._split)
         if job.train.activation_checkpointing and self._model is self._whole:
@@ -152,9 +152,9 @@ class _Training:
         around = [reporter, *self._around(), best, *([model_soup_size] if model_soup_size else []), self._last]
         trainer = self._trainer(plan, around)
         if self._start is not None:
-            self._say(f"going on from the last checkpoint in {job.step}")
+            logger.info(f"going on from the last checkpoint in {job.step}")
         for sentence in without_effect(job, cached=self._cached, cache_on_gpu=plan.cache_on_gpu):
-            self._say(sentence)
+            logger.info(sentence)
         validation = self._validation_batches()
         trainer.fit(learner, self._training_batches(plan, trainer), validation, ckpt_path=self._start)
         learner.load_state_dict(read_checkpoint(Path(best.best_model_path))["state_dict"])
@@ -170,7 +170,7 @@ class _Training:
             val_chance=self._model.spec.labels.chance_loss(job.model.level_weights),
             section=job.section,
         )
-        self._say(diagnosis.sentence)
+        logger.info(diagnosis.sentence)
         return FitResult(self._output / MODEL, reporter.history, best_epoch, scores, diagnosis)
 
     def _train_on_features(self) -> None:
@@ -181,7 +181,6 @@ class _Training:
             self._val,
             batch_size=self._batch_size,
             device=device_here(),
-            say=self._say,
         )
         if cached is not None:
             self._model, self._split, self._val = cached.head, cached.train, cached.val
@@ -209,9 +208,9 @@ class _Training:
         trial = training_loader(self._split, batch_size=self._batch_size, seed=job.train.seed, augment=None, workers=0)
         if self._group.world == 1:
             steps = job.epochs * len(order) << self._halvings
-            numerics = choose_numerics(job, self._model, self._objective, next(iter(trial)), steps=steps, say=self._say)
+            numerics = choose_numerics(job, self._model, self._objective, next(iter(trial)), steps=steps)
         else:
-            numerics = _named_numerics(job, self._say)
+            numerics = _named_numerics(job)
         plan = Plan(
             identity=digest_of(self._identity),
             learning_rate=peak_rate(job, self._found_rate(trial)),
@@ -236,7 +235,7 @@ class _Training:
             )
         test = find_rate(self._job, self._model, self._objective, batches)
         write_json(self._output / RATE_TEST, asdict(test))
-        self._say(
+        logger.info(
             f"the learning rate is {test.found:.2g}, where a range test of {len(test.rates)} steps learned fastest"
         )
         return test.found
@@ -281,9 +280,9 @@ class _Training:
         if self._group.world > 1 and self._leave is not None:
             found.append(Alarm(self._group, self._make_room, self._leave))
         if settings.patience:
-            found.append(Patience(settings.monitor, settings.patience, self._say))
+            found.append(Patience(settings.monitor, settings.patience))
         if settings.time_limit_minutes:
-            found.append(TimeLimit(settings.time_limit_minutes, self._say))
+            found.append(TimeLimit(settings.time_limit_minutes))
         if self._unfreezes:
             found.append(self._unfreezing())
         if self._job.schedule == "cyclic":
@@ -291,7 +290,7 @@ class _Training:
         return found
 
     def _make_room(self) -> None:
-        halved(self._job, self._halvings, world=self._group.world, say=self._say)
+        halved(self._job, self._halvings, world=self._group.world)
 
     @property
     def _unfreezes(self) -> bool:
@@ -343,18 +342,18 @@ class _Training:
             lambda state: sign * scores_of(state)[f"val_{monitor}"],
         )
         scores = scores_of(model_soup_size)
-        self._say(
+        logger.info(
             f"a soup of {len(chosen)} of the {len(files)} best checkpoints: {monitor} {scores[f'val_{monitor}']:.4f}"
         )
         return scores
 
 
-def _named_numerics(job: TrainingJob, say: Say) -> Numerics:
+def _named_numerics(job: TrainingJob) -> Numerics:
     """Without measuring, which processes that train together would not agree on."""
     settings = job.train
     names = ("precision", "channels_last", "compile")
     if left := [f"train.{name}" for name in names if getattr(settings, name) == "auto"]:
-        say(
+        logger.info(
             f"several processes don't measure what is faster: {' and '.join(left)}, which auto leaves to that, stay at "
             "fp32 and off; name them to have it otherwise"
         )

@@ -1,6 +1,6 @@
 """What a training starts from: a new or a stored network, with the checks that need it."""
 
-from collections.abc import Callable
+import logging
 from pathlib import Path
 
 import torch
@@ -15,8 +15,10 @@ from components.training.progressive_resizing import side_at
 from components.training.settings import TrainingJob
 from components.training.unfreezing import parts_left_out
 
+logger = logging.getLogger(__name__)
 
-def initial_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifier:
+
+def initial_model(job: TrainingJob) -> ImageClassifier:
     """The network of a job before its first step, with what is not to learn frozen.
 
     Raises SettingsError where the settings ask for what this network doesn't have or take.
@@ -30,7 +32,7 @@ def initial_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifi
             job.model, labels=dataset.labels, preprocess=job.preprocess, mean=dataset.mean, std=dataset.std
         )
         for sentence in said:
-            say(sentence)
+            logger.info(sentence)
     _refuse_broken_weights(model, job.start_from or job.model.weights)
     _refuse_small_sides(model, job)
     # Told before `train` begins, rather than after it.
@@ -41,7 +43,7 @@ def initial_model(job: TrainingJob, say: Callable[[str], None]) -> ImageClassifi
         _unfreeze(model, job)
         left_out = parts_left_out(model.net, job.finetune)
         if left_out is not None:
-            say(left_out)
+            logger.info(left_out)
     return model
 
 

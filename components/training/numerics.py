@@ -2,8 +2,8 @@
 steps on it."""
 
 import copy
+import logging
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from statistics import median
@@ -20,6 +20,8 @@ from components.training.job_plan import Precision
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
 from components.training.settings import TrainingJob, TrainSettings
+
+logger = logging.getLogger(__name__)
 
 WORTH_MEASURING_SECONDS = 600.0
 """Below it a training ends before measuring has paid."""
@@ -60,7 +62,6 @@ def choose_numerics(
     batch: Batch,
     *,
     steps: int,
-    say: Callable[[str], None],
 ) -> Numerics:
     """What the settings name; for `auto` the fastest of what this machine can do, if a training of so many steps is
     long enough to find out. Raises SettingsError for what the device can't do."""
@@ -78,7 +79,7 @@ def choose_numerics(
     whole = steps * seconds[chosen]
     if whole < WORTH_MEASURING_SECONDS:
         return chosen
-    say(f"this training takes about {whole / 60:.0f} minutes: measuring what makes it faster on this machine")
+    logger.info(f"this training takes about {whole / 60:.0f} minutes: measuring what makes it faster on this machine")
     for candidate in _candidates(settings, device, whole):
         trial = replace(chosen, **candidate)
         turns = [[seconds_a_step(job, model, objective, batch, one) for one in (chosen, trial)] for _ in range(_TURNS)]
@@ -86,7 +87,9 @@ def choose_numerics(
         if seconds[chosen] >= _GAIN * seconds[trial]:
             chosen = trial
     told = "; ".join(f"{one}: {1000 * took:.1f} ms a step" for one, took in seconds.items())
-    say(f"{chosen} is chosen for this machine ({told}; a choice must be {_GAIN:g} times as fast as the one before)")
+    logger.info(
+        f"{chosen} is chosen for this machine ({told}; a choice must be {_GAIN:g} times as fast as the one before)"
+    )
     return chosen
 
 

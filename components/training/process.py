@@ -1,14 +1,17 @@
 """`python -m components.training.process JOB.json`: one training in a process of its own, which can be killed.
 
-Events go to the file named by DARKROOM_EVENTS, a JSON object a line, or to standard error in words. The process ends
+Events, among them what is logged, go to the file that DARKROOM_EVENTS names, a JSON object a line, or to standard
+error. The process ends
 itself when its parent is gone, so that a killed run leaves nothing behind that works on.
 """
 
 import contextlib
+import logging
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,14 +59,16 @@ def main() -> int:
         _kill_children()
         os._exit(problem.exit_code if problem is not None else 1)
 
+    # Processes that train together log the same.
+    handler = EventLog(tell) if leads else logging.NullHandler()
     try:
-        result = fit(
-            job,
-            on_epoch=lambda report: tell(event="epoch", **asdict(report)),
-            on_step=lambda done, total: events(job.step, done, total) if events else None,
-            say=lambda sentence: tell(event="said", sentence=sentence),
-            leave=leave,
-        )
+        with _handled_by(handler):
+            result = fit(
+                job,
+                on_epoch=lambda report: tell(event="epoch", **asdict(report)),
+                on_step=lambda done, total: events(job.step, done, total) if events else None,
+                leave=leave,
+            )
     except DarkroomError as problem:
         tell(event="failed", stage=job.step, **record_of(problem))
         return problem.exit_code
@@ -79,6 +84,30 @@ def main() -> int:
             },
         )
     return 0
+
+
+class EventLog(logging.Handler):
+    """Reports what is logged as events."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(event="log", logger=record.name, level=record.levelno, message=record.getMessage())
+
+
+@contextlib.contextmanager
+def _handled_by(handler: logging.Handler) -> Iterator[None]:
+    logger = logging.getLogger("components")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _begin_anew(environment: dict[str, str], port: int | None, leads: bool) -> None:

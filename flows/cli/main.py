@@ -1,17 +1,20 @@
 """The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from components.shared.errors import DataError
+from components.shared.errors import DataError, SettingsError
 from flows.cli import results
 from flows.cli.results import finish
 from flows.cli.running import guarded, run_flow
 from flows.cli.servers import Provider, servers
+from flows.console.logs import start_logging
 from flows.project.model_names import FORMS, is_version
+from flows.project.project import open_project
 
 app = typer.Typer(
     name="darkroom",
@@ -22,6 +25,29 @@ app = typer.Typer(
     epilog="Exit codes: 0 done (also when the gate said no), 1 could not finish, 2 parameters or usage, 3 data, "
     "130 stopped by Ctrl-C (`serve`, `ui` and `up` exit with 0 then).",
 )
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and results only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details, and who logs them.")] = False,
+) -> None:
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet and --verbose exclude each other")
+    start_logging(
+        level="WARNING" if quiet else "DEBUG" if verbose else None,
+        folder=_log_folder(),
+        name=context.invoked_subcommand or "darkroom",
+    )
+
+
+def _log_folder() -> Path | None:
+    """None outside of a project: the command itself reports that, if it needs one."""
+    with contextlib.suppress(SettingsError):
+        return open_project().logs / "commands"
+    return None
+
 
 Overrides = Annotated[
     list[str] | None,
@@ -63,7 +89,6 @@ def set_baseline(as_json: AsJson = False) -> None:
 
     def work() -> dict[str, Any]:
         from flows.project.baseline import set_baseline as store_baseline
-        from flows.project.project import open_project
 
         return store_baseline(open_project())
 

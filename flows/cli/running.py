@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from components.shared.errors import DarkroomError
 from components.shared.files import DISK_FULL
 from flows.console.console import clear_progress
+from flows.console.logs import log_to_file
 from flows.console.signals import EXIT_CODE, interrupts
 
 _EXPORTS = ("pipeline", "compare", "ensemble", "quantize", "register")
@@ -100,3 +101,4 @@ def _stop(sentence: str, code: int) -> NoReturn:
 def _say(sentence: str) -> None:
     clear_progress()
     print(f"darkroom: {sentence}", file=sys.stderr, flush=True)
+    log_to_file(sentence)

@@ -1,5 +1,6 @@
 """Architectures and registered versions beside each other: trained alike, exported, measured on the same images."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,6 @@ from prefect import flow
 
 from components.shared.errors import DarkroomError, DataError, ServiceError, SettingsError
 from components.shared.files import sha256_of_record
-from flows.console.console import say
 from flows.console.tables import show_table
 from flows.project.image_files import image_files
 from flows.project.model_names import is_version, parse_version
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from components.evaluation.bootstrap import Interval
     from components.evaluation.predictions import Predictions
     from components.serving.onnx_classifier import OnnxClassifier
+
+logger = logging.getLogger(__name__)
 
 _FORMATS = (".png", ".svg")
 _ROUNDS = 2
@@ -120,7 +122,7 @@ def compare(
             raise
         except DarkroomError as problem:
             failed[name] = str(problem)
-            say(f"{name} is left out: {problem}")
+            logger.warning(f"{name} is left out: {problem}")
     if not entrants:
         runs.fail(session.tracking, run_id, "no model came to its end")
         raise DarkroomError(f"none of the models can be compared: {next(iter(failed.values()))}")
@@ -268,7 +270,7 @@ def _predictions(
         if not kept:
             raise DataError(f"the registered versions learned from every image of the {split} split: nothing is left")
         if len(kept) < len(files):
-            say(
+            logger.info(
                 f"{len(files) - len(kept)} of {len(files)} {split} images are left out: a registered version knows them"
             )
         return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in entrants}

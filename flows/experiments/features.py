@@ -1,11 +1,11 @@
 """A network without its last layer as a file: for `labels.features` and `split.duplicates.embeddings.model`."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.models.catalogue import IMAGENET
 from components.shared.errors import SettingsError
-from flows.console.console import say
 from flows.project.model_names import is_version, parse_version
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
@@ -15,6 +15,8 @@ from flows.session.session import open_session
 
 if TYPE_CHECKING:
     from components.models.classifier import ImageClassifier
+
+logger = logging.getLogger(__name__)
 
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of ImageNet, which nearly all published weights come from."""
@@ -69,7 +71,7 @@ def _built(project: Project, architecture: str, weights: str | None, image_size_
         std=_STD,
     )
     for sentence in said if weights == IMAGENET else [f"{weights}: normalized as ImageNet is, unless it tells its own"]:
-        say(sentence)
+        logger.info(sentence)
     return network
 
 

@@ -1,6 +1,7 @@
 """Search for better settings: trainings with other values, judged on validation, that end early where they lag."""
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,6 @@ from prefect import flow
 from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.shared.plural import counted
 from components.training.hyperparameter_search import Choices, Outcome, Search, Trial
-from flows.console.console import say
 from flows.console.tables import show_table
 from flows.project import child_process
 from flows.project.fingerprint import fingerprint
@@ -25,6 +25,8 @@ from flows.steps.prepare import prepare_data
 from flows.steps.remote_training import require_deployment, train_on
 from flows.steps.train import TrainingStopped, train_fingerprint, train_watched
 from flows.tracking import runs
+
+logger = logging.getLogger(__name__)
 
 _SECTIONS = ("model", "train")
 """What trials may change: they share their data, which the other sections rule."""
@@ -136,7 +138,7 @@ def _open(session: Session, prepared: Prepared, mark: str, deployment: str | Non
     search = Search(database, mark, settings, epochs=session.params.train.epochs)
     done = len(search.outcomes())
     if done:
-        say(f"the search goes on: {done} of {settings.trials} trials are over")
+        logger.info(f"the search goes on: {done} of {settings.trials} trials are over")
     return _Task(session, prepared, search, mark, run_id, deployment)
 
 
@@ -169,7 +171,7 @@ def _try(task: _Task, trial: Trial) -> None:
     def seconds() -> float:
         return time.perf_counter() - started
 
-    say(f"trial {trial.number}: {_listed(trial.values)}")
+    logger.info(f"trial {trial.number}: {_listed(trial.values)}")
     run_id, score = None, None
     try:
         session = replace(task.session, params=task.session.params.with_values(trial.values))
@@ -254,7 +256,7 @@ def _note(task: _Task, outcome: Outcome) -> None:
         endings[outcome.state]()
     score = "" if outcome.score is None else f", {task.search.settings.metric} {outcome.score:.4f}"
     reason = f": {outcome.reason}" if outcome.reason else ""
-    say(f"trial {outcome.number} {outcome.state} in {outcome.seconds:.1f} s{score}{reason}")
+    logger.info(f"trial {outcome.number} {outcome.state} in {outcome.seconds:.1f} s{score}{reason}")
 
 
 def _is_its_own(task: _Task, run_id: str, tags: dict[str, str]) -> bool:
@@ -295,7 +297,7 @@ def _apply(session: Session, best: Outcome) -> list[str]:
     assignments = [f"{name}={json.dumps(value)}" for name, value in best.values.items()]
     said = override(session.project.params, assignments, check=lambda params: check_names(params, session.project))
     for change in said:
-        say(change)
+        logger.info(change)
     return said
 
 

@@ -1,6 +1,7 @@
 """Work in a process of its own, which can be killed, tells events while it works and dies with its parent."""
 
 import contextlib
+import contextvars
 import json
 import os
 import signal
@@ -71,7 +72,8 @@ def run_child(
                 raised.append(problem)
                 _end(process)
 
-        reader = threading.Thread(target=follow, daemon=True)
+        # In this context, by which Prefect knows whose log the lines of `on_event` belong to.
+        reader = threading.Thread(target=contextvars.copy_context().run, args=(follow,), daemon=True)
         reader.start()
         try:
             exit_code = process.wait()

@@ -2,6 +2,7 @@
 
 import configparser
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -18,10 +19,11 @@ from ruamel.yaml import YAML
 
 from components.shared.errors import DarkroomError, DataError, ServiceError
 from components.shared.files import DISK_FULL, sha256_of_record, write_text
-from flows.console.console import say
 from flows.console.signals import undisturbed
 from flows.project.child_process import Event, last_lines, run_child
 from flows.project.project import PIPELINE, Project
+
+logger = logging.getLogger(__name__)
 
 _LOCKED = ("Unable to acquire lock", "is busy, it is being blocked by", "database is locked")
 _FULL = (*map(os.strerror, DISK_FULL), "disk is full")
@@ -238,7 +240,7 @@ def _take_back(project: Project, files: dict[Path, str | None], present: dict[Pa
             pointer = str(_pointer(project).relative_to(project.root))
             _dvc(project, "checkout", "--force", pointer, *outputs)
         except DarkroomError as problem:
-            say(f"the files of the data version before could not be put back: {problem}")
+            logger.warning(f"the files of the data version before could not be put back: {problem}")
 
 
 def _pins(project: Project) -> list[Path]:

@@ -1,5 +1,6 @@
 """Train a registered version again, from its own data, settings and code, and say what differs."""
 
+import logging
 import os
 import shutil
 import subprocess
@@ -14,7 +15,6 @@ from typing import Any
 from components.evaluation.reproduction_diff import Finding, compare_exports, compare_records, compare_weights, outcome
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file
-from flows.console.console import say
 from flows.console.tables import show_table
 from flows.project.dvc import check_out_version, data_paths, lock_digest, restore_raw
 from flows.project.fingerprint import CODE_ROOT, code_digest
@@ -25,6 +25,8 @@ from flows.registry.lineage import RECORD, UNCOMMITTED, unpack_revision, version
 from flows.registry.versions import model_name
 from flows.tracking import registry, runs
 from flows.tracking.connection import database_uri
+
+logger = logging.getLogger(__name__)
 
 _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
 _EXPORT = "export.json"
@@ -82,7 +84,7 @@ def _check_out(project: Project, version: registry.Version, kept: Path, again: P
     check_out_version(again, kept, like=project)
     bring_files(project, lineage, again, who=_who(version))
     restore_raw(again)
-    say(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
+    logger.info(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
 
 
 def _code(project: Project, version: registry.Version, lineage: dict[str, Any], target: Path) -> str:

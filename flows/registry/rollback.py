@@ -1,16 +1,19 @@
 """Take the champion back to the one before it, and write that down."""
 
+import logging
+
 from prefect import flow
 
 from components.promotion.ledger import Draft, Entry, champions
 from components.shared.errors import DarkroomError, SettingsError
-from flows.console.console import say
 from flows.registry.lock import registry_lock
 from flows.registry.version_page import describe_model, publish
 from flows.session.session import open_session
 from flows.tracking import ledger, registry
 from flows.tracking.ledger import Ledger
 from flows.tracking.runs import Tracking
+
+logger = logging.getLogger(__name__)
 
 
 @flow(name="rollback")
@@ -55,7 +58,7 @@ def _tell_pages(tracking: Tracking, name: str, versions: list[registry.Version],
             if status.entry == entry:
                 publish(tracking, version, status)
     except DarkroomError as problem:
-        say(f"it is rolled back, but MLflow's page doesn't say so yet ({problem}); `darkroom models` does")
+        logger.warning(f"it is rolled back, but MLflow's page doesn't say so yet ({problem}); `darkroom models` does")
 
 
 def _way_back(name: str, line: list[str], there: dict[str, registry.Version]) -> str | None:

@@ -1,5 +1,6 @@
 """What a version's page on the tracking server says of the last decision: its model card, tags and records."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,6 @@ from components.reporting.model_card import CardContents, CardPicture, Corrupted
 from components.reporting.model_page import KEPT, model_page
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json, sha256_of_record, write_json, write_text
-from flows.console.console import say
 from flows.project.project import Project
 from flows.registry.lineage import RECORD, version_lineage
 from flows.tracking import registry, runs
@@ -22,6 +22,8 @@ from flows.tracking.connection import version_page
 from flows.tracking.ledger import Ledger
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
+
+logger = logging.getLogger(__name__)
 
 _SEAL = "darkroom.published"
 _OF_OLDER_RELEASES = ("verdict", "promoted", "ledger_entry")
@@ -70,7 +72,7 @@ def describe_model(tracking: Tracking, name: str, now: Ledger) -> None:
 def show_page(project: Project, version: Version) -> None:
     page = version_page(project, version.name, version.number)
     if page is not None:
-        say(f"the page of {version.name} version {version.number}: {page}")
+        logger.info(f"the page of {version.name} version {version.number}: {page}")
 
 
 def keep_rules(tracking: Tracking, version: Version, digest: str, rules: list[dict[str, Any]]) -> None:

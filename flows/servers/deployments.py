@@ -1,5 +1,6 @@
 """Deployments of infra/prefect.yaml, and workers that join a pool from another shell."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,13 +9,14 @@ from typing import Any
 
 from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.shared.plural import counted
-from flows.console.console import say
 from flows.project.child_process import last_lines
 from flows.project.prefect_environment import prefect_variables
 from flows.project.project import Project, open_project
 from flows.project.running_servers import Servers, is_healthy, running_servers
 from flows.servers.pools import POOLS, device_note, worker_command, worker_variables
 from flows.tracking.connection import tracking_uri
+
+logger = logging.getLogger(__name__)
 
 _PREFECT_FILE = Path("infra") / "prefect.yaml"
 _MOST = 200  # of what the server lists at once
@@ -29,7 +31,7 @@ def deploy_all() -> None:
         raise SettingsError(f"{file} is missing; it says what to deploy")
     os.environ.update(_variables(project, api))
     wanted = _deployments(file)
-    say(f"registering {counted(len(wanted), 'deployment')} with {api}, which takes some seconds")
+    logger.info(f"registering {counted(len(wanted), 'deployment')} with {api}, which takes some seconds")
     _make_pools(sorted({deployment["work_pool"]["name"] for deployment in wanted}))
     _prefect_deploy(project, file)
     for name, told in registered_deployments().items():
@@ -44,7 +46,7 @@ def run_worker(pool: str) -> None:
     servers = Servers(prefect=prefect_api(project).removesuffix("/api"), mlflow=tracking_uri(project))
     variables = worker_variables(project, servers)
     Path(variables["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-    say(f"joining pool {pool} of {servers.prefect}{device_note(pool)}; Ctrl-C leaves it")
+    logger.info(f"joining pool {pool} of {servers.prefect}{device_note(pool)}; Ctrl-C leaves it")
     os.chdir(project.root)
     command = worker_command(pool)
     os.execve(command[0], command, variables)

@@ -2,17 +2,19 @@
 
 import atexit
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from components.shared.progress import silent
-from flows.console.console import say
 from flows.project.prefect_environment import prefect_variables
 from flows.project.project import Project
 from flows.project.running_servers import running_servers
 from flows.servers.processes import HOST, PREFECT, SupervisedProcesses, hold_port, wait_until_healthy
+
+logger = logging.getLogger(__name__)
 
 _APPLICATION = "prefect.server.api.server:create_app"
 _VARIABLES = {
@@ -46,7 +48,7 @@ def _start(project: Project) -> Callable[[], None]:
     """Not Prefect's own: that one is met by a Ctrl-C in the terminal, and outlives us where we are killed."""
     home = Path(os.environ["PREFECT_HOME"])
     if not (home / "prefect.db").exists():
-        say("the first start makes Prefect's database, which takes up to a minute")
+        logger.info("the first start makes Prefect's database, which takes up to a minute")
     home.mkdir(parents=True, exist_ok=True)
     supervised, held = SupervisedProcesses(project), contextlib.ExitStack()
     port = hold_port(held, 0, "")

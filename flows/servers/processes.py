@@ -1,6 +1,7 @@
 """The servers and workers that `darkroom ui` and `darkroom up` run: real processes on loopback that end with us."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ from components.shared.errors import DarkroomError, ServiceError
 from components.shared.files import write_json
 from components.shared.plural import counted
 from components.shared.progress import Progress
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.child_process import last_lines
 from flows.project.prefect_environment import prefect_variables
 from flows.project.project import Project, open_project
@@ -25,6 +26,8 @@ from flows.servers.pools import POOLS as POOLS
 from flows.servers.pools import device_note, worker_command, worker_variables
 from flows.servers.stale_runs import close_dead_runs
 from flows.tracking.connection import artifact_folder, database_uri
+
+logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PREFECT, MLFLOW = "Prefect server", "MLflow server"
@@ -114,15 +117,15 @@ def serve(*, pools: tuple[str, ...], prefect_port: int, mlflow_port: int) -> Non
                 _close_dead_runs(supervised.api)
             for pool in pools:
                 supervised.start(f"{pool} worker", worker_command(pool), worker_variables(project, servers))
-                say(f"a worker joins pool {pool}{device_note(pool)}")
-            say("Ctrl-C stops everything")
+                logger.info(f"a worker joins pool {pool}{device_note(pool)}")
+            logger.info("Ctrl-C stops everything")
             while True:
                 supervised.require_alive()
                 time.sleep(_LOOK_EVERY_SECONDS)
         except KeyboardInterrupt:
-            say("stopping")
+            logger.info("stopping")
             stopped = ", ".join(child.name for child in supervised.children)
-    say(f"stopped: {stopped or 'nothing was started here'}")
+    logger.info(f"stopped: {stopped or 'nothing was started here'}")
 
 
 @contextlib.contextmanager
@@ -165,7 +168,7 @@ def _start_servers(supervised: SupervisedProcesses, prefect_port: int, mlflow_po
         mlflow, mlflow_health = _mlflow_server(supervised, held, mlflow_port)
         started = " and the ".join(child.name for child in supervised.children)
         if started:
-            say(f"starting the {started}; the first start takes up to a minute")
+            logger.info(f"starting the {started}; the first start takes up to a minute")
         wait_until_healthy(supervised, {"Prefect": prefect_health, "MLflow": mlflow_health}, tell=progress())
     return Servers(prefect, mlflow)
 
@@ -173,7 +176,9 @@ def _start_servers(supervised: SupervisedProcesses, prefect_port: int, mlflow_po
 def _close_dead_runs(api: str) -> None:
     closed = close_dead_runs(api)
     if closed:
-        say(f"{counted(closed, 'run was', 'runs were')} cut off when the servers were killed; marked as crashed")
+        logger.warning(
+            f"{counted(closed, 'run was', 'runs were')} cut off when the servers were killed; marked as crashed"
+        )
 
 
 def _prefect_server(supervised: SupervisedProcesses, held: contextlib.ExitStack, port: int) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """Classify images with a registered model or an ONNX file. Imports neither torch nor Prefect."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,12 +16,14 @@ from components.serving.prediction_rows import AnswerOptions, answer_columns
 from components.serving.prediction_tables import Job, Summary, check_target, columns_of, write_predictions
 from components.shared.errors import DataError, SettingsError
 from components.shared.plural import counted
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.model_names import parse_version
 from flows.project.project import open_project
 from flows.tracking import registry
 from flows.tracking.ledger import CHAMPION
 from flows.tracking.runs import existing_registry
+
+logger = logging.getLogger(__name__)
 
 _SCHEME = "models:/"
 _DIGEST_SHOWN = 12
@@ -44,7 +47,7 @@ def predict_files(
     find_images(sources)
     classifier, name = open_model(model, threads=1, provider=provider)
     if classifier.fell_back is not None:
-        say(classifier.fell_back)
+        logger.warning(classifier.fell_back)
     options.check(classifier.card)
     job = Job(
         target=out,
@@ -130,11 +133,11 @@ class _Lines:
 
 def _report(summary: Summary, ignored: IgnoredFiles) -> None:
     if summary.taken_over:
-        say(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
+        logger.info(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
     for path, reason in summary.problems:
-        say(f"unreadable: {path}: {reason}")
+        logger.warning(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
-        say(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
+        logger.info(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
     if ignored.count:
         files = counted(ignored.count, "file is ignored and has", "files are ignored and have")
-        say(f"{files} no row, for want of an image's extension, such as {', '.join(ignored.examples)}")
+        logger.info(f"{files} no row, for want of an image's extension, such as {', '.join(ignored.examples)}")

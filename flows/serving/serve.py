@@ -1,14 +1,16 @@
 """Serve a registered version: MLflow's scoring server, and a page at the same address."""
 
 import contextlib
+import logging
 import os
 import socket
 
 from components.serving.providers import PROVIDER_VARIABLE
 from components.shared.errors import ServiceError
-from flows.console.console import say
 from flows.serving.predict import open_version, version_name
 from flows.tracking.scoring_server import application, served_of
+
+logger = logging.getLogger(__name__)
 
 
 def serve_model(model: str | None, *, host: str, port: int, provider: str | None = None) -> None:
@@ -31,8 +33,8 @@ def serve_model(model: str | None, *, host: str, port: int, provider: str | None
         app = application(version_name(version), served)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
         name = f"[{host}]" if ":" in host else host
-        say(f"{version_name(version)} answers at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
+        logger.info(f"{version_name(version)} answers at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
         # When it has answered what it was asked, it raises the Ctrl-C again.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-        say(f"stopped: {version_name(version)} isn't served any more")
+        logger.info(f"stopped: {version_name(version)} isn't served any more")

@@ -1,6 +1,7 @@
 """What params.yaml can be wrong about that its types don't tell, found before any work begins."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -8,10 +9,11 @@ from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
 from components.models.scenarios import Advice, advise
 from components.shared.errors import DataError, SettingsError
 from components.shared.files import write_text
-from flows.console.console import say
 from flows.project.model_names import is_version, parse_address, parse_version
 from flows.project.params import Params, override, read_overridden, read_params
 from flows.project.project import Project
+
+logger = logging.getLogger(__name__)
 
 
 def check_arguments(
@@ -73,7 +75,7 @@ def resolve_params(project: Project, overrides: list[str] | None, *, exports: bo
     """
 
     for change in override(project.params, overrides or [], check=partial(_check, project=project, exports=exports)):
-        say(change)
+        logger.info(change)
     params = read_params(project.params)
     _check(params, project, exports=exports)
     _tell_choice(params)
@@ -89,7 +91,7 @@ def restore_params_on_error(project: Project) -> Iterator[None]:
     except (SettingsError, DataError):
         if before is not None and project.params.read_text(encoding="utf-8") != before:
             write_text(project.params, before)
-            say("params.yaml is again as it was")
+            logger.info("params.yaml is again as it was")
         raise
 
 
@@ -105,7 +107,7 @@ def _check(params: Params, project: Project, *, exports: bool) -> None:
 def _tell_choice(params: Params) -> None:
     advice = _advice(params)
     if advice is not None:
-        say(f"model.scenario {params.model.scenario}: {advice.architecture}, {advice.reason}")
+        logger.info(f"model.scenario {params.model.scenario}: {advice.architecture}, {advice.reason}")
 
 
 def _advice(params: Params) -> Advice | None:

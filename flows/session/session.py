@@ -1,5 +1,6 @@
 """What every step of one run shares, and what a step tells when it is over."""
 
+import logging
 import time
 import weakref
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from typing import Literal
 from filelock import FileLock
 
 from components.data.packed.shared_file import RefCountedFile, decoded_file
-from flows.console.console import say
+from flows.console.logs import set_default_level
 from flows.project.params import Params
 from flows.project.project import Project, open_project
 from flows.session.preflight import resolve_params
 from flows.tracking.runs import Tracking, open_tracking
+
+logger = logging.getLogger(__name__)
 
 State = Literal["ran", "reused"]
 
@@ -90,6 +93,7 @@ class Stopwatch:
 
 def open_session(folder: str | None = None, overrides: list[str] | None = None, *, exports: bool = False) -> Session:
     """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
+    set_default_level()
     project = open_project(Path(folder) if folder else None)
     params = resolve_params(project, overrides, exports=exports)
     return Session(project, params, open_tracking(project, params.register.name))
@@ -108,4 +112,4 @@ def timed(name: str) -> Iterator[Stopwatch]:
     started = time.perf_counter()
     yield watch
     watch.seconds = time.perf_counter() - started
-    say(f"{name:<9} {watch.state:<6} {watch.seconds:7.1f} s  {watch.note}".rstrip())
+    logger.info(f"{name:<9} {watch.state:<6} {watch.seconds:7.1f} s  {watch.note}".rstrip())

@@ -1,5 +1,6 @@
 """Judge the torch model on the test split."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from prefect import flow
 
 from components.shared.files import read_json, sha256_of_folder, write_json
 from components.shared.plural import counted
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
 from flows.registry.lineage import RECORD
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from components.evaluation.model_comparison import MemberScores
     from components.evaluation.predictions import Predictions
     from components.models.ensemble import Ensemble
+
+logger = logging.getLogger(__name__)
 
 _CODE = (
     "components.evaluation.model_analysis",
@@ -85,7 +88,7 @@ def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
     split = open_split(data_paths(session.project).augmented, "train")
     kept = session.decoded.file(session.project, prepared.augmented_digest)
     # It looks at few of them: nothing is said where they can't be kept.
-    with decoded_once(split, kept, say=lambda sentence: None) as train:
+    with decoded_once(split, kept) as train:
         _judge(session, trained, train)
 
 
@@ -105,7 +108,7 @@ def _judge(session: Session, trained: Trained, train: "PackedSplit") -> None:
     settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     if trained.step == "ensemble":
-        say("an ensemble has no heat maps of its own; its members' runs keep theirs")
+        logger.info("an ensemble has no heat maps of its own; its members' runs keep theirs")
     val, test = (open_split(paths.augmented, split) for split in ("val", "test"))
     rule = fit_answers(predict_split(model, val, progress=progress()))
     predictions = replace(predict_split(model, test, progress=progress()), answers=rule)
@@ -161,7 +164,7 @@ def _tell_members(session: Session, trained: Trained, folder: Path, members: "Se
     runs.log_table(session.tracking, trained.run_id, MEMBERS, columns_of(rows))
     for one in members:
         low, high = one.interval
-        say(
+        logger.info(
             f"{one.name}: accuracy {one.accuracy:.4f}, {one.difference:+.4f} ({low:+.4f} to {high:+.4f}) to the "
             f"ensemble (p = {one.p_corrected:.3f}), macro F1 {one.macro_f1:.4f}"
         )

@@ -1,5 +1,6 @@
 """Bring images in from the outside as a new version of data/raw, which DVC tracks."""
 
+import logging
 from dataclasses import dataclass
 
 from prefect import flow
@@ -11,13 +12,15 @@ from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
 from components.shared.files import temporary_folder
 from components.shared.plural import counted
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.project import Project, open_project
 from flows.project.sections import read_section
 from flows.session.preflight import resolve_params, restore_params_on_error
 from flows.session.session import StepTime, timed
 from flows.steps.task import step
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:
         taken = counted(len(packed.rows), "file")
-        say(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
+        logger.info(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
     if ignored := source.ignored:
-        say(f"ignored, no image of a class: {counted(len(ignored), 'file')}, such as {', '.join(ignored[:5])}")
+        logger.info(f"ignored, no image of a class: {counted(len(ignored), 'file')}, such as {', '.join(ignored[:5])}")
     if source.num_hidden:
-        say(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
+        logger.info(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
     repacked = f", {counted(packed.num_repacked, 'shard')} repacked" if packed.num_repacked else ""
     return version, f"{counted(len(packed.rows), 'file')}, {packed.num_new} of them new{repacked}"
 
@@ -77,7 +80,7 @@ def _restore_version_before(project: Project) -> None:
     try:
         restore_raw(project)
     except DataError as problem:
-        say(f"{problem}; every image counts as new")
+        logger.info(f"{problem}; every image counts as new")
 
 
 @flow(name="ingest")

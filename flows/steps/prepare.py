@@ -1,11 +1,12 @@
 """Bring the DVC stages validate → split → augment up to date."""
 
+import logging
 from pathlib import Path
 
 from prefect import flow
 
 from components.records.leak_proof import LEAK_PROOF, LeakProof
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.child_process import Event
 from flows.project.dvc import StageRun, data_paths, data_version, reproduce, restore_data_on_failure, stage_digest
 from flows.project.project import Project, open_project
@@ -13,6 +14,8 @@ from flows.report.data_pages import render_data_pages
 from flows.session.preflight import resolve_params
 from flows.session.session import Prepared, StepTime
 from flows.steps.task import step
+
+logger = logging.getLogger(__name__)
 
 
 @step("prepare")
@@ -22,10 +25,10 @@ def prepare_data(project: Project) -> Prepared:
         stages = reproduce(project, _show)
     finally:
         for page in render_data_pages(project):
-            say(f"see {page.relative_to(project.root)}")
+            logger.info(f"see {page.relative_to(project.root)}")
     for stage in stages:
         state = "ran" if stage.ran else "reused"
-        say(f"{stage.name:<9} {state:<6} {stage.seconds:7.1f} s  {stage.summary}")
+        logger.info(f"{stage.name:<9} {state:<6} {stage.seconds:7.1f} s  {stage.summary}")
     version = data_version(project)
     assert version is not None
     return Prepared(

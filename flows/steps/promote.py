@@ -1,5 +1,6 @@
 """Let the gate judge a registered version, write down the outcome, and move the aliases last."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,6 @@ from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_record
 from components.shared.processor import Processor, this_processor
-from flows.console.console import say
 from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from components.evaluation.score_differences import Changes
     from components.evaluation.served_predictions import ImageFiles
     from components.evaluation.slices import SliceScores
+
+logger = logging.getLogger(__name__)
 
 _CODE = (
     "components.promotion.gate",
@@ -352,7 +354,7 @@ def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predic
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
     if model.fell_back is not None:
-        say(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
+        logger.warning(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
     settings = session.params.promote
     names, confidence = settings.max_drop_against_champion or {}, settings.confidence
     if model.card.labels == own.task:

@@ -1,5 +1,6 @@
 """Export to ONNX, quantize to int8, measure both, and choose the file that would be served."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from prefect import flow
 from components.export.settings import after_epochs
 from components.reporting.latency_text import latency_text
 from components.shared.files import read_json, write_json
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import raw_files
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from components.evaluation.metrics import Scores
     from components.evaluation.predictions import Predictions
     from components.serving.onnx_classifier import OnnxClassifier
+
+logger = logging.getLogger(__name__)
 
 _CODE = (
     "components.evaluation.model_analysis",
@@ -116,7 +119,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         return learn_rounding(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
-    with decoded_once(open_split(augmented, "train"), kept, say=lambda sentence: None) as train:
+    with decoded_once(open_split(augmented, "train"), kept) as train:
         exported = export_model(
             model,
             folder,
@@ -127,7 +130,6 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
                 raw=raw_files(session.project, "test", most=settings.parity_images),
             ),
             settings=settings,
-            say=say,
             # The members of an ensemble were trained each for itself.
             learn=None if trained.step == "ensemble" else learn,
         )
@@ -214,7 +216,7 @@ def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:
     runs.log_metrics(session.tracking, run_id, metrics)
     runs.set_tags(session.tracking, run_id, {"darkroom.served": record["served"]})
     for reason in record["reasons"]:
-        say(reason)
+        logger.info(reason)
 
 
 def _summary(record: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Register the very file that would be served as a new version, with its lineage, once its package is checked."""
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,6 @@ from prefect import flow
 from components.export.settings import after_epochs
 from components.shared.files import sha256_of_file
 from components.shared.processor import Processor
-from flows.console.console import say
 from flows.project.image_files import raw_files
 from flows.registry.lineage import LINEAGE_TAG, write_version_lineage
 from flows.registry.version_page import describe_model, show_page
@@ -20,6 +20,8 @@ from flows.tracking import registry
 from flows.tracking.ledger import read_ledger
 from flows.tracking.packaging import Package, write_package
 from flows.tracking.serving_check import ServingCheck, check_package
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ def _register(session: Session, prepared: Prepared, exported: Exported) -> regis
         images = raw_files(session.project, "test", most=session.params.quantize.parity_images)
         check = check_package(package, images)
         if not check.passed:
-            say(f"the package of {file.name} failed its serving check: {check.failures}")
+            logger.warning(f"the package of {file.name} failed its serving check: {check.failures}")
         return _store(session, prepared, exported, package, check)
 
 

@@ -1,5 +1,6 @@
 """Work that another worker does: the caller waits, and finds what came of it in MLflow."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -10,11 +11,12 @@ from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from components.shared.errors import DarkroomError, ServiceError, nearest
-from flows.console.console import say
 from flows.servers.deployments import registered_deployments
 from flows.session.session import Prepared, Session
 from flows.steps.train import train_fingerprint
 from flows.tracking import runs
+
+logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
 
@@ -37,7 +39,7 @@ def train_on(
     done = runs.find_done(session.tracking, "train", mark)
     if done is not None:
         return done
-    say(f"training goes to {deployment}, and waits there for a worker of its pool")
+    logger.info(f"training goes to {deployment}, and waits there for a worker of its pool")
     extra = {"values": values, "under": under}
     handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
     flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)

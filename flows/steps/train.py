@@ -1,5 +1,6 @@
 """Train a model on the packed data, in a process of its own, with its life told to MLflow as it happens."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from components.shared.errors import DarkroomError
 from components.shared.files import read_json, write_json
 from components.shared.processor import this_processor
 from components.training.settings import TrainingJob
-from flows.console.console import progress, say
+from flows.console.console import progress
 from flows.project.child_process import Event, last_lines, run_child
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
@@ -32,6 +33,8 @@ from flows.steps.prepare import prepare_data
 from flows.steps.task import step
 from flows.tracking import runs
 from flows.tracking.system_metrics import system_metrics
+
+logger = logging.getLogger(__name__)
 
 _CODE = ("components.training.process",)
 _KEPT = (
@@ -125,7 +128,7 @@ def learn(
     output = session.project.work / kind / mark
     weights, what = initial_weights(session)
     if weights != params.model.weights and start_from is None:
-        say(f"the weights are those of {what}")
+        logger.info(f"the weights are those of {what}")
     teacher = teacher_model(session)
     job = TrainingJob(
         step=kind,
@@ -172,7 +175,7 @@ def learn(
 def _tell_processor() -> None:
     """Once a process, for a search trains again and again."""
     if not num_gpus():
-        say("training on the CPU, for this machine has no GPU")
+        logger.info("training on the CPU, for this machine has no GPU")
 
 
 def run_tags(session: Session, prepared: Prepared, parent: str | None) -> dict[str, str]:
@@ -221,10 +224,10 @@ def run_job(session: Session, run_id: str, output: Path, kind: str, on_epoch: On
 def _on_event(session: Session, run_id: str, kind: str, event: Event) -> None:
     if event["event"] == "progress":
         progress()(event["task"], event["done"], event["total"])
-    elif event["event"] == "said":
-        say(event["sentence"])
+    elif event["event"] == "log":
+        logging.getLogger(event["logger"]).log(event["level"], event["message"])
     elif event["event"] == "epoch":
-        say(
+        logger.info(
             f"{kind} {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, "
             f"validation loss {event['val_loss']:.4f}, accuracy {event['val_accuracy']:.4f}, "
             f"macro F1 {event['val_macro_f1']:.4f}; rate {event['learning_rate']:.2g}, "
@@ -303,5 +306,5 @@ def train(
     try:
         return train_watched(session, prepared, under=under, on_epoch=look).run_id
     except TrainingStopped as stopped:
-        say(f"stopped: {stopped}")
+        logger.info(f"stopped: {stopped}")
         return runs.find_started(session.tracking, "train", train_fingerprint(session, prepared)) or ""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.shared.errors import DarkroomError, ServiceError
 from components.shared.files import atomic_folder, write_text
+from flows.console.logs import log_file
 from flows.project.project import Project
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
 
@@ -102,9 +103,12 @@ def begin(
 
 
 def finish(tracking: Tracking, run_id: str, step: str, fingerprint: str, *, place: str | None = None) -> None:
-    """The last word of a step: from now on it counts as done, and what lies at `place` is what the run keeps."""
+    """Marks the step as done: from now on the run keeps what lies at `place`, and the log of this command."""
     if place is not None:
         write_text(_local_mark(tracking, run_id, place), fingerprint)
+    log = log_file()
+    if log is not None:
+        store(tracking, run_id, log, "logs")
     tracking.client.set_tag(run_id, f"{_DONE}.{step}", fingerprint)
     tracking.client.set_terminated(run_id, "FINISHED")
 

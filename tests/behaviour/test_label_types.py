@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from logged import logged
 from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.packed.decoded_cache import decoded_once
@@ -282,8 +283,10 @@ def test_the_steps_of_a_run_share_what_was_decoded(life: Life) -> None:
     with pytest.raises(OSError, match="cannot identify image file"):
         split.pixels_NHWC[0]
     kept = life.session.decoded.file(life.session.project, life.prepared.augmented_digest)
-    with decoded_once(split, kept, say=pytest.fail) as once:
+    with logged() as messages, decoded_once(split, kept) as once:
         assert once.pixels_NHWC[:].std() > 10
+    assert not messages
+    assert not messages
 
 
 def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from logged import logged
 from PIL import Image, ImageOps
 from projects import REPOSITORY, isolate, prepared_from, write_shapes
 
@@ -54,9 +55,7 @@ def negatives(source: Path, target: Path) -> Path:
     return target
 
 
-def test_two_lines_carry_a_model_to_another_domain(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_lines_carry_a_model_to_another_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
@@ -77,9 +76,9 @@ def test_two_lines_carry_a_model_to_another_domain(
         write_features("models:/source", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
 
     target, prepared = opened(tmp_path / "target", negatives(shapes, tmp_path / "negatives"), FROM_SOURCE)
-    capsys.readouterr()
-    trained = train_model.fn(target, prepared)
-    assert "the weights are those of models:/source/1" in capsys.readouterr().err
+    with logged() as messages:
+        trained = train_model.fn(target, prepared)
+    assert any("the weights are those of models:/source/1" in message for message in messages)
     found = load_classifier(runs.fetch(target.tracking, trained.run_id, "model", step="train"))
     assert found.spec.mean == start.spec.mean, "normalization follows the weights"
     for name, value in start.state_dict().items():

@@ -81,7 +81,6 @@ def exported_into(
     image_files: list[bytes],
     settings: QuantizeSettings,
     *,
-    said: list[str],
     learn: Learn | None = None,
 ) -> Result:
     return export_model(
@@ -90,7 +89,6 @@ def exported_into(
         card=exported.card,
         images=Images(train=split, val=split, raw=image_files),
         settings=settings,
-        say=said.append,
         learn=learn,
     )
 
@@ -172,7 +170,7 @@ def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
         asked.append(rounding)
         return with_outliers(spoiled[0].model, 0.0)
 
-    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, learn=learn)
     assert len(asked) == 1
     assert asked[0].weight_bits == (7 if "reduced" in result.formats["int8"].measured.recipe else 8)
     record = result.as_record()
@@ -194,7 +192,7 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
     spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
 ) -> None:
     learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
-    result = exported_into(tmp_path, *spoiled, image_files, STRICT, said=[], learn=learn)
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT, learn=learn)
     assert result.choice.served == "fp32"
     assert not list(tmp_path.glob("*aware*"))
 
@@ -207,7 +205,7 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
 def test_nothing_is_fine_tuned_where_it_gains_nothing(
     spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
-    result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), said=[], learn=diverge)
+    result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), learn=diverge)
     assert len(result.int8) == 3
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged import logged
 from projects import REPOSITORY
 
 from components.data.images.preprocessing import PreprocessSettings
@@ -261,11 +262,12 @@ def test_a_size_that_follows_from_no_number_is_refused(params: Path, compound: s
         change(params, ["preprocess.image_size_px=auto", f"model.compound={compound}"])
 
 
-def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path) -> None:
     project = Project(params.parent, params.parent / ".darkroom")
-    settled = resolve_params(project, ["model.architecture=null", "model.scenario=real_time"])
+    with logged() as messages:
+        settled = resolve_params(project, ["model.architecture=null", "model.scenario=real_time"])
     assert settled.model.architecture == "plain"
-    assert "model.scenario real_time: plain, six convolutions" in capsys.readouterr().err
+    assert any(message.startswith("model.scenario real_time: plain, six convolutions") for message in messages)
 
 
 def test_a_scenario_beside_an_architecture_is_refused_and_not_written(params: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from logged import logged
 from safetensors.torch import load_file
 
 from components.data.packed.loaders import PackedSplit
@@ -29,8 +30,8 @@ def frozen(make_job: MakeJob, output: Path, *, architecture: str = "lenet5", **t
 
 
 def trained(job: TrainingJob) -> tuple[FitResult, list[str]]:
-    said: list[str] = []
-    return fit(job, on_epoch=lambda _: None, say=said.append), said
+    with logged() as messages:
+        return fit(job, on_epoch=lambda _: None), messages
 
 
 def weights(result: FitResult) -> dict[str, torch.Tensor]:

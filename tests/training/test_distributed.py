@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from logged import logged
 from projects import REPOSITORY
 from safetensors.torch import load_file
 
@@ -99,7 +100,7 @@ def train_unlike(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
             timeout=200,
         )
         events = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
-        told = [event.get("sentence", event.get("message")) for event in events if event["event"] in ("said", "failed")]
+        told = [event["message"] for event in events if event["event"] in ("log", "failed")]
         return answer.returncode, told, answer.stderr
 
     return call
@@ -188,11 +189,12 @@ def test_several_processes_have_no_cached_features(
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "cache_features": "on"})
     with pytest.raises(SettingsError, match=r"train\.cache_features: is on, but features are cached by one process"):
         fit(job, on_epoch=lambda _: None)
-    said: list[str] = []
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "batch_size": 15})
-    with pytest.raises(SettingsError, match="can't be dealt to 2 processes"):
-        fit(job, on_epoch=lambda _: None, say=said.append)
-    assert said == ["the frozen backbone works on every image in every epoch, for one process alone caches features"]
+    with logged() as messages, pytest.raises(SettingsError, match="can't be dealt to 2 processes"):
+        fit(job, on_epoch=lambda _: None)
+    assert messages == [
+        "the frozen backbone works on every image in every epoch, for one process alone caches features"
+    ]
 
 
 def test_a_batch_that_can_not_be_dealt_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:

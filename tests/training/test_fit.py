@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from logged import logged
 from projects import REPOSITORY
 from safetensors.torch import load_file
 
@@ -153,10 +154,10 @@ def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed: Path, unbroken: FitResult) -> None:
-    said: list[str] = []
     job = TrainingJob.from_section("job", read_json(often_killed / "job.json"))
-    result = fit(job, on_epoch=tell_nobody, say=said.append)
-    assert "going on from the last checkpoint in train" in said
+    with logged() as messages:
+        result = fit(job, on_epoch=tell_nobody)
+    assert "going on from the last checkpoint in train" in messages
     assert [report.epoch for report in result.history] == [1, 2, 3]
     for score in ("train_loss", "val_loss", "learning_rate"):
         told = [getattr(one, score) for one in result.history]
@@ -244,11 +245,11 @@ def test_fit_names_the_setting_to_change_when_it_diverges(make_job: MakeJob, tmp
 
 def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-12, "epochs": 6, "patience": 1, "monitor": "accuracy", "augment": False}
-    said: list[str] = []
-    result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody, say=said.append)
+    with logged() as messages:
+        result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody)
     assert len(result.history) == 2
     assert result.best_epoch == 1
-    assert "stopped after epoch 2: accuracy on validation got no better for train.patience (1) epochs" in said
+    assert "stopped after epoch 2: accuracy on validation got no better for train.patience (1) epochs" in messages
 
 
 def test_a_training_that_had_stopped_early_is_not_gone_on_with(make_job: MakeJob, tmp_path: Path) -> None:
@@ -271,11 +272,11 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics_while_the_head_learn
             "weights": str(unbroken.model / "model.safetensors"),
         },
     )
-    said: list[str] = []
-    before, after = weights(unbroken.model), weights(fit(job, on_epoch=tell_nobody, say=said.append).model)
+    with logged() as messages:
+        before, after = weights(unbroken.model), weights(fit(job, on_epoch=tell_nobody).model)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
-    assert any("model.safetensors" in sentence for sentence in said)
+    assert any("model.safetensors" in message for message in messages)
 
 
 def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_layer_groups_alone(
@@ -305,7 +306,7 @@ def test_more_layer_groups_than_there_are_can_not_be_unfrozen(
 def test_a_net_with_auxiliary_heads_learns(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, model={"architecture": "googlenet"}, train={"epochs": 1, "batch_size": 64})
     torch.manual_seed(job.train.seed)
-    before = initial_model(job, say=lambda _: None).net.state_dict()
+    before = initial_model(job).net.state_dict()
     model = load_classifier(fit(job, on_epoch=tell_nobody).model)
     for head in ("aux1.fc2.weight", "aux2.fc2.weight", "fc.weight"):
         assert not torch.equal(model.net.state_dict()[head], before[head]), head

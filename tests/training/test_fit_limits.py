@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import torch
+from logged import logged
 from safetensors.torch import load_file, save_file
 
 from components.models.classifier import ImageClassifier
@@ -27,8 +28,8 @@ def tell_nobody(_: EpochReport) -> None:
 
 
 def fitted(job: TrainingJob) -> tuple[FitResult, list[str]]:
-    said: list[str] = []
-    return fit(job, on_epoch=tell_nobody, say=said.append), said
+    with logged() as messages:
+        return fit(job, on_epoch=tell_nobody), messages
 
 
 OUT_OF_MEMORY = {
@@ -111,9 +112,9 @@ def test_a_batch_that_does_not_fit_is_halved_and_gathered_to_the_same_step(
     memory_for_eight: None, make_job: MakeJob, tmp_path: Path
 ) -> None:
     steps: list[tuple[int, int]] = []
-    said: list[str] = []
     job = make_job(tmp_path, train=FIXED | {"batch_size": 32, "halve_batch_on_oom": True, "epochs": 1})
-    fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)), say=said.append)
+    with logged() as said:
+        fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)))
     assert [sentence.partition(":")[0] for sentence in said[:2]] == [
         "32 images don't fit the memory",
         "16 images don't fit the memory",

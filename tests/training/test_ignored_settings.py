@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from logged import logged
 
 from components.training.fit import fit
 from components.training.ignored_settings import without_effect
@@ -43,8 +44,8 @@ def test_what_has_an_effect_is_not_named(train: dict[str, object], make_job: Mak
 
 def test_a_head_on_cached_features_needs_no_workers(make_job: MakeJob, tmp_path: Path) -> None:
     train = {"augment": False, "epochs": 1, "loader_workers": 2, "activation_checkpointing": True}
-    said: list[str] = []
     job = make_job(tmp_path, model={"freeze_backbone": True}, train=train)
-    fit(job, on_epoch=lambda _: None, say=said.append)
+    with logged() as said:
+        fit(job, on_epoch=lambda _: None)
     told = [sentence.partition(" ")[0] for sentence in said if "no effect" in sentence]
     assert told == ["train.activation_checkpointing", "train.loader_workers"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from logged import logged
 
 from components.data.packed.loaders import Batch
 from components.data.packed.packing import read_dataset
@@ -20,8 +21,9 @@ MakeJob = Callable[..., TrainingJob]
 
 def chosen(job: TrainingJob, steps: int) -> tuple[Numerics, list[str], ImageClassifier, ImageClassifier]:
     model, before = (model_of(job) for _ in range(2))
-    objective, said = Objective(job, model.spec.labels, None), list[str]()
-    return choose_numerics(job, model, objective, batch_of(), steps=steps, say=said.append), said, model, before
+    objective = Objective(job, model.spec.labels, None)
+    with logged() as messages:
+        return choose_numerics(job, model, objective, batch_of(), steps=steps), messages, model, before
 
 
 def model_of(job: TrainingJob) -> ImageClassifier:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from logged import logged
 from safetensors.torch import load_file
 from torch import nn
 
@@ -64,9 +65,9 @@ def test_the_head_learns_before_the_other_layer_groups(make_job: MakeJob, traine
 
 def test_layer_groups_that_never_learn_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     def said(**finetune: object) -> list[str]:
-        sentences: list[str] = []
-        initial_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune), sentences.append)
-        return sentences
+        with logged() as messages:
+            initial_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune))
+        return messages
 
     assert said(epochs=2, unfreeze_every_n_epochs=5) == [
         "finetune.unfreeze_every_n_epochs is 5: 1 of 4 parts learn in 2 epochs, and all would in 16"
@@ -115,15 +116,15 @@ def test_finetuning_sees_full_images_and_keeps_no_cycles(make_job: MakeJob, trai
             seen.add(images[0].shape[1])
 
     hook = nn.modules.module.register_module_forward_hook(look)
-    said: list[str] = []
     try:
-        result = fit(job, on_epoch=lambda _: None, say=said.append)
+        with logged() as messages:
+            result = fit(job, on_epoch=lambda _: None)
     finally:
         hook.remove()
     assert seen == {16}
     assert not (tmp_path / "members").exists()
     assert result.history[0].learning_rate > result.history[1].learning_rate
-    assert said[:2] == [
+    assert messages[:2] == [
         "train.progressive_resizing is for train alone: finetune sees full images from the start",
         "train.schedule: cyclic is for train alone: finetune follows one cosine",
     ]

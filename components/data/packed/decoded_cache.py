@@ -5,9 +5,10 @@ process that holds it. Letters: N images, S side in pixels, C channels.
 """
 
 import contextlib
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,31 +20,33 @@ from components.data.packed.loaders import PackedSplit
 from components.data.packed.shared_file import RefCountedFile
 from components.data.packed.stores import JpegStore, checked_row
 
+logger = logging.getLogger(__name__)
+
 
 @contextlib.contextmanager
-def decoded_once(split: PackedSplit, file: Path, *, say: Callable[[str], None]) -> Iterator[PackedSplit]:
+def decoded_once(split: PackedSplit, file: Path) -> Iterator[PackedSplit]:
     """The split, of which no image is decoded twice as long as anyone holds the file, in whatever epoch or process.
 
-    Where its disk lacks the room, that is said, and each epoch decodes what lies as JPEG. What is read is the same
-    either way.
+    Where its disk lacks the room, that is logged, and JPEG images are decoded whenever they are read. What is read is
+    the same either way.
     """
     store = split.pixels_NHWC
     if not isinstance(store, JpegStore):
         yield split
         return
-    anew = "the training images lie as JPEG and are decoded anew each epoch"
+    uncached = "JPEG training images are decoded again in each epoch"
     try:
         held = RefCountedFile(file)
     except OSError as problem:
-        say(f"{anew}: {file} can't be kept for all who need it ({problem.strerror})")
+        logger.info(f"{uncached}: {file} can't be shared between processes ({problem.strerror})")
         yield split
         return
     try:
         needed, free = _bytes_lacking(store, file), shutil.disk_usage(file.parent).free
         if needed > free:
-            say(
-                f"{anew}: kept decoded they would take {needed / 1e9:.3g} GB in {file.parent}, where "
-                f"{free / 1e9:.3g} GB are free"
+            logger.info(
+                f"{uncached}: their cache needs {needed / 1e9:.3g} GB in {file.parent}, where {free / 1e9:.3g} GB "
+                "are free"
             )
             yield split
             return

@@ -1,11 +1,13 @@
 """What a run has decoded once is read again by all its trainings and workers, to the same bytes."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from batches import epochs_of, packed_shapes, same
+from logged import logged
 
 from components.data.packed import decoded_cache, shared_file, stores
 from components.data.packed.decoded_cache import decoded_once
@@ -16,6 +18,14 @@ from components.data.packed.shared_file import RefCountedFile, decoded_file
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return packed_shapes(tmp_path_factory.mktemp("jpeg"), "jpeg")
+
+
+@pytest.fixture(autouse=True)
+def reported(request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """What is logged: nothing, but in tests whose name says so."""
+    with logged() as messages:
+        yield messages
+    assert bool(messages) == request.node.name.endswith("says_so")
 
 
 @pytest.fixture
@@ -42,7 +52,7 @@ def test_no_image_is_decoded_twice_by_all_trainings_of_a_run(
     decodes.write_text("")
     run = RefCountedFile(file)
     for _ in range(2):
-        with decoded_once(open_split(packed, "train"), file, say=pytest.fail) as once:
+        with decoded_once(open_split(packed, "train"), file) as once:
             kept = epochs_of(once, workers, policy=policy)
             assert all(same(*both) for both in zip(plain, kept, strict=True))
         rows = [int(line) for line in decodes.read_text().split()]
@@ -53,7 +63,7 @@ def test_no_image_is_decoded_twice_by_all_trainings_of_a_run(
 
 def test_decoded_squares_need_no_file(tmp_path: Path) -> None:
     split = open_split(packed_shapes(tmp_path, "pixels"), "train")
-    with decoded_once(split, tmp_path / "decoded", say=pytest.fail) as once:
+    with decoded_once(split, tmp_path / "decoded") as once:
         assert once is split
         assert not (tmp_path / "decoded").exists()
 
@@ -63,11 +73,11 @@ def test_without_room_each_epoch_decodes_and_says_so(
 ) -> None:
     usage = decoded_cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    split, said = open_split(packed, "train"), []
-    with decoded_once(split, tmp_path / "job" / "decoded", say=said.append) as once:
+    split = open_split(packed, "train")
+    with logged() as messages, decoded_once(split, tmp_path / "job" / "decoded") as once:
         assert once is split
-    assert [sentence.partition(":")[0] for sentence in said] == [
-        "the training images lie as JPEG and are decoded anew each epoch"
+    assert [message.partition(":")[0] for message in messages] == [
+        "JPEG training images are decoded again in each epoch"
     ]
     assert not (tmp_path / "job" / "decoded").exists()
 
@@ -77,11 +87,11 @@ def test_what_is_kept_already_needs_no_room_again(
 ) -> None:
     split, file = open_split(packed, "train"), tmp_path / "decoded"
     run = RefCountedFile(file)
-    with decoded_once(split, file, say=pytest.fail) as once:
+    with decoded_once(split, file) as once:
         once.pixels_NHWC[:]
     usage = decoded_cache.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(decoded_cache.shutil, "disk_usage", lambda _: usage._replace(free=4096))
-    with decoded_once(split, file, say=pytest.fail) as once:
+    with decoded_once(split, file) as once:
         assert once is not split
     run.release()
 
@@ -93,16 +103,16 @@ def test_where_files_can_not_be_locked_each_epoch_decodes_and_says_so(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(shared_file.fcntl, "flock", refuse)
-    split, said = open_split(packed, "train"), []
-    with decoded_once(split, tmp_path / "decoded", say=said.append) as once:
+    split = open_split(packed, "train")
+    with logged() as messages, decoded_once(split, tmp_path / "decoded") as once:
         assert once is split
-    assert said[0].endswith("can't be kept for all who need it (Function not implemented)")
+    assert messages[0].endswith("can't be shared between processes (Function not implemented)")
 
 
 def test_what_a_killed_run_left_is_not_believed(packed: Path, tmp_path: Path) -> None:
     file, split = tmp_path / "decoded", open_split(packed, "train")
     file.write_bytes(b"\1" * (int(np.prod(split.pixels_NHWC.shape)) + len(split)))
-    with decoded_once(split, file, say=pytest.fail) as once:
+    with decoded_once(split, file) as once:
         assert np.array_equal(once.pixels_NHWC[:], split.pixels_NHWC[:])
 
 
@@ -113,7 +123,7 @@ def test_a_disk_that_fills_under_the_file_costs_time_only(
         raise OSError(28, "No space left on device")
 
     split = open_split(packed, "train")
-    with decoded_once(split, tmp_path / "decoded", say=pytest.fail) as once:
+    with decoded_once(split, tmp_path / "decoded") as once:
         monkeypatch.setattr(decoded_cache.os, "pwrite", full)
         for _ in range(2):
             assert np.array_equal(once.pixels_NHWC[:], split.pixels_NHWC[:])
