@@ -111,7 +111,7 @@ def test_the_champion_of_then_is_brought_along_and_not_the_one_of_now(
 
 
 def test_files_of_the_project_are_brought_along_as_they_were(project: Project, again: Project) -> None:
-    judged = data_paths(project).judged
+    judged = data_paths(project).reference
     for folder in ("start", "others/deep"):
         (project.root / folder).mkdir(parents=True)
     judged.mkdir(parents=True)
@@ -128,7 +128,7 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     then["params"]["evaluate"]["ood"] = "others"
     bring_files(project, then, again, who=WHO)
     assert [(again.root / name).read_text() for name in files] == files
-    assert (data_paths(again).judged / "features.onnx").read_text() == "large"
+    assert (data_paths(again).reference / "features.onnx").read_text() == "large"
 
     sentences = {
         "start/model.json": r"was trained from start/w.safetensors .model.weights., which has changed since",
