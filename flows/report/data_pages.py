@@ -4,6 +4,7 @@ DVC's stages write records alone, so that another wording or style of a page com
 the SHA-256 of what it was drawn from, and is drawn again only when that has changed.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,13 @@ from components.records.leak_proof import LEAK_PROOF, LeakProof, SplitLeaks
 from components.reporting import leaks_page, validation_page
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json, sha256_of_file, sha256_of_record, write_text
-from flows.console.console import say
 from flows.project.dvc import DataPaths, data_paths
 from flows.project.project import Project
 
 if TYPE_CHECKING:
     from components.reporting.inline_pictures import Picture
+
+logger = logging.getLogger(__name__)
 
 _SHOWN = 200
 """Number of pairs of each kind, and of excluded images, that the page of leaks shows."""
@@ -40,7 +42,7 @@ def render_data_pages(project: Project) -> list[Path]:
             if _draw(page, sources, render):
                 drawn.append(page)
         except (OSError, ValueError, KeyError, DarkroomError) as problem:
-            say(f"{page} could not be drawn: {problem}")
+            logger.warning(f"{page} could not be drawn: {problem}")
     return drawn
 
 
