@@ -1,23 +1,22 @@
-"""The whole life of a model: from the images at hand to a judged, registered version."""
+"""The end-to-end pipeline: from images to a registered version that the gate has decided on."""
 
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from prefect import flow
 
 from flows.project.dvc import restore_data_on_failure
+from flows.project.model_names import require_same_model
 from flows.project.project import open_project
 from flows.session.preflight import restore_params_on_error
-from flows.session.session import Prepared, StepTime, open_session
-from flows.steps.evaluate import Evaluated, evaluate_model
-from flows.steps.finetune import finetune_model
-from flows.steps.ingest import Ingested, ingest_data
-from flows.steps.prepare import prepare_data
-from flows.steps.promote import Promoted, check_levels, promote_version
-from flows.steps.quantize import Exported, quantize_model
-from flows.steps.register import register_model
+from flows.session.session import Prepared, Session, open_session
+from flows.steps.ingest import Ingest
+from flows.steps.order import STEPS, steps_until
+from flows.steps.prepare import Prepare
+from flows.steps.promote import Promote, Promoted, check_levels, newest_version
 from flows.steps.remote_training import require_deployment, train_on
-from flows.steps.train import train_model
+from flows.steps.step import Results, run_all, run_as_task
+from flows.steps.train import Train
 
 
 @flow(name="pipeline")
@@ -26,66 +25,45 @@ def pipeline(
     overrides: list[str] | None = None,
     project: str | None = None,
     training_deployment: str | None = None,
-) -> dict[str, Any]:
-    """`training_deployment` names the deployment that trains, such as train/gpu; without it training happens here."""
-    opened = open_project(Path(project) if project else None)
+    until: str = STEPS[-1].name,
+    ingest: bool = True,
+) -> Results:
+    """Runs the steps in their order until the named one is done; returns what they produced.
+
+    `data` is a source to ingest; without `ingest` the run starts from the current data version. `training_deployment`
+    names the deployment whose workers train, such as train/gpu; None trains in this process' machine.
+    """
+    steps, opened = steps_until(until), open_project(Path(project) if project else None)
+    results = Results()
     with restore_data_on_failure(opened):
         with restore_params_on_error(opened):
-            session = open_session(project, overrides, exports=True)
+            session = open_session(project, overrides, exports=any(step.exports for step in steps))
             if training_deployment is not None:
                 require_deployment(training_deployment)
-            ingested = ingest_data(session.project, data)
-            check_levels(session)
-        prepared = prepare_data(session.project)
-    if training_deployment is not None:
-        train_on(training_deployment, session, prepared)
-    trained = train_model(session, prepared)
-    tuned = finetune_model(session, prepared, trained)
-    evaluated = evaluate_model(session, prepared, tuned)
-    exported = quantize_model(session, prepared, evaluated.trained)
-    registered = register_model(session, prepared, exported)
-    promoted = promote_version(session, prepared, registered.version)
-    times = [
-        ingested.time,
-        *prepared.times,
-        trained.time,
-        tuned.time,
-        evaluated.time,
-        exported.time,
-        registered.time,
-        promoted.time,
-    ]
-    return _summary(ingested, prepared, evaluated, exported, promoted, times)
+            if any(step.reads_models for step in steps):
+                # A server that doesn't answer is reported before the data stages work for minutes.
+                assert session.tracking
+            if ingest:
+                run_as_task(Ingest(data), session, results)
+            if Promote in steps:
+                check_levels(session)
+        if Prepare in steps:
+            run_as_task(Prepare(), session, results)
+    for step in steps[steps.index(Prepare) + 1 :] if Prepare in steps else ():
+        run_as_task(_trained_by(training_deployment, session, results) if step is Train else step(), session, results)
+    return results
 
 
-def _summary(
-    ingested: Ingested,
-    prepared: Prepared,
-    evaluated: Evaluated,
-    exported: Exported,
-    promoted: Promoted,
-    times: list[StepTime],
-) -> dict[str, Any]:
-    formats, served = exported.record["formats"], exported.record["served"]
-    return {
-        "data_version": ingested.data_version,
-        "split_digest": prepared.split_digest,
-        "run_id": exported.run_id,
-        "version": promoted.version,
-        "promoted": promoted.promoted,
-        "status": promoted.status,
-        "reasons": promoted.reasons,
-        "metrics": {
-            "torch": _two(evaluated.scores),
-            **{f"onnx_{name}": _two(one["test"]) for name, one in formats.items()},
-        },
-        "served": served,
-        "bytes": formats[served]["bytes"],
-        "latency_ms": formats[served]["latency"]["p50_ms"],
-        "latency_p95_ms": formats[served]["latency"]["p95_ms"],
-        "steps": [vars(time) for time in times],
-    }
+def _trained_by(deployment: str | None, session: Session, results: Results) -> Train:
+    if deployment is None:
+        return Train()
+    return Train(elsewhere=partial(train_on, deployment, session, results[Prepared]))
 
 
-def _two(scores: dict[str, Any]) -> dict[str, float]:
-    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
+@flow(name="promote")
+def promote(version: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> Promoted:
+    """Lets the gate decide on one registered version, by default the newest, without training."""
+    session = open_session(project, overrides)
+    name = session.params.register.name
+    number = require_same_model(version, own=name, where="register.name") if version else newest_version(session)
+    return run_all([Prepare(), Promote(number, again=version is not None)], session)[Promoted]

@@ -1,4 +1,7 @@
-"""Counts with their nouns, for sentences."""
+"""Counts with their nouns, for sentences, and the type of sentences."""
+
+Sentence = str
+"""Text for people. The body of a function that returns one doesn't count for fingerprints: it changes no result."""
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,7 +11,7 @@ import typer
 from components.shared.errors import DataError, SettingsError
 from flows.cli import results
 from flows.cli.results import finish
-from flows.cli.running import guarded, run_flow
+from flows.cli.running import guarded, run_flow, run_pipeline
 from flows.cli.servers import Provider, servers
 from flows.console.logs import start_logging
 from flows.project.model_names import FORMS, is_version
@@ -68,19 +69,26 @@ Data = Annotated[
 @app.command()
 def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Everything: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
-    finish(run_flow("pipeline", data=data, overrides=overrides), as_json, results.pipeline)
+    found = run_pipeline("promote", data=data, overrides=overrides, ingest=True)
+    finish(results.summary(found), as_json, results.pipeline)
 
 
 @app.command()
 def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Bring images in as a new version of data/raw."""
-    finish({"data_version": run_flow("ingest", data=data, overrides=overrides)}, as_json)
+    found = run_pipeline("ingest", data=data, overrides=overrides, ingest=True)
+    from flows.steps.ingest import Ingested
+
+    finish({"data_version": found[Ingested].data_version}, as_json)
 
 
 @app.command()
 def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Validate, split and augment the data at hand (`dvc repro`)."""
-    finish({"split_digest": run_flow("prepare", overrides=overrides)}, as_json)
+    found = run_pipeline("prepare", overrides=overrides)
+    from flows.session.session import Prepared
+
+    finish({"split_digest": found[Prepared].split_digest}, as_json)
 
 
 @app.command("set-baseline")
@@ -98,13 +106,19 @@ def set_baseline(as_json: AsJson = False) -> None:
 @app.command()
 def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Train a model; data is brought up to date first."""
-    finish({"run_id": run_flow("train", overrides=overrides)}, as_json)
+    found = run_pipeline("train", overrides=overrides)
+    from flows.steps.train import Trained
+
+    finish({"run_id": found[Trained].run_id}, as_json)
 
 
 @app.command()
 def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Fine-tune the trained model."""
-    finish({"run_id": run_flow("finetune", overrides=overrides)}, as_json)
+    found = run_pipeline("finetune", overrides=overrides)
+    from flows.steps.train import Trained
+
+    finish({"run_id": found[Trained].run_id}, as_json)
 
 
 Deployment = Annotated[
@@ -125,7 +139,15 @@ def tune(
     as_json: AsJson = False,
 ) -> None:
     """Search the settings of `tune.space` for the best validation score."""
-    result = run_flow("tune", overrides=overrides, deployment=deployment, apply=apply)
+    result = run_flow(
+        "flows.experiments.tune.tune",
+        command="tune",
+        trains=True,
+        stopped="the same command resumes: finished trials count, and a training continues from its last checkpoint",
+        overrides=overrides,
+        deployment=deployment,
+        apply=apply,
+    )
     finish(result, as_json, results.search)
 
 
@@ -142,7 +164,15 @@ def compare(
 ) -> None:
     """Train architectures alike and show accuracy, latency, size and training time beside each other."""
     result = run_flow(
-        "compare", models=names, names=names, overrides=overrides, deployment=deployment, out=str(out.resolve())
+        "flows.experiments.compare.compare",
+        command="compare",
+        check=names,
+        trains=True,
+        exports=True,
+        names=names,
+        overrides=overrides,
+        deployment=deployment,
+        out=str(out.resolve()),
     )
     finish(result, as_json, results.comparison)
 
@@ -160,28 +190,44 @@ def ensemble(
     as_json: AsJson = False,
 ) -> None:
     """Make one model of several: exported, registered and judged like any other."""
-    models = [member for member in members if is_version(member)]
-    finish(run_flow("ensemble", models=models, members=members, overrides=overrides), as_json, results.verdict)
+    decision = run_flow(
+        "flows.experiments.ensemble.ensemble",
+        command="ensemble",
+        check=[member for member in members if is_version(member)],
+        exports=True,
+        members=members,
+        overrides=overrides,
+    )
+    finish(decision, as_json, results.verdict)
 
 
 @app.command()
 def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Judge the model on the test split."""
-    scores = run_flow("evaluate", overrides=overrides)
+    """Score the model on the test split."""
+    found = run_pipeline("evaluate", overrides=overrides)
+    from flows.steps.evaluate import Evaluated
+
+    scores = found[Evaluated].scores
     finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
 
 
 @app.command()
 def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Export to ONNX and int8, measure both, choose the file to serve."""
-    record = run_flow("quantize", overrides=overrides)
+    found = run_pipeline("quantize", overrides=overrides)
+    from flows.steps.quantize import Exported
+
+    record = found[Exported].record
     finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
 
 
 @app.command()
 def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Register the file to serve as a new version."""
-    finish({"version": run_flow("register", overrides=overrides)}, as_json)
+    found = run_pipeline("register", overrides=overrides)
+    from flows.steps.register import Registered
+
+    finish({"version": found[Registered].version}, as_json)
 
 
 @app.command()
@@ -191,11 +237,14 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Let the gate judge a registered version."""
-    finish(
-        run_flow("promote", models=[version] if version else [], version=version, overrides=overrides),
-        as_json,
-        results.verdict,
+    outcome = run_flow(
+        "flows.pipeline.promote",
+        command="promote",
+        check=[version] if version else [],
+        version=version,
+        overrides=overrides,
     )
+    finish(results.decision(outcome), as_json, results.verdict)
 
 
 @app.command()
@@ -203,7 +252,7 @@ def rollback(
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
 ) -> None:
     """Take the champion back to the one before it."""
-    result = run_flow("rollback", reason=reason)
+    result = run_flow("flows.registry.rollback.rollback", command="rollback", reason=reason)
     finish(
         result,
         as_json,
@@ -405,6 +454,12 @@ def check(as_json: AsJson = False) -> None:
     result = guarded(work)
     finish(result, as_json, lambda found: found["summary"])
     sys.exit(0 if result["fit"] else 2)
+
+
+@app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def stage(arguments: typer.Context, name: Literal["code", "validate", "split", "augment"]) -> None:
+    """Run one data stage with the paths that dvc.yaml gives it; `dvc repro` calls this."""
+    import_module(f"flows.stages.{name}").main(arguments.args)
 
 
 app.add_typer(servers)

@@ -2,10 +2,14 @@
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.reporting.latency_text import latency_text
 from components.shared.plural import counted
+
+if TYPE_CHECKING:
+    from flows.steps.promote import Promoted
+    from flows.steps.step import Results
 
 
 def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
@@ -15,6 +19,41 @@ def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None)
     text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
     if text:
         print(text, flush=True)
+
+
+def summary(found: "Results") -> dict[str, Any]:
+    """What `darkroom run` reports: the data, the version and the decision on it, scores by file, times by step."""
+    from flows.session.session import Prepared
+    from flows.steps.evaluate import Evaluated
+    from flows.steps.promote import Promoted
+    from flows.steps.quantize import Exported
+
+    exported, promoted, prepared = found[Exported], found[Promoted], found[Prepared]
+    formats, served = exported.record["formats"], exported.record["served"]
+    return {
+        "data_version": prepared.data_version,
+        "split_digest": prepared.split_digest,
+        "run_id": exported.run_id,
+        **decision(promoted),
+        "metrics": {
+            "torch": _headline(found[Evaluated].scores),
+            **{f"onnx_{name}": _headline(one["test"]) for name, one in formats.items()},
+        },
+        "served": served,
+        "bytes": formats[served]["bytes"],
+        "latency_ms": formats[served]["latency"]["p50_ms"],
+        "latency_p95_ms": formats[served]["latency"]["p95_ms"],
+        "steps": [vars(time) for time in found.times],
+    }
+
+
+def decision(promoted: "Promoted") -> dict[str, Any]:
+    """What the gate decided on a version, and why."""
+    return {name: getattr(promoted, name) for name in ("version", "promoted", "status", "reasons")}
+
+
+def _headline(scores: dict[str, Any]) -> dict[str, float]:
+    return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
 
 
 def pipeline(result: dict[str, Any]) -> str:

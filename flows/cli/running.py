@@ -13,31 +13,47 @@ from flows.console.console import clear_progress
 from flows.console.logs import log_to_file
 from flows.console.signals import EXIT_CODE, interrupts
 
-_EXPORTS = ("pipeline", "compare", "ensemble", "quantize", "register")
-"""Flows that measure exported files on this machine."""
-_MODULES = {
-    "pipeline": "flows.pipeline",
-    "rollback": "flows.registry.rollback",
-    **{name: f"flows.experiments.{name}" for name in ("tune", "compare", "ensemble")},
-}
-"""Where a flow stands that isn't a step of the pipeline."""
-_DATA_ALONE = ("ingest", "prepare")
-_NO_TRAINING = (*_DATA_ALONE, "promote", "rollback")
-_GOES_ON = "the same command goes on where it was"
-_HOW = {
-    "ingest": "the data are as they were, and the same command brings them in from the start",
-    "tune": f"{_GOES_ON}: trials that are over count, and a training that was begun goes on from its last checkpoint",
-}
-"""What becomes of a flow that is stopped, where that isn't what becomes of most."""
-_HOW_MOST = (
-    f"{_GOES_ON}: steps that are over are reused, and a training that was begun goes on from its last checkpoint"
-)
+_RESUMES = "the same command resumes: finished steps are reused, and a training continues from its last checkpoint"
+_INGEST_AGAIN = "the data is as it was, and the same command ingests it from the start"
 
 
-def run_flow(name: str, *, models: Sequence[str] = (), **parameters: Any) -> Any:
-    """Runs the Prefect flow `name` of the module of that name.
+def run_pipeline(
+    until: str, *, data: str | None = None, overrides: Sequence[str] | None = None, ingest: bool = False
+) -> Any:
+    """Runs the steps of the pipeline until the named one; returns their results."""
+    from flows.steps.order import steps_until
 
-    `models` are the versions and architectures among the parameters: they are looked up before anything starts.
+    steps = steps_until(until)
+    return run_flow(
+        "flows.pipeline.pipeline",
+        command="run" if ingest and until != "ingest" else until,
+        models=any(step.reads_models for step in steps),
+        trains=any(step.trains for step in steps),
+        exports=any(step.exports for step in steps),
+        stopped=_INGEST_AGAIN if until == "ingest" else _RESUMES,
+        data=data,
+        overrides=overrides,
+        until=until,
+        ingest=ingest,
+    )
+
+
+def run_flow(
+    flow: str,
+    *,
+    command: str,
+    check: Sequence[str] = (),
+    models: bool = True,
+    trains: bool = False,
+    exports: bool = False,
+    stopped: str = _RESUMES,
+    **parameters: Any,
+) -> Any:
+    """Runs the Prefect flow at this import path, such as flows.pipeline.pipeline.
+
+    `check` are the versions and architectures among the parameters: they are looked up before anything starts.
+    `models` tells whether the flow needs the tracking server, `trains` whether it starts from other models, `exports`
+    whether it runs exported files here; `stopped` is what becomes of it on Ctrl-C.
     """
 
     def work() -> Any:
@@ -47,19 +63,19 @@ def run_flow(name: str, *, models: Sequence[str] = (), **parameters: Any) -> Any
 
         project = open_project()
         typed = {key: parameters[key] for key in ("overrides", "data") if key in parameters}
-        check_arguments(project, **typed, models=models, trains=name not in _NO_TRAINING, exports=name in _EXPORTS)
+        check_arguments(project, **typed, models=check, trains=trains, exports=exports)
         server_is_up = prepare_prefect(project)
-        flow = getattr(import_module(_MODULES.get(name, f"flows.steps.{name}")), name)
-        if name not in _DATA_ALONE:
+        module, _, name = flow.rpartition(".")
+        function = getattr(import_module(module), name)
+        if models:
             from flows.tracking.connection import connect
 
-            # Seconds of imports, and of making a database, that the server's start takes anyway.
+            # It takes seconds to import MLflow and to create its database, in which the Prefect server starts anyway.
             connect(project)
         server_is_up()
-        return flow(**parameters)
+        return function(**parameters)
 
-    command = "run" if name == "pipeline" else name
-    return guarded(work, stopped=f"{command} was stopped; {_HOW.get(name, _HOW_MOST)}")
+    return guarded(work, stopped=f"{command} was stopped; {stopped}")
 
 
 def guarded(work: Callable[[], Any], *, stopped: str | None = "stopped; the same command begins again") -> Any:

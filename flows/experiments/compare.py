@@ -20,11 +20,12 @@ from flows.registry.lineage import known_images
 from flows.session.preflight import check_architecture
 from flows.session.session import Prepared, Session, open_session
 from flows.steps.evaluate import columns_of
-from flows.steps.finetune import finetune_model
-from flows.steps.prepare import prepare_data
-from flows.steps.quantize import quantize_model, served_file
+from flows.steps.finetune import Finetune
+from flows.steps.prepare import Prepare
+from flows.steps.quantize import Exported, Quantize, served_file
 from flows.steps.remote_training import require_deployment, train_on
-from flows.steps.train import train_model
+from flows.steps.step import run_all
+from flows.steps.train import Train
 from flows.tracking import registry, runs
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
@@ -101,7 +102,7 @@ def compare(
     versions = check_models(session, names)
     if deployment is not None:
         require_deployment(deployment)
-    prepared = prepare_data(session.project)
+    prepared = run_all([Prepare()], session)[Prepared]
     mark = sha256_of_record({"names": sorted(versions), "data": prepared.augmented_digest})
     run_id = runs.begin(
         session.tracking,
@@ -167,7 +168,7 @@ def _train_there(session: Session, prepared: Prepared, names: list[str], deploym
         values = there.params.model.model_dump(include={"architecture", "compound"})
         handed = {f"model.{key}": value for key, value in values.items()}
         try:
-            train_on(deployment, there, prepared, values=handed, under=under)
+            train_on(deployment, there, prepared, values=handed, parent_run=under)
         except ServiceError:
             raise
         except DarkroomError as problem:
@@ -183,8 +184,7 @@ def _entrant(session: Session, prepared: Prepared, name: str, version: Version |
     if version is not None:
         return _Entrant(name, version.run_id, registry.fetch_model(session.tracking, version), version)
     own = _with(session, name)
-    trained = train_model(own, prepared, under=under)
-    exported = quantize_model(own, prepared, finetune_model(own, prepared, trained))
+    exported = run_all([Train(parent_run=under), Finetune(), Quantize()], own, prepared)[Exported]
     return _Entrant(name, exported.run_id, served_file(own, exported), None)
 
 

@@ -11,18 +11,18 @@ from prefect import flow
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file, write_json
 from flows.project.dvc import data_paths
-from flows.project.fingerprint import fingerprint
 from flows.project.model_names import parse_version
 from flows.registry.initial_weights import fetch_version
 from flows.registry.lineage import write_lineage
-from flows.session.session import Prepared, Session, alone, open_session, timed
-from flows.steps.evaluate import evaluate_model, members_of
-from flows.steps.prepare import prepare_data
-from flows.steps.promote import promote_version
-from flows.steps.quantize import quantize_model
-from flows.steps.register import register_model
-from flows.steps.task import step
-from flows.steps.train import Trained, run_tags
+from flows.session.session import Prepared, Session, open_session
+from flows.steps.evaluate import Evaluate, members_of
+from flows.steps.prepare import Prepare
+from flows.steps.promote import Promote, Promoted
+from flows.steps.quantize import Quantize
+from flows.steps.register import Register
+from flows.steps.step import FingerprintedStep, Results, Step, run_all
+from flows.steps.train import Trained
+from flows.steps.training_run import run_tags
 from flows.tracking import runs
 
 SNAPSHOTS = "snapshots"
@@ -43,33 +43,39 @@ class Member:
         return " ".join(sha256_of_file(file) for file in sorted(self.folder.iterdir()))
 
 
-@step("ensemble")
-def ensemble_models(session: Session, prepared: Prepared, addresses: Sequence[str]) -> Trained:
-    """The run of an ensemble of these models: found or new.
+@dataclass(frozen=True)
+class JoinMembers(FingerprintedStep[Trained]):
+    """The run of an ensemble of the models at these addresses: found or new.
 
     Raises SettingsError for fewer than two members, one named twice, or members of other data, labels or preprocessing.
     """
-    with timed("ensemble") as watch:
-        members = find_members(session, prepared, addresses)
-        mark = fingerprint(
-            "ensemble",
-            inputs={
-                "members": [member.digest for member in members],
-                "data": prepared.data_version,
-                "augmented": prepared.augmented_digest,
-            },
-            settings={},
-            code=("components.models.ensemble",),
-            packages=("torch",),
-        )
-        with alone(session, mark):
-            run_id = runs.find_done(session.tracking, "ensemble", mark)
-            if run_id is not None:
-                watch.reused(f"run {run_id}")
-            else:
-                run_id = _join(session, prepared, members, mark)
-                watch.note = f"run {run_id}"
-    return Trained(run_id, "ensemble", watch.time())
+
+    name = "ensemble"
+    code = ("components.models.ensemble",)
+    packages = ("torch",)
+    addresses: tuple[str, ...]
+
+    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+        prepared = results[Prepared]
+        return {
+            "members": [member.digest for member in find_members(session, prepared, self.addresses)],
+            "data": prepared.data_version,
+            "augmented": prepared.augmented_digest,
+        }
+
+    def settings(self, session: Session) -> dict[str, Any]:
+        return {}
+
+    def find(self, session: Session, results: Results, key: str) -> Trained | None:
+        run_id = runs.find_done(session.tracking, self.name, key)
+        return Trained(run_id, "ensemble") if run_id is not None else None
+
+    def work(self, session: Session, results: Results, key: str) -> Trained:
+        prepared = results[Prepared]
+        return Trained(_join(session, prepared, find_members(session, prepared, self.addresses), key), "ensemble")
+
+    def summary(self, session: Session, result: Trained) -> str:
+        return f"run {result.run_id}"
 
 
 def find_members(session: Session, prepared: Prepared, addresses: Sequence[str]) -> list[Member]:
@@ -118,10 +124,10 @@ def _snapshots(session: Session) -> Iterator[Member]:
         yield Member(f"snapshot {path.name} of run {run_id}", run_id, path)
 
 
-def _join(session: Session, prepared: Prepared, members: Sequence[Member], mark: str) -> str:
+def _join(session: Session, prepared: Prepared, members: Sequence[Member], key: str) -> str:
     from components.models.ensemble import open_ensemble, save_ensemble
 
-    tracking, output = session.tracking, session.project.work / "ensemble" / mark
+    tracking, output = session.tracking, session.project.work / "ensemble" / key
     folders = [member.folder for member in members]
     name = open_ensemble(folders).spec.architecture
     model = session.params.model.model_copy(update={"architecture": name})
@@ -131,7 +137,7 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], mark:
     record = output / "lineage" / "lineage.json"
     write_json(record, read_json(record) | {"members": [member.name for member in members]})
     tags = {"darkroom.members": " ".join(dict.fromkeys(member.run_id for member in members))}
-    run_id = runs.begin(tracking, "ensemble", mark, name=name, tags=run_tags(session, prepared, None) | tags)
+    run_id = runs.begin(tracking, "ensemble", key, name=name, tags=run_tags(session, prepared, None) | tags)
     runs.log_params(tracking, run_id, joined.params.as_record())
     for place in ("model", "lineage"):
         runs.store(tracking, run_id, output / place, place)
@@ -139,18 +145,16 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], mark:
     runs.log_dataset(
         tracking, run_id, name=session.params.register.name, digest=prepared.data_version, source="data/raw"
     )
-    runs.finish(tracking, run_id, "ensemble", mark)
+    runs.finish(tracking, run_id, "ensemble", key)
     return run_id
 
 
 @flow(name="ensemble")
 def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
-    """An ensemble, exported, registered and judged; returns its run, its members' scores beside it and the verdict."""
+    """An ensemble, exported and registered; returns its run, its members' scores beside it and the gate's decision."""
     session = open_session(project, overrides, exports=True)
-    prepared = prepare_data(session.project)
-    joined = ensemble_models(session, prepared, members)
-    exported = quantize_model(session, prepared, evaluate_model(session, prepared, joined).trained)
-    registered = register_model(session, prepared, exported)
-    outcome = promote_version(session, prepared, registered.version)
-    verdict = {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}
-    return {"run_id": joined.run_id, "members": members_of(session, joined.run_id), **verdict}
+    steps: list[Step[Any]] = [Prepare(), JoinMembers(tuple(members)), Evaluate(), Quantize(), Register(), Promote()]
+    results = run_all(steps, session)
+    run_id, outcome = results[Trained].run_id, results[Promoted]
+    decision = {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}
+    return {"run_id": run_id, "members": members_of(session, run_id), **decision}

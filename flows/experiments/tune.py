@@ -20,10 +20,12 @@ from flows.project.fingerprint import fingerprint
 from flows.project.params import Params, override
 from flows.project.project import Project
 from flows.session.preflight import check_names
-from flows.session.session import Prepared, Session, alone, open_session, timed
-from flows.steps.prepare import prepare_data
+from flows.session.session import Prepared, Session, exclusive, open_session, timed
+from flows.steps.prepare import Prepare
 from flows.steps.remote_training import require_deployment, train_on
-from flows.steps.train import TrainingStopped, train_fingerprint, train_watched
+from flows.steps.step import Results, run_all
+from flows.steps.train import Train, train_fingerprint
+from flows.steps.training_run import TrainingStopped
 from flows.tracking import runs
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ class _Task:
     session: Session
     prepared: Prepared
     search: Search
-    mark: str
+    key: str
     run_id: str
     """The run above those of the trials."""
     deployment: str | None
@@ -61,10 +63,10 @@ def tune(
     check_space(session.params, session.project)
     if deployment is not None:
         require_deployment(deployment)
-    prepared = prepare_data(session.project)
-    mark = search_fingerprint(session, prepared)
-    with timed("tune") as watch, alone(session, mark):
-        task = _open(session, prepared, mark, deployment)
+    prepared = run_all([Prepare()], session)[Prepared]
+    key = search_fingerprint(session, prepared)
+    with timed("tune") as watch, exclusive(session.project, key):
+        task = _open(session, prepared, key, deployment)
         _work(task)
         outcomes, best = task.search.outcomes(), task.search.best()
         _keep(task, outcomes, best)
@@ -124,22 +126,22 @@ def search_fingerprint(session: Session, prepared: Prepared) -> str:
     )
 
 
-def _open(session: Session, prepared: Prepared, mark: str, deployment: str | None) -> _Task:
+def _open(session: Session, prepared: Prepared, key: str, deployment: str | None) -> _Task:
     settings = session.params.tune
     run_id = runs.begin(
         session.tracking,
         "tune",
-        mark,
+        key,
         name=f"tune {settings.metric}",
         tags={"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"},
     )
     runs.log_params(session.tracking, run_id, {"tune": settings.model_dump(exclude={"trials", "parallel_trials"})})
     database = session.project.home / "search" / "trials.db"
-    search = Search(database, mark, settings, epochs=session.params.train.epochs)
+    search = Search(database, key, settings, epochs=session.params.train.epochs)
     done = len(search.outcomes())
     if done:
         logger.info(f"the search goes on: {done} of {settings.trials} trials are over")
-    return _Task(session, prepared, search, mark, run_id, deployment)
+    return _Task(session, prepared, search, key, run_id, deployment)
 
 
 def _work(task: _Task) -> None:
@@ -175,16 +177,16 @@ def _try(task: _Task, trial: Trial) -> None:
     run_id, score = None, None
     try:
         session = replace(task.session, params=task.session.params.with_values(trial.values))
-        mark = train_fingerprint(session, task.prepared)
+        key = train_fingerprint(session, task.prepared)
         try:
             train = _train_here if task.deployment is None else _train_there
-            train(task, session, trial, mark)
-            run_id = runs.find_done(session.tracking, "train", mark)
+            train(task, session, trial, key)
+            run_id = runs.find_done(session.tracking, "train", key)
             assert run_id is not None
             score = best_score(session, run_id, task.search.settings.metric)
             trial.finish(score, run_id=run_id, seconds=seconds())
         finally:
-            run_id = run_id or runs.find_started(session.tracking, "train", mark)
+            run_id = run_id or runs.find_started(session.tracking, "train", key)
     except ServiceError:
         # Not the trial's fault: it is tried again when the search goes on.
         raise
@@ -196,24 +198,24 @@ def _try(task: _Task, trial: Trial) -> None:
     _note(task, outcome)
 
 
-def _train_here(task: _Task, session: Session, trial: Trial, mark: str) -> None:
-    del mark
+def _train_here(task: _Task, session: Session, trial: Trial, key: str) -> None:
+    del key
 
     def on_epoch(_: str, event: child_process.Event) -> None:
         reason = trial.report(event["epoch"], event[f"val_{task.search.settings.metric}"])
         if reason is not None and event["epoch"] < event["epochs"]:
             raise TrainingStopped(reason)
 
-    train_watched(session, task.prepared, under=task.run_id, on_epoch=on_epoch)
+    Train(parent_run=task.run_id, on_epoch=on_epoch).run(session, Results(task.prepared))
 
 
-def _train_there(task: _Task, session: Session, trial: Trial, mark: str) -> None:
+def _train_there(task: _Task, session: Session, trial: Trial, key: str) -> None:
     """By a worker; its epochs are read from MLflow."""
     assert task.deployment is not None
     told: list[str] = []
 
     def look() -> None:
-        run_id = runs.find_started(session.tracking, "train", mark)
+        run_id = runs.find_started(session.tracking, "train", key)
         if run_id is None or told:
             return
         for epoch, score in runs.metric_history(session.tracking, run_id, f"val_{task.search.settings.metric}"):
@@ -223,7 +225,9 @@ def _train_there(task: _Task, session: Session, trial: Trial, mark: str) -> None
                 runs.ask_to_stop(session.tracking, run_id, reason)
                 return
 
-    done = train_on(task.deployment, session, task.prepared, values=trial.values, under=task.run_id, while_waiting=look)
+    done = train_on(
+        task.deployment, session, task.prepared, values=trial.values, parent_run=task.run_id, while_waiting=look
+    )
     if done is None:
         raise TrainingStopped(told[0] if told else "the training was told to stop")
 
@@ -243,13 +247,13 @@ def _note(task: _Task, outcome: Outcome) -> None:
         runs.set_tags(tracking, run_id, tags | {"mlflow.runName": name})
         runs.log_metrics(tracking, run_id, scores)
     else:
-        mark = f"{task.mark} {outcome.number}"
+        key = f"{task.key} {outcome.number}"
         tags |= {"darkroom.trained": run_id} if run_id is not None else {}
-        own = runs.begin(tracking, "trial", mark, name=name, tags=tags, under=task.run_id)
+        own = runs.begin(tracking, "trial", key, name=name, tags=tags, under=task.run_id)
         runs.log_params(tracking, own, outcome.values)
         runs.log_metrics(tracking, own, scores)
         endings: dict[str, Callable[[], None]] = {
-            "finished": lambda: runs.finish(tracking, own, "trial", mark),
+            "finished": lambda: runs.finish(tracking, own, "trial", key),
             "pruned": lambda: runs.stop(tracking, own, outcome.reason),
             "failed": lambda: runs.fail(tracking, own, outcome.reason),
         }
@@ -275,7 +279,7 @@ def _keep(task: _Task, outcomes: list[Outcome], best: Outcome | None) -> None:
         return
     runs.log_metrics(tracking, task.run_id, {f"best_{task.search.settings.metric}": best.score or 0.0})
     runs.set_tags(tracking, task.run_id, {"darkroom.best_trial": str(best.number)})
-    runs.finish(tracking, task.run_id, "tune", task.mark)
+    runs.finish(tracking, task.run_id, "tune", task.key)
 
 
 def table_of(outcomes: list[Outcome], metric: str) -> dict[str, list[Any]]:

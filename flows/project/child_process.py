@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 from components.shared.errors import error_from_record
 from components.shared.progress import EVENTS_VARIABLE
+from flows.project.fingerprint import CODE_ROOT
 
 Event = dict[str, Any]
 _POLL_SECONDS, _END_SECONDS = 0.1, 10.0
@@ -26,6 +28,14 @@ class Finished:
     events: list[Event]
     log: Path
     """Everything that the process printed."""
+
+
+def code_variables() -> dict[str, str]:
+    """By these a child process runs the code that runs here, whatever modules the folder has that it works in."""
+    # From a checkout; site-packages must not come before the standard library.
+    checkout = [str(CODE_ROOT)] if Path(sysconfig.get_path("purelib")).resolve() != CODE_ROOT else []
+    path = os.pathsep.join([*checkout, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
 
 
 def run_child(
@@ -46,6 +56,7 @@ def run_child(
         events_file.touch()
         environment = {
             **os.environ,
+            **code_variables(),
             **(variables or {}),
             EVENTS_VARIABLE: str(events_file),
             "DARKROOM_PARENT_PIPE": "1",

@@ -5,12 +5,14 @@ import contextlib
 import logging
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from ruamel.yaml import YAML
 from components.shared.errors import DarkroomError, DataError, ServiceError
 from components.shared.files import DISK_FULL, sha256_of_record, write_text
 from flows.console.signals import undisturbed
-from flows.project.child_process import Event, last_lines, run_child
+from flows.project.child_process import Event, code_variables, last_lines, run_child
 from flows.project.project import PIPELINE, Project
 
 logger = logging.getLogger(__name__)
@@ -62,21 +64,11 @@ class StageRun:
 
 
 def data_paths(project: Project) -> DataPaths:
+    """The paths that dvc.yaml gives its stages by their flags, such as --raw data/raw."""
     stages = YAML(typ="safe", pure=True).load((project.root / PIPELINE).read_text(encoding="utf-8"))["stages"]
-
-    def outs(stage: str) -> list[Path]:
-        names = (next(iter(out)) if isinstance(out, dict) else out for out in stages[stage]["outs"])
-        return [project.root / name for name in names]
-
-    validated, report, *_ = outs("validate")
-    return DataPaths(
-        raw=project.root / stages["validate"]["deps"][0],
-        reference=project.root / stages["validate"]["deps"][1],
-        validated=validated,
-        report=report,
-        split=outs("split")[0],
-        augmented=outs("augment")[0],
-    )
+    words = [word for stage in STAGES for word in shlex.split(stages[stage]["cmd"])]
+    flags = {flag.removeprefix("--"): value for flag, value in pairwise(words) if flag.startswith("--")}
+    return DataPaths(**{field.name: project.root / flags[field.name] for field in fields(DataPaths)})
 
 
 def data_version(project: Project) -> str | None:
@@ -397,6 +389,6 @@ def _one_at_a_time(project: Project) -> FileLock:
 
 
 def _variables() -> dict[str, str]:
-    """The stages' `python` is the one that runs us, whether or not its environment is activated."""
+    """The stages' `darkroom` is the one of this Python, and its code is the code that runs here."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    return {"PATH": path, "DVC_NO_ANALYTICS": "1"}
+    return {**code_variables(), "PATH": path, "DVC_NO_ANALYTICS": "1"}

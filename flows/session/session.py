@@ -1,4 +1,4 @@
-"""What every step of one run shares, and what a step tells when it is over."""
+"""What all steps of one run share: the project, its settings, the tracking server, decoded images and step times."""
 
 import logging
 import time
@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -51,14 +52,22 @@ def _release(held: dict[Path, RefCountedFile]) -> None:
 
 @dataclass(frozen=True)
 class Session:
+    """One run's project, settings and tracking server."""
+
     project: Project
     params: Params
-    tracking: Tracking
     decoded: DecodedImages = field(default_factory=DecodedImages, compare=False, repr=False)
+
+    @cached_property
+    def tracking(self) -> Tracking:
+        """The experiment of the model; made on the tracking server, if need be, when a step first asks for it."""
+        return open_tracking(self.project, self.params.register.name)
 
 
 @dataclass(frozen=True)
 class StepTime:
+    """How long a step took, and whether it ran or an earlier result was reused."""
+
     name: str
     seconds: float
     state: State
@@ -71,8 +80,7 @@ class Prepared:
     data_version: str
     split_digest: str
     augmented_digest: str
-    """Of everything that training reads."""
-    times: list[StepTime]
+    """A digest of everything that training reads."""
 
 
 @dataclass
@@ -84,7 +92,7 @@ class Stopwatch:
     seconds: float = 0.0
     note: str = field(default="")
 
-    def reused(self, note: str = "nothing it depends on has changed") -> None:
+    def reused(self, note: str) -> None:
         self.state, self.note = "reused", note
 
     def time(self) -> StepTime:
@@ -95,15 +103,14 @@ def open_session(folder: str | None = None, overrides: list[str] | None = None, 
     """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
     set_default_level()
     project = open_project(Path(folder) if folder else None)
-    params = resolve_params(project, overrides, exports=exports)
-    return Session(project, params, open_tracking(project, params.register.name))
+    return Session(project, resolve_params(project, overrides, exports=exports))
 
 
-def alone(session: Session, mark: str) -> FileLock:
-    """Held while a step is worked: a second run in the same folder waits, and then finds the work done."""
-    folder = session.project.work / "locks"
+def exclusive(project: Project, name: str) -> FileLock:
+    """The lock of this name in the project folder: a second holder waits."""
+    folder = project.work / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / mark)
+    return FileLock(folder / name)
 
 
 @contextmanager

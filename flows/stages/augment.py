@@ -1,6 +1,7 @@
 """DVC stage: pack the splits into arrays at the model's size, with augmented copies in the training split alone."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,11 +18,11 @@ from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for flag in ("--params", "--raw", "--split", "--augmented"):
         parser.add_argument(flag, type=Path, required=True)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     run_stage("augment", lambda progress: augment(flags.params, flags.raw, flags.split, flags.augmented, progress))
 
 
@@ -46,7 +47,3 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         f"{counted(count, 'image')} packed at {dataset.image_size_px} px, "
         f"{counted(dataset.copies, 'augmented copy', 'augmented copies')} ({settings.policy})"
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ _KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offse
 _READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for flag in ("--params", "--validated", "--split"):
         parser.add_argument(flag, type=Path, required=True)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     run_stage("split", lambda progress: split(flags.params, flags.validated, flags.split, progress))
 
 
@@ -126,7 +127,3 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> st
     if pairs.num_cut:
         sentences.append(f"{counted(pairs.num_cut, 'comparison')} of crowded hashes left out")
     return "; ".join(sentences)
-
-
-if __name__ == "__main__":
-    main()

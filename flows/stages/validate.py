@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -56,11 +57,11 @@ class ValidatePaths:
     report: Path
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for field in fields(ValidatePaths):
         parser.add_argument(f"--{field.name}", type=Path, required=True)
-    paths = ValidatePaths(**vars(parser.parse_args()))
+    paths = ValidatePaths(**vars(parser.parse_args(arguments)))
     run_stage("validate", lambda progress: validate(paths, progress))
 
 
@@ -249,7 +250,3 @@ def _quarantined(quarantine: pd.DataFrame, paths: ValidatePaths) -> str:
 
 def _such_as(names: list[str]) -> str:
     return f" (such as {', '.join(names[:_NAMED])})" if names else ""
-
-
-if __name__ == "__main__":
-    main()

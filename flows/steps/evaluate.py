@@ -1,4 +1,4 @@
-"""Judge the torch model on the test split."""
+"""Score the torch model on the test split."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,19 +6,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow
-
 from components.shared.files import read_json, sha256_of_folder, write_json
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.dvc import data_paths
-from flows.project.fingerprint import fingerprint
 from flows.registry.lineage import RECORD
-from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
-from flows.steps.finetune import up_to_tuned
-from flows.steps.task import step
+from flows.session.session import Prepared, Session
+from flows.steps.step import FingerprintedStep, Results
 from flows.steps.train import Trained
 from flows.tracking import runs
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from components.data.packed.loaders import PackedSplit
@@ -28,57 +26,68 @@ if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
     from components.models.ensemble import Ensemble
 
-logger = logging.getLogger(__name__)
-
-_CODE = (
-    "components.evaluation.model_analysis",
-    "components.evaluation.decision_rule",
-    "components.evaluation.model_comparison",
-    "components.evaluation.inference",
-    "components.evaluation.metrics",
-    "components.evaluation.evaluation_files",
-    "components.reporting.figures",
-)
-
 MEMBERS = "members.json"
 """Of an ensemble: its members beside it."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    trained: Trained
+    """The scores of a torch model on the test split."""
+
     scores: dict[str, Any]
     """metrics.Scores as a record."""
-    time: StepTime
 
 
-@step("evaluate")
-def evaluate_model(session: Session, prepared: Prepared, trained: Trained) -> Evaluated:
-    with timed("evaluate") as watch:
-        run_id = trained.run_id
-        mark = fingerprint(
-            "evaluate",
-            inputs={
-                "augmented": prepared.augmented_digest,
-                "data": prepared.data_version,
-                "model": run_id,
-                "ood": folder_digest(session.project.root, session.params.evaluate.ood),
-            },
-            settings=session.params.evaluate.model_dump(),
-            code=_CODE,
-            packages=("torch", "scikit-learn", "torchmetrics"),
-        )
-        with alone(session, mark):
-            if runs.find_done(session.tracking, "evaluate", mark) == run_id:
-                watch.reused()
-            else:
-                _evaluate(session, prepared, trained)
-                runs.finish(session.tracking, run_id, "evaluate", mark, place="evaluate")
-        runs.note_use(session.tracking, run_id)
-        scores = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / "scores.json")
+class Evaluate(FingerprintedStep[Evaluated]):
+    """Scores and analyses the torch model on the test split; the results stay on the model's run."""
+
+    name = "evaluate"
+    code = (
+        "components.evaluation.model_analysis",
+        "components.evaluation.decision_rule",
+        "components.evaluation.model_comparison",
+        "components.evaluation.inference",
+        "components.evaluation.metrics",
+        "components.evaluation.evaluation_files",
+    )
+    packages = ("torch", "scikit-learn", "torchmetrics")
+
+    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+        return evaluation_inputs(session, results)
+
+    def settings(self, session: Session) -> dict[str, Any]:
+        return session.params.evaluate.model_dump()
+
+    def find(self, session: Session, results: Results, key: str) -> Evaluated | None:
+        run_id = results[Trained].run_id
+        if runs.find_done(session.tracking, self.name, key) != run_id:
+            return None
+        return self._stored(session, run_id)
+
+    def work(self, session: Session, results: Results, key: str) -> Evaluated:
+        run_id = results[Trained].run_id
+        _evaluate(session, results[Prepared], results[Trained])
+        runs.finish(session.tracking, run_id, self.name, key, place="evaluate")
+        return self._stored(session, run_id)
+
+    def summary(self, session: Session, result: Evaluated) -> str:
+        scores = result.scores
         images = counted(scores["images"], "test image")
-        watch.note = f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {images}"
-    return Evaluated(trained, scores, watch.time())
+        return f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {images}"
+
+    def _stored(self, session: Session, run_id: str) -> Evaluated:
+        runs.note_use(session.tracking, run_id)
+        return Evaluated(read_json(runs.fetch(session.tracking, run_id, "evaluate", step=self.name) / "scores.json"))
+
+
+def evaluation_inputs(session: Session, results: Results) -> dict[str, Any]:
+    """What the scores of a model depend on besides the settings: its data, its weights and the OOD images."""
+    return {
+        "augmented": results[Prepared].augmented_digest,
+        "data": results[Prepared].data_version,
+        "model": results[Trained].run_id,
+        "ood": folder_digest(session.project.root, session.params.evaluate.ood),
+    }
 
 
 def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
@@ -209,14 +218,3 @@ def folder_digest(root: Path, folder: str | None) -> str | None:
     if folder is None:
         return None
     return sha256_of_folder(root / folder)
-
-
-def up_to_evaluated(session: Session) -> tuple[Prepared, Evaluated]:
-    prepared, trained = up_to_tuned(session)
-    return prepared, evaluate_model(session, prepared, trained)
-
-
-@flow(name="evaluate")
-def evaluate(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
-    """Evaluates alone; what comes before is brought up to date first. Returns the scores."""
-    return up_to_evaluated(open_session(project, overrides))[1].scores

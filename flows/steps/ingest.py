@@ -3,8 +3,6 @@
 import logging
 from dataclasses import dataclass
 
-from prefect import flow
-
 from components.data.raw.ingest import write_raw
 from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
 from components.data.split.names import SPLITS
@@ -14,37 +12,43 @@ from components.shared.files import temporary_folder
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
-from flows.project.project import Project, open_project
+from flows.project.project import Project
 from flows.project.sections import read_section
-from flows.session.preflight import resolve_params, restore_params_on_error
-from flows.session.session import StepTime, timed
-from flows.steps.task import step
+from flows.session.session import Session, Stopwatch
+from flows.steps.step import Results, TimedStep
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ingested:
+    """The current version of the raw data."""
+
     data_version: str
-    time: StepTime
 
 
-@step("ingest")
-def ingest_data(project: Project, data: str | None) -> Ingested:
-    """Without `data` the version at hand goes on; where there is none yet, the embedded digits are taken."""
-    with timed("ingest") as watch:
-        before = data_version(project)
-        if data is None and before is not None:
-            watch.reused(f"data version {before[:12]} at hand")
-            return Ingested(before, watch.time())
-        source = _listed(project, data or EMBEDDED_DIGITS)
+@dataclass(frozen=True)
+class Ingest(TimedStep[Ingested]):
+    """Brings a source in; DVC knows whether anything in it is new, so this step has no fingerprint."""
+
+    name = "ingest"
+    reads_models = False
+    data: str | None = None
+    """The source; None continues with the current version, or where there is none takes the embedded digits."""
+
+    def find_or_work(self, session: Session, results: Results, watch: Stopwatch) -> Ingested:
+        project, before = session.project, data_version(session.project)
+        if self.data is None and before is not None:
+            watch.reused(f"current data version {before[:12]}")
+            return Ingested(before)
+        source = _listed(project, self.data or EMBEDDED_DIGITS)
         with restore_data_on_failure(project):
-            version, told = _bring_in(project, source)
+            version, summary = _bring_in(project, source)
         if version == before:
-            watch.reused(f"{data} is data version {version[:12]}, which is at hand")
+            watch.reused(f"{self.data} is data version {version[:12]}, which is the current one")
         else:
-            watch.note = f"{told}, data version {version[:12]}"
-    return Ingested(version, watch.time())
+            watch.note = f"{summary}, data version {version[:12]}"
+        return Ingested(version)
 
 
 def _listed(project: Project, location: str) -> Source:
@@ -81,14 +85,3 @@ def _restore_version_before(project: Project) -> None:
         restore_raw(project)
     except DataError as problem:
         logger.info(f"{problem}; every image counts as new")
-
-
-@flow(name="ingest")
-def ingest(data: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> str:
-    """Ingests alone; returns the data version."""
-    from pathlib import Path
-
-    opened = open_project(Path(project) if project else None)
-    with restore_params_on_error(opened):
-        resolve_params(opened, overrides)
-        return ingest_data(opened, data).data_version

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
-from prefect import flow
 
 from components.data.raw.dataset import read_raw_dataset
 from components.evaluation.paired_test import PairedComparison
@@ -19,14 +18,13 @@ from components.shared.processor import Processor, this_processor
 from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
-from flows.project.model_names import require_same_model
 from flows.registry.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
 from flows.registry.lock import registry_lock
 from flows.registry.version_page import describe_model, keep_rules, publish, rules_of, show_page
-from flows.session.session import Prepared, Session, StepTime, open_session, timed
-from flows.steps.prepare import prepare_data
+from flows.session.session import Prepared, Session, Stopwatch
 from flows.steps.quantize import export_folder
-from flows.steps.task import step
+from flows.steps.register import Registered
+from flows.steps.step import Results, TimedStep
 from flows.tracking import ledger, registry, runs
 from flows.tracking.ledger import Ledger
 from flows.tracking.registry import Version
@@ -59,38 +57,58 @@ class Promoted:
     """Where it stands by the ledger."""
     reasons: list[str]
     rules: list[dict[str, Any]]
-    time: StepTime
 
 
-@step("promote")
-def promote_version(session: Session, prepared: Prepared, number: str, *, again: bool = False) -> Promoted:
-    """A bad score is a result: the verdict says no, nothing is raised and no alias moves.
+@dataclass(frozen=True)
+class Promote(TimedStep[Promoted]):
+    """Lets the gate decide on a version. A bad score is a result: nothing is raised, and no alias moves."""
 
-    A version that was judged already by the same rules, on the same images and against the same champion, or that was
-    rolled back, isn't judged `again` unless that is asked for.
-    """
-    name = session.params.register.name
-    check_levels(session)
-    with timed("promote") as watch, registry_lock(session.project):
-        version = registry.require_ours(registry.get_version(session.tracking, name, number))
-        now = ledger.read_ledger(session.tracking, name)
-        if _stands(session, prepared, version, now, again=again):
-            watch.reused()
-        else:
-            ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+    name = "promote"
+    version: str | None = None
+    """None takes the version that this run registered."""
+    again: bool = False
+    """Whether the gate decides anew on a version that it decided on by the same rules, on the same images and against
+    the same champion, or that was rolled back."""
+
+    def find_or_work(self, session: Session, results: Results, watch: Stopwatch) -> Promoted:
+        name, prepared = session.params.register.name, results[Prepared]
+        number = self.version or results[Registered].version
+        check_levels(session)
+        with registry_lock(session.project):
+            version = registry.require_ours(registry.get_version(session.tracking, name, number))
             now = ledger.read_ledger(session.tracking, name)
-        status = now.status(version.number)
-        # Done again where a kill came between the ledger and what follows from it.
-        publish(session.tracking, version, status)
-        describe_model(session.tracking, name, now)
-        ledger.sync_aliases(session.tracking, name)
-        reasons = _told(version, status, now.champion)
-        rules = rules_of(session.tracking, version, status.judged) if status.judged else []
-        promoted = status.verdict == "promoted" and now.champion == version.number
-        outlived = status.verdict in ("promoted", "rolled back") and not promoted
-        watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
-    show_page(session.project, version)
-    return Promoted(version.number, promoted, status.verdict, reasons, rules, watch.time())
+            if _stands(session, prepared, version, now, again=self.again):
+                watch.reused("")
+            else:
+                ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
+                now = ledger.read_ledger(session.tracking, name)
+            status = now.status(version.number)
+            # Repeated where a kill came between the ledger and what follows from it.
+            publish(session.tracking, version, status)
+            describe_model(session.tracking, name, now)
+            ledger.sync_aliases(session.tracking, name)
+            reasons = _told(version, status, now.champion)
+            rules = rules_of(session.tracking, version, status.judged) if status.judged else []
+            promoted = status.verdict == "promoted" and now.champion == version.number
+            outlived = status.verdict in ("promoted", "rolled back") and not promoted
+            watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
+        return Promoted(version.number, promoted, status.verdict, reasons, rules)
+
+    def run(self, session: Session, results: Results) -> Promoted:
+        outcome = super().run(session, results)
+        show_page(
+            session.project, registry.get_version(session.tracking, session.params.register.name, outcome.version)
+        )
+        return outcome
+
+
+def newest_version(session: Session) -> str:
+    """The number of the version that was registered last; raises SettingsError where there is none."""
+    name = session.params.register.name
+    known = registry.versions(session.tracking, name)
+    if not known:
+        raise SettingsError(f"{name} has no version yet; run `darkroom register` first")
+    return known[0].number
 
 
 def check_levels(session: Session) -> None:
@@ -362,20 +380,3 @@ def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predic
         return changes_between(own, other, names, confidence=confidence, top_k=top_k)
     truth, own_N = (own.task.names(of) for of in (own.target, own.predicted))
     return changes_by_name(truth, own_N, said_of_files(model, files), names, confidence=confidence)
-
-
-@flow(name="promote")
-def promote(
-    version: str | None = None, overrides: list[str] | None = None, project: str | None = None
-) -> dict[str, Any]:
-    """Judges one version, by default the newest; returns the verdict."""
-    session = open_session(project, overrides)
-    name = session.params.register.name
-    number = require_same_model(version, own=name, where="register.name") if version is not None else None
-    if number is None:
-        known = registry.versions(session.tracking, name)
-        if not known:
-            raise SettingsError(f"{name} has no version yet; run `darkroom register` first")
-        number = known[0].number
-    outcome = promote_version(session, prepare_data(session.project), number, again=version is not None)
-    return {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}

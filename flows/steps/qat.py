@@ -1,4 +1,4 @@
-"""Fine-tune a model with the rounding of int8 simulated, in a process of its own; the run's own model stays."""
+"""Quantization-aware training: fine-tune a model with the rounding of int8 simulated, beside the run's own model."""
 
 import shutil
 from pathlib import Path
@@ -9,28 +9,26 @@ from components.training.settings import Rounding, TrainingJob
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
 from flows.session.session import Prepared, Session
-from flows.steps.train import QAT, Trained, run_job
+from flows.steps.train import Trained
+from flows.steps.training_run import QAT, TRAINING_CODE, TRAINING_PACKAGES, run_job
 from flows.tracking import runs
 
 if TYPE_CHECKING:
     from components.models.classifier import ImageClassifier
 
-_CODE = ("components.training.process",)
-_PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
 
-
-def learn_rounding(
-    session: Session, prepared: Prepared, trained: Trained, rounding: Rounding, kept: Path
+def quantization_aware(
+    session: Session, prepared: Prepared, trained: Trained, rounding: Rounding, target: Path
 ) -> "ImageClassifier":
-    """The model of a run after `quantize.qat.epochs` with this rounding; its weights and its history go to `kept`.
+    """The model after `quantize.qat.epochs` with this rounding; its weights and history are written to `target`.
 
-    A job that was cut off is gone on with, one that was done is found.
+    An interrupted job is resumed, a finished one is reused.
     """
     from components.models.classifier import load_classifier
     from components.training.quantization_aware import qat_settings
 
     params = session.params
-    mark = fingerprint(
+    key = fingerprint(
         QAT,
         inputs={"augmented": prepared.augmented_digest, "model": trained.run_id},
         settings={
@@ -39,10 +37,10 @@ def learn_rounding(
             "qat": params.quantize.qat.model_dump(),
             "rounding": rounding.model_dump(),
         },
-        code=_CODE,
-        packages=_PACKAGES,
+        code=TRAINING_CODE,
+        packages=TRAINING_PACKAGES,
     )
-    output = session.project.work / QAT / mark
+    output = session.project.work / QAT / key
     model = runs.fetch(session.tracking, trained.run_id, "model", step=trained.step)
     job = TrainingJob(
         step="qat",
@@ -50,7 +48,7 @@ def learn_rounding(
         output=str(output),
         decoded=str(session.decoded.file(session.project, prepared.augmented_digest)),
         start_from=str(model),
-        # What int8 must keep is the labels that the model gives.
+        # int8 has to keep the labels that the model predicts.
         teacher=str(model),
         preprocess=params.preprocess,
         augment=params.augment,
@@ -62,6 +60,6 @@ def learn_rounding(
     )
     write_json(output / "job.json", job.model_dump())
     run_job(session, trained.run_id, output, QAT)
-    shutil.copytree(output / "model", kept / "model")
-    shutil.copyfile(output / "history.json", kept / "history.json")
-    return load_classifier(kept / "model")
+    shutil.copytree(output / "model", target / "model")
+    shutil.copyfile(output / "history.json", target / "history.json")
+    return load_classifier(target / "model")

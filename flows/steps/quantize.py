@@ -5,22 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow
-
 from components.export.settings import after_epochs
 from components.reporting.latency_text import latency_text
 from components.shared.files import read_json, write_json
 from flows.console.console import progress
 from flows.project.dvc import data_paths
-from flows.project.fingerprint import fingerprint
 from flows.project.image_files import raw_files
 from flows.registry.lineage import RECORD
-from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
-from flows.steps.evaluate import folder_digest, metrics_of, up_to_evaluated, with_intervals
-from flows.steps.qat import learn_rounding
-from flows.steps.task import step
-from flows.steps.train import QAT, Trained
+from flows.session.session import Prepared, Session
+from flows.steps.evaluate import evaluation_inputs, metrics_of, with_intervals
+from flows.steps.qat import quantization_aware
+from flows.steps.step import FingerprintedStep, Results
+from flows.steps.train import Trained
+from flows.steps.training_run import QAT
 from flows.tracking import runs
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from components.data.packed.loaders import PackedSplit
@@ -28,54 +28,57 @@ if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
     from components.serving.onnx_classifier import OnnxClassifier
 
-logger = logging.getLogger(__name__)
-
-_CODE = (
-    "components.evaluation.model_analysis",
-    "components.evaluation.metrics",
-    "components.evaluation.evaluation_files",
-    "components.export.exporter",
-    "components.reporting.figures",
-    "components.serving.model_trial",
-    "components.training.process",
-)
-
 
 @dataclass(frozen=True)
 class Exported:
+    """The exported files of a model and which of them would be served."""
+
     run_id: str
     step: str
-    """The step that left the model there: train, finetune or ensemble."""
+    """The step that made the model: train, finetune or ensemble."""
     record: dict[str, Any]
     """export.json: parity, formats.{fp32,int8}, served and why."""
-    time: StepTime
 
 
-@step("quantize")
-def quantize_model(session: Session, prepared: Prepared, trained: Trained) -> Exported:
-    with timed("quantize") as watch:
-        run_id = trained.run_id
-        mark = fingerprint(
-            "quantize",
-            inputs={
-                "augmented": prepared.augmented_digest,
-                "data": prepared.data_version,
-                "model": run_id,
-                "ood": folder_digest(session.project.root, session.params.evaluate.ood),
-            },
-            settings=session.params.quantize.model_dump() | session.params.evaluate.model_dump(),
-            code=_CODE,
-            packages=("torch", "lightning", "onnx", "onnxruntime"),
-        )
-        with alone(session, mark):
-            if runs.find_done(session.tracking, "quantize", mark) == run_id:
-                watch.reused()
-            else:
-                _export(session, prepared, trained)
-                runs.finish(session.tracking, run_id, "quantize", mark, place="export")
-        record = read_json(export_folder(session, run_id) / "export.json")
-        watch.note = _summary(record)
-    return Exported(run_id, trained.step, record, watch.time())
+class Quantize(FingerprintedStep[Exported]):
+    """Exports the model to ONNX and int8, scores and times the files, and chooses the one to serve."""
+
+    name = "quantize"
+    exports = True
+    code = (
+        "components.evaluation.model_analysis",
+        "components.evaluation.metrics",
+        "components.evaluation.evaluation_files",
+        "components.export.exporter",
+        "components.serving.model_trial",
+        "components.training.process",
+    )
+    packages = ("torch", "lightning", "onnx", "onnxruntime")
+
+    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+        return evaluation_inputs(session, results)
+
+    def settings(self, session: Session) -> dict[str, Any]:
+        return session.params.quantize.model_dump() | session.params.evaluate.model_dump()
+
+    def find(self, session: Session, results: Results, key: str) -> Exported | None:
+        trained = results[Trained]
+        if runs.find_done(session.tracking, self.name, key) != trained.run_id:
+            return None
+        return self._stored(session, trained)
+
+    def work(self, session: Session, results: Results, key: str) -> Exported:
+        trained = results[Trained]
+        _export(session, results[Prepared], trained)
+        runs.finish(session.tracking, trained.run_id, self.name, key, place="export")
+        return self._stored(session, trained)
+
+    def summary(self, session: Session, result: Exported) -> str:
+        return _summary(result.record)
+
+    def _stored(self, session: Session, trained: Trained) -> Exported:
+        record = read_json(export_folder(session, trained.run_id) / "export.json")
+        return Exported(trained.run_id, trained.step, record)
 
 
 def served_file(session: Session, exported: Exported) -> Path:
@@ -116,7 +119,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     )
 
     def learn(rounding: Rounding) -> ImageClassifier:
-        return learn_rounding(session, prepared, trained, rounding, folder / QAT)
+        return quantization_aware(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
     with decoded_once(open_split(augmented, "train"), kept) as train:
@@ -228,14 +231,3 @@ def _summary(record: dict[str, Any]) -> str:
         f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {took} an image; "
         f"int8 has {ratio:.2f} of fp32's bytes"
     )
-
-
-def up_to_exported(session: Session) -> tuple[Prepared, Exported]:
-    prepared, evaluated = up_to_evaluated(session)
-    return prepared, quantize_model(session, prepared, evaluated.trained)
-
-
-@flow(name="quantize")
-def quantize(overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
-    """Exports alone; what comes before is brought up to date first. Returns the export's record."""
-    return up_to_exported(open_session(project, overrides, exports=True))[1].record

@@ -5,17 +5,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefect import flow
-
 from components.export.settings import after_epochs
 from components.shared.files import sha256_of_file
 from components.shared.processor import Processor
 from flows.project.image_files import raw_files
 from flows.registry.lineage import LINEAGE_TAG, write_version_lineage
-from flows.registry.version_page import describe_model, show_page
-from flows.session.session import Prepared, Session, StepTime, alone, open_session, timed
-from flows.steps.quantize import Exported, served_file, up_to_exported
-from flows.steps.task import step
+from flows.registry.version_page import describe_model
+from flows.session.session import Prepared, Session, Stopwatch, exclusive
+from flows.steps.quantize import Exported, served_file
+from flows.steps.step import Results, TimedStep
 from flows.tracking import registry
 from flows.tracking.ledger import read_ledger
 from flows.tracking.packaging import Package, write_package
@@ -26,26 +24,28 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Registered:
+    """The registered version of the file that would be served."""
+
     version: str
-    time: StepTime
 
 
-@step("register")
-def register_model(session: Session, prepared: Prepared, exported: Exported) -> Registered:
-    """One version a file: the same file from the same run is not registered twice."""
-    name = session.params.register.name
-    with timed("register") as watch:
-        file = served_file(session, exported)
-        sha256 = sha256_of_file(file)
-        with alone(session, sha256):
+class Register(TimedStep[Registered]):
+    """Registers one version for each file: the same file of the same run is not registered twice."""
+
+    name = "register"
+    exports = True
+
+    def find_or_work(self, session: Session, results: Results, watch: Stopwatch) -> Registered:
+        name, exported = session.params.register.name, results[Exported]
+        sha256 = sha256_of_file(served_file(session, exported))
+        with exclusive(session.project, sha256):
             found = registry.find_version(session.tracking, name, run_id=exported.run_id, sha256=sha256)
-            # An older release registered files whose packages it hadn't checked.
-            if found is None or registry.PACKAGE_TAG not in found.tags:
-                found = _register(session, prepared, exported)
+            if found is None:
+                found = _register(session, results[Prepared], exported)
             else:
-                watch.reused()
+                watch.reused("")
         watch.note = f"{name} version {found.number} ({exported.record['served']}, SHA-256 {sha256[:12]})"
-    return Registered(found.number, watch.time())
+        return Registered(found.number)
 
 
 def _register(session: Session, prepared: Prepared, exported: Exported) -> registry.Version:
@@ -101,17 +101,7 @@ def _store(
             LINEAGE_TAG: place,
         },
         description=f"{served}{after_epochs(measured['qat_epochs'])}, ONNX of run {exported.run_id}; serving check "
-        f"{'passed' if check.passed else 'failed'}; not judged yet",
+        f"{'passed' if check.passed else 'failed'}; no gate decision yet",
     )
     describe_model(session.tracking, name, read_ledger(session.tracking, name))
     return version
-
-
-@flow(name="register")
-def register(overrides: list[str] | None = None, project: str | None = None) -> str:
-    """Registers alone; what comes before is brought up to date first. Returns the version."""
-    session = open_session(project, overrides, exports=True)
-    prepared, exported = up_to_exported(session)
-    number = register_model(session, prepared, exported).version
-    show_page(session.project, registry.get_version(session.tracking, session.params.register.name, number))
-    return number

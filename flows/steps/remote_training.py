@@ -1,19 +1,25 @@
-"""Work that another worker does: the caller waits, and finds what came of it in MLflow."""
+"""Training on a worker: the caller waits, and finds the result in MLflow."""
 
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
 
 from components.shared.errors import DarkroomError, ServiceError, nearest
+from flows.project.child_process import Event
 from flows.servers.deployments import registered_deployments
-from flows.session.session import Prepared, Session
-from flows.steps.train import train_fingerprint
+from flows.session.session import Prepared, Session, open_session
+from flows.steps.prepare import Prepare
+from flows.steps.step import run_all, run_as_task
+from flows.steps.train import Train, train_fingerprint
+from flows.steps.training_run import TrainingStopped
 from flows.tracking import runs
 
 logger = logging.getLogger(__name__)
@@ -27,7 +33,7 @@ def train_on(
     prepared: Prepared,
     *,
     values: dict[str, Any] | None = None,
-    under: str | None = None,
+    parent_run: str | None = None,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> str | None:
     """Has the model trained by a worker of the deployment's pool, unless it is trained already; returns its run.
@@ -35,12 +41,12 @@ def train_on(
     That worker reads the same params.yaml and the same data, in the same folder: nothing is handed over but the
     `values` in which the session differs from that file. None where the training was told to stop.
     """
-    mark = train_fingerprint(session, prepared)
-    done = runs.find_done(session.tracking, "train", mark)
+    key = train_fingerprint(session, prepared)
+    done = runs.find_done(session.tracking, "train", key)
     if done is not None:
         return done
     logger.info(f"training goes to {deployment}, and waits there for a worker of its pool")
-    extra = {"values": values, "under": under}
+    extra = {"values": values, "parent_run": parent_run}
     handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
     flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
     state = _wait(flow_run.id, while_waiting)
@@ -48,8 +54,8 @@ def train_on(
         raise DarkroomError(
             f"{deployment} did not finish ({state.name}: {state.message}); its log stands on Prefect's page"
         )
-    done = runs.find_done(session.tracking, "train", mark)
-    begun = runs.find_started(session.tracking, "train", mark)
+    done = runs.find_done(session.tracking, "train", key)
+    begun = runs.find_started(session.tracking, "train", key)
     if done is None and begun is not None and runs.asked_to_stop(session.tracking, begun) is not None:
         return None
     # Else the caller would train again itself, unasked and on its own processor.
@@ -59,6 +65,37 @@ def train_on(
             "its worker has other settings, other code or another MLflow server than this one"
         )
     return done
+
+
+@flow(name="train")
+def train(
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    values: dict[str, Any] | None = None,
+    parent_run: str | None = None,
+) -> str:
+    """What the worker runs: trains on the current data, brought up to date first; returns the MLflow run.
+
+    `values`, such as {"train.epochs": 3}, hold for this training alone; params.yaml stays as it is. A training with a
+    `parent_run` ends early where `runs.ask_to_stop` asks for it.
+    """
+    session = open_session(project, overrides)
+    session = replace(session, params=session.params.with_values(values or {}))
+    results = run_all([Prepare()], session)
+
+    def stop_where_asked(run_id: str, _: Event) -> None:
+        reason = runs.asked_to_stop(session.tracking, run_id)
+        if reason is not None:
+            raise TrainingStopped(reason)
+
+    if parent_run is None:
+        return run_as_task(Train(), session, results).run_id
+    try:
+        # No task, for Prefect takes each exception for a failure.
+        return Train(parent_run=parent_run, on_epoch=stop_where_asked).run(session, results).run_id
+    except TrainingStopped as stopped:
+        logger.info(f"stopped: {stopped}")
+        return runs.find_started(session.tracking, "train", Train().fingerprint(session, results)) or ""
 
 
 def require_deployment(name: str) -> None:

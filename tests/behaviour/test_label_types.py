@@ -28,11 +28,12 @@ from flows.project.params import override
 from flows.registry.lineage import RECORD, version_lineage
 from flows.report.page import write_report
 from flows.session.session import Prepared, Session, open_session
-from flows.steps.evaluate import Evaluated, evaluate_model
-from flows.steps.promote import Promoted, promote_version
-from flows.steps.quantize import Exported, export_folder, quantize_model, served_file
-from flows.steps.register import register_model
-from flows.steps.train import train_model
+from flows.steps.evaluate import Evaluate, Evaluated
+from flows.steps.promote import Promote, Promoted
+from flows.steps.quantize import Exported, Quantize, export_folder, served_file
+from flows.steps.register import Register
+from flows.steps.step import Results
+from flows.steps.train import Train
 from flows.tracking import registry, runs
 from flows.tracking.serving_check import SERVING_CHECK
 
@@ -122,14 +123,14 @@ def lived(task: str, folder: Path) -> Life:
     override(project / "params.yaml", [*SETTINGS, *levels], check=lambda _: None)
     session = open_session(str(project))
     prepared = prepared_from(session, table)
-    trained = train_model.fn(session, prepared)
+    trained = Train().run(session, Results(prepared))
     # What `train` has decoded is all that the steps after it have.
     for file in data_paths(session.project).augmented.glob("train-*.jpegs"):
         file.write_bytes(bytes(file.stat().st_size))
-    evaluated = evaluate_model.fn(session, prepared, trained)
-    exported = quantize_model.fn(session, prepared, evaluated.trained)
-    version = register_model.fn(session, prepared, exported).version
-    promoted = promote_version.fn(session, prepared, version)
+    evaluated = Evaluate().run(session, Results(prepared, trained))
+    exported = Quantize().run(session, Results(prepared, trained))
+    version = Register().run(session, Results(prepared, exported)).version
+    promoted = Promote(version).run(session, Results(prepared))
     return Life(task, session, evaluated, exported, promoted, prepared, table.parent)
 
 
@@ -193,7 +194,7 @@ def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> N
 
 
 def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> None:
-    judged = promote_version.fn(life.asking(serving_check=True), life.prepared, life.promoted.version, again=True)
+    judged = Promote(life.promoted.version, again=True).run(life.asking(serving_check=True), Results(life.prepared))
     (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
     assert rule["passed"]
     version = registry.get_version(life.session.tracking, "kinds", life.promoted.version)
@@ -220,16 +221,16 @@ def test_the_gate_judges_it(life: Life) -> None:
 def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Life) -> None:
     if life.task == "multi_label":
         with pytest.raises(SettingsError, match=r"promote\.floors: shade\.accuracy is of no level .* have no levels"):
-            promote_version.fn(life.asking(floors={"shade.accuracy": 0.1}), life.prepared, life.promoted.version)
+            Promote(life.promoted.version).run(life.asking(floors={"shade.accuracy": 0.1}), Results(life.prepared))
         return
-    judged = promote_version.fn(
-        life.asking(ceilings={"shade.log_loss": 50.0}), life.prepared, life.promoted.version, again=True
+    judged = Promote(life.promoted.version, again=True).run(
+        life.asking(ceilings={"shade.log_loss": 50.0}), Results(life.prepared)
     )
     (rule,) = [rule for rule in judged.rules if "shade.log loss" in rule["rule"]]
     assert rule["passed"], rule
     for level in ("shad", "colour"):
         with pytest.raises(SettingsError, match="is of no level that is scored; the levels above the finest are shade"):
-            promote_version.fn(life.asking(ceilings={f"{level}.log_loss": 1.0}), life.prepared, life.promoted.version)
+            Promote(life.promoted.version).run(life.asking(ceilings={f"{level}.log_loss": 1.0}), Results(life.prepared))
 
 
 def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(life: Life) -> None:
@@ -240,9 +241,9 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     session = replace(life.session, params=replace(life.session.params, quantize=quantize))
     elsewhere = {"name": "elsewhere", "features": ["avx2"]}
     exported = replace(life.exported, record=life.exported.record | {"served": other, "processor": elsewhere})
-    number = register_model.fn(session, prepared, exported).version
+    number = Register().run(session, Results(prepared, exported)).version
     assert number != life.promoted.version
-    judged = promote_version.fn(session, prepared, number)
+    judged = Promote(number).run(session, Results(prepared))
     rules = {rule["rule"]: rule["value"] for rule in judged.rules}
     assert rules["data validation"] == "passed"
     # What a version is reproduced from are its own settings and data.
@@ -263,7 +264,7 @@ def test_every_rule_of_many_is_told_wherever_the_decision_is(
 ) -> None:
     named = {f"no such class, and a rather long name: {number}": 0.5 for number in range(num_classes)}
     asking = life.asking(class_floors={"recall": named})
-    judged = promote_version.fn(asking, life.prepared, life.promoted.version, again=True)
+    judged = Promote(life.promoted.version, again=True).run(asking, Results(life.prepared))
     told = [f"recall of the class {name}" for name in named]
     assert judged.status == "refused"
     assert set(told) <= {rule["rule"] for rule in judged.rules}

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from logged import logged
 from PIL import Image, ImageOps
 from projects import REPOSITORY, isolate, prepared_from, write_shapes
 
@@ -15,7 +14,8 @@ from components.shared.files import read_json
 from flows.experiments.features import write_features
 from flows.project.params import override
 from flows.session.session import Prepared, Session, open_session
-from flows.steps.train import train_fingerprint, train_model
+from flows.steps.step import Results
+from flows.steps.train import Train, train_fingerprint
 from flows.tracking import runs
 
 SETTINGS = [
@@ -61,7 +61,7 @@ def test_two_lines_carry_a_model_to_another_domain(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     shapes = write_shapes(tmp_path / "shapes", each=24)
     source, prepared = opened(tmp_path / "source", shapes, ["register.name=source"])
-    run_id = train_model.fn(source, prepared).run_id
+    run_id = Train().run(source, Results(prepared)).run_id
     client = source.tracking.client
     client.create_registered_model("source")
     for _ in range(2):
@@ -77,7 +77,7 @@ def test_two_lines_carry_a_model_to_another_domain(tmp_path: Path, monkeypatch: 
 
     target, prepared = opened(tmp_path / "target", negatives(shapes, tmp_path / "negatives"), FROM_SOURCE)
     with logged() as messages:
-        trained = train_model.fn(target, prepared)
+        trained = Train().run(target, Results(prepared))
     assert any("the weights are those of models:/source/1" in message for message in messages)
     found = load_classifier(runs.fetch(target.tracking, trained.run_id, "model", step="train"))
     assert found.spec.mean == start.spec.mean, "normalization follows the weights"

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from projects import QUICK, clean_environment, isolate, new_project, write_shapes
@@ -30,9 +30,10 @@ from flows.registry.versions import list_models
 from flows.report.page import write_report
 from flows.serving.predict import open_version
 from flows.session.session import Prepared, Session, open_session
-from flows.steps.prepare import prepare_data
-from flows.steps.promote import Promoted, promote_version
+from flows.steps.prepare import Prepare
+from flows.steps.promote import Promote, Promoted
 from flows.steps.quantize import export_folder
+from flows.steps.step import Results
 from flows.tracking import ledger, registry
 from flows.tracking.connection import artifact_folder
 from flows.tracking.packaging import write_package
@@ -282,9 +283,7 @@ class Life:
 
     def judge(self, number: str, *settings: str, again: bool = True) -> Promoted:
         """The step as it is, without the orchestrator around it."""
-        step = cast(Any, promote_version).fn
-        judged: Promoted = step(self.session(*settings), self.prepared(), number, again=again)
-        return judged
+        return Promote(number, again=again).run(self.session(*settings), Results(self.prepared()))
 
     def register_other(self) -> str:
         session = self.session()
@@ -447,7 +446,7 @@ def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> N
     """Another seed deals another split, so that test images stand among those that were trained on."""
     assert life.register_other() == "3"
     session = life.session("split.seed=8")
-    prepared = cast(Any, prepare_data).fn(session.project)
+    prepared = Prepare().run(session, Results())
     judged = life.judge("3")
     rules = {rule["rule"]: rule for rule in judged.rules}
     assert judged.status == "refused"
@@ -461,7 +460,7 @@ def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> N
         in rules["test images against champion v1"]["value"]
     )
     life.session("split.seed=7")
-    assert cast(Any, prepare_data).fn(session.project).split_digest != prepared.split_digest
+    assert Prepare().run(session, Results()).split_digest != prepared.split_digest
 
 
 def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_api: str) -> None:

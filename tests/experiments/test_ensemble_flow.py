@@ -18,17 +18,18 @@ from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import SettingsError
 from components.shared.files import read_json
 from components.shared.progress import silent
-from flows.experiments.ensemble import ensemble_models, find_members
+from flows.experiments.ensemble import JoinMembers, find_members
 from flows.project.dvc import data_paths
 from flows.project.params import override
 from flows.registry.reproduce import reproduce_version
 from flows.report.page import write_report
 from flows.session.session import Prepared, Session, open_session
-from flows.steps.evaluate import evaluate_model, members_of
-from flows.steps.promote import Promoted, promote_version
-from flows.steps.quantize import Exported, quantize_model, served_file
-from flows.steps.register import register_model
-from flows.steps.train import Trained, train_model
+from flows.steps.evaluate import members_of
+from flows.steps.promote import Promote, Promoted
+from flows.steps.quantize import Exported, Quantize, served_file
+from flows.steps.register import Register
+from flows.steps.step import Results
+from flows.steps.train import Train, Trained
 from flows.tracking import runs
 
 SETTINGS = [
@@ -73,10 +74,10 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
         override(project / "params.yaml", SETTINGS, check=lambda _: None)
         session = open_session(str(project))
         prepared = prepared_from(session, write_shapes(folder / "shapes", each=24))
-        member = train_model.fn(session, prepared)
-        ensemble = ensemble_models.fn(session, prepared, ["snapshots"])
-        exported = quantize_model.fn(session, prepared, evaluate_model.fn(session, prepared, ensemble).trained)
-        promoted = promote_version.fn(session, prepared, register_model.fn(session, prepared, exported).version)
+        member = Train().run(session, Results(prepared))
+        ensemble = JoinMembers(("snapshots",)).run(session, Results(prepared))
+        exported = Quantize().run(session, Results(prepared, ensemble))
+        promoted = Promote(Register().run(session, Results(prepared, exported)).version).run(session, Results(prepared))
         yield Joined(session, prepared, member, ensemble, exported, promoted)
 
 
@@ -126,9 +127,9 @@ def test_the_gate_judges_it_like_any_candidate(joined: Joined) -> None:
 
 
 def test_made_again_it_is_found(joined: Joined) -> None:
-    again = ensemble_models.fn(joined.session, joined.prepared, ["snapshots"])
-    assert again.run_id == joined.ensemble.run_id
-    assert again.time.state == "reused"
+    results = Results(joined.prepared)
+    assert JoinMembers(("snapshots",)).run(joined.session, results).run_id == joined.ensemble.run_id
+    assert [time.state for time in results.times] == ["reused"]
 
 
 def test_a_run_is_a_member_by_its_id(joined: Joined) -> None:
@@ -152,18 +153,18 @@ def test_a_run_is_a_member_by_its_id(joined: Joined) -> None:
 )
 def test_what_is_no_member_is_refused(joined: Joined, addresses: list[str], sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
-        ensemble_models.fn(joined.session, joined.prepared, addresses)
+        JoinMembers(tuple(addresses)).run(joined.session, Results(joined.prepared))
 
 
 def test_one_model_is_no_ensemble_and_leaves_no_run(joined: Joined) -> None:
     with pytest.raises(SettingsError, match="two members at least, not 1"):
-        ensemble_models.fn(joined.session, joined.prepared, [joined.member.run_id])
+        JoinMembers((joined.member.run_id,)).run(joined.session, Results(joined.prepared))
     assert runs.newest_done(joined.session.tracking, "ensemble") == joined.ensemble.run_id
 
 
 def test_members_of_another_split_are_refused(joined: Joined) -> None:
     with pytest.raises(SettingsError, match="was trained on other data or another split than those at hand"):
-        ensemble_models.fn(joined.session, replace(joined.prepared, split_digest="0" * 64), ["snapshots"])
+        JoinMembers(("snapshots",)).run(joined.session, Results(replace(joined.prepared, split_digest="0" * 64)))
 
 
 def test_reports_and_reproduction_know_what_it_is(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,11 @@ from flows.experiments.compare import check_models
 from flows.project.params import read_params
 from flows.project.project import open_project
 from flows.session.session import Session
-from flows.steps.prepare import prepare_data
-from flows.steps.quantize import quantize_model
-from flows.steps.register import register_model
-from flows.steps.train import train_model
-from flows.tracking import runs
+from flows.steps.prepare import Prepare
+from flows.steps.quantize import Quantize
+from flows.steps.register import Register
+from flows.steps.step import Results
+from flows.steps.train import Train
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -88,7 +88,7 @@ def session(folder: Path, searched: Searched) -> Iterator[Session]:
     with pytest.MonkeyPatch.context() as patch:
         isolate(patch)
         project = open_project(folder)
-        yield Session(project, read_params(project.params), runs.open_tracking(project, "shapes"))
+        yield Session(project, read_params(project.params))
 
 
 def test_a_killed_search_goes_on_with_the_trial_that_was_cut_off(searched: Searched) -> None:
@@ -135,9 +135,9 @@ def test_each_trial_is_a_child_run_with_its_state(searched: Searched, session: S
 @pytest.fixture(scope="module")
 def registered(session: Session) -> str:
     """The address of a version of Lenet-5, as the search left it."""
-    prepared = prepare_data.fn(session.project)
-    exported = quantize_model.fn(session, prepared, train_model.fn(session, prepared))
-    return f"models:/shapes/{register_model.fn(session, prepared, exported).version}"
+    prepared = Prepare().run(session, Results())
+    exported = Quantize().run(session, Results(prepared, Train().run(session, Results(prepared))))
+    return f"models:/shapes/{Register().run(session, Results(prepared, exported)).version}"
 
 
 def test_a_comparison_measures_each_model_on_the_same_images(

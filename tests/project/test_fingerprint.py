@@ -1,6 +1,8 @@
 """A model step's fingerprint: another one when something that the step depends on is another, else the same."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +29,10 @@ print(json.dumps({"modules": modules, "mark": mark, "heavy": heavy}))
 def ask(folder: Path, root: str = ROOT) -> dict[str, Any]:
     """In a process of its own, for the code of `folder` and not of this repository."""
     command = [sys.executable, "-c", ASKED, root]
-    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, timeout=60)
+    environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
+    answer = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
     record: dict[str, Any] = json.loads(answer.stdout)
     return record
 
@@ -58,6 +63,76 @@ def test_the_init_of_a_package_counts(code: Path) -> None:
     before = ask(code)
     append(code / "components" / "export" / "__init__.py")
     assert ask(code)["mark"] != before["mark"]
+
+
+TRAINING = "components.training.process"
+PROSE = {
+    "a docstring": ("training/learner.py", '"""', '"""Better words. '),
+    "a comment": ("training/schedules.py", r"\n\n\ndef ", "\n\n\n# Why it is so.\ndef "),
+    "the text of an error": ("training/initial_model.py", r'(raise \w+\(\s*f?")', r"\1Really: "),
+    "a log line": ("training/initial_model.py", r"\n    return ", '\n    log.info("almost there")\n    return '),
+    "a warning": ("training/schedules.py", r"\n    return ", '\n    warnings.warn("careful")\n    return '),
+    "an import for types alone": (
+        "training/losses.py",
+        r"\n\n\n",
+        "\n\n\nif TYPE_CHECKING:\n    import flows.cli\n\n\n",
+    ),
+    "a type": ("training/losses.py", r"\(([a-z]\w+): \w+", r"(\1: object"),
+    "a page": ("reporting/figures.py", r"\n\n\ndef ", "\n\n\nSTYLE = 1\n\n\ndef "),
+    "plain words": ("shared/plural.py", r"\n\n\ndef ", "\n\n\nSTYLE = 1\n\n\ndef "),
+    "formatting": ("training/schedules.py", r"\n\n\ndef ", "\n\n\n\n\ndef "),
+}
+"""Real edits of modules that a training imports: file, pattern, replacement of its first match."""
+COMPUTING = {
+    "a constant": ("training/schedules.py", r"\b0\.\d+", "0.123"),
+    "a condition": ("training/losses.py", r"\n    if ", "\n    if not "),
+    "a removed statement": ("training/initial_model.py", r"\n    return .*", "\n    return None"),
+    "the kind of an error": ("training/initial_model.py", r"raise \w+", "raise KeyError"),
+    "the limit of a setting": ("training/settings.py", r"gt=0", "gt=1"),
+    "a new name": ("models/classifier.py", r"\Z", "\nCHANGED = True\n"),
+}
+
+
+@pytest.mark.parametrize("edit", PROSE)
+def test_prose_leaves_the_fingerprint_of_training_as_it_is(code: Path, edit: str) -> None:
+    before = ask(code, TRAINING)["mark"]
+    change(code, *PROSE[edit])
+    assert ask(code, TRAINING)["mark"] == before
+
+
+@pytest.mark.parametrize("edit", COMPUTING)
+def test_what_computes_changes_the_fingerprint_of_training(code: Path, edit: str) -> None:
+    before = ask(code, TRAINING)["mark"]
+    change(code, *COMPUTING[edit])
+    assert ask(code, TRAINING)["mark"] != before
+
+
+def change(code: Path, file: str, pattern: str, replacement: str) -> None:
+    path = code / "components" / file
+    text, count = re.subn(pattern, replacement, path.read_text(), count=1)
+    assert count == 1, f"{file} has nothing to edit"
+    path.write_text(text)
+
+
+def test_of_a_function_that_returns_a_sentence_only_its_presence_counts(code: Path) -> None:
+    module = code / "components" / "talking.py"
+    head = "from components.shared.plural import Sentence\n\n\n"
+    lines = head + "def {name}(x: int) -> Sentence | None:\n    return {text}\n"
+    module.write_text(lines.format(name="told", text='f"{x} of them"'))
+    before = ask(code, "components.talking")["mark"]
+    module.write_text(lines.format(name="told", text='f"only {x}"'))
+    assert ask(code, "components.talking")["mark"] == before
+    module.write_text(lines.format(name="other", text='f"only {x}"'))
+    assert ask(code, "components.talking")["mark"] != before
+
+
+def test_a_broken_cache_of_parsed_sources_is_made_again(code: Path) -> None:
+    before = ask(code)["mark"]
+    [cache] = (code / "cache" / "darkroom").iterdir()
+    stored = cache.read_text()
+    cache.write_text(stored[: len(stored) // 2])
+    assert ask(code)["mark"] == before
+    assert cache.read_text() == stored
 
 
 def test_an_import_inside_a_function_counts(code: Path) -> None:
@@ -103,9 +178,5 @@ def test_another_fact_makes_another_fingerprint(change: dict[str, Any]) -> None:
 
 def test_training_depends_on_the_code_that_trains() -> None:
     found = imported_modules(("components.training.process",))
-    for name in (
-        "components.training.learner",
-        "components.data.augmentation.augmenter",
-        "components.models.small_networks",
-    ):
+    for name in ("training.learner", "data.augmentation.augmenter", "models.small_networks"):
         assert found[f"components.{name}"] == REPOSITORY.joinpath("components", *name.split(".")).with_suffix(".py")

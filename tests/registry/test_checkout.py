@@ -3,7 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +59,7 @@ def session(project: Project, weights: str | None, teacher: str | None = None) -
         model=params.model.model_copy(update={"weights": weights}),
         train=params.train.model_copy(update={"teacher": teacher}),
     )
-    return Session(project, params, runs.open_tracking(project, "target"))
+    return Session(project, params)
 
 
 def champion_of(project: Project, seed: int) -> None:
@@ -111,19 +111,19 @@ def test_the_champion_of_then_is_brought_along_and_not_the_one_of_now(
 
 
 def test_files_of_the_project_are_brought_along_as_they_were(project: Project, again: Project) -> None:
-    judged = data_paths(project).reference
+    reference = data_paths(project).reference
     for folder in ("start", "others/deep"):
         (project.root / folder).mkdir(parents=True)
-    judged.mkdir(parents=True)
+    reference.mkdir(parents=True)
     files = ["start/w.safetensors", "start/model.json", "others/deep/1.png"]
     for name in files:
         (project.root / name).write_text(name)
-    (judged / "features.onnx").write_text("large")
+    (reference / "features.onnx").write_text("large")
     params = read_params(project.params)
     params = replace(params, model=params.model.model_copy(update={"weights": "start/w.safetensors"}))
     # Files need no registry.
-    pins = initial_weights_record(Session(project, params, cast(Any, None)))
-    left_out = {"features.onnx": sha256_of_file(judged / "features.onnx")}
+    pins = initial_weights_record(Session(project, params))
+    left_out = {"features.onnx": sha256_of_file(reference / "features.onnx")}
     then = lineage("start/w.safetensors", **{INITIAL_WEIGHTS: pins, REFERENCE_LEFT_OUT: left_out})
     then["params"]["evaluate"]["ood"] = "others"
     bring_files(project, then, again, who=WHO)
@@ -133,14 +133,16 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     sentences = {
         "start/model.json": r"was trained from start/w.safetensors .model.weights., which has changed since",
         "start/w.safetensors": r"was trained from start/w.safetensors .model.weights., which isn't there any more",
-        str(judged / "features.onnx"): r"needs data/reference/features.onnx, which isn't there any more; bring it back",
+        str(
+            reference / "features.onnx"
+        ): r"needs data/reference/features.onnx, which isn't there any more; bring it back",
     }
     for name, sentence in sentences.items():
         aside = (project.root / name).rename(project.root / "aside")
         with pytest.raises(SettingsError, match=sentence):
             bring_files(project, then, again, who=WHO)
         aside.rename(project.root / name)
-    (judged / "features.onnx").write_text("other")
+    (reference / "features.onnx").write_text("other")
     with pytest.raises(SettingsError, match=r"features.onnx, which has changed since"):
         bring_files(project, then, again, who=WHO)
     then["params"]["evaluate"]["ood"] = "gone"

@@ -43,7 +43,7 @@ def session(project: Project, weights: str | None) -> Session:
     """Of the target's project: its name isn't the source's."""
     params = read_params(project.params)
     model = params.model.model_copy(update={"architecture": "lenet5", "weights": weights})
-    return Session(project, replace(params, model=model), runs.open_tracking(project, "target"))
+    return Session(project, replace(params, model=model))
 
 
 @pytest.fixture

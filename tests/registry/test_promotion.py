@@ -31,7 +31,8 @@ from flows.registry.lineage import images_of, known_images, training_lineage, wr
 from flows.session.session import Prepared, Session, open_session
 from flows.stages.split import split
 from flows.stages.validate import ValidatePaths, validate
-from flows.steps.promote import Promoted, promote_version
+from flows.steps.promote import Promote, Promoted
+from flows.steps.step import Results
 from flows.tracking import ledger, registry, runs
 from flows.tracking.packaging import write_package
 from flows.tracking.serving_check import SERVING_CHECK
@@ -131,7 +132,7 @@ class Life:
         return str(bare.version)
 
     def judge(self, prepared: Prepared, number: str) -> Promoted:
-        judged: Promoted = promote_version.fn(self.session, prepared, number, again=True)
+        judged: Promoted = Promote(number, again=True).run(self.session, Results(prepared))
         return judged
 
     def last_entry(self) -> dict[str, Any]:

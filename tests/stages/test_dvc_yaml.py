@@ -1,6 +1,7 @@
-"""dvc.yaml depends on exactly what its stages read: a module that is missing there leaves stale data, silently."""
+"""dvc.yaml: what each stage reads, writes and depends on; and that its code runs as the installed package alone."""
 
 import ast
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from projects import REPOSITORY
 from ruamel.yaml import YAML
 
 from flows.project.fingerprint import imported_modules
+from flows.stages.code import STAGES as CODE_STAGES
 
-STAGES: dict[str, Any] = YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+ALL: dict[str, Any] = YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+CODE = ALL["code"]
+STAGES = {name: stage for name, stage in ALL.items() if name != "code"}
 OUTSIDE = {"prefect", "mlflow", "dvc", "torch", "lightning"}
 """What no stage may need."""
 
@@ -19,22 +23,27 @@ def modules_of(stage: str) -> dict[str, Path]:
     return imported_modules((f"flows.stages.{stage}",))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_the_modules_that_it_imports(stage: str) -> None:
-    # An empty __init__.py changes nothing; one with content would have to stand among the deps.
-    imported = {str(path.relative_to(REPOSITORY)) for path in modules_of(stage).values() if path.stat().st_size}
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert listed - imported == set(), "no longer imported"
-    assert imported - listed == set(), "imported, but no dependency"
+def names_of(entries: list[Any]) -> set[str]:
+    return {next(iter(one)) if isinstance(one, dict) else one for one in entries}
+
+
+def test_the_code_stage_always_runs_and_writes_the_fingerprint_of_every_other_stage() -> None:
+    assert CODE["always_changed"]
+    assert names_of(CODE["outs"]) == {"data/code.json"}
+    assert set(CODE_STAGES) == set(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_runs_its_own_module_and_reads_what_it_depends_on(stage: str) -> None:
-    words = STAGES[stage]["cmd"].split()
-    assert words[:3] == ["python", "-m", f"flows.stages.{stage}"]
-    outs = {next(iter(out)) if isinstance(out, dict) else out for out in STAGES[stage]["outs"]}
-    data = {dep for dep in STAGES[stage]["deps"] if not dep.endswith(".py")}
-    assert {word for word in words if word.startswith("data/")} == outs | data
+def test_a_stage_depends_on_the_fingerprint_of_its_own_code(stage: str) -> None:
+    assert {"data/code.json": [stage]} in STAGES[stage]["params"]
+
+
+@pytest.mark.parametrize("stage", ALL)
+def test_a_stage_runs_as_a_command_of_the_package_on_the_paths_that_it_depends_on(stage: str) -> None:
+    words = shlex.split(ALL[stage]["cmd"])
+    assert words[:3] == ["darkroom", "stage", stage]
+    paths = {word for word in words if word.startswith("data/")}
+    assert paths == names_of(ALL[stage]["outs"]) | set(ALL[stage].get("deps", []))
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -68,15 +77,15 @@ def test_the_sections_that_a_stage_reads_are_among_its_params(stage: str) -> Non
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("read_section", "read_optional")
         if isinstance(node.args[1], ast.Constant)
     }
-    params = set(STAGES[stage]["params"])
+    params = {name for name in STAGES[stage]["params"] if isinstance(name, str)}
     assert read
     # The size of the images follows from it where preprocess.image_size_px is auto.
     assert ("model.compound" in params) == ("preprocess" in params)
-    assert read == {str(name).split(".")[0] for name in params - {"model.compound"}}
+    assert read == {name.split(".")[0] for name in params - {"model.compound"}}
 
 
 def test_the_stages_are_a_line_from_the_raw_data() -> None:
     made = {"data/raw", "data/reference"}
     for stage, entry in STAGES.items():
-        assert {dep for dep in entry["deps"] if not dep.endswith(".py")} <= made, stage
-        made |= {next(iter(out)) if isinstance(out, dict) else out for out in entry["outs"]}
+        assert set(entry["deps"]) <= made, stage
+        made |= names_of(entry["outs"])

@@ -12,7 +12,7 @@ import pytest
 
 from components.shared.errors import DarkroomError
 from components.training.epoch_report import EpochReport
-from flows.steps import train
+from flows.steps import training_run
 
 EPOCH = EpochReport(
     epoch=2,
@@ -45,7 +45,9 @@ def session(tmp_path: Path) -> Any:
     process = tmp_path / "components" / "training" / "process.py"
     process.parent.mkdir(parents=True)
     process.write_text(KILLED)
-    (tmp_path / "components" / "progress.py").write_text(PROGRESS.read_text())
+    progress = tmp_path / "components" / "shared" / "progress.py"
+    progress.parent.mkdir()
+    progress.write_text(PROGRESS.read_text())
     project = SimpleNamespace(root=tmp_path, logs=tmp_path / "logs")
     params = SimpleNamespace(train=SimpleNamespace(batch_size=64))
     return SimpleNamespace(project=project, params=params, tracking=None)
@@ -55,13 +57,16 @@ def test_a_training_that_the_system_killed_names_the_settings_that_save_memory_a
     session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     logged: list[tuple[dict[str, float], int]] = []
-    monkeypatch.setattr(train.runs, "log_metrics", lambda _, run, metrics, *, step: logged.append((metrics, step)))
+    monkeypatch.setattr(
+        training_run.runs, "log_metrics", lambda _, run, metrics, *, step: logged.append((metrics, step))
+    )
     # The project's own code is what its process runs.
     monkeypatch.delenv("PYTHONPATH", raising=False)
     with pytest.raises(
-        DarkroomError, match=r"train was killed .* memory .* lower train\.batch_size \(now 64\) or set train\.recompute"
+        DarkroomError,
+        match=r"train was killed .* memory.* lower train\.batch_size \(now 64\) or set train\.activation_check",
     ):
-        train.run_job(session, "run", tmp_path / "job", "train")
+        training_run.run_job(session, "run", tmp_path / "job", "train")
     assert capsys.readouterr().err.splitlines() == [
         "train 2/8: loss 0.5000, validation loss 0.6250, accuracy 0.7500, macro F1 0.5000; rate 0.003, 812 images/s, "
         "CPU 187% and 1.3 GiB, 24 s left"

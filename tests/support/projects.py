@@ -96,8 +96,7 @@ def new_project(folder: Path) -> Path:
     folder.mkdir(parents=True)
     for name in ("params.yaml", "dvc.yaml", ".dvcignore"):
         shutil.copy(REPOSITORY / name, folder / name)
-    for name in ("components", "flows", "infra"):
-        shutil.copytree(REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "infra", folder / "infra", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "data").mkdir()
     shutil.copy(REPOSITORY / "data" / ".gitignore", folder / "data" / ".gitignore")
     subprocess.run(["git", "init", "-q", "-b", "main"], cwd=folder, check=True)
