@@ -82,7 +82,7 @@ def prepared_from(session: Session, table: Path) -> Prepared:
     split(params, paths.validated, paths.split, silent)
     augment(params, paths.raw, paths.split, paths.augmented, silent)
     digest = read_json(paths.split / "leakage.json")["split_digest"]
-    return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64, times=[])
+    return Prepared(data_version="d" * 32, split_digest=digest, augmented_digest="a" * 64)
 
 
 def stored_folder(tracking: Tracking, version: Version) -> Path:
