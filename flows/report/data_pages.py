@@ -72,16 +72,16 @@ def _leaks(project: Project, paths: DataPaths) -> str:
     shown = {row[f"{side}_path"] for row in pairs for side in ("left", "right")}
     label_of = _labels(paths.split / "split.parquet", shown)
 
-    def sections(leaks: SplitLeaks, parts: str) -> list[leaks_page.LeakSection]:
+    def sections(leaks: SplitLeaks, splits: str) -> list[leaks_page.LeakSection]:
         counts = leaks.pairs_across_splits
-        rows = {kind: [row for row in pairs if (row["parts"], row["kind"]) == (parts, kind)] for kind in counts}
+        rows = {kind: [row for row in pairs if (row["splits"], row["type"]) == (splits, kind)] for kind in counts}
         return [
             leaks_page.LeakSection(kind, count, [_pair(row, label_of) for row in rows[kind]])
             for kind, count in counts.items()
         ]
 
     return leaks_page.render_leaks(
-        sections(proof.leaks, "dealt"),
+        sections(proof.leaks, "assigned"),
         given=sections(proof.leaks_as_given, "given") if proof.leaks_as_given else None,
         excluded=[(image.path, image.reason) for image in proof.excluded[:_SHOWN]],
         num_excluded=len(proof.excluded),
@@ -90,19 +90,19 @@ def _leaks(project: Project, paths: DataPaths) -> str:
 
 
 def _leaking_pairs(split: Path) -> list[dict[str, Any]]:
-    """The first pairs of each kind, of our split and of the given one."""
+    """The first pairs of each type, of our split and of the given one."""
     import pyarrow.parquet as pq
 
     from components.data.split.leak_proof import PAIRS_FILE
 
     table = pq.read_table(split / PAIRS_FILE).to_pandas()
-    rows: list[dict[str, Any]] = table.groupby(["parts", "kind"], sort=False).head(_SHOWN).to_dict("records")
+    rows: list[dict[str, Any]] = table.groupby(["splits", "type"], sort=False).head(_SHOWN).to_dict("records")
     return rows
 
 
 def _pair(row: dict[str, Any], label_of: Mapping[str, str]) -> tuple[leaks_page.LeakingImage, leaks_page.LeakingImage]:
     left, right = (
-        leaks_page.LeakingImage(row[f"{side}_path"], label_of[row[f"{side}_path"]], row[f"{side}_part"])
+        leaks_page.LeakingImage(row[f"{side}_path"], label_of[row[f"{side}_path"]], row[f"{side}_split"])
         for side in ("left", "right")
     )
     return left, right

@@ -106,7 +106,7 @@ def named_pairs(table: Any, leaks: Leaks, *, splits: str) -> Any:
     """Every pair across splits, one per row: `splits` (assigned or given), kind, and path and split of both."""
     pairs = np.concatenate(list(leaks.across.values()))
     kinds = np.repeat(list(leaks.across), list(leaks.count.values()))
-    columns: dict[str, Any] = {"splits": pa.repeat(splits, len(pairs)), "kind": pa.array(kinds, pa.string())}
+    columns: dict[str, Any] = {"splits": pa.repeat(splits, len(pairs)), "type": pa.array(kinds, pa.string())}
     for side, row_P in zip(("left", "right"), pairs.T, strict=True):
         for name in ("path", "split"):
             columns[f"{side}_{name}"] = table[name].take(pa.array(row_P))

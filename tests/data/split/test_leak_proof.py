@@ -82,7 +82,7 @@ def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     assert found.slice(1198, 1).to_pylist() == [
         {
             "splits": "assigned",
-            "kind": "exact",
+            "type": "exact",
             "left_path": "0.png",
             "left_split": "train",
             "right_path": "1199.png",
