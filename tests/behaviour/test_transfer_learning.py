@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from logged import logged
 from PIL import Image, ImageOps
-from projects import REPOSITORY, isolate, logged, prepared_from, write_shapes
+from projects import REPOSITORY, isolate, prepared_from, write_shapes
 
 from components.models.classifier import load_classifier
 from components.shared.errors import SettingsError
