@@ -52,7 +52,7 @@ def run_flow(
     """Runs the Prefect flow at this import path, such as flows.pipeline.pipeline.
 
     `check` are the versions and architectures among the parameters: they are looked up before anything starts.
-    `models` tells whether the flow needs the tracking server, `trains` whether it starts from other models, `exports`
+    `models` says whether the flow needs the tracking server, `trains` whether it starts from other models, `exports`
     whether it runs exported files here; `stopped` is what becomes of it on Ctrl-C.
     """
 
@@ -100,8 +100,8 @@ def guarded(work: Callable[[], Any], *, stopped: str | None = "stopped; the same
     except OSError as problem:
         if problem.errno not in DISK_FULL:
             raise
-        told = os.strerror(problem.errno).lower()
-        _stop(f"the disk is full ({told}); free some space and try again", DarkroomError.exit_code)
+        reason = os.strerror(problem.errno).lower()
+        _stop(f"the disk is full ({reason}); free some space and try again", DarkroomError.exit_code)
     except KeyboardInterrupt:
         # A second one while the process ends would print a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)

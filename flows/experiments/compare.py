@@ -1,4 +1,4 @@
-"""Architectures and registered versions beside each other: trained alike, exported, measured on the same images."""
+"""Compare architectures and registered versions: trained alike, exported, and measured on the same images."""
 
 import logging
 import math
@@ -39,12 +39,12 @@ logger = logging.getLogger(__name__)
 
 _FORMATS = (".png", ".svg")
 _ROUNDS = 2
-"""In which the latency of each model is measured in turn, so that a busy moment doesn't fall on one of them."""
+"""Rounds in which each model's latency is measured in turn, so that a busy moment doesn't fall on one model alone."""
 
 
 @dataclass(frozen=True)
-class _Entrant:
-    """A model that came as far as a file to serve."""
+class _Candidate:
+    """A model that has a file to serve."""
 
     name: str
     run_id: str
@@ -55,33 +55,33 @@ class _Entrant:
 
 @dataclass(frozen=True)
 class Compared:
-    """A line of the comparison; what failed has a reason and no figures."""
+    """One row of the comparison; a model that failed has a reason and no figures."""
 
     name: str
     run_id: str | None = None
     validation_accuracy: float | None = None
-    """On validation images that none of the models learned from: by it one is chosen."""
+    """Accuracy on validation images that none of the models was trained on; it decides which model is chosen."""
     validation_accuracy_interval: "Interval | None" = None
-    """95% (Wilson 1927)."""
+    """95% interval (Wilson 1927)."""
     accuracy: float | None = None
     """On the test split, of the file that would be served."""
     accuracy_interval: "Interval | None" = None
-    """95%, by the bootstrap, as those below; None without draws."""
+    """95% bootstrap interval, as are those below; None without resamples."""
     macro_f1: float | None = None
     macro_f1_interval: "Interval | None" = None
     difference: float | None = None
-    """Of the test accuracy to that of the chosen model; None for itself."""
+    """Test accuracy minus that of the chosen model; None for the chosen model."""
     difference_interval: "Interval | None" = None
-    """The same images are drawn for both."""
+    """Both models are scored on the same resamples."""
     p_corrected: float | None = None
-    """That the difference is luck: paired, corrected by Holm for the number of models."""
+    """p-value of the paired test, corrected by Holm for the number of models."""
     latency_ms: float | None = None
     """Median for one decoded image on this machine."""
     bytes: int | None = None
     training_seconds: float | None = None
-    """Of all epochs, fine-tuning and an ensemble's members included, where it was trained; None: not known."""
+    """Seconds of all epochs, with fine-tuning and an ensemble's members, on the machine that trained; None: unknown."""
     non_dominated: bool = False
-    """No other one is as good in accuracy, latency, size and training time, and better in one of them."""
+    """Whether no other model is as good in accuracy, latency, size and training time, and better in one of them."""
     reason: str = ""
     """Why it failed."""
 
@@ -94,7 +94,7 @@ def compare(
     deployment: str | None = None,
     out: str = "comparison.png",
 ) -> dict[str, Any]:
-    """Trains what isn't trained with these params yet; with a deployment its workers do. Draws the picture `out`."""
+    """Trains what isn't trained with these params yet, on the workers of `deployment` if given, and plots `out`."""
     session = open_session(project, overrides, exports=True)
     picture = Path(out)
     if picture.suffix.lower() not in _FORMATS:
@@ -114,20 +114,20 @@ def compare(
     failed: dict[str, str] = {}
     if deployment is not None:
         failed |= _train_there(session, prepared, [name for name in versions if not versions[name]], deployment, run_id)
-    entrants = []
+    candidates = []
     for name, version in versions.items():
         try:
             if name not in failed:
-                entrants.append(_entrant(session, prepared, name, version, run_id))
+                candidates.append(_candidate(session, prepared, name, version, run_id))
         except ServiceError:
             raise
         except DarkroomError as problem:
             failed[name] = str(problem)
             logger.warning(f"{name} is left out: {problem}")
-    if not entrants:
+    if not candidates:
         runs.fail(session.tracking, run_id, "no model came to its end")
         raise DarkroomError(f"none of the models can be compared: {next(iter(failed.values()))}")
-    lines, images = _measure(session, entrants)
+    lines, images = _measure(session, candidates)
     lines += [Compared(name, reason=reason) for name, reason in failed.items()]
     _keep(session, run_id, lines, picture)
     runs.finish(session.tracking, run_id, "compare", mark)
@@ -180,15 +180,15 @@ def _train_there(session: Session, prepared: Prepared, names: list[str], deploym
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _entrant(session: Session, prepared: Prepared, name: str, version: Version | None, under: str) -> _Entrant:
+def _candidate(session: Session, prepared: Prepared, name: str, version: Version | None, under: str) -> _Candidate:
     if version is not None:
-        return _Entrant(name, version.run_id, registry.fetch_model(session.tracking, version), version)
+        return _Candidate(name, version.run_id, registry.fetch_model(session.tracking, version), version)
     own = _with(session, name)
     exported = run_all([Train(parent_run=under), Finetune(), Quantize()], own, prepared)[Exported]
-    return _Entrant(name, exported.run_id, served_file(own, exported), None)
+    return _Candidate(name, exported.run_id, served_file(own, exported), None)
 
 
-def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compared], int]:
+def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[Compared], int]:
     """The lines, the one that is chosen by validation first, and on how many test images they rest."""
     from components.evaluation.bootstrap import share_interval
     from components.evaluation.metrics import unranked_scores
@@ -196,10 +196,10 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
     from components.serving.onnx_classifier import OnnxClassifier
 
     settings = session.params.evaluate
-    models = {one.name: OnnxClassifier(one.file, provider=session.params.quantize.provider) for one in entrants}
-    validated = {name: found.correct_N for name, found in _predictions(session, "val", entrants, models).items()}
+    models = {one.name: OnnxClassifier(one.file, provider=session.params.quantize.provider) for one in candidates}
+    validated = {name: found.correct_N for name, found in _predictions(session, "val", candidates, models).items()}
     validation = {name: float(correct_N.mean()) for name, correct_N in validated.items()}
-    test = _predictions(session, "test", entrants, models)
+    test = _predictions(session, "test", candidates, models)
     chosen = max(validation, key=lambda name: validation[name])
     found = compare_models(
         test,
@@ -208,14 +208,14 @@ def _measure(session: Session, entrants: Sequence[_Entrant]) -> tuple[list[Compa
         num_resamples=max(settings.bootstrap_resamples, 1),
         seed=settings.seed,
     )
-    latency = _latencies(session, entrants)
+    latency = _latencies(session, candidates)
     lines = []
-    for one in entrants:
+    for one in candidates:
         correct_N = validated[one.name]
         values, intervals = unranked_scores(
             test[one.name], top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed
         )
-        against = next((candidate for candidate in found.candidates if candidate.name == one.name), None)
+        against = next((row for row in found.candidates if row.name == one.name), None)
         lines.append(
             Compared(
                 name=one.name,
@@ -255,13 +255,13 @@ def _costs(line: Compared) -> list[float]:
 
 
 def _predictions(
-    session: Session, split: str, entrants: Sequence[_Entrant], models: Mapping[str, "OnnxClassifier"]
+    session: Session, split: str, candidates: Sequence[_Candidate], models: Mapping[str, "OnnxClassifier"]
 ) -> dict[str, "Predictions"]:
     """Of the files, from the raw images, without those that a registered version had learned from or was chosen by."""
     from components.evaluation.served_predictions import predictions_of_files
 
     seen: set[str] = set()
-    for one in entrants:
+    for one in candidates:
         if one.version is not None:
             splits = ("train",) if split == "val" else ("train", "val")
             seen |= known_images(session, one.version, splits)
@@ -273,18 +273,18 @@ def _predictions(
             logger.info(
                 f"{len(files) - len(kept)} of {len(files)} {split} images are left out: a registered version knows them"
             )
-        return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in entrants}
+        return {one.name: predictions_of_files(models[one.name], files.at(kept)) for one in candidates}
 
 
-def _latencies(session: Session, entrants: Sequence[_Entrant]) -> dict[str, float]:
+def _latencies(session: Session, candidates: Sequence[_Candidate]) -> dict[str, float]:
     """Each in a clean process, in turn."""
     from components.export.model_timing import time_file
 
     settings = session.params.quantize
     each = max(1, settings.latency_runs // _ROUNDS)
-    measured: dict[str, list[float]] = {one.name: [] for one in entrants}
+    measured: dict[str, list[float]] = {one.name: [] for one in candidates}
     for _ in range(_ROUNDS):
-        for one in entrants:
+        for one in candidates:
             report = time_file(one.file, provider=settings.provider, latency_runs=each)
             assert report.speed is not None
             measured[one.name].append(report.speed.latency.p50_ms)
@@ -292,7 +292,7 @@ def _latencies(session: Session, entrants: Sequence[_Entrant]) -> dict[str, floa
 
 
 def training_seconds(tracking: Tracking, run_id: str) -> float | None:
-    """Of all epochs of a run and of those that it came from, each run once; None where one of them doesn't tell."""
+    """Of all epochs of a run and of those that it came from, each run once; None where one of them is unknown."""
     waiting, seconds = [run_id], dict[str, float]()
     while waiting:
         one = waiting.pop()
@@ -348,19 +348,19 @@ def show_comparison(result: dict[str, Any]) -> str:
 
 
 def _row(line: dict[str, Any], chosen: str) -> list[str]:
-    def told(name: str, style: str) -> str:
+    def text(name: str, style: str) -> str:
         interval = line.get(f"{name}_interval")
         reach = f" ({' to '.join(format(end, style) for end in interval)})" if interval else ""
         return "" if line[name] is None else format(line[name], style) + reach
 
     return [
         line["name"] + (" *" if line["name"] == chosen else ""),
-        *(told(name, ".4f") for name in ("validation_accuracy", "accuracy", "macro_f1")),
-        told("difference", "+.4f"),
-        told("p_corrected", ".3f"),
-        told("latency_ms", ".2f"),
-        told("bytes", ","),
-        told("training_seconds", ".1f") or ("" if line["reason"] else "unknown"),
+        *(text(name, ".4f") for name in ("validation_accuracy", "accuracy", "macro_f1")),
+        text("difference", "+.4f"),
+        text("p_corrected", ".3f"),
+        text("latency_ms", ".2f"),
+        text("bytes", ","),
+        text("training_seconds", ".1f") or ("" if line["reason"] else "unknown"),
         "yes" if line["non_dominated"] else "",
         line["reason"],
     ]

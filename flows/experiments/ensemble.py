@@ -1,4 +1,4 @@
-"""Make one model of several, and let it be judged like any candidate."""
+"""Make one model of several; the gate decides on it as on any other."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -87,12 +87,12 @@ def find_members(session: Session, prepared: Prepared, addresses: Sequence[str])
         if same is not member:
             raise SettingsError(f"{member.name} is the same model as {same.name}; name each member once")
         tags = runs.tags_of(session.tracking, member.run_id)
-        told = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
+        data = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
         # What one member learned from must not be among the test images of the others.
-        if told != (prepared.data_version, prepared.split_digest):
+        if data != (prepared.data_version, prepared.split_digest):
             raise SettingsError(
-                f"{member.name} was trained on other data or another split than those at hand, by which the ensemble "
-                "would be judged; train it again on this data"
+                f"{member.name} was trained on other data or another split than the current ones, on which the "
+                "ensemble would be scored; train it again on this data"
             )
     return members
 

@@ -1,4 +1,4 @@
-"""Search for better settings: trainings with other values, judged on validation, that end early where they lag."""
+"""Search for better settings: trainings with other values, scored on validation and stopped early where they lag."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ _NOT_SEARCHED = ("preprocess", "augment", "finetune")
 
 @dataclass(frozen=True)
 class _Task:
-    """One search, and what its trials share."""
+    """One search, and what all of its trials use."""
 
     session: Session
     prepared: Prepared
@@ -55,7 +55,7 @@ def tune(
     deployment: str | None = None,
     apply: bool = False,
 ) -> dict[str, Any]:
-    """Goes on with the search of this space where it stands; returns its trials and the best one.
+    """Resumes the search of this space, or starts it; returns its trials and the best one.
 
     With a deployment, such as train/gpu, its workers train; `apply` writes the best values into params.yaml.
     """
@@ -112,10 +112,10 @@ def _check_name(params: Params, name: str) -> None:
 
 
 def search_fingerprint(session: Session, prepared: Prepared) -> str:
-    """The same for searches that can go on with one another's trials: more trials are no other search."""
+    """Equal for searches that can continue with one another's trials: more trials don't make it another search."""
     settings = session.params.tune
     first = {name: one.values[0] if isinstance(one, Choices) else one.low for name, one in settings.dimensions.items()}
-    # What is searched has no value of its own: neither applying the best nor changing it begins anew.
+    # A searched setting counts with its first value: applying the best value doesn't start another search.
     base = replace(session, params=session.params.with_values(first))
     return fingerprint(
         "tune",
@@ -140,7 +140,7 @@ def _open(session: Session, prepared: Prepared, key: str, deployment: str | None
     search = Search(database, key, settings, epochs=session.params.train.epochs)
     done = len(search.outcomes())
     if done:
-        logger.info(f"the search goes on: {done} of {settings.trials} trials are over")
+        logger.info(f"the search resumes: {done} of {settings.trials} trials are finished")
     return _Task(session, prepared, search, key, run_id, deployment)
 
 
@@ -167,7 +167,7 @@ def _one_after_another(task: _Task, halted: Event) -> None:
 
 
 def _try(task: _Task, trial: Trial) -> None:
-    """Trains with the trial's values. Whatever becomes of it is written down, and the search goes on."""
+    """Trains with the trial's values. Its outcome is recorded, and the search continues."""
     started = time.perf_counter()
 
     def seconds() -> float:
@@ -188,7 +188,7 @@ def _try(task: _Task, trial: Trial) -> None:
         finally:
             run_id = run_id or runs.find_started(session.tracking, "train", key)
     except ServiceError:
-        # Not the trial's fault: it is tried again when the search goes on.
+        # Not the trial's fault: it runs again when the search resumes.
         raise
     except TrainingStopped as stopped:
         trial.prune(str(stopped), run_id=run_id, seconds=seconds())
@@ -212,16 +212,16 @@ def _train_here(task: _Task, session: Session, trial: Trial, key: str) -> None:
 def _train_there(task: _Task, session: Session, trial: Trial, key: str) -> None:
     """By a worker; its epochs are read from MLflow."""
     assert task.deployment is not None
-    told: list[str] = []
+    reasons: list[str] = []
 
     def look() -> None:
         run_id = runs.find_started(session.tracking, "train", key)
-        if run_id is None or told:
+        if run_id is None or reasons:
             return
         for epoch, score in runs.metric_history(session.tracking, run_id, f"val_{task.search.settings.metric}"):
             reason = trial.report(epoch, score)
             if reason is not None and epoch < session.params.train.epochs:
-                told.append(reason)
+                reasons.append(reason)
                 runs.ask_to_stop(session.tracking, run_id, reason)
                 return
 
@@ -229,7 +229,7 @@ def _train_there(task: _Task, session: Session, trial: Trial, key: str) -> None:
         task.deployment, session, task.prepared, values=trial.values, parent_run=task.run_id, while_waiting=look
     )
     if done is None:
-        raise TrainingStopped(told[0] if told else "the training was told to stop")
+        raise TrainingStopped(reasons[0] if reasons else "the training was asked to stop")
 
 
 def best_score(session: Session, run_id: str, metric: str) -> float:

@@ -1,4 +1,4 @@
-"""What params.yaml can be wrong about that its types don't tell, found before any work begins."""
+"""Mistakes in params.yaml that its types can't show, found before any work begins."""
 
 import contextlib
 import logging
@@ -78,7 +78,7 @@ def resolve_params(project: Project, overrides: list[str] | None, *, exports: bo
         logger.info(change)
     params = read_params(project.params)
     _check(params, project, exports=exports)
-    _tell_choice(params)
+    _log_choice(params)
     return params
 
 
@@ -104,7 +104,7 @@ def _check(params: Params, project: Project, *, exports: bool) -> None:
         check_provider(params.quantize.provider)
 
 
-def _tell_choice(params: Params) -> None:
+def _log_choice(params: Params) -> None:
     advice = _advice(params)
     if advice is not None:
         logger.info(f"model.scenario {params.model.scenario}: {advice.architecture}, {advice.reason}")

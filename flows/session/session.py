@@ -1,4 +1,4 @@
-"""What all steps of one run share: the project, its settings, the tracking server, decoded images and step times."""
+"""The context of one run's steps: the project, its settings, the tracking server, decoded images and step times."""
 
 import logging
 import time

@@ -98,10 +98,10 @@ def _evaluate(session: Session, prepared: Prepared, trained: Trained) -> None:
     kept = session.decoded.file(session.project, prepared.augmented_digest)
     # It looks at few of them: nothing is said where they can't be kept.
     with decoded_once(split, kept) as train:
-        _judge(session, trained, train)
+        _score_and_store(session, trained, train)
 
 
-def _judge(session: Session, trained: Trained, train: "PackedSplit") -> None:
+def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -> None:
     import pyarrow.parquet as pq
 
     from components.data.packed.loaders import open_split
@@ -141,7 +141,7 @@ def _judge(session: Session, trained: Trained, train: "PackedSplit") -> None:
         draw_neighbours(inspected_images, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
     draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
     if isinstance(model, Ensemble):
-        _tell_members(session, trained, folder, _members(session, trained, model, predictions))
+        _store_members(session, trained, folder, _members(session, trained, model, predictions))
     runs.store(session.tracking, run_id, folder, "evaluate")
     of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
     runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | of_analysis)
@@ -166,7 +166,7 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
     )
 
 
-def _tell_members(session: Session, trained: Trained, folder: Path, members: "Sequence[MemberScores]") -> None:
+def _store_members(session: Session, trained: Trained, folder: Path, members: "Sequence[MemberScores]") -> None:
     """In the record of the evaluation, in a table on the run's page, and a line each."""
     rows = [asdict(one) for one in members]
     write_json(folder / MEMBERS, rows)

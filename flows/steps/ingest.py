@@ -52,12 +52,12 @@ class Ingest(TimedStep[Ingested]):
 
 
 def _listed(project: Project, location: str) -> Source:
-    dealing = read_section(project.params, "split", SplitSettings)
+    split_settings = read_section(project.params, "split", SplitSettings)
     return find(
         location,
         read_section(project.params, "ingest", IngestSettings),
-        extra_splits=[split for split in dealing.splits if split not in SPLITS],
-        uses_given_splits=dealing.given != "ignore",
+        extra_splits=[split for split in split_settings.splits if split not in SPLITS],
+        uses_given_splits=split_settings.given != "ignore",
     )
 
 

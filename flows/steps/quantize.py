@@ -140,20 +140,20 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     test = open_split(augmented, "test")
     for name, one in exported.formats.items():
         # One at a time, for answers to very many images and classes are large.
-        judged = _judged(one.file, test, session)
-        record["formats"][name] |= judged.as_record()
+        scored = _score_file(one.file, test, session)
+        record["formats"][name] |= scored.as_record()
         if name == record["served"]:
-            served = judged
+            served = scored
     write_json(folder / "export.json", record)
     draw_formats(record["formats"], folder / "formats.png")
     runs.store(session.tracking, run_id, folder, "export")
-    _tell_served(session, run_id, served, test)
+    _store_served_scores(session, run_id, served, test)
     _log(session, run_id, record)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A file with what it says of the test split."""
+class ScoredFile:
+    """An exported file with its predictions on the test split."""
 
     model: "OnnxClassifier"
     predictions: "Predictions"
@@ -167,7 +167,7 @@ class Judged:
         }
 
 
-def _judged(file: Path, test: "PackedSplit", session: Session) -> Judged:
+def _score_file(file: Path, test: "PackedSplit", session: Session) -> ScoredFile:
     from components.evaluation.metrics import score
     from components.evaluation.served_predictions import predict_packed
     from components.serving.onnx_classifier import OnnxClassifier
@@ -176,11 +176,11 @@ def _judged(file: Path, test: "PackedSplit", session: Session) -> Judged:
     model = OnnxClassifier(file, provider=session.params.quantize.provider)
     predictions = predict_packed(model, test)
     scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
-    return Judged(model, predictions, scores)
+    return ScoredFile(model, predictions, scores)
 
 
-def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedSplit") -> None:
-    """All that the answers of the very file that would be served tell, with pictures, under `served`."""
+def _store_served_scores(session: Session, run_id: str, scored: ScoredFile, test: "PackedSplit") -> None:
+    """Stores scores, analysis and pictures of the very file that would be served, under `served`."""
     import pyarrow.parquet as pq
 
     from components.evaluation.evaluation_files import write_analysis, write_scores
@@ -189,12 +189,12 @@ def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedSpl
     from components.evaluation.served_predictions import logits_of_squares
     from components.reporting.figures import draw_answers
 
-    settings, predictions = session.params.evaluate, judged.predictions
+    settings, predictions = session.params.evaluate, scored.predictions
     analysis = analyse_answers(
-        lambda images_NHWC: logits_of_squares(judged.model, images_NHWC),
+        lambda images_NHWC: logits_of_squares(scored.model, images_NHWC),
         predictions,
         pixels_NHWC=test.pixels_NHWC,
-        preprocess=judged.model.card.preprocess,
+        preprocess=scored.model.card.preprocess,
         table=pq.read_table(data_paths(session.project).validated / "images.parquet"),
         settings=settings,
         folder=session.project.root,
@@ -202,12 +202,12 @@ def _tell_served(session: Session, run_id: str, judged: Judged, test: "PackedSpl
     )
     folder = runs.new_folder(session.tracking, run_id, "served")
     write_predictions(folder / "predictions.parquet", predictions)
-    write_scores(folder, judged.scores, analysis.slices)
+    write_scores(folder, scored.scores, analysis.slices)
     write_analysis(folder, analysis, predictions, test.pixels_NHWC)
-    draw_answers(judged.scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
+    draw_answers(scored.scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
     runs.store(session.tracking, run_id, folder, "served")
     of_analysis = with_intervals(analysis.headline(), analysis.headline_intervals())
-    metrics = metrics_of("served", judged.scores) | {f"served/{name}": value for name, value in of_analysis.items()}
+    metrics = metrics_of("served", scored.scores) | {f"served/{name}": value for name, value in of_analysis.items()}
     runs.log_metrics(session.tracking, run_id, metrics)
 
 

@@ -39,7 +39,7 @@ def train_on(
     """Has the model trained by a worker of the deployment's pool, unless it is trained already; returns its run.
 
     That worker reads the same params.yaml and the same data, in the same folder: nothing is handed over but the
-    `values` in which the session differs from that file. None where the training was told to stop.
+    `values` in which the session differs from that file. None where the training was asked to stop.
     """
     key = train_fingerprint(session, prepared)
     done = runs.find_done(session.tracking, "train", key)

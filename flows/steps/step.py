@@ -57,7 +57,7 @@ class TimedStep(Step[Result]):
 
     @abstractmethod
     def find_or_work(self, session: Session, results: Results, watch: Stopwatch) -> Result:
-        """The result; tells the watch whether it was there already, and what the log says about it."""
+        """The result; the watch is given whether it was there already, and what the log says about it."""
 
 
 class FingerprintedStep(TimedStep[Result]):

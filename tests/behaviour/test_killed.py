@@ -68,8 +68,8 @@ def test_a_run_that_is_killed_twice_and_stopped_once_is_finished_by_the_next(tmp
     said, training = ctrl_c_when_it_says(run, "train 5/8")
     assert run.returncode == 130
     assert said.splitlines()[-1] == (
-        "darkroom: run was stopped; the same command goes on where it was: steps that are over are reused, and a "
-        "training that was begun goes on from its last checkpoint"
+        "darkroom: run was stopped; the same command resumes: finished steps are reused, and a training continues from "
+        "its last checkpoint"
     )
     assert "Traceback" not in said
     assert psutil.wait_procs(training, timeout=5)[1] == [], "training went on behind the prompt"

@@ -163,7 +163,7 @@ def test_one_model_is_no_ensemble_and_leaves_no_run(joined: Joined) -> None:
 
 
 def test_members_of_another_split_are_refused(joined: Joined) -> None:
-    with pytest.raises(SettingsError, match="was trained on other data or another split than those at hand"):
+    with pytest.raises(SettingsError, match="was trained on other data or another split than the current ones"):
         JoinMembers(("snapshots",)).run(joined.session, Results(replace(joined.prepared, split_digest="0" * 64)))
 
 
