@@ -3,27 +3,18 @@
 Letters: N images, T logits of the network, K classes, B bins of confidence.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from components.records.analysis import ReliabilityBin
 from components.task.task import Task
 
 NUM_BINS = 15
 """Equal widths of confidence, as Guo et al. 2017, "On Calibration of Modern Neural Networks", measure."""
 _TEMPERATURES = (0.05, 20.0)
 _ROWS = 8192
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """Answers of about the same confidence: how sure the model was, and how often it was right."""
-
-    images: int
-    confidence: float
-    accuracy: float
 
 
 def fit_temperature(logits_NT: NDArray[np.floating[Any]], target: NDArray[Any], task: Task) -> float:

@@ -10,20 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.level_predictions import Floats, Judged
+from components.records.scores import ConfusedPair
 
 _CLASSES = 64
 _SHOWN_PAIRS = 100
-
-
-@dataclass(frozen=True)
-class ConfusedPair:
-    """How often images of one class were taken for another; of sets, said instead of one that was missed."""
-
-    label: str
-    said: str
-    images: int
-    share: float
-    """Of the images of the class."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Letters: N images, K classes, F features, E near images.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,25 +10,9 @@ from numpy.typing import NDArray
 
 from components.data.quality.label_errors import confident_disagreement
 from components.evaluation.predictions import Predictions
+from components.records.analysis import SuspectedLabel
 
 _ROWS = 1024
-
-
-@dataclass(frozen=True)
-class SuspectedLabel:
-    path: str
-    label: str
-    suggested: str
-    score: float
-    """One minus the probability that the model gives the label."""
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    path: str
-    label: str
-    similarity: float
-    """Cosine of the features, in [-1, 1]."""
 
 
 def sure_mistakes(predictions: Predictions, most: int) -> list[int]:

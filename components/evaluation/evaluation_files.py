@@ -20,32 +20,21 @@ import pyarrow as pa
 from PIL import Image
 
 from components.data.packed.stores import ImageRows
-from components.evaluation.metrics import Scores
+from components.evaluation.metrics import MATRIX_CLASSES, Scores
 from components.evaluation.model_analysis import Analysis
 from components.evaluation.predictions import Predictions
-from components.evaluation.slices import SliceScores
-from components.shared.files import write_json
+from components.records.analysis import ANALYSIS
+from components.records.scores import SCORES, LevelScores, ScoresRecord, SliceScores
 from components.shared.parquet import write_table
 
-SCORES, CLASSES, CONFUSION, SLICES, ANALYSIS, MAP = (
-    "scores.json",
-    "classes.parquet",
-    "confusion.parquet",
-    "slices.parquet",
-    "analysis.json",
-    "map.parquet",
-)
+CLASSES, CONFUSION, SLICES, MAP = "classes.parquet", "confusion.parquet", "slices.parquet", "map.parquet"
 _RECORDED_SLICES = 200
 _THUMBNAIL_PX = 48
 
 
 def write_scores(folder: Path, scores: Scores, slices: Sequence[SliceScores]) -> None:
     """scores.json, classes.parquet, slices.parquet and, but of sets of labels, confusion.parquet."""
-    record = scores.as_record() | {
-        "slices": [asdict(one) for one in slices[:_RECORDED_SLICES]],
-        "num_slices": len(slices),
-    }
-    write_json(folder / SCORES, record)
+    _scores_record(scores, slices).write(folder / SCORES)
     write_table(folder / CLASSES, pa.Table.from_pylist(list(_class_rows(scores))))
     if scores.confusion is not None:
         write_table(folder / CONFUSION, pa.concat_tables([_confusion_table(*one) for one in _levels(scores)]))
@@ -56,20 +45,38 @@ def write_scores(folder: Path, scores: Scores, slices: Sequence[SliceScores]) ->
 
 def write_analysis(folder: Path, analysis: Analysis, predictions: Predictions, pixels_NHWC: ImageRows) -> None:
     """analysis.json and, where there is a map, map.parquet."""
-    write_json(folder / ANALYSIS, analysis.as_record())
+    analysis.as_record().write(folder / ANALYSIS)
     if analysis.map is None:
         return
     rows = analysis.map.rows
     columns = {
         "path": [predictions.path_N[row] for row in rows],
         "label": predictions.task.names(predictions.target[rows]),
-        "said": predictions.task.names(predictions.predicted[rows]),
-        "right": predictions.correct_N[rows],
+        "predicted": predictions.task.names(predictions.predicted[rows]),
+        "correct": predictions.correct_N[rows],
         "x": analysis.map.place_N2[:, 0],
         "y": analysis.map.place_N2[:, 1],
         "picture": [_thumbnail(pixels_NHWC[row]) for row in rows],
     }
     write_table(folder / MAP, pa.table(columns))
+
+
+def _scores_record(scores: Scores, slices: Sequence[SliceScores]) -> ScoresRecord:
+    matrix = scores.confusion if len(scores.classes) <= MATRIX_CLASSES else None
+    return ScoresRecord(
+        task=scores.task,
+        images=scores.images,
+        top_k=scores.top_k,
+        resamples=scores.draws,
+        values=scores.values,
+        intervals=scores.intervals,
+        classes=scores.classes,
+        confusion=matrix.tolist() if matrix is not None else None,
+        confused=scores.confused,
+        levels={name: LevelScores(one.values, one.intervals, one.classes) for name, one in scores.levels.items()},
+        slices=list(slices[:_RECORDED_SLICES]),
+        num_slices=len(slices),
+    )
 
 
 def _class_rows(scores: Scores) -> Iterator[dict[str, Any]]:
@@ -98,7 +105,7 @@ def _confusion_table(level: str, scores: Scores) -> pa.Table:
         {
             "level": pa.array([level] * len(true_C), pa.string()),
             "label": labels.take(pa.array(true_C)),
-            "said": labels.take(pa.array(said_C)),
+            "predicted": labels.take(pa.array(said_C)),
             "images": matrix[true_C, said_C],
         }
     )

@@ -8,43 +8,24 @@ Letters: N images, K classes, D draws, M scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval, draws, intervals
-from components.evaluation.confusion_counts import ConfusedPair, confused_pairs, confusion, count
+from components.evaluation.confusion_counts import confused_pairs, confusion, count
 from components.evaluation.level_predictions import Floats, Judged, judge, levels_above
 from components.evaluation.metric_values import values_of, values_of_classes
 from components.evaluation.per_image_terms import columns_of, image_terms
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking_metrics import Mean, RankScore, rank_scores
+from components.records.scores import ClassScores, ConfusedPair
 from components.shared.errors import DataError
 
 MATRIX_CLASSES = 200
 """Up to so many classes the record holds the whole confusion matrix; above, confusion.parquet alone does."""
-
-
-@dataclass(frozen=True)
-class ClassScores:
-    label: str
-    precision: float
-    """In [0, 1]; 0 where the class was never predicted."""
-    recall: float
-    f1: float
-    roc_auc: float
-    """One against the rest; NaN where the split holds only one of the two."""
-    average_precision: float
-    images: int
-    true_positives: int
-    """Images that have the class and were said to; with the next three the confusion of this class with the rest."""
-    false_negatives: int
-    false_positives: int
-    true_negatives: int
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    """Of precision, recall and F1 by the bootstrap, of the other two from their standard error."""
 
 
 @dataclass(frozen=True)
@@ -91,22 +72,6 @@ class Scores:
         for level, scores in self.levels.items():
             found |= {f"{level}.{name}": interval for name, interval in scores.intervals.items()}
         return found
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain values; NaN where a score is not defined."""
-        matrix = self.confusion if self.confusion is not None and len(self.classes) <= MATRIX_CLASSES else None
-        return {
-            **self.values,
-            "task": self.task,
-            "images": self.images,
-            "top_k": self.top_k,
-            "draws": self.draws,
-            "intervals": {name: list(found) for name, found in self.intervals.items()},
-            "classes": [asdict(one) for one in self.classes],
-            "confusion": matrix.tolist() if matrix is not None else None,
-            "confused": [asdict(pair) for pair in self.confused],
-            "levels": {name: scores.as_record() for name, scores in self.levels.items()},
-        }
 
 
 def score(predictions: Predictions, *, top_k: int, num_resamples: int = 0, seed: int = 7) -> Scores:

@@ -4,7 +4,7 @@ Letters: N images, T logits, F features, E near images, H height, W width, C cha
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,46 +16,38 @@ from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed.loaders import PackedSplit
 from components.data.packed.stores import ImageRows
 from components.evaluation.bootstrap import Interval
-from components.evaluation.calibration import ReliabilityBin, reliability
+from components.evaluation.calibration import reliability
 from components.evaluation.embedding_map import embedding_map
 from components.evaluation.error_analysis import (
-    Neighbour,
-    SuspectedLabel,
     nearest,
     sure_mistakes,
     suspected_labels,
     unsure_hits,
 )
 from components.evaluation.inference import features_of, logits_of
-from components.evaluation.ood import OodScores, folder_images, noise_images, ood_scores, shuffled_images
+from components.evaluation.ood import folder_images, noise_images, ood_scores, shuffled_images
 from components.evaluation.predictions import Predictions
 from components.evaluation.robustness import Answer, Robustness, robustness, sample
 from components.evaluation.saliency import attention_map, grad_cam
 from components.evaluation.settings import EvaluateSettings
-from components.evaluation.slices import SliceScores, slice_scores
+from components.evaluation.slices import slice_scores
 from components.models.classifier import ImageClassifier
 from components.models.ensemble import Ensemble
+from components.records.analysis import (
+    AnalysisRecord,
+    InspectedImage,
+    Neighbour,
+    OodScores,
+    ReliabilityBin,
+    SuspectedLabel,
+)
+from components.records.scores import SliceScores
 from components.shared.progress import Progress
 
 NEIGHBOURS = 3
 _KNOWN_IMAGES = 20_000
 """Training images among which the nearest are sought."""
 _OOD_IMAGES = 500
-
-
-@dataclass(frozen=True)
-class LookedAt:
-    """A test image that is worth a look, with the training images nearest to it."""
-
-    row: int
-    """Its place among the predictions."""
-    path: str
-    label: str
-    said: str
-    confidence: float
-    neighbours: list[Neighbour]
-    neighbour_rows: list[int]
-    """Their places in the training split."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +73,23 @@ class Analysis:
     reliability: list[ReliabilityBin] = field(default_factory=list)
     robustness: Robustness = field(default_factory=Robustness)
     ood: list[OodScores] = field(default_factory=list)
-    sure_mistakes: list[LookedAt] = field(default_factory=list)
-    unsure_hits: list[LookedAt] = field(default_factory=list)
+    high_confidence_errors: list[InspectedImage] = field(default_factory=list)
+    low_confidence_correct: list[InspectedImage] = field(default_factory=list)
     suspected_labels: list[SuspectedLabel] = field(default_factory=list)
     heat_maps: HeatMaps | None = None
     map: EmbeddingMap | None = None
 
-    def as_record(self) -> dict[str, Any]:
-        """Plain values; the slices stand with the scores, the map and the heat maps are files of their own."""
-        return {
-            "reliability": [asdict(one) for one in self.reliability],
-            "robustness": [asdict(one) for one in self.robustness.scores],
-            "robustness_means": [asdict(one) for one in self.robustness.means],
-            "ood": [asdict(one) for one in self.ood],
-            "sure_mistakes": [asdict(one) for one in self.sure_mistakes],
-            "unsure_hits": [asdict(one) for one in self.unsure_hits],
-            "suspected_labels": [asdict(one) for one in self.suspected_labels],
-        }
+    def as_record(self) -> AnalysisRecord:
+        """The record of it; slices are recorded with the scores, the map and the heat maps are files of their own."""
+        return AnalysisRecord(
+            reliability=self.reliability,
+            robustness=self.robustness.scores,
+            robustness_means=self.robustness.means,
+            ood=self.ood,
+            high_confidence_errors=self.high_confidence_errors,
+            low_confidence_correct=self.low_confidence_correct,
+            suspected_labels=self.suspected_labels,
+        )
 
     def headline(self) -> dict[str, float]:
         """Scalars for a tracking server: means over the strengths, and how well strange images are noticed."""
@@ -172,8 +164,8 @@ def analyse(
     )
     return replace(
         of_answers,
-        sure_mistakes=mistakes,
-        unsure_hits=hits,
+        high_confidence_errors=mistakes,
+        low_confidence_correct=hits,
         suspected_labels=suspected_labels(predictions, settings.inspected_images),
         heat_maps=_heat_maps(model, predictions, test, [one.row for one in mistakes or hits]),
         map=_map(model, test, settings),
@@ -245,7 +237,7 @@ def _looker(
     test: PackedSplit,
     train: PackedSplit,
     known_rows: NDArray[np.int64],
-) -> Callable[[Sequence[int]], list[LookedAt]]:
+) -> Callable[[Sequence[int]], list[InspectedImage]]:
     known_NF = np.concatenate(
         [
             features_of(model, train.pixels_NHWC[block])
@@ -255,7 +247,7 @@ def _looker(
     said, labels = (predictions.task.names(chosen) for chosen in (predictions.predicted, predictions.target))
     known_labels = train.task.names(train.target)
 
-    def look(rows: Sequence[int]) -> list[LookedAt]:
+    def look(rows: Sequence[int]) -> list[InspectedImage]:
         if not rows:
             return []
         features_NF = features_of(model, np.array(test.pixels_NHWC[np.array(rows)]))
@@ -268,7 +260,9 @@ def _looker(
             ]
             confidence = float(predictions.confidence_N[row])
             found.append(
-                LookedAt(row, predictions.path_N[row], labels[row], said[row], confidence, neighbours, near_E.tolist())
+                InspectedImage(
+                    row, predictions.path_N[row], labels[row], said[row], confidence, neighbours, near_E.tolist()
+                )
             )
         return found
 

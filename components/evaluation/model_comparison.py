@@ -14,6 +14,7 @@ from components.evaluation.bootstrap import Interval, intervals
 from components.evaluation.metrics import drawn_scores, score
 from components.evaluation.paired_test import compare_paired
 from components.evaluation.predictions import Predictions
+from components.records.members import MemberScores
 from components.shared.errors import DataError, SettingsError, nearest
 
 _ENSEMBLE = "the ensemble"
@@ -49,24 +50,6 @@ class Comparison:
     draws: int
     candidates: list[ComparedModel]
     """The best first."""
-
-
-@dataclass(frozen=True)
-class MemberScores:
-    """A member of an ensemble beside it."""
-
-    name: str
-    accuracy: float
-    accuracy_interval: Interval
-    """95%, by the bootstrap."""
-    macro_f1: float
-    macro_f1_interval: Interval
-    difference: float
-    """Of the accuracy: the member's minus the ensemble's."""
-    interval: Interval
-    """95% of the difference."""
-    p_corrected: float
-    """Two-sided McNemar test, by Holm for the number of members."""
 
 
 def compare_models(

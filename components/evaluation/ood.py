@@ -4,7 +4,6 @@ Letters: N images, T logits, H height, W width, C channels.
 """
 
 import contextlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +12,15 @@ from numpy.typing import NDArray
 
 from components.data.images.decoding import IMAGE_ENDINGS, UndecodableImage
 from components.data.images.preprocessing import PreprocessSettings, square_of
-from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.bootstrap import share_interval
 from components.evaluation.ranking_metrics import rank_scores
+from components.records.analysis import OodScores
 from components.shared.errors import DataError, SettingsError
 from components.task.task import DecisionRule, Task
 
 KEPT_SHARE = 0.95
 """Of the validation images that the threshold lets pass."""
 _TILES = 4
-
-
-@dataclass(frozen=True)
-class OodScores:
-    """How well two scores tell one set of other images from the test images."""
-
-    name: str
-    images: int
-    energy_auroc: float
-    """1 where every other image has a larger free energy than every test image; 0.5 is chance."""
-    energy_auroc_interval: Interval
-    """95%, from its standard error (DeLong 1988), as of the ROC AUC of a class."""
-    max_probability_auroc: float
-    """The same by one minus the probability of the answer (Hendrycks and Gimpel 2017)."""
-    max_probability_auroc_interval: Interval
-    noticed: float
-    """Share of the other images above the threshold."""
-    noticed_interval: Interval
-    """95% (Wilson 1927)."""
 
 
 def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], task: Task) -> float:
@@ -65,7 +46,7 @@ def ood_scores(
     other = np.flatnonzero(other_N)
     found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)
     (energy, probability), intervals = found.value_K.tolist(), found.intervals()
-    noticed = int((energy_N[other_N] > threshold).sum())
+    detected = int((energy_N[other_N] > threshold).sum())
     return OodScores(
         name=name,
         images=len(other),
@@ -73,8 +54,8 @@ def ood_scores(
         energy_auroc_interval=intervals[0],
         max_probability_auroc=probability,
         max_probability_auroc_interval=intervals[1],
-        noticed=noticed / len(other),
-        noticed_interval=share_interval(noticed, len(other)),
+        detected=detected / len(other),
+        detected_interval=share_interval(detected, len(other)),
     )
 
 

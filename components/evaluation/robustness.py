@@ -16,42 +16,11 @@ from components.evaluation.bootstrap import Interval, draws, intervals, share_in
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import unranked_scores
 from components.evaluation.predictions import Predictions, predictions_at
+from components.records.analysis import ALL_CORRUPTIONS, UNCORRUPTED, CorruptedScores, MeanAccuracy
 from components.shared.progress import Progress
 
 Answer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Squares [N, H, W, C] to logits [N, T]."""
-
-
-@dataclass(frozen=True)
-class CorruptedScores:
-    corruption: str
-    """`none` for the images as they are."""
-    strength: int
-    """From 1 to 5; 0 for the images as they are."""
-    images: int
-    accuracy: float
-    interval: Interval
-    """95%, of the accuracy (Wilson 1927)."""
-    macro_f1: float
-    macro_f1_interval: Interval | None
-    """95%, by the bootstrap, as those below; None without draws."""
-    balanced_accuracy: float
-    balanced_accuracy_interval: Interval | None
-    log_loss: float
-    log_loss_interval: Interval | None
-    expected_calibration_error: float
-    expected_calibration_error_interval: Interval | None
-
-
-@dataclass(frozen=True)
-class MeanAccuracy:
-    """Over the strengths of a corruption, or over all of them."""
-
-    corruption: str
-    """`corruptions` for all of them."""
-    accuracy: float
-    interval: Interval | None
-    """95%, by the bootstrap; None without draws."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +50,8 @@ def robustness(
     images_NHWC = np.array(pixels_NHWC[rows])
     weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_resamples, seed=seed)])
     scored = partial(_scored, top_k=top_k, num_resamples=num_resamples, seed=seed)
-    found = [scored("none", 0, clean)]
-    right_N_of: dict[str, list[NDArray[np.bool_]]] = {"none": [clean.correct_N]}
+    found = [scored(UNCORRUPTED, 0, clean)]
+    right_N_of: dict[str, list[NDArray[np.bool_]]] = {UNCORRUPTED: [clean.correct_N]}
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
@@ -91,7 +60,7 @@ def robustness(
             found.append(scored(name, strength, worse))
             right_N_of.setdefault(name, []).append(worse.correct_N)
             progress("corruptions", len(found) - 1, total)
-    right_N_of["corruptions"] = [right_N for name in CORRUPTIONS for right_N in right_N_of[name]]
+    right_N_of[ALL_CORRUPTIONS] = [right_N for name in CORRUPTIONS for right_N in right_N_of[name]]
     return Robustness(found, [_mean(name, right, weight_DN) for name, right in right_N_of.items()])
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.bootstrap import share_interval
 from components.evaluation.level_predictions import judge
 from components.evaluation.model_comparison import holm
 from components.evaluation.predictions import Predictions
 from components.evaluation.slice_resamples import macro_f1_of_slices
+from components.records.scores import SliceScores
 
 MIN_IMAGES = 20
 CLASS, SIZE = "class", "size_px"
@@ -32,26 +33,6 @@ _NO_SLICE = frozenset(
 )
 """Columns that tell images apart rather than in kinds, or that another one says better."""
 _BINS, _FEW_VALUES = 4, 8
-
-
-@dataclass(frozen=True)
-class SliceScores:
-    column: str
-    value: str
-    """Of the column; of a column of numbers the range, such as 0.12 to 0.31."""
-    images: int
-    accuracy: float
-    """Share of exactly right answers."""
-    interval: Interval
-    """95%, of the accuracy (Wilson 1927)."""
-    macro_f1: float
-    """Over the classes that the images of the slice have."""
-    macro_f1_interval: Interval | None
-    """95%, by the bootstrap; None without draws."""
-    p_worse: float
-    """How probable so many errors or more would be, were they dealt over all images by chance (hypergeometric)."""
-    p_corrected: float
-    """The same by Holm, for all slices looked at."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,11 @@ from PIL import Image, ImageDraw
 from components.data.packed.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
+from components.records.analysis import InspectedImage
 from components.shared.files import atomic_file
 
 if TYPE_CHECKING:
-    from components.evaluation.model_analysis import HeatMaps, LookedAt
+    from components.evaluation.model_analysis import HeatMaps
 
 _TILE_PX, _CAPTION_PX, _FONT_PX, _COLUMNS = 112, 32, 12, 8
 _LABELLED_CLASSES = 40
@@ -148,7 +149,7 @@ def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None
 
 
 def draw_neighbours(
-    inspected_images: Sequence["LookedAt"], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
+    inspected_images: Sequence[InspectedImage], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
 ) -> None:
     """A line a test image: the image, then the training images nearest to it; no file where there is none."""
     if not inspected_images:
@@ -156,7 +157,7 @@ def draw_neighbours(
     columns = 1 + max(len(one.neighbours) for one in inspected_images)
     sheet = _Sheet(len(inspected_images), columns)
     for line, one in enumerate(inspected_images):
-        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"said {one.said}", f" {one.confidence:.2f}")
+        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"predicted {one.predicted}", f" {one.confidence:.2f}")
         for place, (near, row) in enumerate(zip(one.neighbours, one.neighbour_rows, strict=True), start=1):
             sheet.tile(line, place, known_NHWC[row], near.label, "alike", f" {near.similarity:.2f}")
     sheet.write(target)

@@ -6,7 +6,7 @@ from components.export.settings import after_epochs
 from components.reporting.inline_pictures import Picture
 from components.reporting.record_fields import Record, number_of, text_of, whole_of
 from components.reporting.report_page import FormatLine, FormatSection
-from components.reporting.score_estimates import estimate_of
+from components.reporting.score_estimates import named_estimate
 
 
 def format_section(export: Record, *, picture: Picture | None = None) -> FormatSection:
@@ -44,8 +44,8 @@ def _format_line(name: str, measured: Mapping[str, Record], chosen: bool) -> For
         name=name + after_epochs(whole_of(measured, "qat_epochs") or 0),
         chosen=chosen,
         size_bytes=whole_of(measured, "bytes"),
-        accuracy=estimate_of(test, "accuracy", intervals.get("accuracy")),
-        macro_f1=estimate_of(test, "macro_f1", intervals.get("macro_f1")),
+        accuracy=named_estimate("accuracy", test, intervals),
+        macro_f1=named_estimate("macro_f1", test, intervals),
         agreement=number_of(measured, "agreement"),
         p50_ms=number_of(latency, "p50_ms"),
         p95_ms=number_of(latency, "p95_ms"),

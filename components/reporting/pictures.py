@@ -1,4 +1,4 @@
-"""Pictures for the page: files as they are, and a model's worst mistakes cut from the raw images.
+"""Pictures for the report: files of a run, and images from the raw data, such as the model's worst errors.
 
 Letters: N images, K classes.
 """
@@ -21,12 +21,12 @@ from components.shared.errors import DataError
 
 _SIDE_PX = 192
 _SMALL_PX = 64
-"""Up to this side an image is kept as it is: losslessly, and shown as squares."""
+"""Images up to this side are embedded without loss and shown with visible pixels."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an image's bytes lie in the raw data."""
+class ImageLocation:
+    """Location of an image's bytes in the raw data."""
 
     shard: str
     offset: int
@@ -37,19 +37,19 @@ def picture_of_file(file: Path, *, alt: str, caption: str) -> Picture:
     return Picture(embedded(file.read_bytes(), "png"), alt, caption)
 
 
-def mistake_pictures(
-    predictions: Predictions, places: Mapping[str, Place], raw: Path, *, most: int, max_megapixels: float
+def error_pictures(
+    predictions: Predictions, locations: Mapping[str, ImageLocation], raw: Path, *, most: int, max_megapixels: float
 ) -> list[Picture]:
-    """The most confident mistakes, the worst first; `places` is by SHA-256.
+    """The most confident errors, the worst first; `locations` by SHA-256.
 
-    None at all where the raw data at hand doesn't hold the very images that were judged.
+    Empty where the local raw data no longer holds exactly the images that were scored.
     """
     pictures = []
     try:
         with RawImages(raw) as store:
             for number in _worst(predictions, most):
                 sha256 = predictions.sha256_N[number]
-                content = _content(store, places[sha256], sha256)
+                content = _content(store, locations[sha256], sha256)
                 pictures.append(_picture(predictions, number, content, max_megapixels))
     except (OSError, KeyError, DataError):
         return []
@@ -57,24 +57,24 @@ def mistake_pictures(
 
 
 def pictures_by_path(
-    images: Mapping[str, tuple[str, Place]], raw: Path, *, max_megapixels: float
+    images: Mapping[str, tuple[str, ImageLocation]], raw: Path, *, max_megapixels: float
 ) -> dict[str, Picture]:
-    """Of the images, each with its SHA-256 and place, those that the raw data at hand still holds."""
+    """Pictures of the images that the local raw data still holds; each image has its SHA-256 and location."""
     pictures = {}
     with contextlib.suppress(OSError, DataError), RawImages(raw) as store:
-        for path, (sha256, place) in images.items():
+        for path, (sha256, location) in images.items():
             with contextlib.suppress(OSError, KeyError, DataError):
-                image = _decoded(_content(store, place, sha256), max_megapixels)
+                image = _decoded(_content(store, location, sha256), max_megapixels)
                 small = max(image.size) <= _SMALL_PX
                 pictures[path] = Picture(_encoded(image, small=small), alt=path, caption=path, small=small)
     return pictures
 
 
-def _content(store: RawImages, place: Place, sha256: str) -> bytes:
-    """The image's bytes; DataError where other data stands in its place by now."""
-    content = store.read(place.shard, place.offset, place.size_bytes)
+def _content(store: RawImages, location: ImageLocation, sha256: str) -> bytes:
+    """The image's bytes; DataError where the raw data holds other bytes at this location by now."""
+    content = store.read(location.shard, location.offset, location.size_bytes)
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise DataError(f"{place.shard} no longer holds the image {sha256}")
+        raise DataError(f"{location.shard} no longer holds the image {sha256}")
     return content
 
 
@@ -87,13 +87,13 @@ def _worst(predictions: Predictions, most: int) -> list[int]:
 def _picture(predictions: Predictions, number: int, content: bytes, max_megapixels: float) -> Picture:
     image = _decoded(content, max_megapixels)
     row = slice(number, number + 1)
-    (true,), (guess,) = (predictions.task.names(said[row]) for said in (predictions.target, predictions.predicted))
-    sure = predictions.confidence_N[number]
+    (true,), (predicted,) = (predictions.task.names(of[row]) for of in (predictions.target, predictions.predicted))
+    confidence = predictions.confidence_N[number]
     small = max(image.size) <= _SMALL_PX
     return Picture(
         source=_encoded(image, small=small),
-        alt=f"test image of class {true}, taken for {guess}: {predictions.path_N[number]}",
-        caption=f"{true}, taken for {guess} at {sure:.1%}",
+        alt=f"test image of class {true}, predicted as {predicted}: {predictions.path_N[number]}",
+        caption=f"{true}, predicted as {predicted} with {confidence:.1%} confidence",
         small=small,
     )
 

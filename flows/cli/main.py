@@ -208,7 +208,7 @@ def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
     from flows.steps.evaluate import Evaluated
 
     scores = found[Evaluated].scores
-    finish(scores, as_json, lambda scores: f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f}")
+    finish(scores, as_json, results.scores)
 
 
 @app.command()

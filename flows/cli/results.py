@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from components.records.record import Record
+from components.records.scores import ScoresRecord
 from components.reporting.latency_text import latency_text
 from components.shared.plural import counted
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
     if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        print(json.dumps(result, ensure_ascii=False, default=Record.as_dict), flush=True)
         return
     text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
     if text:
@@ -36,7 +38,7 @@ def summary(found: "Results") -> dict[str, Any]:
         "run_id": exported.run_id,
         **decision(promoted),
         "metrics": {
-            "torch": _headline(found[Evaluated].scores),
+            "torch": _headline(found[Evaluated].scores.values),
             **{f"onnx_{name}": _headline(one["test"]) for name, one in formats.items()},
         },
         "served": served,
@@ -54,6 +56,10 @@ def decision(promoted: "Promoted") -> dict[str, Any]:
 
 def _headline(scores: dict[str, Any]) -> dict[str, float]:
     return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
+
+
+def scores(record: ScoresRecord) -> str:
+    return f"accuracy {record.values['accuracy']:.4f}, macro F1 {record.values['macro_f1']:.4f}"
 
 
 def pipeline(result: dict[str, Any]) -> str:

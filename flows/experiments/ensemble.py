@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -157,4 +157,4 @@ def ensemble(members: list[str], overrides: list[str] | None = None, project: st
     results = run_all(steps, session)
     run_id, outcome = results[Trained].run_id, results[Promoted]
     decision = {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}
-    return {"run_id": run_id, "members": members_of(session, run_id), **decision}
+    return {"run_id": run_id, "members": [asdict(one) for one in members_of(session, run_id)], **decision}

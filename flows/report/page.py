@@ -8,6 +8,7 @@ from typing import Any
 
 from components.promotion.ledger import Entry, Status, Turn, course_of
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.records.scores import SCORES, ScoresRecord
 from components.reporting.format_section import format_section
 from components.reporting.leak_proof_section import paths_to_show
 from components.reporting.record_sections import (
@@ -28,7 +29,7 @@ from components.reporting.report_page import (
     Verdict,
     render_page,
 )
-from components.reporting.score_estimates import estimate_of
+from components.reporting.score_estimates import named_estimate
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import write_text
 from flows.project.model_names import parse_version
@@ -36,8 +37,8 @@ from flows.project.project import Project, open_project
 from flows.registry.lineage import LINEAGE_TAG, RECORD
 from flows.registry.version_page import rules_of
 from flows.registry.versions import decisions, holder, model_name, status
-from flows.report.run_records import Kept
-from flows.report.scores import evaluation_of, pictures_of, scored_of
+from flows.report.evaluation import ReportedModel, evaluation_of, pictures_of
+from flows.report.run_files import RunFiles
 from flows.tracking import registry, runs
 from flows.tracking.ledger import CHAMPION
 
@@ -96,26 +97,27 @@ def collect(
 ) -> PageContents:
     """Everything that is known of the model of this run; of the version that was asked for, where one was."""
     tags = runs.tags_of(tracking, run_id)
-    kept = Kept(tracking, run_id, tags.get("darkroom.step", "train"))
-    latest = kept.record("export", "export.json") if "darkroom.done.quantize" in tags else None
+    kept = RunFiles(tracking, run_id, tags.get("darkroom.step", "train"))
+    latest = kept.json("export", "export.json") if "darkroom.done.quantize" in tags else None
     export = latest if asked is None else _export_of(kept, asked, latest)
-    scores = kept.record("evaluate", "scores.json")
+    scores = kept.read(ScoresRecord, "evaluate", SCORES)
     registration = _registration(kept, name, export, asked)
     version = registration.version
     place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
-    lineage = kept.record(place, RECORD) or {}
+    lineage = kept.json(place, RECORD) or {}
     params = lineage.get("params") or {}
     # The run keeps the scores of the file that it exported last.
     judged = export if _chosen(export).get("sha256") == _chosen(latest).get("sha256") else None
-    num_classes = len(scores.get("classes", [])) if scores else None
+    model = ReportedModel(project, kept, params, judged["served"] if judged else None)
+    num_classes = len(scores.classes) if scores else None
     return PageContents(
-        headline=_headline(name, registration, export, scores),
+        headline=_headline(name, model.scored, registration, export, scores),
         written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
         others=f"Other versions: `darkroom models` lists them, and `darkroom report {name}/1` writes the page of one.",
         gate=_gate(kept, registration),
-        data=_data(project, kept, place, lineage),
+        data=_data(model, place, lineage),
         training=training_section(_phases(kept, tags), params=params, classes=num_classes),
-        evaluation=evaluation_of(project, kept, scores, judged, params) if scores else None,
+        evaluation=evaluation_of(model, scores) if scores else None,
         formats=_formats(kept, export) if export else None,
         lineage=lineage_section(
             lineage,
@@ -130,14 +132,16 @@ def collect(
     )
 
 
-def _export_of(kept: Kept, version: registry.Version, latest: dict[str, Any] | None) -> dict[str, Any] | None:
+def _export_of(kept: RunFiles, version: registry.Version, latest: dict[str, Any] | None) -> dict[str, Any] | None:
     """The record of the export that a version is from: the run may have been exported again since then."""
     place = version.tags.get(LINEAGE_TAG)
-    record = latest if place is None else kept.record(place, "export.json")
+    record = latest if place is None else kept.json(place, "export.json")
     return None if record is None else record | {"served": version.tags["served"]}
 
 
-def _registration(kept: Kept, name: str, export: dict[str, Any] | None, asked: registry.Version | None) -> Registration:
+def _registration(
+    kept: RunFiles, name: str, export: dict[str, Any] | None, asked: registry.Version | None
+) -> Registration:
     versions = registry.versions(kept.tracking, name)
     own = [version for version in versions if version.run_id == kept.run_id]
     sha256 = _chosen(export).get("sha256")
@@ -159,11 +163,13 @@ def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
     return found
 
 
-def _headline(name: str, found: Registration, export: dict[str, Any] | None, scores: dict[str, Any] | None) -> Headline:
+def _headline(
+    name: str, scored: str, found: Registration, export: dict[str, Any] | None, scores: ScoresRecord | None
+) -> Headline:
     chosen = _chosen(export)
-    numbers, intervals = (
-        (chosen.get("test") or {}, chosen.get("test_intervals") or {}) if export else (scores or {}, {})
-    )
+    values, intervals = (scores.values, scores.intervals) if scores else ({}, {})
+    if export:
+        values, intervals = chosen["test"], chosen["test_intervals"]
     return Headline(
         name=name,
         version=found.version.number if found.version else None,
@@ -173,10 +179,10 @@ def _headline(name: str, found: Registration, export: dict[str, Any] | None, sco
         reasons=found.status.reasons if found.status else [],
         aliases=found.version.aliases if found.version else [],
         served=(export or {}).get("served") or "not exported yet",
-        scored=scored_of(export),
-        accuracy=estimate_of(numbers, "accuracy", intervals.get("accuracy")),
-        macro_f1=estimate_of(numbers, "macro_f1", intervals.get("macro_f1")),
-        test_images=(scores or {}).get("images"),
+        scored=scored,
+        accuracy=named_estimate("accuracy", values, intervals),
+        macro_f1=named_estimate("macro_f1", values, intervals),
+        test_images=scores.images if scores else None,
         size_bytes=chosen.get("bytes"),
         latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
         latency_p95_ms=(chosen.get("latency") or {}).get("p95_ms"),
@@ -216,7 +222,7 @@ def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
     }
 
 
-def _gate(kept: Kept, found: Registration) -> GateSection | None:
+def _gate(kept: RunFiles, found: Registration) -> GateSection | None:
     if found.version is None or found.status is None or found.status.verdict == "not judged":
         return None
     decisions = [
@@ -226,11 +232,11 @@ def _gate(kept: Kept, found: Registration) -> GateSection | None:
 
 
 def _last_judged(
-    kept: Kept, version: registry.Version, last: Entry | None
+    kept: RunFiles, version: registry.Version, last: Entry | None
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
     if last is None:
-        record = kept.record(f"gate/gate_v{version.number}.json") or {}
+        record = kept.json(f"gate/gate_v{version.number}.json") or {}
         return record, record.get("comparison")
     try:
         rules = rules_of(kept.tracking, version, last)
@@ -240,12 +246,13 @@ def _last_judged(
     return {"rules": rules}, last.record.get("comparison")
 
 
-def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> DataSection:
+def _data(model: ReportedModel, place: str, lineage: dict[str, Any]) -> DataSection:
+    kept = model.files
     split, proof = kept.path(place, "split.parquet"), kept.read(LeakProof, place, LEAK_PROOF)
     params = lineage.get("params") or {}
     return data_section(
         counts=class_counts(_labels_and_splits(split)) if split is not None else [],
-        validation=kept.record(place, "validation.json"),
+        validation=kept.json(place, "validation.json"),
         proof=proof,
         split_digest=lineage["split_digest"],
         augment=params.get("augment") or {},
@@ -255,7 +262,7 @@ def _data(project: Project, kept: Kept, place: str, lineage: dict[str, Any]) -> 
             alt="A sheet of training images, each in a row with its augmented copies",
             caption="A row an image: first as it came, then augmented copies as training sees them.",
         ),
-        pictures=pictures_of(project, split, paths_to_show(proof), params) if split and proof else {},
+        pictures=pictures_of(model, split, paths_to_show(proof)) if split and proof else {},
     )
 
 
@@ -268,21 +275,21 @@ def _labels_and_splits(split: Path) -> list[tuple[str, str]]:
     return [(name, row["split"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
 
 
-def _phases(kept: Kept, tags: dict[str, str]) -> list[Phase]:
+def _phases(kept: RunFiles, tags: dict[str, str]) -> list[Phase]:
     if kept.made_by == "ensemble":
         return []
     parent = tags.get("darkroom.trained_from")
-    return [_phase(Kept(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
+    return [_phase(RunFiles(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
 
 
-def _phase(kept: Kept) -> Phase:
+def _phase(kept: RunFiles) -> Phase:
     step = _STEP_NAMES.get(kept.made_by, kept.made_by)
     best = runs.metric_history(kept.tracking, kept.run_id, "best_epoch")
     diagnosis = runs.tags_of(kept.tracking, kept.run_id).get("darkroom.diagnosis")
-    return Phase(step, kept.record("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
+    return Phase(step, kept.json("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
 
 
-def _formats(kept: Kept, export: dict[str, Any]) -> FormatSection:
+def _formats(kept: RunFiles, export: dict[str, Any]) -> FormatSection:
     return format_section(
         export,
         picture=kept.picture(

@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.shared.files import read_json, sha256_of_folder, write_json
+from components.records.analysis import HIGH_CONFIDENCE_ERRORS, LOW_CONFIDENCE_CORRECT
+from components.records.members import MEMBERS, MemberScores, MembersRecord
+from components.records.scores import SCORES, ScoresRecord
+from components.shared.files import read_json, sha256_of_folder
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.dvc import data_paths
@@ -22,20 +25,16 @@ if TYPE_CHECKING:
     from components.data.packed.loaders import PackedSplit
     from components.evaluation.bootstrap import Interval
     from components.evaluation.metrics import Scores
-    from components.evaluation.model_comparison import MemberScores
     from components.evaluation.predictions import Predictions
     from components.models.ensemble import Ensemble
 
-MEMBERS = "members.json"
-"""Of an ensemble: its members beside it."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """The scores of a torch model on the test split."""
 
-    scores: dict[str, Any]
-    """metrics.Scores as a record."""
+    scores: ScoresRecord
 
 
 class Evaluate(FingerprintedStep[Evaluated]):
@@ -72,12 +71,12 @@ class Evaluate(FingerprintedStep[Evaluated]):
 
     def summary(self, session: Session, result: Evaluated) -> str:
         scores = result.scores
-        images = counted(scores["images"], "test image")
-        return f"accuracy {scores['accuracy']:.4f}, macro F1 {scores['macro_f1']:.4f} on {images}"
+        images = counted(scores.images, "test image")
+        return f"accuracy {scores.values['accuracy']:.4f}, macro F1 {scores.values['macro_f1']:.4f} on {images}"
 
     def _stored(self, session: Session, run_id: str) -> Evaluated:
         runs.note_use(session.tracking, run_id)
-        return Evaluated(read_json(runs.fetch(session.tracking, run_id, "evaluate", step=self.name) / "scores.json"))
+        return Evaluated(ScoresRecord.read(runs.fetch(session.tracking, run_id, "evaluate", step=self.name) / SCORES))
 
 
 def evaluation_inputs(session: Session, results: Results) -> dict[str, Any]:
@@ -137,8 +136,11 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     write_scores(folder, scores, analysis.slices)
     write_analysis(folder, analysis, predictions, test.pixels_NHWC)
     draw_answers(scores, predictions, test.pixels_NHWC, folder, most=settings.worst_errors)
-    for name, inspected_images in (("mistakes", analysis.sure_mistakes), ("hits", analysis.unsure_hits)):
-        draw_neighbours(inspected_images, test.pixels_NHWC, train.pixels_NHWC, folder / f"{name}.png")
+    for name, inspected_images in (
+        (HIGH_CONFIDENCE_ERRORS, analysis.high_confidence_errors),
+        (LOW_CONFIDENCE_CORRECT, analysis.low_confidence_correct),
+    ):
+        draw_neighbours(inspected_images, test.pixels_NHWC, train.pixels_NHWC, folder / name)
     draw_heat_maps(analysis.heat_maps, test.pixels_NHWC, folder / "heat_maps.png")
     if isinstance(model, Ensemble):
         _store_members(session, trained, folder, _members(session, trained, model, predictions))
@@ -147,7 +149,7 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     runs.log_metrics(session.tracking, run_id, metrics_of("torch", scores) | of_analysis)
 
 
-def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> "list[MemberScores]":
+def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> list[MemberScores]:
     """Each member on the test split, by the names that the run's lineage has for them."""
     from components.data.packed.loaders import open_split
     from components.evaluation.decision_rule import fit_answers
@@ -168,9 +170,8 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
 
 def _store_members(session: Session, trained: Trained, folder: Path, members: "Sequence[MemberScores]") -> None:
     """In the record of the evaluation, in a table on the run's page, and a line each."""
-    rows = [asdict(one) for one in members]
-    write_json(folder / MEMBERS, rows)
-    runs.log_table(session.tracking, trained.run_id, MEMBERS, columns_of(rows))
+    MembersRecord(members=list(members)).write(folder / MEMBERS)
+    runs.log_table(session.tracking, trained.run_id, MEMBERS, columns_of([asdict(one) for one in members]))
     for one in members:
         low, high = one.interval
         logger.info(
@@ -193,10 +194,9 @@ def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return columns
 
 
-def members_of(session: Session, run_id: str) -> list[dict[str, Any]]:
-    """What was written down of the members of an evaluated ensemble."""
-    rows: list[dict[str, Any]] = read_json(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / MEMBERS)
-    return rows
+def members_of(session: Session, run_id: str) -> list[MemberScores]:
+    """Scores of the members of an evaluated ensemble."""
+    return MembersRecord.read(runs.fetch(session.tracking, run_id, "evaluate", step="evaluate") / MEMBERS).members
 
 
 def metrics_of(place: str, scores: "Scores") -> dict[str, float]:

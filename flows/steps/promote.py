@@ -12,6 +12,7 @@ from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Status, Verdict, champions
 from components.promotion.recorded_rules import DIGEST, shortened, shortened_reasons
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.records.scores import SCORES, Interval, ScoresRecord, SliceScores
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_record
 from components.shared.processor import Processor, this_processor
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from components.evaluation.predictions import Predictions
     from components.evaluation.score_differences import Changes
     from components.evaluation.served_predictions import ImageFiles
-    from components.evaluation.slices import SliceScores
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
     return candidate, predictions
 
 
-def _slices(session: Session, predictions: "Predictions") -> list["SliceScores"]:
+def _slices(session: Session, predictions: "Predictions") -> list[SliceScores]:
     """Of the test split, where a floor asks for them."""
     from components.evaluation.slices import slice_scores
 
@@ -292,14 +292,13 @@ def _slices(session: Session, predictions: "Predictions") -> list["SliceScores"]
     return slice_scores(predictions, table, min_images=settings.min_slice_images)
 
 
-def _intervals(session: Session, version: Version) -> dict[str, Any]:
+def _intervals(session: Session, version: Version) -> dict[str, Interval]:
     """Those that `quantize` found for the very file; none where it made another one since then."""
     export = read_json(export_folder(session, version.run_id) / "export.json")
     if export["formats"][export["served"]]["sha256"] != version.sha256:
         return {}
     scored = runs.fetch(session.tracking, version.run_id, "served", step="quantize")
-    intervals: dict[str, Any] = read_json(scored / "scores.json")["intervals"]
-    return intervals
+    return ScoresRecord.read(scored / SCORES).intervals
 
 
 def _measured(session: Session, version: Version) -> gate.Measured:

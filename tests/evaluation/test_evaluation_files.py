@@ -9,7 +9,7 @@ from judged import leaning
 from components.evaluation.evaluation_files import write_scores
 from components.evaluation.metrics import MATRIX_CLASSES, score
 from components.evaluation.predictions import Predictions
-from components.shared.files import read_json
+from components.records.scores import ScoresRecord
 from components.task.hierarchy import Hierarchy
 from components.task.multi_label import MultiLabel
 
@@ -18,14 +18,14 @@ def test_the_confusion_of_very_many_classes_is_kept_whole(tmp_path: Path) -> Non
     judged = leaning(2 * (MATRIX_CLASSES + 1), MATRIX_CLASSES + 1, lean=3)
     scores = score(judged, top_k=3)
     write_scores(tmp_path, scores, [])
-    record = read_json(tmp_path / "scores.json")
-    assert record["confusion"] is None
-    assert len(record["confused"]) == 100
+    record = ScoresRecord.read(tmp_path / "scores.json")
+    assert record.confusion is None
+    assert len(record.confused) == 100
     cells = pq.read_table(tmp_path / "confusion.parquet").to_pylist()
     place = {label: number for number, label in enumerate(judged.classes)}
     found = np.zeros((len(place), len(place)), int)
     for cell in cells:
-        found[place[cell["label"]], place[cell["said"]]] = cell["images"]
+        found[place[cell["label"]], place[cell["predicted"]]] = cell["images"]
     assert np.array_equal(found, scores.confusion)
     assert 0 < len(cells) <= len(judged.target)
 

@@ -25,16 +25,16 @@ def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
     found = ood_scores("flat", known, flat, TASK, answers=DecisionRule(), threshold=threshold)
     assert found.energy_auroc > 0.99
     assert found.max_probability_auroc > 0.95
-    assert found.noticed > 0.95
+    assert found.detected > 0.95
     other_N, energy_N = np.arange(500) >= 300, TASK.ood_score(np.concatenate([known, flat]))
     assert found.energy_auroc == pytest.approx(roc_auc_score(other_N, energy_N))
     same = ood_scores("same", known[:150], known[150:], TASK, answers=DecisionRule(), threshold=threshold)
     assert same.energy_auroc == pytest.approx(0.5, abs=0.1)
-    assert same.noticed < 0.15
+    assert same.detected < 0.15
     for low, high in (same.energy_auroc_interval, same.max_probability_auroc_interval):
         assert low < 0.5 < high
         assert 0.05 < high - low < 0.2
-    assert same.noticed_interval[0] < 0.05 < same.noticed_interval[1]
+    assert same.detected_interval[0] < 0.05 < same.detected_interval[1]
 
 
 def test_shuffled_images_keep_every_pixel_and_noise_keeps_none() -> None:

@@ -4,7 +4,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from components.evaluation.model_comparison import MemberScores
+from components.records.members import MemberScores
 from flows.experiments.compare import Compared, show_comparison
 from flows.steps.evaluate import columns_of
 

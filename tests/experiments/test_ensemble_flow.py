@@ -14,6 +14,7 @@ from components.evaluation.inference import predict_split
 from components.evaluation.predictions import read_predictions
 from components.models.classifier import load_classifier
 from components.models.ensemble import Ensemble, open_model
+from components.records.scores import ScoresRecord
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import SettingsError
 from components.shared.files import read_json
@@ -108,16 +109,16 @@ def test_the_file_that_serves_answers_like_all_members_together(joined: Joined) 
 
 def test_its_members_are_scored_beside_it(joined: Joined) -> None:
     test = open_split(data_paths(joined.session.project).augmented, "test")
-    own = read_json(
+    own = ScoresRecord.read(
         runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "scores.json"
     )
     members = find_members(joined.session, joined.prepared, ["snapshots"])
     told = members_of(joined.session, joined.ensemble.run_id)
-    assert [one["name"] for one in told] == [member.name for member in members]
+    assert [one.name for one in told] == [member.name for member in members]
     for one, member in zip(told, members, strict=True):
         accuracy = predict_split(load_classifier(member.folder), test, progress=silent).correct_N.mean()
-        assert one["accuracy"] == pytest.approx(accuracy)
-        assert one["difference"] == pytest.approx(accuracy - own["accuracy"])
+        assert one.accuracy == pytest.approx(accuracy)
+        assert one.difference == pytest.approx(accuracy - own.values["accuracy"])
     shown = [file.path for file in joined.session.tracking.client.list_artifacts(joined.ensemble.run_id)]
     assert "members.json" in shown
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from colour_models import COLOURS, SIDE, colour_model
 from projects import REPOSITORY, draw_colours, isolate, stored_folder
+from scored import scores_record
 
 from components.data.raw.ingest import write_raw
 from components.data.sources import IngestSettings, find
@@ -114,7 +115,7 @@ class Life:
         )
         runs.store(tracking, run_id, export, "export")
         served = runs.new_folder(tracking, run_id, "served")
-        write_json(served / "scores.json", {"intervals": {}})
+        scores_record().write(served / "scores.json")
         runs.store(tracking, run_id, served, "served")
         runs.finish(tracking, run_id, "quantize", "done", place="export")
         # Where a fetched model is kept: the registry needs no copy of its own for this.

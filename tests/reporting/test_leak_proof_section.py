@@ -11,7 +11,7 @@ from PIL import Image
 from components.records.leak_proof import ClassDeviation, LeakProof, SplitLeaks
 from components.reporting.inline_pictures import Picture
 from components.reporting.leak_proof_section import leak_proof_section, paths_to_show
-from components.reporting.pictures import Place, pictures_by_path
+from components.reporting.pictures import ImageLocation, pictures_by_path
 
 _PROOF = LeakProof(
     split_digest="a",
@@ -75,7 +75,7 @@ def test_pictures_are_those_of_the_very_images(tmp_path: Path) -> None:
     Image.fromarray(np.full((300, 200, 3), 90, np.uint8)).save(stream, "PNG")
     shown = stream.getvalue()
     (tmp_path / "0.tar").write_bytes(shown)
-    place, digest = Place("0.tar", 0, len(shown)), hashlib.sha256(shown).hexdigest()
+    place, digest = ImageLocation("0.tar", 0, len(shown)), hashlib.sha256(shown).hexdigest()
     found = pictures_by_path({"here.png": (digest, place), "gone.png": ("0" * 64, place)}, tmp_path, max_megapixels=1)
     assert list(found) == ["here.png"]
     assert found["here.png"].source.startswith("data:image/jpeg;base64,")

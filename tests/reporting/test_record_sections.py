@@ -4,7 +4,6 @@ import math
 
 import pytest
 
-from components.reporting.evaluation_section import evaluation_section
 from components.reporting.format_section import format_section
 from components.reporting.line_charts import Line, draw_chart
 from components.reporting.record_sections import (
@@ -16,20 +15,10 @@ from components.reporting.record_sections import (
     training_section,
 )
 from components.reporting.report_page import score_text, size_text
-from components.reporting.score_estimates import Estimate, estimate_of
-
-_SCORES = {
-    "accuracy": 0.5,
-    "macro_roc_auc": float("nan"),
-    "images": 4,
-    "classes": [{"label": "cat", "f1": 0.5}, {"label": "dog", "images": 2}],
-    "confusion": [[1, 1], [1, 1]],
-}
+from components.reporting.score_estimates import Estimate
 
 
 def test_empty_records_give_sections_full_of_unknowns() -> None:
-    evaluation = evaluation_section({})
-    assert not any((evaluation.scores, evaluation.classes, evaluation.mix_ups, evaluation.num_errors))
     assert format_section({}).lines == []
     assert gate_section({}, {}, []).rules == []
     lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
@@ -49,55 +38,6 @@ def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
 def test_counts_stand_by_class_and_split_in_the_order_of_the_splits() -> None:
     counts = class_counts([("dog", "train"), ("cat", "test"), ("dog", "train"), ("dog", "val")])
     assert [(one.label, list(one.splits)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
-
-
-def test_scores_that_are_missing_are_left_out_and_undefined_ones_say_so() -> None:
-    section = evaluation_section(_SCORES)
-    scores = {line.name: line.judged.value for line in section.scores}
-    assert scores["Accuracy"] == 0.5
-    assert math.isnan(scores["Macro ROC AUC"] or 0)
-    assert "Macro F1" not in scores
-    assert section.classes[0].images is None
-
-
-def test_scores_of_levels_and_those_of_torch_stand_beside_what_is_judged() -> None:
-    level = {"accuracy": 0.75, "intervals": {"accuracy": [0.5, 0.9]}}
-    judged = {"accuracy": 0.5, "intervals": {"accuracy": [0.25, 0.75]}, "levels": {"kingdom": level}, "images": 4}
-    torch = {"accuracy": 0.6, "levels": {"kingdom": {"accuracy": 0.8}}}
-    section = evaluation_section(judged, judged="the int8 file", torch=torch)
-    leaf, kingdom = section.scores
-    assert (leaf.judged.interval, leaf.torch) == ("0.250 to 0.750", Estimate(0.6))
-    assert (kingdom.name, kingdom.judged, kingdom.torch) == (
-        "Accuracy at kingdom",
-        Estimate(0.75, 0.5, 0.9),
-        Estimate(0.8),
-    )
-    assert section.num_errors == 2
-
-
-def test_each_label_of_a_set_is_confused_with_its_own_absence() -> None:
-    counts = {"true_positives": 3, "false_negatives": 1, "false_positives": 2, "true_negatives": 4}
-    sets = {
-        "task": "multi_label",
-        "classes": [{"label": "cat"} | counts, {"label": "older release"}],
-        "confusion": None,
-    }
-    (cat,) = evaluation_section(sets).labels_alone
-    assert (cat.label, list(cat.two_by_two)) == ("cat", [3, 1, 2, 4])
-    assert not evaluation_section(sets | {"task": "single_label"}).labels_alone
-
-
-def test_mix_ups_and_errors_are_counted_off_the_diagonal() -> None:
-    section = evaluation_section(_SCORES | {"confusion": [[7, 3], [1, 9]]})
-    assert section.num_errors == 4
-    assert [(one.true, one.predicted, one.images) for one in section.mix_ups] == [("cat", "dog", 3), ("dog", "cat", 1)]
-    assert section.mix_ups[0].share == pytest.approx(0.3)
-
-
-@pytest.mark.parametrize("edges", [None, [], [0.1], [float("nan"), 0.2], "ab"])
-def test_what_is_no_interval_is_left_out(edges: object) -> None:
-    found = estimate_of({"accuracy": 0.5}, "accuracy", edges)
-    assert (found, found.interval, found.drawn) == (Estimate(0.5), "", False)
 
 
 def test_fine_tuning_goes_on_where_training_ended() -> None:

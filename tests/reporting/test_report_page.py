@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
+from components.records.scores import ConfusedPair
 from components.reporting.analysis_section import AnalysisSection, SliceLine
-from components.reporting.evaluation_section import ClassLine, Confusion, EvaluationSection, MixUp, ScoreLine
+from components.reporting.evaluation_section import ClassLine, Confusion, EvaluationSection, ScoreLine
 from components.reporting.inline_pictures import Picture, embedded
 from components.reporting.leak_proof_section import LeakingPair, LeakLine, LeakProofSection
 from components.reporting.record_sections import Phase, training_section
@@ -74,6 +75,9 @@ def history(*losses: float) -> list[dict[str, float]]:
     ]
 
 
+OUTCOMES = (1, 1, 0, 2)
+
+
 @pytest.fixture
 def contents() -> PageContents:
     return PageContents(
@@ -126,18 +130,18 @@ def contents() -> PageContents:
             [Phase("training", history(2.0, 1.0), 2), Phase("fine-tuning", history(0.5), None)], params={}, classes=2
         ),
         evaluation=EvaluationSection(
-            judged="the int8 file",
+            model="the int8 file",
             images=268,
             scores=[
                 ScoreLine("Accuracy", Estimate(0.9345, 0.9012, 0.9578), Estimate(0.94, 0.91, 0.96)),
                 ScoreLine("Log loss (nats)", Estimate(1.25, 1.1, 1.4), Estimate(None)),
             ],
             classes=[
-                ClassLine("three", 2, *(Estimate(value) for value in (0.5, 1.0, 0.6667, float("nan"), 0.75))),
-                ClassLine("eight", 2, *(Estimate(value) for value in (1.0, 0.5, 0.6667, None, None))),
+                ClassLine("three", 2, *(Estimate(value) for value in (0.5, 1.0, 0.6667, float("nan"), 0.75)), OUTCOMES),
+                ClassLine("eight", 2, *(Estimate(value) for value in (1.0, 0.5, 0.6667, None, None)), OUTCOMES),
             ],
             confusion=Confusion(["three", "eight"], [[2, 0], [1, 1]]),
-            mix_ups=[MixUp("eight", "three", 1, 0.5)],
+            confused=[ConfusedPair("eight", "three", 1, 0.5)],
             num_errors=1,
             errors=[picture()],
             analysis=AnalysisSection(
@@ -256,9 +260,9 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
         ),
         evaluation=replace(
             contents.evaluation,
-            classes=[ClassLine(name, 1, *[Estimate(1.0)] * 5) for name in evil],
+            classes=[ClassLine(name, 1, *[Estimate(1.0)] * 5, OUTCOMES) for name in evil],
             confusion=Confusion(evil, [[1, 0], [0, 1]]),
-            mix_ups=[MixUp(*evil, 1, 0.5)],
+            confused=[ConfusedPair(*evil, 1, 0.5)],
             errors=[picture(_EVIL, _EVIL), picture(_EVIL_ATTRIBUTE, _EVIL_ATTRIBUTE)],
         ),
         lineage=LineageSection([Fact(_EVIL, _EVIL, _EVIL)], params={_EVIL: [Fact(_EVIL, _EVIL)]}),
@@ -286,7 +290,7 @@ def test_every_form_has_a_line(contents: PageContents) -> None:
     assert 'alt="bars of each form"' in section
 
 
-def test_scores_of_what_is_judged_stand_with_their_intervals_beside_those_of_torch(contents: PageContents) -> None:
+def test_scores_of_the_served_file_have_intervals_and_stand_beside_those_of_pytorch(contents: PageContents) -> None:
     html = render_page(contents)
     section = html[html.index('<section id="evaluation"') : html.index('<section id="formats"')]
     lines = lines_of(section)
@@ -296,10 +300,10 @@ def test_scores_of_what_is_judged_stand_with_their_intervals_beside_those_of_tor
     assert slices.split() in lines
     # A log loss has no place between 0 and 1.
     assert section.count('class="whisker"') == 2
-    alone = replace(contents.evaluation, judged="the torch model", scores=[ScoreLine("Accuracy", Estimate(0.5), None)])
+    alone = replace(contents.evaluation, model="the PyTorch model", scores=[ScoreLine("Accuracy", Estimate(0.5), None)])
     text = Elements(render_page(replace(contents, evaluation=alone))).text
-    assert "Scores of the torch model on 268 test images." in " ".join(text.split())
-    assert "before export" not in text
+    assert "Scores of the PyTorch model on 268 test images." in " ".join(text.split())
+    assert "exported from" not in text
 
 
 def test_pictures_are_embedded_with_a_text_for_who_cannot_see_them(contents: PageContents) -> None:
