@@ -119,9 +119,9 @@ def _pictures(project: Project, table: Path, shown: set[str]) -> "dict[str, Pict
     """The shown images by path, read from the raw data that the table points into."""
     from components.data.images.preprocessing import PreprocessSettings
     from flows.project.sections import read_section
-    from flows.report.scores import pictures_of
+    from flows.report.raw_pictures import pictures_of
 
     if not shown or not table.exists():
         return {}
     settings: PreprocessSettings = read_section(project.params, "preprocess", PreprocessSettings)
-    return pictures_of(project, table, shown, {"preprocess": {"max_megapixels": settings.max_megapixels}})
+    return pictures_of(project, table, shown, max_megapixels=settings.max_megapixels)

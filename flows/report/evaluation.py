@@ -13,13 +13,12 @@ from components.reporting.evaluation_section import TABLE_CLASSES, EvaluationSec
 from components.reporting.inline_pictures import Picture, embedded
 from flows.project.dvc import data_paths
 from flows.project.project import Project
+from flows.report.raw_pictures import image_locations, pictures_of
 from flows.report.run_files import RunFiles
 
 if TYPE_CHECKING:
     from components.reporting.analysis_section import MappedImage
-    from components.reporting.pictures import ImageLocation
 
-_LOCATION = ("shard", "offset", "size_bytes")
 _NEIGHBOURS_CAPTION = (
     "In each row a test image with the prediction, then its nearest training images with their labels."
 )
@@ -55,6 +54,10 @@ class ReportedModel:
     def max_megapixels(self) -> float:
         return float(self.params["preprocess"]["max_megapixels"])
 
+    def pictures(self, split: Path, paths: set[str]) -> dict[str, Picture]:
+        """Pictures by path, of the images that the local raw data still holds."""
+        return pictures_of(self.project, split, paths, max_megapixels=self.max_megapixels)
+
 
 def evaluation_of(model: ReportedModel, torch: ScoresRecord) -> EvaluationSection:
     """Scores of the served file beside the PyTorch model's; the latter alone where nothing is exported."""
@@ -71,24 +74,6 @@ def evaluation_of(model: ReportedModel, torch: ScoresRecord) -> EvaluationSectio
         analysis=_analysis(model, folder, scores),
         grids=_grids(model.files),
         members=_members(model.files),
-    )
-
-
-def pictures_of(model: ReportedModel, split: Path, paths: set[str]) -> dict[str, Picture]:
-    """Pictures by path, of the images that the raw data still holds."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    from components.reporting.pictures import pictures_by_path
-
-    shown = pa.array(sorted(paths), pa.string())
-    table = pq.read_table(split, columns=["path", "sha256", *_LOCATION])
-    rows = table.filter(pc.is_in(table["path"].cast(pa.string()), value_set=shown)).to_pylist()
-    return pictures_by_path(
-        {row["path"]: (row["sha256"], _location(row)) for row in rows},
-        data_paths(model.project).raw,
-        max_megapixels=model.max_megapixels,
     )
 
 
@@ -121,7 +106,7 @@ def _analysis(model: ReportedModel, folder: str, scores: ScoresRecord) -> Analys
         own,
         _mapped_images(model.files),
         suspects=torch.suspected_labels,
-        pictures=pictures_of(model, split, {one.path for one in torch.suspected_labels}) if split else {},
+        pictures=model.pictures(split, {one.path for one in torch.suspected_labels}) if split else {},
     )
 
 
@@ -157,7 +142,7 @@ def _error_pictures(model: ReportedModel, folder: str) -> list[Picture]:
         return []
     return error_pictures(
         read_predictions(predictions),
-        _locations(split),
+        image_locations(split),
         data_paths(model.project).raw,
         most=model.params["evaluate"]["worst_errors"],
         max_megapixels=model.max_megapixels,
@@ -171,16 +156,3 @@ def _errors_grid(files: RunFiles, folder: str) -> Picture | None:
         alt="The test images that the model got wrong with the highest confidence, each with its true class",
         caption="Each with its true class, and below the predicted class with its confidence.",
     )
-
-
-def _locations(split: Path) -> "dict[str, ImageLocation]":
-    import pyarrow.parquet as pq
-
-    rows = pq.read_table(split, columns=["sha256", *_LOCATION]).to_pylist()
-    return {row["sha256"]: _location(row) for row in rows}
-
-
-def _location(row: dict[str, Any]) -> "ImageLocation":
-    from components.reporting.pictures import ImageLocation
-
-    return ImageLocation(**{name: row[name] for name in _LOCATION})

@@ -37,7 +37,7 @@ from flows.project.project import Project, open_project
 from flows.registry.lineage import LINEAGE_TAG, RECORD
 from flows.registry.version_page import rules_of
 from flows.registry.versions import decisions, holder, model_name, status
-from flows.report.evaluation import ReportedModel, evaluation_of, pictures_of
+from flows.report.evaluation import ReportedModel, evaluation_of
 from flows.report.run_files import RunFiles
 from flows.tracking import registry, runs
 from flows.tracking.ledger import CHAMPION
@@ -262,7 +262,7 @@ def _data(model: ReportedModel, place: str, lineage: dict[str, Any]) -> DataSect
             alt="A sheet of training images, each in a row with its augmented copies",
             caption="A row an image: first as it came, then augmented copies as training sees them.",
         ),
-        pictures=pictures_of(model, split, paths_to_show(proof)) if split and proof else {},
+        pictures=model.pictures(split, paths_to_show(proof)) if split and proof else {},
     )
 
 
