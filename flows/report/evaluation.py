@@ -11,6 +11,7 @@ from components.records.scores import SCORES, ScoresRecord
 from components.reporting.analysis_section import AnalysisSection, analysis_section
 from components.reporting.evaluation_section import TABLE_CLASSES, EvaluationSection, evaluation_section
 from components.reporting.inline_pictures import Picture, embedded
+from components.task.registry import task_type
 from flows.project.dvc import data_paths
 from flows.project.project import Project
 from flows.report.raw_pictures import image_locations, pictures_of
@@ -79,7 +80,7 @@ def evaluation_of(model: ReportedModel, torch: ScoresRecord) -> EvaluationSectio
 
 def _confusion_picture(files: RunFiles, folder: str, scores: ScoresRecord) -> Picture | None:
     """None where the confusion matrix fits into a table."""
-    if len(scores.classes) <= TABLE_CLASSES or scores.task == "multi":
+    if len(scores.classes) <= TABLE_CLASSES or not task_type(scores.task).exclusive:
         return None
     return files.picture(
         folder,

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from components.models.ensemble import Ensemble
 
 
-
 @dataclass(frozen=True)
 class Evaluated:
     """The scores of a torch model on the test split."""
