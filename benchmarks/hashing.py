@@ -23,7 +23,7 @@ from side_by_side import compare, machine, needs_peer, ratio, table
 from components.data.duplicates.finder import DuplicateSettings, find_duplicates
 from components.data.duplicates.hash_join import candidate_pairs
 from components.data.images.decoding import decode
-from components.data.images.measurement import Measurement, luma_of, probe_without_hashes, with_hashes
+from components.data.images.measurement import Measurement, luma_of, measure_without_hashes, with_hashes
 from components.data.images.perceptual_hash import grey_square, perceptual_hashes
 
 _BITS = 7
@@ -65,7 +65,7 @@ def hashing(files: list[Path], rounds: int) -> None:
 
 
 def probed(files: list[Path]) -> list[Measurement]:
-    return with_hashes([probe_without_hashes(file.read_bytes(), file.name, max_megapixels=100) for file in files])
+    return with_hashes([measure_without_hashes(file.read_bytes(), file.name, max_megapixels=100) for file in files])
 
 
 def searching(files: list[Path], rounds: int) -> None:

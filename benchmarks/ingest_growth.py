@@ -50,7 +50,7 @@ def compare(data: Path, scratch: Path, rounds: int) -> None:
     target = scratch / "after"
     ways: dict[str, Callable[[], object]] = {
         "read": lambda: [hashlib.sha256(image.read()).hexdigest() for image in grown.images],
-        "grown": lambda: write_raw(find(str(data)), target, before=before, progress=silent),
+        "grown": lambda: write_raw(find(str(data)), target, previous=before, progress=silent),
         "first": lambda: write_raw(find(str(data)), target, progress=silent),
     }
     times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}

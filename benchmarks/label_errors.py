@@ -31,13 +31,13 @@ from training_data import File, augment_settings, new_job, packed
 
 from components.data.images.decoding import decode
 from components.data.images.embeddings import embed
+from components.data.images.patch_features import patch_features
 from components.data.packed.packing import DATASET
 from components.data.quality.label_errors import (
     LabelSettings,
     confident_disagreement,
     find_label_errors,
     out_of_fold_probabilities,
-    patch_features,
 )
 from components.export.onnx_export import export_features
 from components.models.classifier import load_classifier

@@ -34,7 +34,7 @@ from sklearn.datasets import load_sample_images
 from components.data.duplicates.embedding_join import similar_pairs
 from components.data.duplicates.finder import DuplicateSettings, find_duplicates
 from components.data.images.embeddings import embed
-from components.data.images.measurement import probe_without_hashes
+from components.data.images.measurement import measure_without_hashes
 from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
 
 _TUNED_ON = {7: 300, 101: 150}
@@ -125,7 +125,7 @@ def natural(folder: Path, other: Path, sheet: Path | None) -> None:
     both = files[0] + files[1]
     contents = [file.read_bytes() for file in both]
     probed = [
-        probe_without_hashes(content, file.name, max_megapixels=100)
+        measure_without_hashes(content, file.name, max_megapixels=100)
         for content, file in zip(contents, both, strict=True)
     ]
     cpu, wall = time.process_time(), time.perf_counter()
@@ -181,7 +181,7 @@ def ending(content: bytes) -> str:
 
 def measured(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The grey square and the colours of a file, as the pipeline takes them."""
-    found = probe_without_hashes(content, "image" + ending(content), max_megapixels=100)
+    found = measure_without_hashes(content, "image" + ending(content), max_megapixels=100)
     grey = np.frombuffer(found.thumbnail, np.uint8).reshape(SIDE, SIDE)
     return grey, np.frombuffer(found.colours, np.uint8).reshape(COLOUR_SIDE, COLOUR_SIDE, 3)
 

@@ -33,7 +33,7 @@ import pyarrow as pa
 from PIL import Image
 from side_by_side import compare, machine, table
 
-from components.data.images.measurement import probe_without_hashes, with_hashes
+from components.data.images.measurement import measure_without_hashes, with_hashes
 from components.data.raw.dataset import MANIFEST, SCHEMA, read_manifest_table
 from components.data.raw.measurement_pass import measure_all
 from components.shared.parquet import write_table
@@ -86,7 +86,7 @@ def _probe(files: list[Path]) -> None:
     for file in files:
         content = file.read_bytes()
         hashlib.sha256(content).hexdigest()
-        found.append(probe_without_hashes(content, file.name, max_megapixels=100))
+        found.append(measure_without_hashes(content, file.name, max_megapixels=100))
     with_hashes(found)
 
 
@@ -187,8 +187,9 @@ def _cpu_seconds() -> float:
 def _suite(count: int) -> None:
     import pandas as pd
 
-    from components.data.quality.expectations import QualitySettings, check_quality
+    from components.data.quality.checks import check_quality
     from components.data.quality.profile import profile_of
+    from components.data.quality.rules import QualitySettings
 
     random = np.random.default_rng(0)
     columns = ("aspect", "brightness", "contrast", "sharpness", "entropy_bits", "colourfulness")

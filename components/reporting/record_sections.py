@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components.data.quality.rules import meaning
 from components.data.split.names import SPLITS
 from components.records.leak_proof import LeakProof
 from components.reporting.inline_pictures import Picture
@@ -29,7 +30,6 @@ from components.reporting.report_page import (
     RuleLine,
     TrainingSection,
 )
-from components.reporting.rule_meanings import meaning
 
 _SHOWN_QUARANTINED = 50
 _CHANGES = "+changes"

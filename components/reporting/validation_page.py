@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from components.reporting.rule_meanings import meaning
+from components.data.quality.rules import meaning
 
 _SHOWN_QUARANTINED, _SHOWN_CLASSES = 200, 30
 _OUTCOMES = ("stops", "warns", "holds")

@@ -11,8 +11,8 @@ from ruamel.yaml.error import YAMLError
 
 from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.preprocessing import PreprocessSettings
-from components.data.quality.expectations import QualitySettings
 from components.data.quality.label_errors import LabelSettings
+from components.data.quality.rules import QualitySettings
 from components.data.sources.settings import IngestSettings
 from components.data.split.splitter import SplitSettings
 from components.evaluation.settings import EvaluateSettings

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Progress) -> str:
-    """Writes the packed splits, their index and a preview sheet."""
+    """Writes the packed splits, their index and a preview grid."""
     table = pq.read_table(split / "split.parquet", columns=list(SplitImage.__annotations__))
     settings: AugmentSettings = read_section(params, "augment", AugmentSettings)
     images = [SplitImage(**row) for row in table.to_pylist()]

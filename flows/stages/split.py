@@ -1,4 +1,4 @@
-"""DVC stage: deal the accepted images into train, val and test, and prove that nothing leaks between them."""
+"""DVC stage: split the images into train, val and test, and prove that no duplicate or group lies in two splits."""
 
 import argparse
 import math
@@ -27,8 +27,8 @@ from components.shared.progress import Progress
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
-_KEPT = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
-_READ = (*_KEPT, "ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
+_COLUMNS = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
+_MORE_COLUMNS = ("ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,8 +43,8 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     """Writes split.parquet, and the leak proof: leakage.json and leaking_pairs.parquet."""
     settings: SplitSettings = read_section(params, "split", SplitSettings)
     source = validated / "images.parquet"
-    known = pq.read_schema(source).names
-    table = pq.read_table(source, columns=[name for name in _READ if name in known])
+    present = set(pq.read_schema(source).names)
+    table = pq.read_table(source, columns=[name for name in (*_COLUMNS, *_MORE_COLUMNS) if name in present])
     images = SplitImages.from_table(table)
     pairs = find_duplicates(
         sha256_N=np.array(table["sha256"].to_pylist(), dtype=object),
@@ -65,8 +65,8 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     if given_leaks is not None:
         leaking.append(named_pairs(given, given_leaks, splits="given"))
     proof = audit(table, pairs, leaks, given=given_leaks, excluded=result.excluded, settings=settings.model_dump())
-    kept = [name for name in (*_KEPT, "split", "cluster", "fold") if name in table.column_names]
-    write_table(folder / "split.parquet", table.select(kept))
+    columns = [name for name in (*_COLUMNS, "split", "cluster", "fold") if name in table.column_names]
+    write_table(folder / "split.parquet", table.select(columns))
     write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
     proof.write(folder / LEAK_PROOF)
     return _summary(proof, pairs, result)
@@ -79,15 +79,15 @@ def _pictures(column: Any, shape: tuple[int, ...]) -> NDArray[np.uint8]:
 
 
 def _embeddings(file: Path, settings: DuplicateSettings, num_images: int) -> Embeddings | None:
-    """What the validate stage has the named model say of each image."""
+    """The embeddings that the validate stage wrote; None where the settings name no model."""
     if settings.embeddings is None:
         return None
     if not file.exists():
-        raise DataError(f"{file.name} isn't there; run `darkroom run`, whose validate stage embeds the images")
-    found: Embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
-    if len(found) != num_images:
-        raise DataError(f"{file.name} has {len(found)} rows for {num_images} images; run `darkroom run` anew")
-    return found
+        raise DataError(f"{file.name} isn't there; run `darkroom run`, whose validate stage writes it")
+    embedding_NF: Embeddings = np.load(file, mmap_mode="r", allow_pickle=False)
+    if len(embedding_NF) != num_images:
+        raise DataError(f"{file.name} has {len(embedding_NF)} rows for {num_images} images; run `darkroom run` again")
+    return embedding_NF
 
 
 def _with_splits(table: Any, result: SplitResult, *, folds: int) -> Any:
@@ -102,7 +102,7 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> st
     sentences = [
         ", ".join(f"{count} {split}" for split, count in proof.images.items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"
-        + (f" and {counted(len(pairs.embedding), 'pair')} alike to the model" if pairs.embedding is not None else "")
+        + (f" and {counted(len(pairs.embedding), 'pair')} similar to the model" if pairs.embedding is not None else "")
         + " kept together",
     ]
     if across := proof.leaks.num_across:
@@ -110,12 +110,12 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> st
             f"{counted(across, 'pair stands', 'pairs stand')} in two splits (see leaking_pairs.parquet); "
             "the gate will refuse"
         )
-    if proof.leaks_as_given and (torn := proof.leaks_as_given.num_across):
-        sentences.append(f"the given split has {counted(torn, 'pair')} in two splits (see leaking_pairs.parquet)")
+    if proof.leaks_as_given and (across := proof.leaks_as_given.num_across):
+        sentences.append(f"the given split has {counted(across, 'pair')} in two splits (see leaking_pairs.parquet)")
     if result.num_older:
         sentences.append(
             f"{counted(result.num_older, 'test image is', 'test images are')} older than the newest training image, "
-            "for each ingest is cut by itself and duplicates and groups stay whole"
+            "because each ingest is split separately, and duplicates and groups stay together"
         )
     further = [split for split in proof.images if split not in SPLITS and split != EXCLUDED]
     if further:
@@ -125,5 +125,5 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> st
             f"{len(proof.excluded)} excluded, in no split (see leakage.json), such as {proof.excluded[0].path}"
         )
     if pairs.num_cut:
-        sentences.append(f"{counted(pairs.num_cut, 'comparison')} of crowded hashes left out")
+        sentences.append(f"{counted(pairs.num_cut, 'comparison')} skipped, because too many images share a hash")
     return "; ".join(sentences)

@@ -66,7 +66,7 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     raw = data_paths(project).raw
     _restore_version_before(project)
     with temporary_folder(raw) as draft:
-        packed = write_raw(source, draft, before=raw, progress=progress())
+        packed = write_raw(source, draft, previous=raw, progress=progress())
         version = replace_raw(project, draft)
     untaken = sum(row.problem is not None for row in packed.rows)
     if untaken:

@@ -74,7 +74,7 @@ class Life:
         table, paths = write_table(self.folder / f"table_{each}", each), data_paths(self.session.project)
         draft = paths.raw.with_name("draft")
         before = paths.raw if paths.raw.exists() else None
-        write_raw(find(str(table), IngestSettings()), draft, before=before, progress=silent)
+        write_raw(find(str(table), IngestSettings()), draft, previous=before, progress=silent)
         shutil.rmtree(paths.raw, ignore_errors=True)
         draft.rename(paths.raw)
         paths.reference.mkdir(exist_ok=True)

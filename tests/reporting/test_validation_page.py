@@ -52,7 +52,7 @@ def test_broken_rules_stand_first_and_each_says_what_it_measures() -> None:
     assert re.findall(r"<b>(.*?)</b>", table) == ["side_<wbr>px", "contrast", "images"]
     assert "One that stops ends the run" in html
     assert re.findall(r"(holds|warns|stops)</td>", table) == ["stops", "warns", "holds"]
-    assert "the shorter side, in pixels" in table
+    assert "Shorter side of each image, in pixels" in table
     assert "must not be used" in html
     assert html.count('<img src="data:,A"') == 1
     assert "gone.png" in html

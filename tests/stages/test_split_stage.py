@@ -138,7 +138,7 @@ def test_excluded_images_and_further_splits_are_reported(tmp_path: Path) -> None
 
 def test_test_images_older_than_training_images_are_reported(tmp_path: Path) -> None:
     timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
-    told = "test images are older than the newest training image, for each ingest is cut by itself"
+    told = "test images are older than the newest training image, because each ingest is split separately"
     for ingest_id, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
         write_validated(tmp_path, timestamp=timestamp, ingest_id=ingest_id)
         summary = split(params(tmp_path, method="time"), tmp_path, tmp_path / "split", silent)
@@ -163,4 +163,4 @@ def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Pat
     split_N = pq.read_table(tmp_path / "split" / "split.parquet")["split"].to_pylist()
     assert split_N[:30] == split_N[30:]
     assert (proof["pairs"]["embedding"], proof["leaks"]["pairs_across_splits"]["embedding"]) == (30, 0)
-    assert "30 pairs alike to the model" in summary
+    assert "30 pairs similar to the model" in summary

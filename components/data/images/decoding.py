@@ -1,17 +1,17 @@
-"""The one way in for images: bytes become the same RGB array in training and in serving.
+"""Image decoding, the same for training and serving: the bytes of a file become an upright RGB array.
 
-Stated conversions: the first frame of an animation; EXIF rotation applied; 12- and 16-bit grey scaled, not clipped,
-to 8 bits, whichever end is white; of 16-bit colours the upper 8 bits; palettes and 1-bit images expanded; alpha and
-transparent colours laid over white; CMYK (Adobe's inverted one too) and other spaces converted by Pillow, without
-colour profiles. A picture that is cut short, too large or of an unknown kind is refused with a reason, never repaired.
+Conversions: the first frame of an animation; EXIF rotation applied; 12- and 16-bit grey scaled, not clipped, to 8 bits,
+whichever end is white; of 16-bit colours the upper 8 bits; palettes and 1-bit images expanded; alpha and transparent
+colours blended over white; CMYK (also Adobe's inverted one) and other colour spaces converted by Pillow, without colour
+profiles. An image that is truncated, too large or of an unknown format is refused with a reason, never repaired.
 
-JPEG is by far the most frequent format, and simplejpeg (libjpeg-turbo) decodes it in less than two thirds of the time
-that Pillow and the copy to an array take, to the same pixels, and refuses whatever libjpeg warns of. It gets only
-upright 8-bit RGB files that end with their end mark; all others go through Pillow, which gives the reasons, and what
-Pillow makes of a damaged JPEG without a word is refused too (components.data.images.jpeg_damage).
+There are two decoders. The fast one, simplejpeg (libjpeg-turbo), takes less than two thirds of the time of Pillow and
+the copy to an array, gives the same pixels, and fails on everything that libjpeg warns of. It gets only upright 8-bit
+RGB JPEGs that end with an end marker. All other files go to Pillow, as do those on which the fast one fails: Pillow
+finds the reason, and damage that Pillow ignores is found by components.data.images.jpeg_damage.
 
-A JPEG can come out at 1/2, 1/4 or 1/8, scaled within libjpeg's cosine transform. Every bit of the file is decoded then
-too, so that it is refused for whatever it would be refused for at its full size.
+A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, scaled within libjpeg's cosine transform. Every bit of the file is
+decoded then, too: it is refused for the same damage as at its full size.
 """
 
 import contextlib
@@ -41,26 +41,26 @@ IMAGE_ENDINGS = {
     ".gif": "GIF",
     ".avif": "AVIF",
 }
-"""The file endings that are read, and the format that the content must have."""
+"""File endings of images, and the format that the content must have."""
 
-Needed = Callable[[int, int], tuple[int, int]]
-"""(width, height) of a file → the width and height below which decoding must not go."""
+MinimumSize = Callable[[int, int], tuple[int, int]]
+"""(width, height) of a file → the least width and height at which it may be decoded."""
 
 _FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
-# GIF, PNG, WEBP, TIFF of either byte order, AVIF. The further pictures of a phone's JPEG are depths and thumbnails.
-_WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
+# GIF, PNG, WEBP, TIFF of either byte order, AVIF. Further pictures in a phone's JPEG are depth maps and thumbnails.
+_FORMATS_WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT, _ON_THEIR_SIDE = 1, (5, 6, 7, 8)
+_UPRIGHT, _ROTATED_BY_90 = 1, (5, 6, 7, 8)
 _JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _FRAMES, _SCAN = (0xC0, 0xC1, 0xC2), 0xDA
-_HARMLESS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
-"""Tables, restart intervals, JFIF and comments: they turn no picture and change no colours."""
+_HARMLESS_SEGMENTS = (0xC4, 0xDB, 0xDD, 0xE0, 0xFE)
+"""Segments that neither rotate the image nor change its colours: tables, restart intervals, JFIF, comments."""
 _REDUCTIONS = (8, 4, 2)
 _BITS_TAG, _WHITE_TAG = 258, 262
 
 
 class UndecodableImage(DataError):
-    """The reason why these bytes don't become an image."""
+    """The file can't be decoded; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -68,38 +68,37 @@ class DecodedImage:
     pixels_HWC: NDArray[np.uint8]
     """RGB, upright."""
     format: str
-    """As the content says, such as JPEG."""
+    """Format of the content, such as JPEG."""
     mode: str
     """Pillow's mode before conversion, such as CMYK."""
     size_px: tuple[int, int]
-    """Width and height of the whole image, upright, also where the pixels are fewer."""
+    """Full width and height of the upright image, also where it was decoded at a fraction of them."""
 
 
-def decode(content: bytes, *, max_megapixels: float, needed: Needed | None = None) -> DecodedImage:
+def decode(content: bytes, *, max_megapixels: float, minimum_size: MinimumSize | None = None) -> DecodedImage:
     """The upright RGB image; raises UndecodableImage with the reason.
 
-    With `needed` a JPEG comes out at 1/2, 1/4 or 1/8 if that still has the size that is needed, at a fraction of the
-    time; other formats stay whole.
+    With `minimum_size` a JPEG is decoded at 1/2, 1/4 or 1/8 where that is no smaller, in a fraction of the time.
     """
-    return _plain_jpeg(content, max_megapixels, needed) or _any_image(content, max_megapixels, needed)
+    return _decode_fast(content, max_megapixels, minimum_size) or _decode_any(content, max_megapixels, minimum_size)
 
 
-def _any_image(content: bytes, max_megapixels: float, needed: Needed | None = None) -> DecodedImage:
-    with _opened(content, max_megapixels, needed) as (image, size):
+def _decode_any(content: bytes, max_megapixels: float, minimum_size: MinimumSize | None = None) -> DecodedImage:
+    with _opened(content, max_megapixels, minimum_size) as (image, size):
         orientation = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT)
         upright = image if orientation == _UPRIGHT else ImageOps.exif_transpose(image)
-        # Turning an image makes a new one without the tags.
+        # Rotating an image makes a new one without the tags.
         pixels_HWC = np.array(_to_rgb(upright, tiff_tags=getattr(image, "tag_v2", {})))
-        size_px = size[::-1] if orientation in _ON_THEIR_SIDE else size
+        size_px = size[::-1] if orientation in _ROTATED_BY_90 else size
         return DecodedImage(pixels_HWC, _format_of(image), image.mode, size_px)
 
 
-def _plain_jpeg(content: bytes, max_megapixels: float, needed: Needed | None = None) -> DecodedImage | None:
-    """The image, where it is a whole upright RGB JPEG of an allowed size; None leaves it to the careful way."""
-    size = _plain_size(content, max_megapixels)
+def _decode_fast(content: bytes, max_megapixels: float, minimum_size: MinimumSize | None = None) -> DecodedImage | None:
+    """The image of an undamaged upright RGB JPEG of an allowed size; None for all other files."""
+    size = _upright_size(content, max_megapixels)
     if size is None:
         return None
-    pixels_HWC = _faultless(content, size, 1 if needed is None else _reduction(size, needed(*size)))
+    pixels_HWC = _undamaged(content, size, 1 if minimum_size is None else _reduction(size, minimum_size(*size)))
     return None if pixels_HWC is None else DecodedImage(pixels_HWC, "JPEG", "RGB", size)
 
 
@@ -108,15 +107,15 @@ def _reduction(size: tuple[int, int], least: tuple[int, int]) -> int:
     return next((times for times in _REDUCTIONS if times <= room), 1)
 
 
-def _plain_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
+def _upright_size(content: bytes, max_megapixels: float) -> tuple[int, int] | None:
     if not (content.startswith(_JPEG_START) and content.endswith(_JPEG_END)):
         return None
-    size = _size_told_by_header(content) or _size_told_by_pillow(content)
+    size = _size_in_header(content) or _size_by_pillow(content)
     return None if size is None or size[0] * size[1] > max_megapixels * 1e6 else size
 
 
-def _faultless(content: bytes, size: tuple[int, int], reduction: int) -> NDArray[np.uint8] | None:
-    """The pixels at 1 / reduction; None where there is anything to complain of: the careful way has the words."""
+def _undamaged(content: bytes, size: tuple[int, int], reduction: int) -> NDArray[np.uint8] | None:
+    """The pixels at 1 / reduction; None where libjpeg warns of anything."""
     if lacks_scans(content):
         return None
     width, height = (math.ceil(side / reduction) for side in size)
@@ -126,43 +125,43 @@ def _faultless(content: bytes, size: tuple[int, int], reduction: int) -> NDArray
         return None
 
 
-def _size_told_by_header(content: bytes) -> tuple[int, int] | None:
-    """Width and height of an 8-bit JPEG of three channels that says nothing of a rotation; None where that isn't sure.
+def _size_in_header(content: bytes) -> tuple[int, int] | None:
+    """Width and height of an 8-bit JPEG of three channels without rotation; None where another segment may change that.
 
-    The segments up to the first scan, ITU-T T.81, annex B. Pillow's own header costs more than decoding 32 px does.
+    Reads the segments up to the first scan (ITU-T T.81, annex B); Pillow's own header costs more than decoding 32 px.
     """
-    size, place = None, 2
-    # A segment that reaches beyond the end leaves fewer bytes than are asked for, and no start of a scan.
-    while len(segment := content[place : place + 16]) == 16 and segment[0] == 0xFF:
-        kind, length = segment[1], 256 * segment[2] + segment[3]
-        if kind == _SCAN:
+    size, offset = None, 2
+    # Of a segment that reaches beyond the end too few bytes are left, so that the loop ends.
+    while len(segment := content[offset : offset + 16]) == 16 and segment[0] == 0xFF:
+        marker, length = segment[1], 256 * segment[2] + segment[3]
+        if marker == _SCAN:
             return size
-        if kind in _FRAMES and segment[4] == 8 and segment[9] == 3:
+        if marker in _FRAMES and segment[4] == 8 and segment[9] == 3:
             size = 256 * segment[7] + segment[8], 256 * segment[5] + segment[6]
-        elif kind not in _HARMLESS:
+        elif marker not in _HARMLESS_SEGMENTS:
             return None
-        place += 2 + length
+        offset += 2 + length
     return None
 
 
-def _size_told_by_pillow(content: bytes) -> tuple[int, int] | None:
-    """The same of files with camera data, profiles and the like."""
+def _size_by_pillow(content: bytes) -> tuple[int, int] | None:
+    """The same for files with camera data or colour profiles, which take longer."""
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             upright = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT) == _UPRIGHT
             return image.size if upright and image.mode == "RGB" and image.format == "JPEG" else None
-    # Whatever is wrong with it, the careful way finds the words.
+    # Whatever is wrong with the file, decoding it with Pillow gives the reason.
     except Exception:
         return None
 
 
 def has_more_frames(content: bytes) -> bool:
-    """Whether an image that can be decoded is an animation or has pages, of which the first is what decoding gives."""
-    if not content.startswith(_WITH_FRAMES):
+    """Whether a decodable image is an animation or has several pages; `decode` returns the first one."""
+    if not content.startswith(_FORMATS_WITH_FRAMES):
         return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # The first frame can be read; whatever is wrong with the next one, it is a next one.
+        # The first frame can be read: whatever is wrong belongs to another one.
         try:
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 return bool(getattr(image, "is_animated", False))
@@ -174,9 +173,9 @@ def has_more_frames(content: bytes) -> bool:
 
 @contextlib.contextmanager
 def _opened(
-    content: bytes, max_megapixels: float, needed: Needed | None
+    content: bytes, max_megapixels: float, minimum_size: MinimumSize | None
 ) -> Iterator[tuple[Image.Image, tuple[int, int]]]:
-    """The loaded image, and the size that it has as stored; whatever goes wrong in the block is a reason."""
+    """Yields the loaded image and its stored size; any error in the block becomes an UndecodableImage."""
     if not content:
         raise UndecodableImage("the file is empty (0 bytes)")
     with warnings.catch_warnings():
@@ -185,8 +184,8 @@ def _opened(
             with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
                 _refuse_large(image, max_megapixels)
                 size = image.size
-                if needed is not None:
-                    image.draft(None, needed(*size))
+                if minimum_size is not None:
+                    image.draft(None, minimum_size(*size))
                 image.load()
                 if image.format in ("JPEG", "MPO"):
                     _refuse_damaged(content)
@@ -197,10 +196,10 @@ def _opened(
             raise UndecodableImage("the content is no image that can be read") from None
         except Image.DecompressionBombError:
             raise UndecodableImage(f"more than {max_megapixels:g} megapixels") from None
-        # That is this machine's lack, not the file's.
+        # The machine is out of memory; the file may be fine.
         except MemoryError:
             raise
-        # Pillow's decoders raise many kinds on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
+        # Pillow's decoders raise many types on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
         except Exception as problem:
             raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
 
@@ -218,7 +217,7 @@ def _refuse_large(image: Image.Image, max_megapixels: float) -> None:
 
 
 def _format_of(image: Image.Image) -> str:
-    # Multi-picture JPEGs of phones report MPO.
+    # Pillow calls the multi-picture JPEGs of phones MPO.
     return "JPEG" if image.format == "MPO" else str(image.format)
 
 
@@ -237,7 +236,7 @@ def _to_rgb(image: Image.Image, *, tiff_tags: Mapping[int, Any]) -> Image.Image:
 def _from_16_bits(image: Image.Image, tiff_tags: Mapping[int, Any]) -> Image.Image:
     if image.mode == "I":
         raise UndecodableImage("32-bit integer pixels have no stated range; save the image with 8 or 16 bits")
-    # Pillow hands the stored numbers out: it neither stretches 12 bits nor turns a TIFF whose 0 is white.
+    # Pillow returns the stored values: it neither scales 12 bits nor inverts a TIFF whose 0 is white.
     highest = (1 << tiff_tags.get(_BITS_TAG, (16,))[0]) - 1
     values = np.asarray(image, dtype=np.int64)
     light = highest - values if tiff_tags.get(_WHITE_TAG) == 0 else values

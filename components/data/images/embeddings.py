@@ -1,7 +1,7 @@
-"""Images as vectors of a model that the user names.
+"""Embeddings of images by an ONNX model file of the user.
 
-The one way in for such model files: .onnx, uint8 RGB [batch, side, side, 3] in, one row of numbers an image out.
-Letters: N images, F numbers of an embedding.
+The model takes uint8 RGB [batch, side, side, 3] and returns one row of numbers for each image.
+Shapes: N images, F numbers of an embedding.
 """
 
 from collections.abc import Callable
@@ -29,15 +29,15 @@ class EmbeddingSettings(Settings):
     """params.yaml: split.duplicates.embeddings."""
 
     model: str
-    """An .onnx file in the judgements' folder that takes uint8 RGB [batch, side, side, 3]."""
+    """An .onnx file in data/reference that takes uint8 RGB [batch, side, side, 3]."""
     min_similarity: float = Field(default=0.95, gt=0, le=1)
     """Least cosine of two embeddings for a pair to count; larger joins fewer."""
 
 
 def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Progress = silent) -> Embeddings:
-    """[N, F]: the first output of the model for each image, stretched to the model's square.
+    """Embeddings [N, F]: the model's first output for each image, stretched to the model's square.
 
-    Raises SettingsError, naming `setting`, where the file is missing, no ONNX model, or takes or gives something else.
+    Raises SettingsError, naming `setting`, where the file is missing, no ONNX model, or has other inputs or outputs.
     """
     import onnxruntime
 
@@ -45,10 +45,10 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
         raise SettingsError(f"{setting}: {model} isn't there; put the file there or set it to null")
     try:
         session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    # That is this machine's lack, not the file's.
+    # The machine is out of memory; the file may be fine.
     except MemoryError:
         raise
-    # onnxruntime raises kinds of its own that share no base but Exception.
+    # onnxruntime's exceptions have no base class but Exception.
     except Exception as problem:
         raise SettingsError(f"{setting}: {model} can't be read as an ONNX model: {first_line(problem)}") from None
     entry = session.get_inputs()[0]
@@ -62,20 +62,20 @@ def embed(count: int, pixels: Pixels, *, model: Path, setting: str, progress: Pr
         stop = min(count, start + _BATCH)
         batch = np.stack([square(pixels(row), entry.shape[1]) for row in range(start, stop)])
         try:
-            found = np.asarray(session.run(None, {entry.name: batch})[0], np.float32)
-        # That is this machine's lack, not the file's.
+            output = np.asarray(session.run(None, {entry.name: batch})[0], np.float32)
+        # The machine is out of memory; the file may be fine.
         except MemoryError:
             raise
-        # onnxruntime raises kinds of its own that share no base but Exception.
+        # onnxruntime's exceptions have no base class but Exception.
         except Exception as problem:
             raise SettingsError(
                 f"{setting}: {model} fails on {len(batch)} images: {first_line(problem)}; export it again"
             ) from None
-        if found.shape[:1] != (len(batch),):
+        if output.shape[:1] != (len(batch),):
             raise SettingsError(
-                f"{setting}: {model} gives {list(found.shape)} for {len(batch)} images, not a row each; export it so"
+                f"{setting}: {model} gives {list(output.shape)} for {len(batch)} images, not a row each; export it so"
             )
-        rows.append(found.reshape(len(batch), -1))
+        rows.append(output.reshape(len(batch), -1))
         progress("features", stop, count)
     return np.concatenate(rows) if rows else np.empty((0, 1), np.float32)
 
@@ -88,19 +88,19 @@ def _takes_squares(entry: Any) -> bool:
 
 
 def write_embeddings(target: Path, embedding_NF: Embeddings) -> None:
-    """What np.save would write; but that hides why a disk took no more."""
+    """Writes a .npy file; unlike np.save it reports why a full disk takes no more."""
     with atomic_file(target) as temporary, temporary.open("wb") as stream:
         np.lib.format.write_array_header_1_0(stream, np.lib.format.header_data_from_array_1_0(embedding_NF))
         stream.write(np.ascontiguousarray(embedding_NF).data)
 
 
 def square(pixels_HWC: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The image stretched to a square: shrunk, each value is the mean of the area that it stands for."""
+    """The image stretched to a square; where it shrinks, each value is the mean of its area."""
     if pixels_HWC.shape[:2] == (side, side):
         return pixels_HWC
     import cv2
 
-    # Enlarged, means of areas would be blocks.
-    way = cv2.INTER_AREA if min(pixels_HWC.shape[:2]) >= side else cv2.INTER_LINEAR
-    stretched: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=way)
+    # To enlarge by area would give blocks.
+    method = cv2.INTER_AREA if min(pixels_HWC.shape[:2]) >= side else cv2.INTER_LINEAR
+    stretched: NDArray[np.uint8] = cv2.resize(pixels_HWC, (side, side), interpolation=method)
     return stretched

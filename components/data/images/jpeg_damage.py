@@ -1,15 +1,15 @@
-"""What a JPEG lacks or has wrong of which common decoders say nothing: they fill in what is missing and go on.
+"""Damage of JPEG files that common decoders ignore: they fill in missing parts without an error.
 
-Two things tell:
+There are two signs of damage:
 
-- libjpeg warns of bits that are missing, left over or no code at all, wherever that happens. simplejpeg raises what
-  Pillow swallows and OpenCV writes to the terminal.
-- A progressive JPEG that was cut just between two scans is in order for libjpeg. Each scan's header names its
+- libjpeg warns of missing bits, extra bits and invalid codes. simplejpeg raises these warnings as errors, while Pillow
+  drops them and OpenCV prints them.
+- A progressive JPEG that is truncated exactly between two scans causes no warning. Each scan's header names its
   components, the band of coefficients (Ss to Se) and the lowest bit (Al) that it sends (ITU-T T.81, B.2.3 and annex G).
-  A whole file sends every coefficient of every component down to bit 0: libjpeg's, mozjpeg's and jpegli's own scripts
-  all do. The standard lets a script of one's own leave some out (`cjpeg -scans`); such a file is taken for a cut one.
+  A complete file sends every coefficient of every component down to bit 0, as the scan scripts of libjpeg, mozjpeg and
+  jpegli do. The standard allows scripts that omit some (`cjpeg -scans`); such a file counts as truncated.
 
-Damage that happens to be codes of as many blocks can't be told: it is another picture.
+Damage that turns into other valid codes for the same number of blocks can't be detected: the file is another image.
 """
 
 import re
@@ -20,68 +20,68 @@ import simplejpeg
 _START_OF_SCAN, _END, _PROGRESSIVE = 0xDA, 0xD9, 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-"""In a scan: neither stuffed nor fill bytes, nor the restart marks that belong to it."""
+"""Markers within scan data, without stuffed bytes, fill bytes and restart markers."""
 _NUM_COEFFICIENTS = 64
 _UNSENT = 255
 _DAMAGE = re.compile(r"(Corrupt JPEG data: (?P<what>.*)|Premature end of JPEG file)")
-"""Other warnings, such as of a strange number of a version, are not about the picture."""
+"""Other warnings, such as of an unknown version number, don't concern the pixels."""
 _PADDING = re.compile(r"(\d+) extraneous bytes before marker 0xd9")
 _MOST_PADDING = 32
-"""Bytes behind the last block that some writers leave; more of them were meant for blocks."""
+"""Number of bytes that some writers append to the last block; more of them are lost blocks."""
 
 
 def damage_of(content: bytes) -> str | None:
-    """What is wrong with the first picture of a JPEG, or None."""
+    """A description of the damage of a JPEG's first image; None where it is undamaged."""
     try:
-        # Every bit is read, whatever the size of the picture that comes out.
+        # Every bit is read, whatever the size of the result.
         simplejpeg.decode_jpeg(content, "RGB", min_height=1, min_width=1)
     except ValueError as problem:
-        told = _DAMAGE.match(str(problem))
-        if told and not _is_padding(str(told["what"])):
-            return f"image file is truncated or damaged ({told['what'] or 'it has no end'})"
+        warning = _DAMAGE.match(str(problem))
+        if warning and not _is_padding(str(warning["what"])):
+            return f"image file is truncated or damaged ({warning['what'] or 'it has no end'})"
     return "image file is truncated (scans are missing)" if lacks_scans(content) else None
 
 
 def lacks_scans(content: bytes) -> bool:
-    """Whether an end mark closes a JPEG before all of its scans have come; False where its headers can't be read."""
+    """Whether a JPEG ends before its last scan, despite its end marker; False where its headers can't be read."""
     return _may_have_several_scans(content) and _sends_less_than_all(content)
 
 
 def _is_padding(what: str) -> bool:
-    left_over = _PADDING.match(what)
-    return left_over is not None and int(left_over[1]) <= _MOST_PADDING
+    padding = _PADDING.match(what)
+    return padding is not None and int(padding[1]) <= _MOST_PADDING
 
 
 def _may_have_several_scans(content: bytes) -> bool:
-    """Whether a closer look is worth its time, which it rarely is: most JPEGs have one scan of all components."""
-    frame, components, place = None, 0, 2
-    while len(segment := content[place : place + 10]) == 10 and segment[0] == 0xFF:
+    """Whether all scans must be checked, which takes time; most JPEGs have a single scan of all components."""
+    frame, components, offset = None, 0, 2
+    while len(segment := content[offset : offset + 10]) == 10 and segment[0] == 0xFF:
         if segment[1] == _START_OF_SCAN:
             return frame in (None, _PROGRESSIVE) or segment[4] != components
         if segment[1] in _FRAMES:
             frame, components = segment[1], segment[9]
-        place += 2 + int.from_bytes(segment[2:4])
+        offset += 2 + int.from_bytes(segment[2:4])
     return True
 
 
 def _sends_less_than_all(content: bytes) -> bool:
     progressive, closed = False, False
     lowest: dict[int, list[int]] = {}
-    for kind, place in _markers(content):
-        if kind in _FRAMES:
-            progressive = kind == _PROGRESSIVE
-            num = int.from_bytes(content[place + 9 : place + 10])
-            ids = content[place + 10 : place + 10 + 3 * num : 3]
+    for marker, offset in _markers(content):
+        if marker in _FRAMES:
+            progressive = marker == _PROGRESSIVE
+            num = int.from_bytes(content[offset + 9 : offset + 10])
+            ids = content[offset + 10 : offset + 10 + 3 * num : 3]
             lowest = {each: [_UNSENT] * _NUM_COEFFICIENTS for each in ids}
-        elif kind == _START_OF_SCAN:
-            _send(content[place + 4 :][:14], lowest, progressive)
-        elif kind == _END:
+        elif marker == _START_OF_SCAN:
+            _note_scan(content[offset + 4 :][:14], lowest, progressive)
+        elif marker == _END:
             closed = True
     return closed and any(bit for bits in lowest.values() for bit in bits)
 
 
-def _send(header: bytes, lowest: dict[int, list[int]], progressive: bool) -> None:
-    """Notes the lowest bits that a scan brings; those of sequential files bring all, whatever their headers say."""
+def _note_scan(header: bytes, lowest: dict[int, list[int]], progressive: bool) -> None:
+    """Notes the lowest bit that a scan sends of each coefficient; a sequential scan sends all bits, by definition."""
     behind = 1 + 2 * int.from_bytes(header[:1])
     if len(header) < behind + 3:
         return
@@ -94,14 +94,14 @@ def _send(header: bytes, lowest: dict[int, list[int]], progressive: bool) -> Non
 
 
 def _markers(content: bytes) -> Iterator[tuple[int, int]]:
-    """Each marker of the first picture and its place, up to the end mark."""
-    place = 2
-    while (found := _MARKER.search(content, place)) is not None:
-        kind, place = content[found.start() + 1], found.start()
-        # Of a segment that reaches beyond the end nothing can be read.
-        length = int.from_bytes(content[place + 2 : place + 4])
-        if kind == _END or place + 2 + length <= len(content):
-            yield kind, place
-        if kind == _END:
+    """Each marker of the first image with its offset, up to the end marker."""
+    offset = 2
+    while (found := _MARKER.search(content, offset)) is not None:
+        marker, offset = content[found.start() + 1], found.start()
+        # A segment that reaches beyond the end can't be read.
+        length = int.from_bytes(content[offset + 2 : offset + 4])
+        if marker == _END or offset + 2 + length <= len(content):
+            yield marker, offset
+        if marker == _END:
             return
-        place += 2 + length
+        offset += 2 + length

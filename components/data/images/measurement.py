@@ -1,7 +1,7 @@
-"""What one decode of an image tells: its size, its light, its sharpness, its hashes.
+"""Measurements of one image: size, brightness, contrast, sharpness, colours, perceptual hashes.
 
-Every bit of a file is decoded. A JPEG comes out at the size at which it is measured, which takes two thirds of the time
-that its whole picture would, and says the same of what is wrong with it.
+Every bit of a file is decoded. A JPEG is decoded at the reduced size at which it is measured, which takes two thirds of
+the time of its full size and finds the same damage.
 """
 
 import math
@@ -19,7 +19,7 @@ _MEASURED_SIDE_PX = 256
 _SAMPLED_SIDE_PX = 64
 _COUNTS_LOG = np.arange(_MEASURED_SIDE_PX**2 + 1) * np.log2(np.maximum(1, np.arange(_MEASURED_SIDE_PX**2 + 1)))
 _OPPONENTS = np.array([[1, -1, 0], [1, 1, -2], [0, 0, 0]], np.float32)
-"""Red against green, and twice yellow against blue; the third row because OpenCV is twice as quick with a square."""
+"""Red minus green, and twice yellow minus blue; the third row because OpenCV is twice as fast with a square matrix."""
 
 
 @dataclass(frozen=True)
@@ -36,31 +36,31 @@ class Measurement:
     contrast: float
     """Standard deviation of the luma, in [0, 0.5]."""
     sharpness: float
-    """Variance of the Laplacian of the luma in [0, 255], halved to at most 256 px (Pech-Pacheco et al. 2000)."""
+    """Variance of the Laplacian of the luma in [0, 255], at most 256 px a side (Pech-Pacheco et al. 2000)."""
     entropy_bits: float
-    """Of the luma histogram, in [0, 8]."""
+    """Entropy of the luma histogram, in [0, 8]."""
     colourfulness: float
     """Hasler and Süsstrunk 2003; 0 is grey, above 80 is vivid."""
     hash: int
     """64-bit perceptual hash."""
     mirror_hash: int
-    """The hash of the mirror image."""
+    """64-bit perceptual hash of the mirrored image."""
     thumbnail: bytes
     """32 × 32 grey values, row by row."""
     colours: bytes
-    """8 × 8 mean colours, row by row: red, green, blue."""
+    """8 × 8 mean colours, row by row, as RGB."""
 
 
-def probe(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
-    """Measures one image file; raises UndecodableImage with the reason where it can't be trusted."""
-    return with_hashes([probe_without_hashes(content, path, max_megapixels=max_megapixels)])[0]
+def measure(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+    """The measurements of one image file; raises UndecodableImage with the reason where it is damaged."""
+    return with_hashes([measure_without_hashes(content, path, max_megapixels=max_megapixels)])[0]
 
 
-def probe_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
-    """All but the two hashes, which cost less when many images get theirs at once: see with_hashes."""
-    image = decode(content, max_megapixels=max_megapixels, needed=_measured_size)
+def measure_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+    """The measurements with hashes of 0: `with_hashes` computes those of many images at once, which is faster."""
+    image = decode(content, max_megapixels=max_megapixels, minimum_size=_measured_size)
     _refuse_wrong_ending(path, image.format)
-    return _measure(image)
+    return _measurement(image)
 
 
 def with_hashes(found: list[Measurement]) -> list[Measurement]:
@@ -85,13 +85,13 @@ def _refuse_wrong_ending(path: str, format_: str) -> None:
 
 
 def _measured_size(width: int, height: int) -> tuple[int, int]:
-    """Of the luma: no more of a picture is measured."""
+    """Width and height at which the luma is measured."""
     while max(width, height) > _MEASURED_SIDE_PX:
         width, height = width // 2, height // 2
     return max(1, width), max(1, height)
 
 
-def _measure(image: DecodedImage) -> Measurement:
+def _measurement(image: DecodedImage) -> Measurement:
     width, height = image.size_px
     luma = luma_of(image.pixels_HWC)
     sample = _sampled(image.pixels_HWC)
@@ -116,9 +116,9 @@ def _measure(image: DecodedImage) -> Measurement:
 
 
 def luma_of(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image in grey, at most 256 px a side: from it the hashes and all measures but the colours are taken."""
+    """The image in grey, at most 256 px a side; hashes and all measurements but the colours are computed from it."""
     luma_HW: NDArray[np.uint8] = cv2.cvtColor(pixels_HWC, cv2.COLOR_RGB2GRAY)
-    # Halving is several times as quick as shrinking once by a fraction.
+    # Halving is several times as fast as shrinking once by another factor.
     while max(luma_HW.shape) > _MEASURED_SIDE_PX:
         luma_HW = halved(luma_HW)
     return luma_HW

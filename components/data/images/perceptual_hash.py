@@ -3,8 +3,8 @@
 The hash is pHash (Zauner 2010, "Implementation and Benchmarking of Perceptual Image Hash Functions"): the signs of
 the lowest 8×8 frequencies of a 32×32 grey image around their median. Mirroring an image negates its odd horizontal
 frequencies, so the mirror image's hash comes from the same coefficients. Cropping and transforming are both linear, so
-the hash of any crop comes from the same 32×32 values by one pair of 8×32 matrices: nothing more is stored an image.
-Letters: N images, S side of the grey square, K frequencies a side.
+the hash of any crop comes from the same 32×32 values by one pair of 8×32 matrices: nothing else is stored.
+Shapes: N images, S side of the grey square, K frequencies a side.
 """
 
 from itertools import product
@@ -17,7 +17,7 @@ from PIL import Image
 SIDE = 32
 COLOUR_SIDE = 8
 Window = tuple[float, float]
-"""First and last edge of the part that a crop keeps along one axis, in shares of the side."""
+"""First and last edge of a crop along one axis, as fractions of the side."""
 
 _FREQUENCIES = 8
 _ANGLES_KS = np.arange(_FREQUENCIES)[:, None] * (np.arange(SIDE) + 0.5) * (np.pi / SIDE)
@@ -38,14 +38,14 @@ With them 97% of random 90% crops come within 7 bits of the picture; with nine i
 
 
 def grey_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An image in colour or in grey as SIDE × SIDE grey values, each the mean of the area that it stands for."""
+    """An image in colour or in grey as SIDE × SIDE grey values, each the mean of its area."""
     grey_HW = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
-    # Means of means: halving is so quick that the rest takes a third of the time.
+    # Means of means: halving first is fast, and the rest takes a third of the time.
     return _square(halved(grey_HW) if min(grey_HW.shape) >= 4 * SIDE else grey_HW, SIDE)
 
 
 def colour_grid(pixels_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The image as COLOUR_SIDE × COLOUR_SIDE RGB colours, each the mean of the area that it stands for."""
+    """The image as COLOUR_SIDE × COLOUR_SIDE RGB colours, each the mean of its area."""
     return _square(pixels_HWC, COLOUR_SIDE)
 
 
@@ -63,12 +63,12 @@ def _square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     if min(pixels.shape[:2]) >= side:
         square: NDArray[np.uint8] = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
         return square
-    # To enlarge is another thing for OpenCV.
+    # OpenCV's area interpolation does not enlarge.
     return np.asarray(Image.fromarray(pixels).resize((side, side), Image.Resampling.BOX))
 
 
 def perceptual_hashes(grey_NSS: NDArray[np.uint8], crop: tuple[Window, Window] = CROPS[0]) -> NDArray[np.uint64]:
-    """Two hashes an image, shape [N, 2]: of the image (or a crop of it) and of its mirror image."""
+    """Hashes [N, 2]: of each image (or a crop of it) and of its mirror image."""
     rows_KS, columns_KS = (_DCT_KS @ _resampling(window) for window in crop)
     spectrum_NKK = rows_KS @ grey_NSS.astype(np.float32) @ columns_KS.T
     return np.stack([_signs(spectrum_NKK), _signs(spectrum_NKK * _MIRROR_K)], axis=1)
@@ -85,7 +85,7 @@ def _resampling(window: Window) -> NDArray[np.float32]:
 
 def _signs(spectrum_NKK: NDArray[np.float32]) -> NDArray[np.uint64]:
     flat = spectrum_NKK.reshape(-1, _FREQUENCIES * _FREQUENCIES)
-    # The mean grey (frequency 0, 0) is left out of the median: it would only tell light from dark.
+    # The mean grey (frequency 0, 0) is left out of the median: it only separates light from dark images.
     middle = (flat.shape[1] - 1) // 2
     bits = flat > np.partition(flat[:, 1:], middle, axis=1)[:, middle : middle + 1]
     return np.packbits(bits, axis=1).view(">u8").ravel().astype(np.uint64)

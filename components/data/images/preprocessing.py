@@ -1,4 +1,4 @@
-"""From an image file to the square that the model sees: one settings object for training and serving alike."""
+"""From an image file to the square that the model sees, the same in training and serving."""
 
 import math
 from typing import Any, Literal, NamedTuple
@@ -13,29 +13,32 @@ from components.data.images.decoding import decode
 from components.shared.settings import Settings
 
 _LEAST_TAP = 1 / 512
-"""Less would round to nothing in the smoothing's fixed-point arithmetic."""
+"""A smaller weight would round to zero in the fixed-point arithmetic of the smoothing."""
 
 
 class PreprocessSettings(Settings):
     """params.yaml: preprocess."""
 
     image_size_px: int = Field(ge=8, le=1024)
-    """Side of the square, in pixels; larger sees more and costs its square."""
+    """Side of the square that the model sees; larger sees more, costs its square | auto: by model.compound."""
     resize: Literal["crop", "pad", "stretch"]
-    """crop: shorter side, then the centre; pad: longer side, then black bars; stretch: ignore the aspect."""
+    """crop (the centre) | pad (with black bars) | stretch (ignoring the aspect)."""
     max_megapixels: float = Field(gt=0, le=178)
-    """A larger image is refused before it is decoded; from 179 on Pillow itself takes it for a bomb."""
+    """Larger images are quarantined before they are decoded.
+
+    At most 178: Pillow itself refuses larger images as decompression bombs.
+    """
 
 
 def square_of(content: bytes, settings: PreprocessSettings) -> NDArray[np.uint8]:
-    """The bytes of an image file as the square that the model sees: the one way, in packing and in serving.
+    """The bytes of an image file as the square that the model sees, in packing and in serving; raises UndecodableImage.
 
-    A large JPEG is decoded at 1/2, 1/4 or 1/8, never below the size that is resampled. Raises UndecodableImage.
+    A large JPEG is decoded at 1/2, 1/4 or 1/8, never below the size in the square.
     """
     image = decode(
         content,
         max_megapixels=settings.max_megapixels,
-        needed=lambda width, height: _needed(width, height, settings),
+        minimum_size=lambda width, height: _minimum_size(width, height, settings),
     )
     return to_square(image.pixels_HWC, settings)
 
@@ -54,8 +57,8 @@ def to_square(pixels_HWC: NDArray[np.uint8], settings: PreprocessSettings) -> ND
     return _padded(pixels_HWC, size)
 
 
-def _needed(width: int, height: int, settings: PreprocessSettings) -> tuple[int, int]:
-    """The size of the file's picture in the square, so that reduced decoding never has to be enlarged again."""
+def _minimum_size(width: int, height: int, settings: PreprocessSettings) -> tuple[int, int]:
+    """The image's size within the square: an image that is decoded smaller would have to be enlarged."""
     size = settings.image_size_px
     if settings.resize != "pad":
         return size, size
@@ -73,7 +76,7 @@ def _padded(pixels_HWC: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class _Box(NamedTuple):
-    """A part of an image; its corner may lie half a pixel off."""
+    """A region of an image; its corner may lie between two pixels."""
 
     left: float
     top: float
@@ -82,18 +85,18 @@ class _Box(NamedTuple):
 
 
 def _resampled(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, height: int) -> NDArray[np.uint8]:
-    """Both ways count in whole numbers, so that every processor gets the same bytes."""
+    """Both algorithms use integer arithmetic, so that every processor gets the same bytes."""
     if box.wide < 2 * width and box.tall < 2 * height:
-        return _resampled_little(pixels_HWC, box, width, height)
+        return _resampled_slightly(pixels_HWC, box, width, height)
     edges = box.left, box.top, box.left + box.wide, box.top + box.tall
     return np.asarray(Image.fromarray(pixels_HWC).resize((width, height), Image.Resampling.BILINEAR, box=edges))
 
 
-def _resampled_little(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, height: int) -> NDArray[np.uint8]:
-    """Smoothed, then interpolated: in half the time nearly what Pillow's triangle gives while a side is not halved.
+def _resampled_slightly(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, height: int) -> NDArray[np.uint8]:
+    """Smoothed, then interpolated: nearly Pillow's triangle filter in half the time, for factors below 2.
 
-    The triangle's half-width is the factor r by which a side shrinks, its variance r² / 6 in pixels. Interpolating
-    has 1 / 6, and taps of (a, 1 - 2a, a) before it make up for the rest.
+    The triangle's half-width is the factor r by which a side shrinks, and its variance r² / 6 in pixels. Interpolation
+    has 1 / 6; taps of (a, 1 - 2a, a) before it contribute the rest.
     """
     cut_HWC, between_x, between_y = _cut(pixels_HWC, box)
     taps_x, sigma_x = _smoothing(box.wide / width, between_x)
@@ -104,7 +107,7 @@ def _resampled_little(pixels_HWC: NDArray[np.uint8], box: _Box, width: int, heig
 
 
 def _cut(pixels_HWC: NDArray[np.uint8], box: _Box) -> tuple[Any, bool, bool]:
-    """The box, and whether it holds the means of neighbours across or down, for its corner lies between them."""
+    """The box's pixels, and whether they are means of two neighbours (across, down): its corner lies between those."""
     left, top = math.floor(box.left), math.floor(box.top)
     right, down = left < box.left, top < box.top
     first = pixels_HWC[top : top + box.tall, left : left + box.wide]
@@ -116,8 +119,8 @@ def _cut(pixels_HWC: NDArray[np.uint8], box: _Box) -> tuple[Any, bool, bool]:
 
 
 def _smoothing(factor: float, between: bool) -> tuple[int, float]:
-    """Taps, and the deviation of the Gauss curve whose neighbours have the ratio a / (1 - 2a)."""
-    # A mean of two pixels has the variance 1 / 4 already.
+    """Number of taps, and the deviation of the Gaussian whose neighbouring weights have the ratio a / (1 - 2a)."""
+    # The mean of two pixels has a variance of 1 / 4 already.
     tap = (factor**2 - 1) / 12 - between / 8
     if tap < _LEAST_TAP:
         return 1, 1.0

@@ -1,11 +1,11 @@
 """A version of the raw data: a manifest and a few large shards instead of a million small files.
 
-    raw/manifest.parquet    a row a file, in order of path; in `further` what else a table says of it
+    raw/manifest.parquet    one row for each file, sorted by path; further columns of a source table in `further`
     raw/dataset.json        label type (single_label, multi_label or hierarchy) and the names of a hierarchy's levels
-    raw/images-00000.tar    the files' bytes as they came, an ordinary tar whose members are named by their SHA-256
+    raw/images-00000.tar    the files' unchanged bytes, an ordinary tar whose members are named by their SHA-256
 
-A row says where its bytes lie (shard, offset, size), so that any image is one read away. Equal bytes are stored once.
-A shard never changes once it is written: a grown version keeps it and appends others.
+A row has the location of its bytes (shard, offset, size), so that any image is one read away. Equal bytes are stored
+once. A shard never changes after it is written: a later version keeps it and appends others.
 """
 
 import os
@@ -42,16 +42,16 @@ SCHEMA = pa.schema(
 
 
 FURTHER = pa.field("further", pa.string())
-"""A column that a version has where its source says more of an image than the columns above."""
+"""Optional column: what the source table says of an image beyond the columns above."""
 
 
 @dataclass(frozen=True)
 class RawFile:
     path: str
     label: str
-    """The text key of the labels: a hierarchy's joined by "/", a set's by "|"."""
+    """All labels as one text: those of a hierarchy joined by "/", those of multi-label data by "|"."""
     labels: list[str]
-    """One; or a sorted set; or a hierarchy's, from the coarsest to the finest."""
+    """One label; several sorted ones in multi-label data; in a hierarchy one for each level, the coarsest first."""
     group: str | None
     timestamp: str | None
     """ISO 8601 in UTC."""
@@ -62,11 +62,11 @@ class RawFile:
     shard: str | None
     offset: int
     problem: str | None
-    """Why the source could not give the file; such a row has no bytes."""
+    """Reason why the source could not provide the file; such a row has no bytes."""
     ingest_id: int
-    """The ingest that brought this row, counted from 0; a renamed file keeps it, a further copy has its own."""
+    """Number of the ingest that added the row, from 0; a renamed file keeps it, a new copy gets the current one."""
     further: str | None = None
-    """A JSON object by column of what else the source says of the image."""
+    """JSON object with the image's values in the further columns of the source table."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class RawDataset:
     task: str
     """Name of the label type: single_label, multi_label or hierarchy."""
     levels: list[str]
-    """Names of a hierarchy's levels, from the coarsest to the finest; else empty."""
+    """Names of a hierarchy's levels, the coarsest first; else empty."""
 
 
 def read_manifest(folder: Path) -> list[RawFile]:
@@ -82,13 +82,8 @@ def read_manifest(folder: Path) -> list[RawFile]:
 
 
 def read_manifest_table(folder: Path) -> pa.Table:
-    """The manifest's columns: those of SCHEMA, and FURTHER where its source says more."""
-    table = pq.read_table(folder / MANIFEST)
-    if missing := set(SCHEMA.names) - set(table.column_names):
-        raise DataError(
-            f"{folder / MANIFEST}: without {', '.join(sorted(missing))}, by an older release; ingest the data again"
-        )
-    return table
+    """The manifest, with the columns of SCHEMA and perhaps FURTHER."""
+    return pq.read_table(folder / MANIFEST)
 
 
 def raw_files(manifest: pa.Table) -> list[RawFile]:
@@ -103,7 +98,7 @@ def read_raw_dataset(folder: Path) -> RawDataset:
 
 
 class RawImages:
-    """Reads the bytes of any image of a raw version; safe to share between threads."""
+    """Reads the bytes of any image of a version of the raw data; safe to share between threads."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -113,7 +108,7 @@ class RawImages:
     def read(self, shard: str, offset: int, size_bytes: int) -> bytes:
         content = os.pread(self._handle(shard), size_bytes, offset)
         if len(content) != size_bytes:
-            raise DataError(f"{self._folder / shard}: ends early; restore the raw data with `dvc checkout`")
+            raise DataError(f"{self._folder / shard}: is cut short; restore the raw data with `dvc checkout`")
         return content
 
     def _handle(self, shard: str) -> int:

@@ -13,11 +13,14 @@ class IngestSettings(Settings):
     """params.yaml: ingest."""
 
     label_columns: list[Name] | None = None
-    """null: the column `label`, or `labels` for many. One name: that column. More: a hierarchy, coarsest first."""
+    """null: the column `label` or `labels` | [name]: that column | [super, coarse, fine]: a hierarchy."""
     separator: str = Field(default="|", min_length=1)
-    """Between the names in a column `labels` of text; a column of lists needs none."""
+    """Separator of the names in a text column `labels`; a column of lists needs none."""
     classes: list[Name] | None = None
-    """Names that a label may have (in a hierarchy: on its finest level); null allows any."""
+    """null: any label | [cat, dog]: no other; needed where names and numbers mix, or one is nan.
+
+    In a hierarchy these are the names of the finest level, and levels are listed from the coarsest.
+    """
 
     @field_validator("label_columns", "classes")
     @classmethod

@@ -88,7 +88,7 @@ def test_every_exif_orientation_comes_out_upright(format_: str, orientation: int
     content = stored(image, format_, exif=exif, **options)
     pixels = read(content).pixels_HWC
     assert pixels.shape == (32, 48, 3)
-    reduced = decode(content, max_megapixels=100, needed=lambda width, height: (width // 4, height // 4))
+    reduced = decode(content, max_megapixels=100, minimum_size=lambda width, height: (width // 4, height // 4))
     assert reduced.size_px == read(content).size_px == (48, 32)
     assert reduced.pixels_HWC.shape == ((8, 12, 3) if format_ == "JPEG" else (32, 48, 3))
     for corner in (np.s_[4:12, 4:20], np.s_[4:12, 28:44], np.s_[20:28, 4:20], np.s_[20:28, 28:44]):
@@ -221,7 +221,7 @@ def test_a_jpeg_that_is_cut_and_closed_is_refused(mode: str, kept: float, option
     with pytest.raises(UndecodableImage, match="broken image: image file is truncated"):
         read(cut)
     with pytest.raises(UndecodableImage, match="broken image"):
-        decode(cut, max_megapixels=100, needed=lambda *_: (8, 8))
+        decode(cut, max_megapixels=100, minimum_size=lambda *_: (8, 8))
 
 
 @pytest.mark.parametrize(

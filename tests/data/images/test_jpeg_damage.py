@@ -84,7 +84,7 @@ def refused(content: bytes) -> str:
         decode(content, max_megapixels=10)
     # Whatever the way in, the answer is the same.
     with pytest.raises(UndecodableImage, match="broken image"):
-        decode(content, max_megapixels=10, needed=lambda *_: (8, 8))
+        decode(content, max_megapixels=10, minimum_size=lambda *_: (8, 8))
     return str(problem.value)
 
 
@@ -194,7 +194,7 @@ def test_whatever_the_headers_say_there_is_an_answer() -> None:
 
 def reason(content: bytes, reduction: int) -> str | None:
     try:
-        decode(content, max_megapixels=10, needed=lambda width, height: (width // reduction, height // reduction))
+        decode(content, max_megapixels=10, minimum_size=lambda width, height: (width // reduction, height // reduction))
     except UndecodableImage as problem:
         return str(problem)
     return None

@@ -70,7 +70,7 @@ def test_no_source_image_is_decoded_once_the_data_is_packed(packed: Path, monkey
         raise AssertionError("decoded again")
 
     monkeypatch.setattr(decoding, "_opened", refuse)
-    monkeypatch.setattr(decoding, "_plain_size", refuse)
+    monkeypatch.setattr(decoding, "_upright_size", refuse)
     assert len(epochs(packed, 0, last=1)) == 2
 
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from components.data.images.measurement import probe
-from components.data.raw import measurement_pass
+from components.data.images.measurement import measure
+from components.data.raw import measurement_cache, measurement_pass
 from components.data.raw.dataset import SCHEMA
 from components.data.raw.measurement_pass import measure_all
 from components.shared.errors import DataError
@@ -55,8 +55,8 @@ def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -
     first = passing(some, tmp_path / "store")
     second = passing(some, tmp_path / "store")
     assert bare.outcomes == first.outcomes == second.outcomes
-    assert (first.num_measured, first.num_known) == (14, 0)
-    assert (second.num_measured, second.num_known) == (0, 14)
+    assert (first.num_measured, first.num_cached) == (14, 0)
+    assert (second.num_measured, second.num_cached) == (0, 14)
 
 
 def test_the_store_forgets_all_but_the_last_few_versions(tmp_path, some) -> None:
@@ -85,7 +85,7 @@ def test_each_row_has_what_probing_says_of_its_own_file(tmp_path) -> None:
     manifest = pa.concat_tables([manifest.slice(4), pa.Table.from_pylist(lost, SCHEMA), manifest.slice(0, 4)])
     passing((raw, manifest.slice(2, 4)), tmp_path / "store")
     both = passing((raw, manifest), tmp_path / "store")
-    assert (both.num_known, both.num_measured) == (5, 6)
+    assert (both.num_cached, both.num_measured) == (5, 6)
     for row, outcome in zip(manifest.to_pylist(), both.outcomes.to_pylist(), strict=True):
         reason = outcome.pop("reason")
         if row["path"] in ("a.b/wrong.png", "a.b/.jpg", "a.b/bare"):
@@ -93,17 +93,17 @@ def test_each_row_has_what_probing_says_of_its_own_file(tmp_path) -> None:
         elif row["shard"] is None:
             assert reason == (row["problem"] or "the file has no content")
         else:
-            assert outcome == vars(probe(files[row["path"]], row["path"], max_megapixels=100))
+            assert outcome == vars(measure(files[row["path"]], row["path"], max_megapixels=100))
 
 
-def test_other_settings_are_measured_anew(tmp_path, some) -> None:
+def test_other_settings_are_measured_again(tmp_path, some) -> None:
     passing(some, tmp_path / "store")
     strict = passing(some, tmp_path / "store", max_megapixels=0.0001)
-    assert strict.num_known == 0
+    assert strict.num_cached == 0
     assert strict.outcomes["reason"].null_count == 0
 
 
-def test_a_killed_pass_goes_on_where_it_stopped(tmp_path, some, monkeypatch) -> None:
+def test_a_killed_pass_resumes_where_it_stopped(tmp_path, some, monkeypatch) -> None:
     monkeypatch.setattr(measurement_pass, "_BATCH", 3)
 
     def stop(task: str, done: int, total: int) -> None:
@@ -114,7 +114,7 @@ def test_a_killed_pass_goes_on_where_it_stopped(tmp_path, some, monkeypatch) -> 
     with pytest.raises(KeyboardInterrupt):
         measure_all(manifest, raw, max_megapixels=100, store=tmp_path / "store", progress=stop)
     again = passing(some, tmp_path / "store")
-    assert again.num_known >= 6
+    assert again.num_cached >= 6
     assert again.outcomes == passing(some, None).outcomes
 
 
@@ -125,20 +125,20 @@ def test_processes_find_what_threads_find(some, monkeypatch) -> None:
     assert passing(some, None).outcomes == threads.outcomes
 
 
-def test_a_damaged_store_is_started_anew(tmp_path, some) -> None:
+def test_a_damaged_cache_is_replaced(tmp_path, some) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "outcomes.sqlite").write_bytes(b"this is no database" * 100)
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
-    assert passing(some, tmp_path / "store").num_known == 14
+    assert passing(some, tmp_path / "store").num_cached == 14
 
 
-def test_a_store_with_a_damaged_page_is_started_anew(tmp_path, some) -> None:
+def test_a_cache_with_a_damaged_page_is_replaced(tmp_path, some) -> None:
     passing(some, tmp_path / "store")
     with (tmp_path / "store" / "outcomes.sqlite").open("r+b") as stream:
-        stream.seek(measurement_pass._PAGE_BYTES)
+        stream.seek(measurement_cache._PAGE_BYTES)
         stream.write(b"\xff" * 100)
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
-    assert passing(some, tmp_path / "store").num_known == 14
+    assert passing(some, tmp_path / "store").num_cached == 14
 
 
 @pytest.mark.parametrize("column", ["keys", "content"])
@@ -154,7 +154,7 @@ def test_a_store_with_a_damaged_page_is_started_anew(tmp_path, some) -> None:
     ],
     ids=["null", "text", "nothing", "zeros", "cut", "one bit"],
 )
-def test_damaged_batches_are_measured_anew(
+def test_damaged_batches_are_measured_again(
     tmp_path, some, monkeypatch, column: str, damaged: Callable[[bytes], object]
 ) -> None:
     monkeypatch.setattr(measurement_pass, "_BATCH", 7)
@@ -163,18 +163,18 @@ def test_damaged_batches_are_measured_anew(
         [[blob]] = connection.execute(f"SELECT {column} FROM batches WHERE rowid = 1")
         connection.execute(f"UPDATE batches SET {column} = ? WHERE rowid = 1", (damaged(blob),))
     again = passing(some, tmp_path / "store")
-    assert (again.num_known, again.num_measured) == (7, 7)
+    assert (again.num_cached, again.num_measured) == (7, 7)
     assert again.outcomes == first.outcomes
-    assert passing(some, tmp_path / "store").num_known == 14
+    assert passing(some, tmp_path / "store").num_cached == 14
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_cannot_be_written_is_done_without(tmp_path, some) -> None:
+def test_a_folder_that_cannot_be_written_is_skipped(tmp_path, some) -> None:
     (tmp_path / "store").mkdir(mode=0o500)
     assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
 
 
-def test_two_passes_at_once_share_a_store(tmp_path, some) -> None:
+def test_passes_at_the_same_time_use_one_cache(tmp_path, some) -> None:
     found: list[measurement_pass.Pass] = []
     threads = [threading.Thread(target=lambda: found.append(passing(some, tmp_path / "store"))) for _ in range(4)]
     for thread in threads:
@@ -185,7 +185,7 @@ def test_two_passes_at_once_share_a_store(tmp_path, some) -> None:
     assert len(found) == 4
 
 
-def test_bytes_that_are_not_those_of_the_manifest_are_refused(some) -> None:
+def test_bytes_that_differ_from_the_manifest_are_refused(some) -> None:
     raw, _ = some
     shard = next(raw.glob("*.tar"))
     content = bytearray(shard.read_bytes())
@@ -196,13 +196,13 @@ def test_bytes_that_are_not_those_of_the_manifest_are_refused(some) -> None:
 
 
 @pytest.mark.parametrize("run", [1, 7, 100])
-def test_rows_are_taken_alike_in_runs_and_one_by_one(run: int) -> None:
+def test_runs_of_rows_are_taken_like_single_rows(run: int) -> None:
     table = pa.concat_tables([pa.table({"a": range(500), "b": [str(n).encode() for n in range(500)]})] * 3)
     draw = np.random.default_rng(run)
-    places = np.concatenate([start + np.arange(run) for start in draw.integers(0, 1500 - run, 2000 // run)])
-    for missing in (np.zeros(len(places), bool), np.arange(len(places)) % 301 == 0, np.arange(len(places)) < 3):
-        wanted = pa.array(places, mask=missing)
-        assert measurement_pass._taken(table, wanted).equals(table.take(wanted))
+    indices = np.concatenate([start + np.arange(run) for start in draw.integers(0, 1500 - run, 2000 // run)])
+    for missing in (np.zeros(len(indices), bool), np.arange(len(indices)) % 301 == 0, np.arange(len(indices)) < 3):
+        wanted = pa.array(indices, mask=missing)
+        assert measurement_pass._take(table, wanted).equals(table.take(wanted))
     first = pa.array([None, *range(run)])
-    assert measurement_pass._taken(table, first).equals(table.take(first))
-    assert len(measurement_pass._taken(table, first.slice(0, 0))) == 0
+    assert measurement_pass._take(table, first).equals(table.take(first))
+    assert len(measurement_pass._take(table, first.slice(0, 0))) == 0

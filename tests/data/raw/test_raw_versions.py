@@ -38,7 +38,7 @@ def source(numbers: list[int], size: int = 700) -> Source:
 
 
 def ingest(given: Source, folder: Path, before: Path | None = None) -> RawVersion:
-    return write_raw(given, folder, before=before, progress=silent)
+    return write_raw(given, folder, previous=before, progress=silent)
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.quality import expectations
-from components.data.quality.expectations import QualityReport, QualitySettings, RuleResult, Shown, check_quality
+from components.data.quality import checks
+from components.data.quality.checks import check_quality
 from components.data.quality.profile import drift, grown, profile_of, read_profile
+from components.data.quality.quality_report import ExampleImages, QualityReport, RuleResult
+from components.data.quality.rules import QualitySettings
 from components.reporting.validation_page import validation_page
 from components.shared.errors import DataError, SettingsError
 
@@ -144,7 +146,7 @@ def test_whether_repeated_paths_and_missing_labels_stop_is_a_setting() -> None:
     table = images()
     table.loc[5, "path"] = table.loc[6, "path"]
     table.loc[8, "label"] = ""
-    demand = {"share": 0.985, "level": "warn"}
+    demand = {"fraction": 0.985, "level": "warn"}
     found = checked(table, unique_paths=demand, labels_present={"level": "warn"})
     assert found["unique_paths"].passed
     assert found["unique_paths"].limit == "every path once, for 98.5% of them"
@@ -155,7 +157,7 @@ def test_a_class_none_of_whose_files_can_be_decoded_counts_with_no_image() -> No
     known = {"labels": ["cat", "dog", "rare", "fox"], "level": "stop"}
     found = checked(images(), quarantined=[["rare"], ["rare"], ["cat"], []], known_classes=known)
     assert not found["images_per_class"].passed
-    assert found["images_per_class"].shown == [Shown("rare: none of its files can be decoded", [])]
+    assert found["images_per_class"].shown == [ExampleImages("rare: none of its files can be decoded", [])]
     assert (found["imbalance"].passed, found["imbalance"].value) == (False, "inf")
     assert found["known_classes"].examples == ["fox", "rare"]
     assert found["known_classes"].value == "0 of 3 classes unknown, 2 listed without an image"
@@ -174,7 +176,7 @@ def test_too_few_images_and_imbalance_and_quarantine_are_found() -> None:
         decodable_fraction={"at_least": 0.9, "level": "stop"},
     )
     assert found["images_per_class"].examples == ["rare"]
-    assert found["images_per_class"].shown == [Shown("rare: 5 images", ["000000.png", *RARE])]
+    assert found["images_per_class"].shown == [ExampleImages("rare: 5 images", ["000000.png", *RARE])]
     assert not found["imbalance"].passed
     assert found["imbalance"].examples == ["rare", "often"]
     assert [len(one.paths) for one in found["imbalance"].shown] == [4, 4]
@@ -213,11 +215,11 @@ def test_a_new_class_mix_drifts() -> None:
     assert shown.paths == ["000000.png", "000149.png", "000299.png", "000449.png"]
 
 
-def labelled_sets(seed: int, share: float, count: int = 500) -> pd.DataFrame:
-    """Many different sets of six labels, in which `a` comes with the given share."""
+def labelled_sets(seed: int, chance: float, count: int = 500) -> pd.DataFrame:
+    """Many different sets of six labels, in which `a` comes with the given chance."""
     random = np.random.default_rng(seed)
     sets = [
-        [name for name in "abcdef" if random.random() < (share if name == "a" else 0.5)] or ["f"] for _ in range(count)
+        [name for name in "abcdef" if random.random() < (chance if name == "a" else 0.5)] or ["f"] for _ in range(count)
     ]
     return images(count, seed).assign(label=["|".join(one) for one in sets], labels=sets)
 
@@ -283,4 +285,4 @@ def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
     ("value", "shown"), [(0.123456, "0.1235"), (12.0, "12"), (999.94, "999.9"), (12612.4, "12612"), (np.inf, "inf")]
 )
 def test_a_figure_is_shown_without_powers_of_ten(value: float, shown: str) -> None:
-    assert expectations._figure(value) == shown
+    assert checks._figure(value) == shown

@@ -1,0 +1,71 @@
+"""The comments of params.yaml, generated from the docstrings of the settings: each setting is explained in one place.
+
+The comment on a setting's line is the first line of the docstring below the setting's field. After a change of such a
+docstring run `python -m flows.project.settings_comments`, which writes params.yaml again; a test holds them equal.
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from components.shared.files import write_text
+from flows.project.params import Params
+from flows.project.project import PARAMS
+
+GENERATED_SECTIONS = ("ingest", "preprocess", "validate", "labels")
+"""Sections whose comments are generated. To add one: write the docstrings, add its name here, run this module."""
+
+_LINE = re.compile(r"(?P<setting>(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?))(?: +#.*)?")
+_LEAST_WIDTH, _MOST_WIDTH = 26, 54
+"""Comments of a section are aligned behind its longest setting, unless that is even wider."""
+
+
+def with_comments(text: str, sections: Collection[str] = GENERATED_SECTIONS) -> str:
+    """The text of params.yaml, with the comments of these sections generated; raises ValueError for missing docs."""
+    lines, path = text.splitlines(), [""]
+    documented: dict[str, dict[int, tuple[str, str]]] = {section: {} for section in sections}
+    for number, line in enumerate(lines):
+        match = _LINE.fullmatch(line)
+        if match is None:
+            continue
+        path[len(match["indent"]) // 2 :] = [match["key"]]
+        field = _field_at(path) if path[0] in sections else None
+        if field is not None and match["value"]:
+            documented[path[0]][number] = (match["setting"], _comment(field, path))
+    for settings in documented.values():
+        width = max([_LEAST_WIDTH, *(len(one) for one, _ in settings.values() if len(one) <= _MOST_WIDTH)])
+        for number, (setting, comment) in settings.items():
+            lines[number] = f"{setting:<{width}} # {comment}"
+    return "\n".join(lines) + "\n"
+
+
+def _comment(field: FieldInfo, path: Sequence[str]) -> str:
+    if not field.description:
+        raise ValueError(f"{'.'.join(path)}: its field has no docstring")
+    return field.description.splitlines()[0].removesuffix(".")
+
+
+def _field_at(path: Sequence[str]) -> FieldInfo | None:
+    """The field of a setting; None for a section, and for the keys of a dictionary."""
+    field, annotation = None, Params.__annotations__[path[0]]
+    for name in path[1:]:
+        settings = _settings_in(annotation)
+        if settings is None:
+            return None
+        field = settings.model_fields[name]
+        annotation = field.annotation
+    return field
+
+
+def _settings_in(annotation: Any) -> type[BaseModel] | None:
+    candidates = (annotation, *get_args(annotation))
+    return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+
+
+if __name__ == "__main__":
+    params = Path(PARAMS)
+    write_text(params, with_comments(params.read_text(encoding="utf-8")))
