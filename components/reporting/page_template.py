@@ -1,0 +1,19 @@
+"""Rendering of a page's template: escaped, and strict about missing values."""
+
+from pathlib import Path
+from typing import Any
+
+
+def render_template(name: str, **values: Any) -> str:
+    """The text of a template in the folder `templates`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name).render(values)
