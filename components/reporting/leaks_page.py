@@ -6,9 +6,9 @@ policy forbids scripts and requests.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from components.reporting.inline_pictures import Picture
+from components.reporting.page_template import render_template
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,8 @@ def render_leaks(
     `given` are the leaks of the author's own split, where ours departs from it; `excluded` the paths and reasons to
     show of all excluded images; `pictures` the images by path, as far as they are available.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("leaks.html.j2").render(
+    return render_template(
+        "leaks.html.j2",
         splits=[("", sections)] + ([] if given is None else [("As given: ", given)]),
         excluded=excluded,
         num_excluded=num_excluded,

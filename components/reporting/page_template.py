@@ -5,7 +5,7 @@ from typing import Any
 
 
 def render_template(name: str, **values: Any) -> str:
-    """The text of a template in the folder `templates`."""
+    """The text of a template in the folder `templates`; file names that are no valid Unicode are shown with a `?`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -16,4 +16,4 @@ def render_template(name: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(name).render(values)
+    return environment.get_template(name).render(values).encode("utf-8", "replace").decode("utf-8")

@@ -17,9 +17,7 @@ _SIGNS = {"stops": "✕", "warns": "!", "passes": "✓"}
 
 def validation_page(record: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
     """The HTML; `record` is the content of validation.json, `pictures` has a data: URI for each path to show."""
-    rules = [
-        result | {"outcome": _outcome(result), "meaning": meaning(result["rule"])} for result in record["results"]
-    ]
+    rules = [result | {"outcome": _outcome(result), "meaning": meaning(result["rule"])} for result in record["results"]]
     suspects = record.get("suspected_label_errors", [])
     return render_template(
         "validation.html.j2",

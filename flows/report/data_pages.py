@@ -1,7 +1,7 @@
-"""The pages on the data, drawn from what the stages wrote: data/reports/validation.html and leaks.html.
+"""The pages on the data, rendered from the records of the stages: data/reports/validation.html and leaks.html.
 
-DVC's stages write records alone, so that another wording or style of a page computes nothing again. A page ends with
-the SHA-256 of what it was drawn from, and is drawn again only when that has changed.
+DVC's stages write records only, so that a change of a page's words or style never runs a stage again. A page ends with
+the SHA-256 of its record and template, and is rendered again only when one of them has changed.
 """
 
 import logging
@@ -26,30 +26,31 @@ _SHOWN = 200
 
 
 def render_data_pages(project: Project) -> list[Path]:
-    """Draws the pages whose records have changed, and returns their paths; cheap where nothing has changed.
+    """Writes the pages whose records have changed, and returns their paths; cheap where nothing has changed.
 
-    A page that can't be drawn is logged: it must not hide what the stages found.
+    Where a page can't be written, that is logged: it must not hide an error of a stage.
     """
     paths = data_paths(project)
     pages: Mapping[str, tuple[list[Path], Callable[[], str]]] = {
         "validation.html": ([paths.report, Path(validation_page.__file__)], lambda: _validation(project, paths)),
         "leaks.html": ([paths.split / LEAK_PROOF, Path(leaks_page.__file__)], lambda: _leaks(project, paths)),
     }
-    drawn = []
+    templates = Path(validation_page.__file__).with_name("templates")
+    written = []
     for name, (sources, render) in pages.items():
         page = paths.report.with_name(name)
         try:
-            if _draw(page, sources, render):
-                drawn.append(page)
+            if _write(page, [*sources, templates / f"{name}.j2"], render):
+                written.append(page)
         except (OSError, ValueError, KeyError, DarkroomError) as problem:
-            logger.warning(f"{page} could not be drawn: {problem}")
-    return drawn
+            logger.warning(f"{page} could not be written: {problem}")
+    return written
 
 
-def _draw(page: Path, sources: list[Path], render: Callable[[], str]) -> bool:
+def _write(page: Path, sources: list[Path], render: Callable[[], str]) -> bool:
     if not all(source.exists() for source in sources):
         return False
-    mark = f"\n<!-- drawn from {sha256_of_record([sha256_of_file(source) for source in sources])} -->\n"
+    mark = f"\n<!-- rendered from {sha256_of_record([sha256_of_file(source) for source in sources])} -->\n"
     if page.exists() and page.read_text(encoding="utf-8").endswith(mark):
         return False
     write_text(page, render() + mark)
@@ -116,7 +117,7 @@ def _labels(split: Path, shown: set[str]) -> dict[str, str]:
 
 
 def _pictures(project: Project, table: Path, shown: set[str]) -> "dict[str, Picture]":
-    """The shown images by path, read from the raw data that the table points into."""
+    """The images to show by path, read from the raw data; `table` has their locations."""
     from components.data.images.preprocessing import PreprocessSettings
     from flows.project.sections import read_section
     from flows.report.raw_pictures import pictures_of

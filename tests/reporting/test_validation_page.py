@@ -50,8 +50,8 @@ def test_broken_rules_stand_first_and_each_says_what_it_measures() -> None:
     html = page(results=results, passed=False)
     table = html[html.index("<table>") : html.index("</table>")]
     assert re.findall(r"<b>(.*?)</b>", table) == ["side_<wbr>px", "contrast", "images"]
-    assert "One that stops ends the run" in html
-    assert re.findall(r"(holds|warns|stops)</td>", table) == ["stops", "warns", "holds"]
+    assert "A broken rule that stops ends the run" in html
+    assert re.findall(r"(passes|warns|stops)</td>", table) == ["stops", "warns", "passes"]
     assert "Shorter side of each image, in pixels" in table
     assert "must not be used" in html
     assert html.count('<img src="data:,A"') == 1
@@ -68,14 +68,14 @@ def test_classes_and_columns_that_broke_a_rule_have_pictures_or_the_reason_why_n
 
 def test_classes_are_drawn_beside_each_other_and_many_behind_a_click() -> None:
     html = page()
-    assert re.findall(r"--share:([0-9.]+)", html) == ["1.0000", "0.3333"]
+    assert re.findall(r"--fraction:([0-9.]+)", html) == ["1.0000", "0.3333"]
     assert html.index("dog") < html.index("cat")
     assert "<details>" not in html
     assert "All 40 classes" in page(images_per_class={f"{number}": 1 for number in range(40)})
     assert "Images in each class" not in page(images_per_class={})
 
 
-def test_suspects_say_where_to_mend_them() -> None:
+def test_suspects_say_how_to_correct_them() -> None:
     suspect = {"path": "a.png", "label": "cat", "suggested": "dog", "score": 0.98}
     html = page(suspected_label_errors=[suspect], num_suspected=3)
     assert "cat → dog? 0.98<br>a.png" in html
