@@ -102,8 +102,8 @@ def searching(files: list[Path], rounds: int) -> None:
     print(table(timings, per_round=len(images), unit="images/s", peer="imagededup"))
     theirs = answers["peer"]
     for name in ("join", "whole"):
-        share = len(theirs & answers[name]) / max(len(theirs), 1)
-        print(f"{name}: {len(answers[name])} pairs, with {share:.4f} of the peer's {len(theirs)}")
+        fraction = len(theirs & answers[name]) / max(len(theirs), 1)
+        print(f"{name}: {len(answers[name])} pairs, with {fraction:.4f} of the peer's {len(theirs)}")
 
 
 def _fastest_search() -> str:

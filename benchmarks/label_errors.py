@@ -1,21 +1,21 @@
-"""How many of the first 100 suspected label errors are errors: planted ones, and what is suspected without planting.
+"""How many of the first 100 suspected label errors are errors: planted ones, and those suspected without planting.
 
     python benchmarks/label_errors.py --images FOLDER [--also FOLDER] [--rate 0.02]
         [--model FILE.onnx | --learn FOLDER --work WORK [--epochs 20]]
 
-FOLDER has a folder a class. A stated share of the labels is changed to another class, drawn evenly; the search runs
-with and without it. Precision counts only planted changes, so real errors among the first 100 count against it.
+FOLDER has one folder for each class. A fraction of the labels (--rate) is changed to another class at random; the
+search runs with and without these changes. Precision counts planted changes alone, so real errors count against it.
 Peer: the paper's other ranking of the same out-of-fold probabilities, by the margin of the best other class.
 With --known FILE.csv, whose column `path` names images whose labels are known to be wrong, it also counts those among
 the first 100 of the unplanted search. benchmarks/cifar10_test_label_errors.csv names the 54 of its test split that
 at most two of five people confirmed (Northcutt et al. 2021, github.com/cleanlab/label-errors, mturk/cifar10_mturk.json,
 by index of the original order), for a folder in which each class is numbered in that order.
-With --also, a further folder of the same classes: the probes learn from its images too, and only those of --images are
-listed, as when a part of a data set is looked at beside the whole.
-With --model the features are a file's first output, as with `labels.features`. With --learn, of a plain net that learns
-from that FOLDER (a folder a class, none of the images that are searched) by Darkroom's own training process; what is in
-WORK goes on where it was cut off.
-Without --images, the 1,797 digits that scikit-learn carries are used.
+With --also, another folder of the same classes: the probes are fitted on its images, too, and only those of --images
+are listed.
+With --model the features are the first output of that file, as with `labels.features`. With --learn they are those of a
+plain net that Darkroom's training process trains on that FOLDER (one folder for each class, with none of the searched
+images); an interrupted training in WORK resumes.
+Without --images the 1,797 digits of scikit-learn are used.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--known", type=Path)
-    parser.add_argument("--sheet", type=Path, help="a picture of the first 40 suspects, nothing planted")
+    parser.add_argument("--preview", type=Path, help="file for an image of the first 40 suspects, nothing planted")
     flags = parser.parse_args()
     if flags.learn:
         flags.model = _network(flags.learn, flags.work, flags.epochs)
@@ -85,8 +85,8 @@ def main() -> None:
     print(f"nothing planted: {len(suspects)} listed; the first 100:")
     for number, one in enumerate(suspects[:100], start=1):
         print(f"{number:3d} {one.path} {one.label} -> {one.suggested} {one.score:.3f}")
-    if flags.sheet:
-        _sheet(suspects[:40], dict(zip(paths, pictures, strict=True))).save(flags.sheet)
+    if flags.preview:
+        _preview_grid(suspects[:40], dict(zip(paths, pictures, strict=True))).save(flags.preview)
 
 
 def _network(folder: Path, work: Path, epochs: int) -> Path:
@@ -167,12 +167,12 @@ def _images(folder: Path | None) -> tuple[list[np.ndarray], np.ndarray, list[str
     return pictures, np.array([path.split("/")[0] for path in paths]), paths
 
 
-def _sheet(suspects: list, pictures: dict[str, np.ndarray]) -> Image.Image:
-    sheet = Image.new("RGB", (10 * 104, -(-len(suspects) // 10) * 104), "white")
+def _preview_grid(suspects: list, pictures: dict[str, np.ndarray]) -> Image.Image:
+    grid = Image.new("RGB", (10 * 104, -(-len(suspects) // 10) * 104), "white")
     for number, one in enumerate(suspects):
         picture = Image.fromarray(pictures[one.path]).resize((96, 96), Image.Resampling.LANCZOS)
-        sheet.paste(picture, (number % 10 * 104, number // 10 * 104))
-    return sheet
+        grid.paste(picture, (number % 10 * 104, number // 10 * 104))
+    return grid
 
 
 if __name__ == "__main__":

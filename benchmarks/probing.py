@@ -1,13 +1,13 @@
-"""Probing against the bare full decode of the same files with OpenCV, and against Pillow's verify-and-load loop.
+"""Measuring images, beside a full decode of the same files with OpenCV and Pillow's verify-and-load loop.
 
     python benchmarks/probing.py [--images FOLDER] [--limit 1500] [--rounds 5] [--whole 10000]
         [--growth 10000] [--rows 1000000]
 
 One thread each (CPU time beside wall), interleaved, from files in the page cache. Then growth: in each round a pass
-over 99% of the files into an empty store, and a second with the other 1%, from the manifest as it lies on disk to the
-table of what was measured. Between the two the whole pass as the stage runs it, on all cores, beside bare decoding on
-as many. --limit 0, --whole 0 and --growth 0 leave them out. With --rows, the validation suite over
-a made table of so many rows instead.
+over 99% of the files with an empty cache, and a second with the other 1%, from the manifest on disk to the table of
+measurements. Between the two the whole pass as the stage runs it, on all cores, beside bare decoding on as many.
+--limit 0, --whole 0 and --growth 0 skip them. With --rows, the validation rules on a made table of that many rows
+instead.
 Without --images, 400 JPEG files of 400 × 500 px are made.
 """
 
@@ -73,7 +73,7 @@ def _speed(files: list[Path], rounds: int) -> None:
     sides = {
         "opencv decode": lambda: deque(map(_read_and_decoded, files), maxlen=0),
         "pillow verify and load": lambda: deque(map(_pillow, files), maxlen=0),
-        "probe (with SHA-256)": lambda: _probe(files),
+        "measure (with SHA-256)": lambda: _measure_files(files),
     }
     print(f"{len(files)} files, {sum(file.stat().st_size for file in files) / len(files) / 1024:.1f} KiB each")
     timings = compare(sides, rounds=rounds)
@@ -81,13 +81,13 @@ def _speed(files: list[Path], rounds: int) -> None:
         print(table(timings, per_round=len(files), unit="images/s", peer=peer))
 
 
-def _probe(files: list[Path]) -> None:
-    found = []
+def _measure_files(files: list[Path]) -> None:
+    measurements = []
     for file in files:
         content = file.read_bytes()
         hashlib.sha256(content).hexdigest()
-        found.append(measure_without_hashes(content, file.name, max_megapixels=100))
-    with_hashes(found)
+        measurements.append(measure_without_hashes(content, file.name, max_megapixels=100))
+    with_hashes(measurements)
 
 
 def _pillow(file: Path) -> None:
@@ -98,7 +98,7 @@ def _pillow(file: Path) -> None:
 
 
 def _whole_pass(files: list[Path], folder: Path, rounds: int) -> None:
-    """`measure_all` as the stage calls it, into an empty store, beside bare decoding on as many cores."""
+    """`measure_all` as the stage calls it, with an empty cache, beside bare decoding on as many cores."""
     raw = folder / "whole"
     write_table(raw / MANIFEST, _as_raw(files, raw))
     cores = len(os.sched_getaffinity(0))

@@ -28,7 +28,7 @@ from flows.stages.split import split
 LABELS = ("ash", "birch", "cedar")
 EACH = 30
 TWINS = 6
-"""So many pictures of each class stand in the data twice, saved anew as JPEG; as many of ash also among birch."""
+"""Number of images of each class that are also in the data as JPEG, and of ash images that are also labelled birch."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def test_what_can_not_be_decoded_is_quarantined_with_its_reason(outputs: Outputs
     assert report["passed"] is True
 
 
-def test_the_rest_goes_on_to_the_end(source: Path, outputs: Outputs) -> None:
+def test_all_decodable_images_reach_the_last_stage(source: Path, outputs: Outputs) -> None:
     everything = {path.relative_to(source).as_posix() for path in source.rglob("*.*")}
     accepted = everything - set(outputs.quarantine())
     assert len(accepted) == 3 * (EACH + TWINS) + TWINS
@@ -121,7 +121,7 @@ def test_the_rest_goes_on_to_the_end(source: Path, outputs: Outputs) -> None:
     assert {row["path"] for row in outputs.rows("augmented/index.parquet")} == accepted
 
 
-def test_every_class_stands_in_every_split_near_its_share(outputs: Outputs) -> None:
+def test_every_class_is_in_every_split_near_its_fraction(outputs: Outputs) -> None:
     counts: defaultdict[tuple[str, str], int] = defaultdict(int)
     for row in outputs.rows("split/split.parquet"):
         counts[row["label"], row["split"]] += 1
@@ -132,14 +132,14 @@ def test_every_class_stands_in_every_split_near_its_share(outputs: Outputs) -> N
         assert counts[label, "test"] > 0
 
 
-def test_a_picture_saved_anew_stands_on_the_side_of_the_original(outputs: Outputs) -> None:
+def test_a_recompressed_copy_is_in_the_split_of_its_original(outputs: Outputs) -> None:
     split_of = outputs.split_of()
     for label in LABELS:
         for image in range(TWINS):
             assert split_of[f"{label}/{image:02d}.png"] == split_of[f"{label}/{image:02d}_again.jpg"]
 
 
-def test_the_same_bytes_under_two_labels_stand_on_one_side(outputs: Outputs) -> None:
+def test_the_same_bytes_under_two_labels_are_in_one_split(outputs: Outputs) -> None:
     split_of = outputs.split_of()
     for image in range(TWINS, 2 * TWINS):
         assert split_of[f"ash/{image:02d}.png"] == split_of[f"birch/copy_{image:02d}.png"]
@@ -153,7 +153,7 @@ def test_the_leak_proof_counts_the_pairs_and_finds_none_across(outputs: Outputs)
     assert proof["split_digest"] == read_json(outputs.root / "augmented" / "dataset.json")["split_digest"]
 
 
-def test_conflicting_labels_are_told(outputs: Outputs) -> None:
+def test_conflicting_labels_are_reported(outputs: Outputs) -> None:
     (rule,) = [
         one for one in read_json(outputs.root / "validation.json")["results"] if one["rule"] == "conflicting_labels"
     ]
@@ -173,7 +173,7 @@ def test_the_packed_arrays_hold_the_images_of_their_index(outputs: Outputs) -> N
     assert sorted({row["split"] for row in rows}) == ["test", "train", "val"]
 
 
-def test_augmented_copies_stand_in_the_training_split_alone(outputs: Outputs) -> None:
+def test_only_the_training_split_has_augmented_copies(outputs: Outputs) -> None:
     rows = outputs.rows("augmented/index.parquet")
     copies = [row for row in rows if row["copy"] > 0]
     originals = [row for row in rows if row["split"] == "train" and row["copy"] == 0]
@@ -198,7 +198,7 @@ def test_a_second_run_gives_the_same_bytes(source: Path, outputs: Outputs, tmp_p
         assert (again.root / file).read_bytes() == (outputs.root / file).read_bytes(), file
 
 
-def test_another_seed_deals_another_split(outputs: Outputs, tmp_path: Path) -> None:
+def test_another_seed_gives_another_split(outputs: Outputs, tmp_path: Path) -> None:
     params = settings(tmp_path, "split.seed=8")
     split(params, outputs.root / "validated", tmp_path / "split", silent)
     other = Outputs(tmp_path)
@@ -206,7 +206,7 @@ def test_another_seed_deals_another_split(outputs: Outputs, tmp_path: Path) -> N
     assert other.split_of() != outputs.split_of()
 
 
-def test_a_group_stands_on_one_side(source: Path, tmp_path: Path) -> None:
+def test_a_group_is_in_one_split(source: Path, tmp_path: Path) -> None:
     rows = [(f"{label}/{image:02d}.png", label, f"tree {image // 5}") for label in LABELS for image in range(EACH)]
     table = source.parent / "source" / "table.csv"
     table.write_text("path,label,group\n" + "".join(f"{path},{label},{group}\n" for path, label, group in rows))
@@ -282,6 +282,6 @@ def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=sentence) as stopped:
         validate_in(tmp_path, settings(tmp_path))
     assert stopped.value.exit_code == 3
-    # What was found is told, and the files as they came are still there.
+    # The reasons are written, and the files as they came are still there.
     assert (tmp_path / "validated" / "quarantine.csv").read_text().count("/1.png") == 3
     assert [row.size_bytes for row in read_manifest(tmp_path / "raw")] == [len("no image")] * 3

@@ -65,7 +65,7 @@ def params(folder: Path, **changes: str) -> Path:
     return folder / "params.yaml"
 
 
-def test_the_oldest_tables_are_enough(tmp_path: Path) -> None:
+def test_the_required_columns_are_enough(tmp_path: Path) -> None:
     write_validated(tmp_path)
     split(params(tmp_path), tmp_path, tmp_path / "split", silent)
     table = pq.read_table(tmp_path / "split" / "split.parquet")
@@ -74,7 +74,7 @@ def test_the_oldest_tables_are_enough(tmp_path: Path) -> None:
     assert read_json(tmp_path / "split" / "leakage.json")["images"] == {"train": 42, "val": 9, "test": 9}
 
 
-def test_new_columns_are_carried_and_folds_written(tmp_path: Path) -> None:
+def test_optional_columns_are_kept_and_folds_written(tmp_path: Path) -> None:
     write_validated(tmp_path, labels=[["cat"], ["dog"]] * 30, weight=pa.nulls(60, pa.float64()))
     split(params(tmp_path, folds="3"), tmp_path, tmp_path / "split", silent)
     table = pq.read_table(tmp_path / "split" / "split.parquet")
@@ -91,7 +91,7 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("given", "leaking"), [("keep", 3), ("repair", 0)])
-def test_a_given_split_is_audited_or_healed(tmp_path: Path, given: str, leaking: int) -> None:
+def test_a_given_split_is_audited_or_repaired(tmp_path: Path, given: str, leaking: int) -> None:
     splits = ["train"] * 30 + ["val"] * 15 + ["test"] * 15
     write_validated(tmp_path, copied=3, given_split=splits)
     summary = split(params(tmp_path, given=given), tmp_path, tmp_path / "split", silent)
@@ -138,14 +138,14 @@ def test_excluded_images_and_further_splits_are_reported(tmp_path: Path) -> None
 
 def test_test_images_older_than_training_images_are_reported(tmp_path: Path) -> None:
     timestamp = [f"2024-03-{1 + number // 2:02d}" for number in range(60)]
-    told = "test images are older than the newest training image, because each ingest is split separately"
+    sentence = "test images are older than the newest training image, because each ingest is split separately"
     for ingest_id, said in (([0] * 60, False), ([0] * 30 + [1] * 30, True)):
         write_validated(tmp_path, timestamp=timestamp, ingest_id=ingest_id)
         summary = split(params(tmp_path, method="time"), tmp_path, tmp_path / "split", silent)
-        assert (told in summary) == said
+        assert (sentence in summary) == said
 
 
-def test_what_the_named_model_takes_for_one_picture_stays_together(tmp_path: Path) -> None:
+def test_images_that_the_named_model_finds_equal_stay_together(tmp_path: Path) -> None:
     write_validated(tmp_path)
     embedding = np.eye(60, dtype=np.float32)
     embedding[30:] = embedding[:30]

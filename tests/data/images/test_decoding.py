@@ -168,7 +168,7 @@ def test_an_animation_gives_its_first_frame() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("kept", [0.02, 0.2, 0.5, 0.8, 0.95, 0.99])
-def test_a_jpeg_cut_short_is_refused(options: dict[str, bool], kept: float) -> None:
+def test_a_truncated_jpeg_is_refused(options: dict[str, bool], kept: float) -> None:
     content = stored(noise(), "JPEG", quality=90, **options)
     read(content)
     with pytest.raises(UndecodableImage):
@@ -177,7 +177,7 @@ def test_a_jpeg_cut_short_is_refused(options: dict[str, bool], kept: float) -> N
 
 @pytest.mark.parametrize("format_", ["PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF"])
 @pytest.mark.parametrize("kept", [0.3, 0.9])
-def test_other_formats_cut_short_are_refused(format_: str, kept: float) -> None:
+def test_truncated_files_of_other_formats_are_refused(format_: str, kept: float) -> None:
     content = stored(noise(), format_)
     read(content)
     with pytest.raises(UndecodableImage):
@@ -185,7 +185,7 @@ def test_other_formats_cut_short_are_refused(format_: str, kept: float) -> None:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-def test_wherever_a_file_is_cut_it_is_refused_or_whole(format_: str) -> None:
+def test_a_file_truncated_anywhere_is_refused_or_complete(format_: str) -> None:
     content = stored(noise(16), format_)
     whole = read(content).pixels_HWC
     refused = 0
@@ -215,7 +215,7 @@ def test_what_is_no_image_is_refused_with_the_reason(content: bytes, reason: str
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("kept", [0.5, 0.7, 0.9])
 @pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}], ids=str)
-def test_a_jpeg_that_is_cut_and_closed_is_refused(mode: str, kept: float, options: dict[str, int]) -> None:
+def test_a_truncated_jpeg_with_an_end_marker_is_refused(mode: str, kept: float, options: dict[str, int]) -> None:
     content = stored(noise().convert(mode), "JPEG", **options)
     cut = content[: int(len(content) * kept)] + b"\xff\xd9"
     with pytest.raises(UndecodableImage, match="broken image: image file is truncated"):
@@ -227,7 +227,7 @@ def test_a_jpeg_that_is_cut_and_closed_is_refused(mode: str, kept: float, option
 @pytest.mark.parametrize(
     "options", [{}, {"subsampling": 0}, {"restart_marker_rows": 1}, {"progressive": True}], ids=str
 )
-def test_a_whole_jpeg_that_ends_in_middle_grey_is_read(options: dict[str, int]) -> None:
+def test_a_complete_jpeg_that_ends_in_middle_grey_is_read(options: dict[str, int]) -> None:
     for side in (9, 33, 64):
         pixels = np.asarray(noise(side)).copy()
         pixels[-8:, -8:] = 128
@@ -235,7 +235,7 @@ def test_a_whole_jpeg_that_ends_in_middle_grey_is_read(options: dict[str, int]) 
         assert read(stored(Image.new("L", (side, side), 128), "JPEG", **options)).format == "JPEG"
 
 
-def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_out_of_memory_does_not_condemn_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     content = stored(noise(), "PNG")
 
     def full(_: object) -> None:
@@ -246,7 +246,7 @@ def test_a_lack_of_memory_is_no_fault_of_the_file(monkeypatch: pytest.MonkeyPatc
         read(content)
 
 
-def test_an_image_of_another_kind_is_not_opened() -> None:
+def test_an_image_of_another_format_is_not_opened() -> None:
     with pytest.raises(UndecodableImage, match="no image that can be read"):
         read(stored(Image.new("RGB", (8, 8)), "PPM"))
 

@@ -68,7 +68,7 @@ def test_16_bit_alpha_lies_over_white(ending: str) -> None:
     assert half == pytest.approx([127] * 3, abs=1)
 
 
-def test_12_bit_grey_is_stretched_to_its_own_white() -> None:
+def test_12_bit_grey_is_scaled_to_its_own_white() -> None:
     # Two values of 12 bits in three bytes: 4095 and 2048.
     assert first_row(tiff(2, 12, False, bytes([0xFF, 0xF8, 0x00]))) == grey(255, 128)
 
@@ -99,7 +99,7 @@ def test_a_transparent_colour_lies_over_white() -> None:
     assert first_row(png(8, 1, 0, bytes([0b01111111]), struct.pack(">H", 0)))[0] == [255, 255, 255]
 
 
-def test_few_bits_are_stretched() -> None:
+def test_few_bits_are_scaled() -> None:
     assert first_row(png(4, 2, 0, bytes([0b00011011]))) == grey(0, 85, 170, 255)
     assert first_row(png(2, 4, 0, bytes([0x0F]))) == grey(0, 255)
     assert first_row(png(2, 16, 4, struct.pack(">4H", 0, 65535, 0, 0))) == grey(0, 255)
@@ -124,6 +124,6 @@ def test_adobes_inverted_cmyk_is_the_same_red_as_plain_cmyk() -> None:
     assert first_row(stored(red, "TIFF"))[0] == [255, 0, 0]
 
 
-def test_whole_numbers_of_32_bits_have_no_white_even_when_they_are_small() -> None:
+def test_32_bit_integers_have_no_white_even_when_they_are_small() -> None:
     with pytest.raises(UndecodableImage, match="32-bit integer pixels have no stated range"):
         first_row(stored(Image.fromarray(np.full((4, 4), 200, np.int32)), "TIFF"))

@@ -26,7 +26,7 @@ def careful(content: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("options", [{"quality": 30}, {"quality": 95, "subsampling": 0}, {"progressive": True}])
 @pytest.mark.parametrize("side", [33, 96, 301])
-def test_the_quick_way_gives_the_pixels_of_the_careful_way(options: dict[str, object], side: int) -> None:
+def test_the_fast_decoder_gives_the_pixels_of_pillow(options: dict[str, object], side: int) -> None:
     content = stored(picture(side), **options)
     quick = decoding._decode_fast(content, 100)
     assert quick is not None
@@ -34,13 +34,13 @@ def test_the_quick_way_gives_the_pixels_of_the_careful_way(options: dict[str, ob
 
 
 @pytest.mark.parametrize("left", [0.3, 0.6, 0.95, 0.999])
-def test_a_cut_jpeg_is_refused_wherever_it_was_cut(left: float) -> None:
+def test_a_jpeg_truncated_anywhere_is_refused(left: float) -> None:
     content = stored(picture(200))
     with pytest.raises(UndecodableImage):
         measure(content[: int(len(content) * left)], "a.jpg", max_megapixels=100)
 
 
-def test_a_rotated_or_cmyk_jpeg_takes_the_careful_way() -> None:
+def test_rotated_and_cmyk_jpegs_are_decoded_by_pillow() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     found = measure(stored(picture(96), exif=exif), "a.jpg", max_megapixels=100)
@@ -50,7 +50,7 @@ def test_a_rotated_or_cmyk_jpeg_takes_the_careful_way() -> None:
 
 @pytest.mark.parametrize("orientation", [None, 1, 6])
 @pytest.mark.parametrize("tag", ["exif", "xmp"])
-def test_a_rotation_is_seen_wherever_it_is_written(tag: str, orientation: int | None) -> None:
+def test_a_rotation_is_found_in_any_segment(tag: str, orientation: int | None) -> None:
     exif = Image.Exif()
     exif[0x010F] = "maker"
     if orientation:
@@ -63,7 +63,7 @@ def test_a_rotation_is_seen_wherever_it_is_written(tag: str, orientation: int | 
 
 
 @pytest.mark.parametrize("place", range(2, 400, 7))
-def test_a_damaged_header_is_judged_as_the_careful_way_does(place: int) -> None:
+def test_a_damaged_header_gives_the_pixels_of_pillow_or_leaves_the_file_to_it(place: int) -> None:
     content = bytearray(stored(picture(96)))
     content[place] ^= 0x5A
     quick = decoding._decode_fast(bytes(content), 100)
@@ -87,7 +87,7 @@ def test_one_colour_has_no_contrast_no_entropy_and_no_edges() -> None:
     assert found.aspect == pytest.approx(4 / 3)
 
 
-def test_colourfulness_is_that_of_hasler_and_suesstrunk() -> None:
+def test_colourfulness_follows_hasler_and_suesstrunk() -> None:
     pixels = np.asarray(picture(32)).astype(float)
     red, green, blue = np.moveaxis(pixels, 2, 0)
     opponents = (red - green, 0.5 * (red + green) - blue)
@@ -113,7 +113,7 @@ def test_slim_and_tiny_images_are_measured(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("side", [301, 620, 1500])
-def test_a_jpeg_measures_as_the_same_picture_without_loss_does(side: int) -> None:
+def test_a_jpeg_and_its_lossless_copy_have_the_same_measurements(side: int) -> None:
     forms = np.asarray(picture(side)).astype(int)
     coarse = np.random.default_rng(2).integers(-40, 41, (side // 12, side // 12))
     grain = np.asarray(Image.fromarray(coarse.astype(np.int32)).resize((side, forms.shape[0])))

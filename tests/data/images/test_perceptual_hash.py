@@ -25,7 +25,7 @@ def test_the_mirror_hash_is_the_hash_of_the_mirror_image() -> None:
 
 
 @pytest.mark.parametrize("crop", CROPS[2::5])
-def test_the_hash_of_a_crop_comes_from_the_whole_pictures_grey_square(crop: tuple[tuple[float, float], ...]) -> None:
+def test_the_hash_of_a_crop_comes_from_the_grey_square_of_the_full_image(crop: tuple[tuple[float, float], ...]) -> None:
     picture = scene(2)
     rows, columns = (slice(round(first * 128), round(last * 128)) for first, last in crop)
     cropped = perceptual_hashes(grey_square(picture[rows, columns])[None])[0, 0]

@@ -45,7 +45,7 @@ def test_crop_keeps_the_centre(shape: tuple[int, int]) -> None:
     assert np.array_equal(square[1:-1, 1:-1], np.full((14, 14, 3), GREEN))
 
 
-def test_pad_keeps_the_whole_picture_between_black_bars() -> None:
+def test_pad_keeps_the_full_image_between_black_bars() -> None:
     square = to_square(bands(30, 90), settings("pad", 18))
     assert not square[:6].any()
     assert not square[12:].any()
@@ -54,7 +54,7 @@ def test_pad_keeps_the_whole_picture_between_black_bars() -> None:
     assert np.array_equal(upright, square.swapaxes(0, 1))
 
 
-def test_stretch_uses_the_whole_square_for_the_whole_picture() -> None:
+def test_stretch_fills_the_square_with_the_full_image() -> None:
     square = to_square(bands(30, 90), settings("stretch", 18))
     assert [tuple(square[0, column]) for column in (2, 9, 15)] == [RED, GREEN, BLUE]
     assert [tuple(square[17, column]) for column in (2, 9, 15)] == [RED, GREEN, BLUE]
@@ -91,7 +91,7 @@ def test_resampling_comes_close_to_one_antialiasing_triangle(size: int) -> None:
 @pytest.mark.parametrize(
     ("shape", "size"), [((60, 40), 32), ((61, 40), 32), ((40, 61), 32), ((35, 34), 32), ((20, 31), 32), ((77, 120), 32)]
 )
-def test_nothing_moves_however_odd_the_sides_are(shape: tuple[int, int], size: int) -> None:
+def test_odd_sides_cause_no_shift(shape: tuple[int, int], size: int) -> None:
     """A spot in the middle of a dark picture stays in the middle, to a hundredth of a pixel."""
     height, width = shape
     rows, columns = np.mgrid[0:height, 0:width]

@@ -84,7 +84,7 @@ def test_one_image_outside_a_range_breaks_the_rule_and_is_named(
     assert found.examples == ["000017.png"]
 
 
-def test_the_images_of_a_set_count_for_each_of_its_labels() -> None:
+def test_an_image_counts_for_each_of_its_labels() -> None:
     table = images(6).assign(label=["cat|dog"] * 5 + ["dog"], labels=[["cat", "dog"]] * 5 + [["dog"]])
     found = checked(
         table, images_per_class={"at_least": 5, "level": "stop"}, imbalance={"at_most": 1.3, "level": "warn"}
@@ -102,7 +102,7 @@ def test_the_images_of_a_set_count_for_each_of_its_labels() -> None:
         ({"at_least": 2.0, "at_most": 1.0, "level": "stop"}, "should be a range; at_least 2 lies above at_most 1"),
     ],
 )
-def test_a_rule_that_asks_for_nothing_or_the_impossible_is_a_wrong_setting(rule: Any, sentence: str) -> None:
+def test_an_empty_or_impossible_range_is_refused(rule: Any, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         checked(images(), brightness=rule)
 
@@ -111,7 +111,7 @@ def test_an_empty_table_does_not_pass() -> None:
     assert not checked(images().iloc[:0])["images"].passed
 
 
-def test_conflicting_labels_name_the_pictures() -> None:
+def test_conflicting_labels_name_the_images() -> None:
     table = images()
     table.loc[[3, 4], "sha256"] = "same"
     table.loc[[3, 4], "label"] = ["cat", "dog"]
@@ -187,7 +187,7 @@ RARE = ["000001.png", "000002.png", "000004.png"]
 DRIFT: dict[str, Any] = {"drift": {"at_most": 0.25, "level": "warn"}, "class_drift": {"at_most": 0.25, "level": "stop"}}
 
 
-def test_another_sample_of_the_same_is_no_drift_even_when_small() -> None:
+def test_another_sample_of_the_same_distribution_is_no_drift_even_when_small() -> None:
     for seed in range(20):
         far = drift(profile_of(images(40, seed=seed + 2)), profile_of(images(60)))
         assert max(far.values()) <= 0.25, seed
@@ -206,7 +206,7 @@ def test_drift_names_the_columns() -> None:
     assert found["class_drift"].passed
 
 
-def test_a_new_class_mix_drifts() -> None:
+def test_other_class_frequencies_are_drift() -> None:
     found = checked(images(500).assign(label=["cat"] * 450 + ["dog"] * 50), profile_of(images(500)), **DRIFT)
     assert not found["class_drift"].passed
     assert found["drift"].passed
@@ -224,7 +224,7 @@ def labelled_sets(seed: int, chance: float, count: int = 500) -> pd.DataFrame:
     return images(count, seed).assign(label=["|".join(one) for one in sets], labels=sets)
 
 
-def test_the_drift_of_sets_is_that_of_each_label() -> None:
+def test_multi_label_drift_is_that_of_each_label() -> None:
     baseline = profile_of(labelled_sets(1, 0.5))
     assert set(baseline["names"]["label"]) == set("abcdef")
     assert checked(labelled_sets(2, 0.5), baseline, **DRIFT)["class_drift"].passed
@@ -238,7 +238,7 @@ def test_the_drift_of_sets_is_that_of_each_label() -> None:
 
 
 @pytest.mark.parametrize("text", ["<<<<<<< HEAD\n{}\n", "{}", "[1]"])
-def test_accepted_data_that_a_merge_broke_are_one_clear_sentence(tmp_path: Path, text: str) -> None:
+def test_a_baseline_that_a_merge_broke_is_one_clear_sentence(tmp_path: Path, text: str) -> None:
     (tmp_path / "baseline.json").write_text(text)
     with pytest.raises(
         DataError, match=r"baseline\.json: isn't what `darkroom set-baseline` wrote; restore it from git"
@@ -246,11 +246,11 @@ def test_accepted_data_that_a_merge_broke_are_one_clear_sentence(tmp_path: Path,
         read_profile(tmp_path / "baseline.json")
 
 
-def test_without_accepted_data_there_is_no_drift_rule() -> None:
+def test_without_a_baseline_there_is_no_drift_rule() -> None:
     assert "drift" not in checked(images(), **DRIFT)
 
 
-def test_the_page_escapes_what_users_named_and_shows_what_broke() -> None:
+def test_the_page_escapes_names_and_shows_what_broke() -> None:
     evil = '"><script>alert(1)</script>'
     record = {
         "passed": False,

@@ -14,7 +14,7 @@ from components.task.task import Task
 LABELS = {"a.png": "cat", "b.png": "dog", "c.png": "cat"}
 
 
-def test_what_is_listed_can_be_corrected_and_read_back(tmp_path: Path) -> None:
+def test_listed_suspects_can_be_corrected_and_read_back(tmp_path: Path) -> None:
     text = suspects_csv([Suspect("a.png", "cat", "dog", 0.9), Suspect("b.png", "dog", "cat", 0.5)])
     file = tmp_path / "fixes.csv"
     file.write_text(text.replace("0.900000,", "0.900000,dog"))
@@ -58,7 +58,7 @@ SETS = {"a.png": "cat", "b.png": "cat|dog"}
         (MultiLabel, SETS, "|", r"'\|' holds no label; name at least one, such as cat"),
     ],
 )
-def test_a_bad_correction_of_a_path_or_a_set_is_one_clear_sentence(
+def test_a_bad_correction_in_a_hierarchy_or_multi_label_data_is_one_clear_sentence(
     tmp_path: Path, task: type[Task], labels: dict[str, str], corrected: str, sentence: str
 ) -> None:
     file = tmp_path / "fixes.csv"

@@ -57,7 +57,7 @@ def clouds(labels: list[str]) -> np.ndarray:
     return (noise + 9 * np.eye(4)[codes % 4]).astype(np.float32)
 
 
-def test_a_class_smaller_than_the_folds_alone_is_left_out() -> None:
+def test_a_class_with_fewer_images_than_folds_is_skipped() -> None:
     truth = ["a"] * 40 + ["b"] * 40 + ["rare"] * 2
     labels = ["b", *truth[1:]]
     paths = [str(number) for number in range(82)]
@@ -68,7 +68,7 @@ def test_a_class_smaller_than_the_folds_alone_is_left_out() -> None:
     assert few == LabelSearch([], ["a", "b", "rare"])
 
 
-def test_copies_with_the_same_wrong_label_do_not_vouch_for_each_other() -> None:
+def test_copies_with_the_same_wrong_label_do_not_confirm_each_other() -> None:
     """Of a picture unlike all others the label can only be learnt from its copies."""
     truth = ["a"] * 40 + ["b"] * 40
     features = clouds([*truth, *["c"] * 12])
@@ -84,7 +84,7 @@ def test_copies_with_the_same_wrong_label_do_not_vouch_for_each_other() -> None:
     assert find_label_errors(features, labels, paths, sha256=sha256, settings=SETTINGS).skipped_classes == []
 
 
-def test_features_that_are_no_numbers_are_one_clear_sentence() -> None:
+def test_features_that_are_not_finite_are_one_clear_sentence() -> None:
     features = np.ones((4, 2), np.float32)
     features[2, 1] = np.nan
     with pytest.raises(SettingsError, match=r"labels\.features: the model gives c a number .*\(1 of 4 images\)"):

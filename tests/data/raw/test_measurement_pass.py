@@ -50,7 +50,7 @@ def passing(some: tuple[Path, pa.Table], store: Path | None, max_megapixels: flo
     return measure_all(manifest, raw, max_megapixels=max_megapixels, store=store, progress=silent)
 
 
-def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -> None:
+def test_the_cache_changes_no_result_and_saves_the_second_pass(tmp_path, some) -> None:
     bare = passing(some, None)
     first = passing(some, tmp_path / "store")
     second = passing(some, tmp_path / "store")
@@ -59,7 +59,7 @@ def test_the_store_changes_no_result_and_saves_the_second_pass(tmp_path, some) -
     assert (second.num_measured, second.num_cached) == (0, 14)
 
 
-def test_the_store_forgets_all_but_the_last_few_versions(tmp_path, some) -> None:
+def test_the_cache_keeps_the_last_few_versions(tmp_path, some) -> None:
     for max_megapixels in (100, 90, 80, 70):
         passing(some, tmp_path / "store", max_megapixels)
     with contextlib.closing(sqlite3.connect(tmp_path / "store" / "outcomes.sqlite")) as kept:
@@ -76,7 +76,7 @@ def test_broken_files_get_their_reason(some) -> None:
     assert [path for path, reason in reasons.items() if reason is None] == sorted(reasons)[:6] + sorted(reasons)[7:13]
 
 
-def test_each_row_has_what_probing_says_of_its_own_file(tmp_path) -> None:
+def test_each_row_has_the_measurements_of_its_own_file(tmp_path) -> None:
     """Whatever comes from the store and whatever is new, equal bytes, rows without bytes, endings in odd places."""
     files = {f"a.b/{number}.jpg": jpeg(number) for number in range(7)}
     files |= {"a.b/again.jpg": jpeg(3), "a.b/wrong.png": jpeg(3), "a.b/.jpg": jpeg(4), "a.b/bare": jpeg(5)}

@@ -54,7 +54,7 @@ def assert_readable(folder: Path) -> None:
                 assert hashlib.sha256(found).hexdigest() == row.sha256
 
 
-def test_what_came_in_can_be_read_back_and_the_shard_is_an_ordinary_tar(tmp_path: Path) -> None:
+def test_ingested_bytes_can_be_read_back_and_the_shard_is_an_ordinary_tar(tmp_path: Path) -> None:
     given = source([3, 1, 2])
     ingest(given, tmp_path / "raw")
     rows = read_manifest(tmp_path / "raw")
@@ -68,7 +68,7 @@ def test_what_came_in_can_be_read_back_and_the_shard_is_an_ordinary_tar(tmp_path
     assert (dataset.task, dataset.levels) == ("single_label", [])
 
 
-def test_a_row_carries_all_that_the_source_said(tmp_path: Path) -> None:
+def test_a_row_has_all_values_of_the_source(tmp_path: Path) -> None:
     image = SourceImage(
         "x.png", ("Fruit", "Gala"), lambda: b"bytes", "tree 1", "2026-01-02T00:00:00+00:00", 0.5, "test"
     )
@@ -103,7 +103,7 @@ def test_the_same_source_again_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (again.num_new, elsewhere.num_new) == (0, 4)
 
 
-def test_growth_keeps_old_shards_in_place_and_numbers_the_generations(tmp_path: Path) -> None:
+def test_growth_keeps_old_shards_and_counts_the_ingests(tmp_path: Path) -> None:
     ingest(source([1, 2, 3, 4]), tmp_path / "1")
     grown = ingest(source([1, 2, 3, 4, 5]), tmp_path / "2", tmp_path / "1")
     assert grown.num_new == 1
@@ -119,7 +119,7 @@ def test_growth_keeps_old_shards_in_place_and_numbers_the_generations(tmp_path: 
     assert digests(tmp_path / "3") == digests(tmp_path / "2")
 
 
-def test_a_renamed_or_relabelled_image_keeps_its_bytes_and_generation(tmp_path: Path) -> None:
+def test_a_renamed_or_relabelled_image_keeps_its_bytes_and_ingest_id(tmp_path: Path) -> None:
     ingest(source([1, 2]), tmp_path / "1")
     renamed = Source([SourceImage("z/new.png", ("z",), lambda: content(1)), source([2]).images[0]])
     version = ingest(renamed, tmp_path / "2", tmp_path / "1")
@@ -145,8 +145,8 @@ def split_of(folder: Path) -> dict[str, str]:
         "duplicates": {"max_bits": 7, "min_correlation": 0.985},
     }
     settings = SplitSettings.from_section("split", section)
-    dealt = split_images(SplitImages.from_table(table), np.empty((0, 2), np.int64), settings)
-    return dict(zip(table["path"].to_pylist(), [dealt.splits[split] for split in dealt.split_N], strict=True))
+    result = split_images(SplitImages.from_table(table), np.empty((0, 2), np.int64), settings)
+    return dict(zip(table["path"].to_pylist(), [result.splits[split] for split in result.split_N], strict=True))
 
 
 @pytest.mark.parametrize("num", [1, 20, 100])
@@ -164,7 +164,7 @@ def test_exact_copies_under_new_paths_move_no_image(tmp_path: Path, num: int) ->
     assert digests(tmp_path / "3") == digests(tmp_path / "2")
 
 
-def test_a_copy_takes_the_place_of_its_original_that_goes(tmp_path: Path) -> None:
+def test_a_copy_inherits_the_ingest_id_of_its_removed_original(tmp_path: Path) -> None:
     ingest(source(list(range(400))), tmp_path / "1")
     before = split_of(tmp_path / "1")
     ingest(Source([*source(list(range(400))).images, *copies(range(0, 80, 2))]), tmp_path / "2", tmp_path / "1")
@@ -184,7 +184,7 @@ def test_equal_bytes_are_stored_once(tmp_path: Path) -> None:
     assert (first.shard, first.offset, first.sha256) == (second.shard, second.offset, second.sha256)
 
 
-def test_what_left_the_source_leaves_the_manifest_and_unused_shards_go(tmp_path: Path) -> None:
+def test_removed_images_leave_the_manifest_and_unused_shards_are_dropped(tmp_path: Path) -> None:
     ingest(source([1, 2]), tmp_path / "1")
     ingest(source([1, 2, 3, 4]), tmp_path / "2", tmp_path / "1")
     ingest(source([3, 4]), tmp_path / "3", tmp_path / "2")
@@ -226,7 +226,7 @@ def test_a_shard_is_repacked_when_more_than_half_of_it_is_unused(tmp_path: Path,
     assert digests(tmp_path / "3") == digests(tmp_path / "2")
 
 
-def test_many_small_shards_are_joined_while_new_images_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_shards_are_merged_when_new_images_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(raw_ingest, "MANY_SMALL_SHARDS", 3)
     counts = []
     for number in range(1, 6):
@@ -247,7 +247,7 @@ def test_large_sources_fill_several_shards(tmp_path: Path, monkeypatch: pytest.M
     assert_readable(tmp_path / "raw")
 
 
-def test_a_shard_that_was_cut_is_not_built_upon(tmp_path: Path) -> None:
+def test_a_truncated_shard_is_not_reused(tmp_path: Path) -> None:
     ingest(source([1, 2]), tmp_path / "1")
     shard = tmp_path / "1" / "images-00000.tar"
     os.truncate(shard, 600)
@@ -263,7 +263,7 @@ def test_a_damaged_shard_is_not_repacked_into_a_good_one(tmp_path: Path) -> None
         ingest(source([0, 1], size=5000), tmp_path / "2", tmp_path / "1")
 
 
-def test_a_file_that_can_not_be_read_goes_to_quarantine_and_others_come_in(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_quarantined_and_others_are_ingested(tmp_path: Path) -> None:
     def refuse() -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -284,7 +284,7 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ingest(source([1, 2]), tmp_path / "raw")
 
 
-def test_reading_stays_a_few_images_ahead(tmp_path: Path) -> None:
+def test_only_a_few_images_are_read_ahead(tmp_path: Path) -> None:
     """A source larger than the memory must pass through it."""
     held: set[int] = set()
     most = 0
