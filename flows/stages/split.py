@@ -22,7 +22,7 @@ from components.data.split.strata import SplitImages
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError
 from components.shared.parquet import write_table
-from components.shared.plural import counted
+from components.shared.plural import Sentence, counted
 from components.shared.progress import Progress
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage
@@ -98,7 +98,7 @@ def _with_splits(table: Any, result: SplitResult, *, folds: int) -> Any:
     return table
 
 
-def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> str:
+def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> Sentence:
     sentences = [
         ", ".join(f"{count} {split}" for split, count in proof.images.items()),
         f"{len(pairs.exact)} exact and {len(pairs.near)} near duplicates"

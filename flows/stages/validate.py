@@ -26,14 +26,14 @@ from components.data.quality.label_errors import (
     suspects_csv,
 )
 from components.data.quality.profile import profile_of, read_profile
-from components.data.quality.quality_report import RuleResult
+from components.data.quality.quality_report import QualityReport, RuleResult
 from components.data.quality.rules import QualitySettings
 from components.data.raw.dataset import RawImages, read_manifest_table, read_raw_dataset
 from components.data.raw.measurement_pass import measure_all
 from components.shared.errors import DataError
 from components.shared.files import write_json, write_text
 from components.shared.parquet import write_table
-from components.shared.plural import counted
+from components.shared.plural import Sentence, counted
 from components.shared.progress import Progress
 from components.task.label_text import counted_names
 from components.task.registry import task_type
@@ -95,27 +95,17 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
     with RawImages(paths.raw) as store:
         pixels = _decoder(table, store, preprocess.max_megapixels)
         search = _search(table, pixels, label_settings, paths.reference, progress)
-        write_text(paths.validated / "label_errors.csv", suspects_csv(search.suspects))
-        record = checked.as_record() | {
-            "quarantined": quarantine[["path", "reason"]].to_dict("records"),
-            "corrected_labels": [asdict(correction) for correction in corrections],
-            "suspected_label_errors": [asdict(suspect) for suspect in search.suspects[:_REPORTED_SUSPECTS]],
-            "num_suspected": len(search.suspects),
-            "classes_not_searched": search.skipped_classes,
-        }
-        write_json(paths.report, record)
+        _write_report(paths, checked, quarantine, corrections, search)
         if checked.stopping:
             raise DataError(f"the data breaks validation: {_broken(checked.stopping, quarantine, paths.report)}")
         _embed(paths, len(table), pixels, progress)
-    warnings = f"warnings: {_broken(checked.broken, quarantine, paths.report)}"
-    return ", ".join(
-        [
-            f"{counted(len(table), 'image')} ({measured.num_cached} measured before)",
-            _quarantined(quarantine, paths.validated),
-            *([f"{counted(len(corrections), 'label')} corrected"] if corrections else []),
-            *_searched(search),
-            warnings if checked.broken else "every rule passed",
-        ]
+    return _summary(
+        f"{counted(len(table), 'image')} ({measured.num_cached} measured before)",
+        _quarantined(quarantine, paths.validated),
+        f"{counted(len(corrections), 'label')} corrected" if corrections else "",
+        f"{counted(len(search.suspects), 'label')} suspected" if search.suspects else "",
+        _skipped(search.skipped_classes),
+        f"warnings: {_broken(checked.broken, quarantine, paths.report)}" if checked.broken else "every rule passed",
     )
 
 
@@ -189,6 +179,25 @@ def _search(
     return find_label_errors(features, labels, paths, sha256=sha256, settings=settings)
 
 
+def _write_report(
+    paths: ValidatePaths,
+    checked: QualityReport,
+    quarantine: pd.DataFrame,
+    corrections: list[Correction],
+    search: LabelSearch,
+) -> None:
+    """Writes label_errors.csv and validation.json."""
+    write_text(paths.validated / "label_errors.csv", suspects_csv(search.suspects))
+    record = checked.as_record() | {
+        "quarantined": quarantine[["path", "reason"]].to_dict("records"),
+        "corrected_labels": [asdict(correction) for correction in corrections],
+        "suspected_label_errors": [asdict(suspect) for suspect in search.suspects[:_REPORTED_SUSPECTS]],
+        "num_suspected": len(search.suspects),
+        "classes_not_searched": search.skipped_classes,
+    }
+    write_json(paths.report, record)
+
+
 def _embed(paths: ValidatePaths, num_images: int, pixels: Pixels, progress: Progress) -> None:
     """Writes the embeddings by which the split stage finds duplicates, where its settings name a model."""
     setting = "split.duplicates.embeddings"
@@ -199,7 +208,11 @@ def _embed(paths: ValidatePaths, num_images: int, pixels: Pixels, progress: Prog
         write_embeddings(paths.validated / EMBEDDINGS, embedding_NF)
 
 
-def _broken(results: list[RuleResult], quarantine: pd.DataFrame, report: Path) -> str:
+def _summary(*clauses: str) -> Sentence:
+    return ", ".join(filter(None, clauses))
+
+
+def _broken(results: list[RuleResult], quarantine: pd.DataFrame, report: Path) -> Sentence:
     """The broken rules with some of what broke them, where to read more, and what to do."""
     rules = "; ".join(
         f"{result.rule} is {result.value}, should be {result.limit}{_such_as(_culprits(result, quarantine))}"
@@ -212,18 +225,16 @@ def _culprits(result: RuleResult, quarantine: pd.DataFrame) -> list[str]:
     return list(quarantine["path"]) if result.rule == "decodable_fraction" else result.examples
 
 
-def _quarantined(quarantine: pd.DataFrame, validated: Path) -> str:
+def _quarantined(quarantine: pd.DataFrame, validated: Path) -> Sentence:
     if quarantine.empty:
         return "none quarantined"
     examples = _such_as(list(quarantine["path"]))
     return f"{len(quarantine)} quarantined{examples}, each with its reason in {validated / 'quarantine.csv'}"
 
 
-def _searched(search: LabelSearch) -> list[str]:
-    suspected = [f"{counted(len(search.suspects), 'label')} suspected"] if search.suspects else []
-    skipped = ", ".join(search.skipped_classes)
-    return suspected + ([f"{skipped} too small to be searched for label errors"] if skipped else [])
+def _skipped(classes: list[str]) -> Sentence:
+    return f"{', '.join(classes)} too small to be searched for label errors" if classes else ""
 
 
-def _such_as(names: list[str]) -> str:
+def _such_as(names: list[str]) -> Sentence:
     return f" (such as {', '.join(names[:_NAMED_EXAMPLES])})" if names else ""

@@ -23,12 +23,13 @@ class Prepare(Step[Prepared]):
     def run(self, session: Session, results: Results) -> Prepared:
         """Raises DataError, with the data version as it was, when the data breaks a rule of level stop."""
         project = session.project
-        try:
-            with restore_data_on_failure(project):
+        with restore_data_on_failure(project):
+            try:
                 stages = reproduce(project, _show)
-        finally:
-            for page in render_data_pages(project):
-                logger.info(f"see {page.relative_to(project.root)}")
+            finally:
+                # Before failing data is replaced: the pages show its images.
+                for page in render_data_pages(project):
+                    logger.info(f"see {page.relative_to(project.root)}")
         for stage in stages:
             state = "ran" if stage.ran else "reused"
             logger.info(f"{stage.name:<9} {state:<6} {stage.seconds:7.1f} s  {stage.summary}")

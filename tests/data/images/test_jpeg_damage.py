@@ -216,4 +216,4 @@ def test_reduced_decoding_refuses_the_same_damage_as_full_decoding(progressive: 
         for broken in (damaged(content, draw) for _ in range(300))
     ]
     assert all(len(set(reasons)) == 1 for reasons in results)
-    assert 0.2 < np.mean([reasons[0] is None for reasons in told]) < 0.8
+    assert 0.2 < np.mean([reasons[0] is None for reasons in results]) < 0.8
