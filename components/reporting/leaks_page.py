@@ -1,4 +1,4 @@
-"""The page of leaking pairs: both images of each pair that lies in two splits, side by side.
+"""The page of leaking pairs: both images of each pair that is in two splits, side by side.
 
 One HTML file that loads nothing from outside. What a user named is untrusted: all of it is escaped, and a content
 policy forbids scripts and requests.
@@ -23,7 +23,7 @@ class LeakSection:
     kind: str
     """exact, near, group or embedding."""
     count: int
-    """Number of all pairs of this kind that lie in two splits."""
+    """Number of all pairs of this kind that are in two splits."""
     pairs: Sequence[tuple[LeakingImage, LeakingImage]]
     """The pairs to show."""
 

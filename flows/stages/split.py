@@ -107,8 +107,7 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> Se
     ]
     if across := proof.leaks.num_across:
         sentences[1] = (
-            f"{counted(across, 'pair stands', 'pairs stand')} in two splits (see leaking_pairs.parquet); "
-            "the gate will refuse"
+            f"{counted(across, 'pair is', 'pairs are')} in two splits (see leaking_pairs.parquet); the gate will refuse"
         )
     if proof.leaks_as_given and (across := proof.leaks_as_given.num_across):
         sentences.append(f"the given split has {counted(across, 'pair')} in two splits (see leaking_pairs.parquet)")

@@ -8,7 +8,7 @@ from components.reporting.leaks_page import LeakingImage, LeakSection, render_le
 
 @pytest.mark.parametrize("text", ["<script>alert(1)</script>", '"><img src=x>'])
 def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
-    pair = tuple(LeakingImage(f"{text}.png", text, part) for part in ("train", "test"))
+    pair = tuple(LeakingImage(f"{text}.png", text, split) for split in ("train", "test"))
     page = render_leaks(
         [LeakSection("near", 3, [(pair[0], pair[1])])],
         excluded=[(text, text)],
@@ -17,7 +17,7 @@ def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
     )
     assert text not in page
     assert page.count("data:image/png;base64,") == 2
-    assert "3 pairs stand in two parts" in page
+    assert "3 pairs are in two splits" in page
     assert "The first 1 are shown; leaking_pairs.parquet lists all." in page
     assert "http:" not in page
     assert "https:" not in page
@@ -25,4 +25,4 @@ def test_the_page_shows_both_pictures_and_escapes_names(text: str) -> None:
 
 def test_a_split_without_leaks_says_so() -> None:
     page = render_leaks([LeakSection("exact", 0, [])], excluded=[], num_excluded=0, pictures={})
-    assert "No pair stands in two parts." in page
+    assert "No pair is in two splits." in page

@@ -110,8 +110,8 @@ def test_a_given_split_is_audited_or_repaired(tmp_path: Path, given: str, leakin
     assert page.count("data:image/png") == 2 * 3
     assert page.count("<b>train</b> · cat") == page.count("<b>test</b> · dog") == 2
     assert data_pages_in(tmp_path) == [], "nothing has changed"
-    assert ("As given: 3 pairs stand in two splits." in page) == (not leaking)
-    assert ("3 pairs stand in two splits" in summary) == bool(leaking)
+    assert ("As given: 3 pairs are in two splits." in page) == (not leaking)
+    assert ("3 pairs are in two splits" in summary) == bool(leaking)
     assert ("the given split has 3 pairs in two splits" in summary) == (not leaking)
 
 
