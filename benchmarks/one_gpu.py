@@ -29,7 +29,7 @@ from components.data.packed.loaders import ShuffledBatches, open_split
 from components.data.packed.packing import read_dataset
 from components.models.classifier import new_classifier
 from components.shared.files import read_json, write_json
-from components.training.distributed import device_here
+from components.training.distributed import current_device
 from components.training.fit import fit
 from components.training.gpu_cache import GpuCachedBatches
 from components.training.process import RESULT
@@ -69,7 +69,7 @@ def main() -> None:
         print(f"packed in {time.perf_counter() - began:.1f} s", flush=True)
         print(time_to_score(preset(data, folder / "whole", flags, flags.epochs), flags.until), flush=True)
         print(share_of_bare_loop(data, folder, flags))
-    device = device_here()
+    device = current_device()
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU", machine("torch", "lightning"))
 
 
@@ -141,7 +141,7 @@ def engine_seconds(job: TrainingJob) -> float:
 
 
 def bare_seconds(job: TrainingJob) -> float:
-    data, split, device = read_dataset(Path(job.data)), open_split(Path(job.data), "train"), device_here()
+    data, split, device = read_dataset(Path(job.data)), open_split(Path(job.data), "train"), current_device()
     torch.manual_seed(job.train.seed)
     model = new_classifier(job.model, labels=data.labels, preprocess=job.preprocess, mean=data.mean, std=data.std)[0]
     model = model.to(device, memory_format=torch.channels_last).train()

@@ -37,7 +37,7 @@ from components.shared.progress import silent
 from components.training.fit import MODEL
 from components.training.process import RESULT
 from components.training.quantization_aware import qat_settings
-from components.training.settings import Rounding, TrainingJob
+from components.training.settings import FakeQuantization, TrainingJob
 from flows.project.child_process import Event, last_lines, run_child
 from flows.project.params import override, read_params
 from flows.project.sections import read_section
@@ -135,7 +135,7 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
     return known
 
 
-def _aware(settings: QuantizeSettings, data: Path, work: Path, rounding: Rounding) -> ImageClassifier:
+def _aware(settings: QuantizeSettings, data: Path, work: Path, rounding: FakeQuantization) -> ImageClassifier:
     """The tuned model after quantization-aware fine-tuning, as `darkroom quantize` does it."""
     tuned = TrainingJob.from_section("job", read_json(work / "finetune" / "job.json"))
     start = str(work / "finetune" / MODEL)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from components.models.classifier import ImageClassifier
-from components.models.features import as_evaluated
+from components.models.features import evaluation_mode
 from components.models.heads import attention_pool
 
 _MAP_DIMENSIONS, _TOKEN_DIMENSIONS = 4, 3
@@ -34,7 +34,7 @@ def grad_cam(model: ImageClassifier, images_BHWC: Tensor, logit_B: Tensor) -> ND
     ]
     try:
         # The weights may be frozen: a gradient flows from the image all the same.
-        with as_evaluated(model), torch.enable_grad():
+        with evaluation_mode(model), torch.enable_grad():
             images_BCHW = (images_BHWC.permute(0, 3, 1, 2).float() - model.mean) / model.std
             logits_BT: Tensor = model.net(images_BCHW.requires_grad_())
             late = outputs[-_CANDIDATES:]
@@ -63,7 +63,7 @@ def attention_map(model: ImageClassifier, images_BHWC: Tensor) -> NDArray[np.flo
     layer, mean over the heads. None for a network without either.
     """
     if attention_pool(model.net) is not None:
-        with as_evaluated(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             return _scaled(model.attention_map(images_BHWC))
     weights_BLL = _last_attention(model, images_BHWC)
     # Attention within windows has more rows than images.
@@ -94,7 +94,7 @@ def _last_attention(model: ImageClassifier, images_BHWC: Tensor) -> Tensor | Non
         fused, last.fused_attn = last.fused_attn, False
         hooks = [last.attn_drop.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].mean(dim=1)))]
     try:
-        with as_evaluated(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             model(images_BHWC)
     finally:
         for hook in hooks:

@@ -25,13 +25,13 @@ from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.shared.errors import TrainingDiverged
 from components.shared.files import write_json
 from components.shared.processor import Processor, this_processor
-from components.training.settings import Rounding
+from components.training.settings import FakeQuantization
 
 logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
 
-Learn = Callable[[Rounding], ImageClassifier]
+Learn = Callable[[FakeQuantization], ImageClassifier]
 """Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.qat` says."""
 
 
@@ -238,9 +238,9 @@ def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -
     return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
 
 
-def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> Rounding:
+def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> FakeQuantization:
     """What a file of this recipe rounds, to be simulated in training."""
-    return Rounding(
+    return FakeQuantization(
         activations=recipe.activations,
         weight_bits=7 if recipe.reduce_range else 8,
         calibration_images=settings.calibration_images,

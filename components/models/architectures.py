@@ -10,12 +10,12 @@ from torch.overrides import TorchFunctionMode
 
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES, TIMM_PREFIX
 from components.models.compound_efficientnet import compound_efficientnet
-from components.models.heads import calm_last_layer
+from components.models.heads import reset_overconfident_head
 from components.models.inception import inception_blocks
 from components.models.small_networks import LeNet5, PlainNet
 from components.models.squeeze_excitation import se_resnet18, se_resnet34, se_resnet50
-from components.models.stems import Stem, fit_stem, stem_for
-from components.models.timm_models import build_timm, timm_name
+from components.models.stems import Stem, adapt_stem, stem_for
+from components.models.zoo import build_timm, timm_name, timm_names, torchvision_names
 from components.shared.errors import SettingsError, first_line, nearest
 
 _OWN: dict[str, Callable[[int], nn.Module]] = {
@@ -28,32 +28,38 @@ _OWN: dict[str, Callable[[int], nn.Module]] = {
 
 
 def check_architecture(name: str) -> None:
-    """Raises SettingsError with the nearest name where none is called so."""
-    if name in OWN_ARCHITECTURES:
+    """Raises SettingsError with the nearest name for a name that neither we nor torchvision nor timm know."""
+    known = [*OWN_ARCHITECTURES, *torchvision_names()]
+    if name in known or timm_name(name) is not None:
         return
-    if name.startswith(TIMM_PREFIX):
-        timm_name(name)
-        return
-    known = torchvision_names()
-    if name not in known:
-        raise SettingsError(
-            f"params.yaml: model.architecture: {name} is unknown{nearest(name, [*OWN_ARCHITECTURES, *known])} "
-            f"({', '.join(OWN_ARCHITECTURES)}, torchvision's {len(known)} classification models, and timm/NAME)"
-        )
+    of_timm = timm_names()
+    raise SettingsError(
+        f"params.yaml: model.architecture: {name} is unknown"
+        f"{nearest(name.removeprefix(TIMM_PREFIX), [*known, *of_timm])} "
+        f"({', '.join(OWN_ARCHITECTURES)}, torchvision's {len(torchvision_names())} classification models, and timm's "
+        f"{len(of_timm)}, by NAME or timm/NAME)"
+    )
 
 
 def build(
-    name: str, *, num_classes: int, image_size_px: int, stem: Stem | None = None, compound: float | None = None
+    name: str,
+    *,
+    num_classes: int,
+    image_size_px: int,
+    stem: Stem | None = None,
+    compound: float | None = None,
+    dropout: float | None = None,
 ) -> nn.Module:
     """The network with fresh weights and a head of `num_classes`; without a stem the one that suits the size."""
     check_architecture(name)
-    model = _built(name, num_classes, image_size_px, stem or stem_for(name, image_size_px), compound)
-    fit_stem(model, name, stem or stem_for(name, image_size_px), image_size_px)
-    calm_last_layer(model)
+    stem = stem or stem_for(name, image_size_px)
+    model = _built(name, num_classes, image_size_px, stem, compound, dropout)
+    adapt_stem(model, name, stem, image_size_px)
+    reset_overconfident_head(model)
     return model
 
 
-def blueprint(
+def build_on_meta(
     name: str, *, num_classes: int, image_size_px: int, stem: Stem | None = None, compound: float | None = None
 ) -> nn.Module:
     """The network on the meta device: shapes without storage, for counting and for trying what fits."""
@@ -64,7 +70,7 @@ def blueprint(
 
 def check_image_size(model: nn.Module, name: str, image_size_px: int) -> None:
     """Raises SettingsError where the network can't learn from images of this size."""
-    # Without storage: shapes are worked out, nothing is computed and the model's statistics stay as they are.
+    # On the meta device only shapes are computed, and the model's statistics stay as they are.
     shadow = copy.deepcopy(model).to("meta").train()
     try:
         shadow(torch.empty(2, 3, image_size_px, image_size_px, device="meta"))
@@ -72,25 +78,20 @@ def check_image_size(model: nn.Module, name: str, image_size_px: int) -> None:
         raise _unfit(name, image_size_px, problem) from None
 
 
-def torchvision_names() -> list[str]:
-    import torchvision
-
-    return list(torchvision.models.list_models(module=torchvision.models))
-
-
-def _built(name: str, num_classes: int, image_size_px: int, stem: Stem, compound: float | None) -> nn.Module:
+def _built(
+    name: str, num_classes: int, image_size_px: int, stem: Stem, compound: float | None, dropout: float | None
+) -> nn.Module:
     if name in _OWN:
         return _OWN[name](num_classes)
     if name == COMPOUND:
         return compound_efficientnet(compound or 0.0, num_classes=num_classes)
     try:
-        if name.startswith(TIMM_PREFIX):
-            return build_timm(name, num_classes=num_classes, image_size_px=image_size_px)
+        if (of_timm := timm_name(name)) is not None:
+            return build_timm(of_timm, num_classes=num_classes, image_size_px=image_size_px, dropout=dropout)
         import torchvision
 
-        model: nn.Module = torchvision.models.get_model(
-            name, weights=None, num_classes=num_classes, **_extras(name, image_size_px, stem)
-        )
+        options = _builder_options(name, image_size_px, stem)
+        model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
     except (AssertionError, ValueError) as problem:
         raise _unfit(name, image_size_px, problem) from None
     return model
@@ -103,7 +104,7 @@ def _unfit(name: str, image_size_px: int, problem: Exception) -> SettingsError:
     )
 
 
-def _extras(name: str, image_size_px: int, stem: Stem) -> dict[str, Any]:
+def _builder_options(name: str, image_size_px: int, stem: Stem) -> dict[str, Any]:
     if name.startswith("vit_"):
         # The small stem cuts patches of its own; until then any size that the network was made for will do.
         return {} if stem == "small" else {"image_size": image_size_px}

@@ -1,6 +1,6 @@
-"""Pooling by attention: a learned query weighs the places of the last map.
+"""Pooling by attention: a learned query weighs the positions of the last map.
 
-Letters: B images, C channels, H height, W width, P = H × W places.
+Shapes: B images, C channels, H height, W width, P = H × W positions.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class AttentionPool(nn.Module):
-    """The mean of the map's places weighed by how well each agrees with one learned query, softmax over the places.
+    """Mean over the map's positions, weighted by the softmax of each one's agreement with a learned query.
 
     Attention with a single query (Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning", with the scaled
     product of Vaswani et al. 2017 as agreement). The query starts at zero, so training starts from the plain mean.
@@ -25,7 +25,7 @@ class AttentionPool(nn.Module):
         return pooled_BC[:, :, None, None]
 
     def weights(self, map_BCHW: Tensor) -> Tensor:
-        """Of each place [B, H, W]; those of an image sum to 1."""
+        """Weight of each position [B, H, W]; those of an image sum to 1."""
         agreement_BHW = torch.einsum("bchw,c->bhw", map_BCHW, self.query) / len(self.query) ** 0.5
         weight_BP: Tensor = agreement_BHW.flatten(1).softmax(dim=1)
         return weight_BP.view_as(agreement_BHW)

@@ -1,4 +1,4 @@
-"""Names of architectures, for who must not import torch."""
+"""Names of architectures, for callers that must not import torch."""
 
 from typing import Literal
 
@@ -6,12 +6,12 @@ Scenario = Literal["mobile", "edge", "server", "real_time", "max_accuracy", "tra
 """What a model is for."""
 
 OWN_ARCHITECTURES = ("plain", "lenet5", "se_resnet18", "se_resnet34", "se_resnet50", "efficientnet")
-"""Those that torchvision doesn't have; `efficientnet` is any size of it, by model.compound."""
+"""Our own networks; `efficientnet` has any size, by model.compound."""
 COMPOUND = "efficientnet"
 TIMM_PREFIX = "timm/"
 SMALL_IMAGE_PX = 64
-"""Inputs below get the small-image stem."""
+"""Smaller inputs get the small-image stem."""
 IMAGENET = "imagenet"
-"""Of model.weights: those that torchvision or timm publish."""
+"""Value of model.weights for the weights that torchvision or timm publish."""
 REGISTERED = "models:/"
-"""How the address of a registered model begins."""
+"""Beginning of the URI of a registered model."""

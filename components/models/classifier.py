@@ -1,6 +1,6 @@
 """The model as it is trained, exported and stored: plain uint8 RGB in, logits out.
 
-Letters: B images, H height, W width, C channels, T logits.
+Shapes: B images, H height, W width, C channels, T logits.
 """
 
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from components.data.images.preprocessing import PreprocessSettings
-from components.models.architectures import blueprint, build, check_image_size
+from components.models.architectures import build, build_on_meta, check_image_size
 from components.models.catalogue import COMPOUND, IMAGENET
 from components.models.compound_scaling import compound_scale
-from components.models.heads import Pooling, attention_pool, fit_head
+from components.models.heads import Pooling, attention_pool, configure_head
 from components.models.settings import ModelSettings
 from components.models.stems import Stem, describe_stem, stem_for
-from components.models.weights import backbone_fits, fill, published_weights, read_weights
+from components.models.weights import backbone_fits, load_weights, pretrained_weights, read_weights
 from components.shared.errors import SettingsError
 from components.shared.files import atomic_folder, read_json, write_json
 from components.shared.settings import Settings
@@ -42,7 +42,7 @@ class ModelSpec(Settings):
     stem: Stem | None = None
     """None: the one that suits the size of the images."""
     compound: float | None = None
-    """Of the architecture `efficientnet`: depth and width."""
+    """Depth and width of the architecture `efficientnet`; None for all others."""
 
     @property
     def classes(self) -> list[str]:
@@ -66,8 +66,9 @@ class ImageClassifier(nn.Module):
             image_size_px=spec.preprocess.image_size_px,
             stem=spec.stem,
             compound=spec.compound,
+            dropout=spec.dropout,
         )
-        fit_head(self.net, spec.architecture, pooling=spec.pooling, dropout=spec.dropout)
+        configure_head(self.net, spec.architecture, pooling=spec.pooling, dropout=spec.dropout)
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
         """uint8 RGB to logits [B, T]; in training, GoogLeNet and Inception add auxiliary logits in a tuple."""
@@ -83,7 +84,7 @@ class ImageClassifier(nn.Module):
         return (images_BHWC.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
     def attention_map(self, images_BHWC: Tensor) -> Tensor:
-        """Where the pooling looks, [B, h, w] of the last map; an image's weights sum to 1.
+        """The weights of the attention pooling, [B, h, w] over the last map; those of an image sum to 1.
 
         Raises SettingsError where the model pools by average.
         """
@@ -92,13 +93,13 @@ class ImageClassifier(nn.Module):
             raise SettingsError(
                 "this model pools by average and has no map of attention; train with model.pooling: attention"
             )
-        seen: list[Tensor] = []
-        hook = pool.register_forward_pre_hook(lambda _, inputs: seen.append(pool.weights(inputs[0])))
+        weights: list[Tensor] = []
+        hook = pool.register_forward_pre_hook(lambda _, inputs: weights.append(pool.weights(inputs[0])))
         try:
             self(images_BHWC)
         finally:
             hook.remove()
-        return seen[-1]
+        return weights[-1]
 
 
 def new_classifier(
@@ -109,70 +110,71 @@ def new_classifier(
     mean: list[float],
     std: list[float],
 ) -> tuple[ImageClassifier, list[str]]:
-    """A network for these labels with the weights that the settings ask for, and what the log should say of it.
+    """A network for these labels with the weights that the settings name, and notes for the log.
 
-    Normalization and stem follow the weights.
+    Normalization and stem are those of the weights.
     """
     side = preprocess.image_size_px
-    origin = _origin(settings, side)
+    initial = _initial_weights(settings, side)
     spec = ModelSpec(
         architecture=settings.architecture,
         labels=labels,
         preprocess=preprocess,
-        mean=origin.mean or mean,
-        std=origin.std or std,
-        stem=origin.stem,
+        mean=initial.mean or mean,
+        std=initial.std or std,
+        stem=initial.stem,
         compound=settings.compound,
         pooling=settings.pooling,
         dropout=settings.dropout,
     )
     model = ImageClassifier(spec)
     check_image_size(model.net, settings.architecture, side)
-    said = [describe_stem(settings.architecture, origin.stem, side), _compound_note(settings, side), origin.note]
-    if origin.state is not None and settings.weights is not None:
+    notes = [describe_stem(settings.architecture, initial.stem, side), _compound_note(settings, side), initial.note]
+    if initial.state is not None and settings.weights is not None:
         # Heads of other labels may have the same shape.
-        other = origin.labels.difference_from(labels) if origin.labels not in (None, labels) else None
+        different = initial.labels.difference_from(labels) if initial.labels not in (None, labels) else None
         named = {"source": settings.weights, "architecture": settings.architecture}
-        said.append(str(fill(model.net, origin.state, **named, other_labels=other)))
-    return model, [sentence for sentence in said if sentence]
+        notes.append(str(load_weights(model.net, initial.state, **named, other_labels=different)))
+    return model, [note for note in notes if note]
 
 
 @dataclass(frozen=True)
-class _Origin:
-    """What a new network starts from."""
+class _InitialWeights:
+    """The weights that a new network starts from, and what goes with them."""
 
     stem: Stem
     state: dict[str, Tensor] | None = None
     mean: list[float] | None = None
-    """Of the images behind the weights; None: those of the data at hand."""
+    """Channel means of the images that the weights were trained on; None: those of the current data."""
     std: list[float] | None = None
     labels: Task | None = None
-    """Which the weights answer with; None where that isn't known."""
+    """The labels that the weights were trained for; None where they aren't known."""
     note: str | None = None
 
 
-def _origin(settings: ModelSettings, side: int) -> _Origin:
+def _initial_weights(settings: ModelSettings, side: int) -> _InitialWeights:
     name = settings.architecture
     if settings.weights is None:
-        return _Origin(stem_for(name, side))
+        return _InitialWeights(stem_for(name, side))
     if settings.weights == IMAGENET:
-        found = published_weights(name)
+        pretrained = pretrained_weights(name)
         stem = stem_for(name, side, with_weights=True)
-        return _Origin(stem, found.state, found.mean, found.std, note=found.note)
+        return _InitialWeights(stem, pretrained.state, pretrained.mean, pretrained.std, note=pretrained.note)
     state = read_weights(Path(settings.weights))
     spec = Path(settings.weights).with_name(SPEC)
     if not spec.is_file():
-        note = f"{settings.weights} doesn't tell its normalization: the mean and deviation of these images are taken"
-        return _Origin(_fitting_stem(settings, state, side), state, note=note)
+        note = f"{settings.weights} has no record of its normalization: that of the current images is used"
+        return _InitialWeights(_fitting_stem(settings, state, side), state, note=note)
     source = ModelSpec.from_section(SPEC, read_json(spec))
     if (source.architecture, source.compound) != (name, settings.compound):
         raise SettingsError(
-            f"params.yaml: model.weights: {settings.weights} holds {_called(source.architecture, source.compound)}, "
-            f"not {_called(name, settings.compound)}; set model.architecture to it or use other weights"
+            f"params.yaml: model.weights: {settings.weights} holds "
+            f"{_display_name(source.architecture, source.compound)}, not {_display_name(name, settings.compound)}; "
+            "set model.architecture to it or use other weights"
         )
     stem = source.stem or stem_for(name, source.preprocess.image_size_px)
     stem = stem_for(name, side, with_weights=True) if stem == "own" else stem
-    return _Origin(stem, state, source.mean, source.std, source.labels)
+    return _InitialWeights(stem, state, source.mean, source.std, source.labels)
 
 
 def _fitting_stem(settings: ModelSettings, state: dict[str, Tensor], side: int) -> Stem:
@@ -180,7 +182,7 @@ def _fitting_stem(settings: ModelSettings, state: dict[str, Tensor], side: int) 
     name = settings.architecture
     candidates: list[Stem] = [stem_for(name, side), stem_for(name, side, with_weights=True), "small"]
     for stem in dict.fromkeys(candidates):
-        shadow = blueprint(name, num_classes=2, image_size_px=side, stem=stem, compound=settings.compound)
+        shadow = build_on_meta(name, num_classes=2, image_size_px=side, stem=stem, compound=settings.compound)
         if backbone_fits(shadow, state):
             return stem
     return stem_for(name, side, with_weights=True)
@@ -196,16 +198,16 @@ def _compound_note(settings: ModelSettings, side: int) -> str | None:
     return f"{note}; {scale.image_size_px} px go with it, and preprocess.image_size_px is {side} (auto follows it)"
 
 
-def _called(architecture: str, compound: float | None) -> str:
+def _display_name(architecture: str, compound: float | None) -> str:
     return architecture if compound is None else f"{architecture} of compound {compound:g}"
 
 
 def save_classifier(model: ImageClassifier, folder: Path) -> None:
-    """The folder appears whole or not at all."""
+    """Writes the folder whole or not at all."""
     state = {name: value.detach().cpu().contiguous() for name, value in model.net.state_dict().items()}
-    with atomic_folder(folder) as draft:
-        save_file(state, draft / WEIGHTS)
-        write_json(draft / SPEC, model.spec.model_dump())
+    with atomic_folder(folder) as temporary:
+        save_file(state, temporary / WEIGHTS)
+        write_json(temporary / SPEC, model.spec.model_dump())
 
 
 def load_classifier(folder: Path) -> ImageClassifier:

@@ -1,6 +1,6 @@
-"""What a network costs before it is trained: parameters, computation, memory, and on request its latency here.
+"""Costs of a network before it is trained: parameters, computation, memory, and on request its latency here.
 
-All but the latency is counted on the meta device: shapes alone, no weights, no images, whatever the size.
+All but the latency is counted on the meta device, from shapes alone.
 """
 
 import time
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from components.models.architectures import blueprint, build, check_image_size
+from components.models.architectures import build, build_on_meta, check_image_size
 
 _CLASSES = 1000
 _BATCH = 2
@@ -26,24 +26,24 @@ _WARMUP_RUNS = 3
 class Costs:
     architecture: str
     compound: float | None
-    """Of `efficientnet`; None for all others."""
+    """Coefficient of `efficientnet`; None for all others."""
     parameters: int
     flops: int
-    """Of one image's forward pass; a multiplication and its addition are two."""
+    """Floating-point operations of one image's forward pass; a multiplication and its addition are two."""
     weight_bytes: int
-    """Of parameters and buffers, in float32; training keeps gradients and moments of the same size beside them."""
+    """Size of parameters and buffers in float32; training keeps gradients and moments of the same size beside them."""
     activation_bytes: int
-    """Kept an image from the forward to the backward pass, in float32."""
+    """Size of what one image keeps from the forward to the backward pass, in float32."""
     latency_ms: float | None
-    """Of one image on this machine's processor, in torch; None where it wasn't asked for."""
+    """Time of one image on this machine's processor in torch; None if not requested."""
 
 
 def costs(
     name: str, *, image_size_px: int, num_classes: int = _CLASSES, compound: float | None = None, latency_runs: int = 0
 ) -> Costs:
-    """Raises SettingsError for an unknown name or a size that the network can't take."""
+    """Costs of an architecture. Raises SettingsError for an unknown name or a size that the network can't take."""
     shape: dict[str, Any] = {"num_classes": num_classes, "image_size_px": image_size_px, "compound": compound}
-    model = blueprint(name, **shape)
+    model = build_on_meta(name, **shape)
     check_image_size(model, name, image_size_px)
     images_BCHW = torch.empty(_BATCH, 3, image_size_px, image_size_px, device="meta")
     return Costs(
@@ -64,31 +64,27 @@ def _flops(model: nn.Module, images_BCHW: Tensor) -> int:
 
 
 def _saved_bytes(model: nn.Module, images_BCHW: Tensor) -> int:
-    """Of everything that autograd keeps for the backward pass, weights aside, each storage once."""
+    """Size of all that autograd keeps for the backward pass except weights, each storage counted once."""
     weights = {value.untyped_storage()._cdata for value in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    stored: dict[int, torch.UntypedStorage] = {}
 
-    def keep(value: Tensor) -> Tensor:
+    def store(value: Tensor) -> Tensor:
         storage = value.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = storage  # held, so that its address stays its own
+            stored[storage._cdata] = storage  # a reference, so that no other storage gets its address
         return value
 
-    with saved_tensors_hooks(keep, _as_it_is):
+    with saved_tensors_hooks(store, lambda value: value):
         model.train()(images_BCHW)
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-def _as_it_is(value: Tensor) -> Tensor:
-    return value
+    return sum(storage.nbytes() for storage in stored.values())
 
 
 def _latency_ms(model: nn.Module, image_size_px: int, runs: int) -> float:
     model.eval()
     image_BCHW = torch.rand(1, 3, image_size_px, image_size_px)
     with torch.inference_mode():
-        took = [_seconds(lambda: model(image_BCHW)) for _ in range(_WARMUP_RUNS + runs)]
-    return 1000 * median(took[_WARMUP_RUNS:])
+        times = [_seconds(lambda: model(image_BCHW)) for _ in range(_WARMUP_RUNS + runs)]
+    return 1000 * median(times[_WARMUP_RUNS:])
 
 
 def _seconds(work: Callable[[], Any]) -> float:

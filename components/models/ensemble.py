@@ -1,6 +1,6 @@
 """Several classifiers as one: its probabilities are the mean of its members', in one network and so in one file.
 
-Letters: B images, H height, W width, C channels, T logits, M members.
+Shapes: B images, H height, W width, C channels, T logits, M members.
 """
 
 import math
@@ -18,15 +18,14 @@ from components.task.task import Task
 
 
 class Ensemble(ImageClassifier):
-    """Takes the images that each member takes, normalizes them as each member does, and answers with one set of logits.
+    """Members that each normalize the same images in their own way, with one tensor of logits for all.
 
-    Of its `spec` the labels and the preprocessing count, which are the same in all; what else stands there is the
-    first member's.
+    Labels and preprocessing in `spec` hold for every member; the rest of it is the first member's.
     """
 
     def __init__(self, members: Sequence[ImageClassifier]) -> None:
         nn.Module.__init__(self)
-        _refuse_ood(members)
+        _refuse_incompatible(members)
         names = ", ".join(member.spec.architecture for member in members)
         self.spec = members[0].spec.model_copy(update={"architecture": f"ensemble of {names}"})
         self.net = nn.ModuleList(members)
@@ -36,15 +35,15 @@ class Ensemble(ImageClassifier):
         return [member for member in self.net.children() if isinstance(member, ImageClassifier)]
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
-        """Logits [B, T] whose softmax, or sigmoid for sets of labels, is the mean of the members' probabilities."""
+        """Logits [B, T] whose softmax, or sigmoid for multi-label, is the mean of the members' probabilities."""
         logits_MBT = torch.stack([member(images_BHWC) for member in self.members])
         return mean_logits(logits_MBT, self.spec.labels)
 
 
 def mean_logits(logits_MBT: Tensor, task: Task) -> Tensor:
-    """Of a hierarchy the probabilities of each level are averaged.
+    """Logits [B, T] of the mean probabilities; in a hierarchy, of each level's.
 
-    The energy of the logits, by which images unlike the training data are told, is the mean of the members'.
+    Their energy, from which the OOD score is computed, is the mean of the members' energies.
     """
     heads = task.over_heads(
         softmax=lambda head: _mean_of_classes(logits_MBT[..., head]),
@@ -67,35 +66,35 @@ def _mean_of_labels(logits_MBK: Tensor) -> Tensor:
 
 
 def save_ensemble(folders: Sequence[Path], folder: Path) -> None:
-    """Copies of stored models as one folder, in the order given, which appears whole or not at all."""
-    with atomic_folder(folder) as draft:
+    """Copies stored models into one folder, in the order given; the folder appears whole or not at all."""
+    with atomic_folder(folder) as temporary:
         for number, member in enumerate(folders, start=1):
-            shutil.copytree(member, draft / f"{number:02d}")
+            shutil.copytree(member, temporary / f"{number:02d}")
 
 
 def open_model(folder: Path) -> ImageClassifier:
-    """What is stored there, in evaluation mode: a single model, or an ensemble where the folder holds members."""
+    """The stored model in evaluation mode: an ensemble where the folder holds members."""
     if (folder / WEIGHTS).is_file():
         return load_classifier(folder)
     return open_ensemble(sorted(path for path in folder.iterdir() if path.is_dir()))
 
 
 def open_ensemble(folders: Sequence[Path]) -> Ensemble:
-    """Of stored models, such as the snapshots of a cyclic training, in evaluation mode."""
+    """An ensemble of stored models, such as the snapshots of a cyclic training, in evaluation mode."""
     return Ensemble([load_classifier(folder) for folder in folders]).eval()
 
 
-def _refuse_ood(members: Sequence[ImageClassifier]) -> None:
+def _refuse_incompatible(members: Sequence[ImageClassifier]) -> None:
     if len(members) < 2:
-        raise SettingsError(f"an ensemble has two members at least, not {len(members)}; name more models")
+        raise SettingsError(f"an ensemble has at least two members, not {len(members)}; name more models")
     first = members[0].spec
     for member in members[1:]:
-        for what, own, other in (
+        for name, own, other in (
             ("labels", member.spec.labels, first.labels),
             ("preprocessing", member.spec.preprocess, first.preprocess),
         ):
             if own != other:
                 raise SettingsError(
-                    f"the members of an ensemble have the same {what}, and {member.spec.architecture} has others than "
-                    f"{first.architecture}; name models of the same data and preprocess settings"
+                    f"the members of an ensemble must have the same {name}, but {member.spec.architecture} has "
+                    f"others than {first.architecture}; name models of the same data and preprocess settings"
                 )

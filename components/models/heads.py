@@ -1,9 +1,9 @@
-"""What follows the backbone: pooling and dropout.
+"""Heads: pooling and dropout after the backbone.
 
 A hierarchy's head is one linear layer a level, side by side: together they are the one layer of T outputs that every
 architecture has, and Hierarchy.level_slices says which belong to which level.
 
-Letters: B images, C channels, H height, W width, P = H × W places.
+Shapes: B images, C channels, H height, W width, P = H × W positions.
 """
 
 from typing import Literal
@@ -13,16 +13,18 @@ from torch.nn import functional as F
 
 from components.models.attention_pooling import AttentionPool
 from components.models.layer_groups import head_names, main_head
+from components.models.zoo import timm_name
 from components.shared.errors import SettingsError
 
 Pooling = Literal["average", "attention"]
 
 _APPENDED = {"DenseNet": "features", "MobileNetV2": "features", "MNASNet": "layers"}
-"""Networks that average in their `forward`, and where their last map leaves: of what was pooled the mean is itself."""
+"""Networks that average in their `forward`, with the container that ends in the last map; a pooled map passes
+through that average unchanged."""
 
 
 class DropoutLinear(nn.Linear):
-    """A linear layer that forgets a share of what it is given, in training; its weights are called as before."""
+    """A linear layer with dropout before it; the names of its weights stay those of a plain one."""
 
     def __init__(self, layer: nn.Linear, dropout: float) -> None:
         super().__init__(layer.in_features, layer.out_features, device="meta")
@@ -32,29 +34,30 @@ class DropoutLinear(nn.Linear):
         return super().forward(F.dropout(features_BF, self.dropout, self.training))
 
 
-def fit_head(network: nn.Module, architecture: str, *, pooling: Pooling, dropout: float | None) -> None:
-    """Gives the network, in place, the pooling and the dropout before its last layer; None keeps its own dropout.
+def configure_head(network: nn.Module, architecture: str, *, pooling: Pooling, dropout: float | None) -> None:
+    """Changes the pooling, and the dropout before the last layer, in place; None keeps the network's own dropout.
 
     Raises SettingsError where the network has no map that is averaged at its end.
     """
     if pooling == "attention":
         _pool_by_attention(network, architecture)
-    if dropout is not None:
+    # timm's networks are built with their dropout.
+    if dropout is not None and timm_name(architecture) is None:
         _drop_before_last(network, architecture, dropout)
 
 
-def calm_last_layer(network: nn.Module) -> None:
-    """Draws the fresh last layer anew, in place, where its logits would begin large; call it before weights are loaded.
+def reset_overconfident_head(network: nn.Module) -> None:
+    """Initializes the last layer again, in place, where its logits would start large; call it before loading weights.
 
-    EfficientNet's and MNASNet's own draw depends on the number of classes alone and was made for 1,000 of them. With
-    ten, 120 steps of EfficientNet-B0 on CIFAR-10 were right on 0.16 of the validation images; from torch's own draw,
-    which this is, on 0.44.
+    EfficientNet's and MNASNet's own initialization depends on the number of classes and was made for 1,000. With ten
+    classes, EfficientNet-B0 reached 0.16 validation accuracy after 120 steps on CIFAR-10; with torch's default
+    initialization, which this is, 0.44.
     """
     heads = [network.get_submodule(name) for name in head_names(network)]
     layers = [layer for head in heads for layer in head.modules() if isinstance(layer, nn.Linear)]
     if not layers or layers[-1].weight.is_meta:
         return
-    # Of features of variance 1, logits have a variance of 1 at this deviation of the weights.
+    # For features of variance 1, logits have a variance of 1 at this deviation of the weights.
     if float(layers[-1].weight.detach().std()) > layers[-1].in_features ** -0.5:
         layers[-1].reset_parameters()
 
@@ -79,8 +82,8 @@ def _pool_by_attention(network: nn.Module, architecture: str) -> None:
         return
     backbone = network.get_submodule(container or "")
     if container == "features" and type(network).__name__ == "DenseNet":
-        # Its forward rectifies the map before it averages; what is rectified already stays as it is.
-        backbone.add_module("rectified", nn.ReLU())
+        # Its forward applies a ReLU before it averages; a map that had one already stays as it is.
+        backbone.add_module("relu", nn.ReLU())
     backbone.add_module("attention", pool)
 
 

@@ -1,6 +1,6 @@
 """Inception-v3 with its auxiliary head on images smaller than the 299 px that it was made for.
 
-Letters: B images, C channels, H height, W width, K classes.
+Shapes: B images, C channels, H height, W width, K classes.
 """
 
 from typing import Any
@@ -11,11 +11,11 @@ from torchvision.models import inception
 
 _OWN_PX = 299
 _POOLED = 5
-"""Side of the map that the auxiliary head's 5×5 convolution takes in."""
+"""Side of the map that the auxiliary head's 5×5 convolution takes."""
 
 
 class _AnySizeAuxiliary(inception.InceptionAux):
-    """Pools whatever map comes to 5×5, where the published one pools by 5 with stride 3; the weights are the same."""
+    """Pools a map of any size to 5×5, where the published one pools by 5 with stride 3; the weights are the same."""
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
         maps_BCHW = self.conv1(self.conv0(F.adaptive_avg_pool2d(maps_BCHW, _POOLED)))

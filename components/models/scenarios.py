@@ -1,4 +1,4 @@
-"""Which architecture suits a purpose, the size of the images, and whether there are weights to start from."""
+"""The architecture that suits a purpose, the size of the images, and the initial weights."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ class Advice:
 
 
 def advise(scenario: str, *, image_size_px: int, with_weights: bool) -> Advice:
-    """Raises SettingsError for an unknown scenario, a transfer without weights, and too small images."""
-    # torch takes seconds to import, and who reads params.yaml needs the name alone.
+    """The architecture for a scenario. Raises SettingsError for an unknown scenario, and a transfer without weights."""
+    # torch takes seconds to import, and whoever reads params.yaml needs the name alone.
     from components.models.costs import costs
 
     name, why = _choice(scenario, small=image_size_px < SMALL_IMAGE_PX, with_weights=with_weights)
-    found = costs(name, image_size_px=image_size_px)
-    computation = f"{found.flops / 1e6:,.0f} MFLOP an image of {image_size_px} px"
-    return Advice(name, f"{why} ({found.parameters / 1e6:.1f} million parameters, {computation})")
+    cost = costs(name, image_size_px=image_size_px)
+    computation = f"{cost.flops / 1e6:,.0f} MFLOP an image of {image_size_px} px"
+    return Advice(name, f"{why} ({cost.parameters / 1e6:.1f} million parameters, {computation})")
 
 
-def settled(section: Mapping[str, Any], *, image_size_px: int) -> dict[str, Any]:
-    """The section `model` with the architecture that its scenario asks for in place of null.
+def resolve_scenario(section: Mapping[str, Any], *, image_size_px: int) -> dict[str, Any]:
+    """The section `model` with the architecture of its scenario in place of null.
 
     Raises SettingsError where both or neither of them is set, and as `advise` does.
     """
@@ -62,13 +62,13 @@ def _choice(scenario: str, *, small: bool, with_weights: bool) -> tuple[str, str
         case "real_time" if small and not with_weights:
             return "plain", "six convolutions one after another, which is what takes least time on small images"
         case "real_time":
-            return "resnet18", "few, plain convolutions: they run near a processor's peak, and gain most from int8"
+            return "resnet18", "few, plain convolutions: they run near a processor's peak and gain most from int8"
         case "server" if small and not with_weights:
-            return "resnet18", "the small-image stem keeps 4 × 4 places at its end, and more depth gains little there"
+            return "resnet18", "the small-image stem keeps a last map of 4 × 4, and more depth gains little there"
         case "server":
             return "resnet50", "accurate for what it costs, in batches and in int8 alike"
         case "max_accuracy" if with_weights:
-            return "convnext_base", "among the most accurate convolutional nets, where weights are at hand"
+            return "convnext_base", "among the most accurate convolutional nets, where there are weights to start from"
         case "max_accuracy":
             return (
                 "wide_resnet50_2",

@@ -1,4 +1,4 @@
-"""Which network: the section `model` of params.yaml."""
+"""The section `model` of params.yaml."""
 
 from typing import Annotated, Literal, Self
 
@@ -13,14 +13,13 @@ class ModelSettings(Settings):
     """params.yaml: model."""
 
     architecture: str
-    """plain, lenet5, se_resnet18, efficientnet, any of torchvision's classification models, or timm/NAME.
-
-    null in params.yaml lets scenario choose it.
+    """plain, lenet5, se_resnet18, efficientnet, or any classification model of torchvision or timm by name; timm/NAME
+    where both know the name. null in params.yaml lets scenario choose it.
     """
     scenario: Scenario | None = None
-    """What the model is for, by which architecture was chosen; null: architecture was given."""
+    """The purpose by which the architecture was chosen; null: the architecture was given."""
     compound: float | None = Field(default=None, ge=LEAST_COMPOUND, le=MOST_COMPOUND)
-    """Of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly.
+    """Size of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly.
 
     The size of the images follows where preprocess.image_size_px is auto.
     """
@@ -28,13 +27,13 @@ class ModelSettings(Settings):
     """null: from scratch; imagenet: the published ones; a .safetensors or .pth file; or a registered model, such as
     models:/NAME@champion or models:/NAME/3."""
     freeze_backbone: bool
-    """true: only the head learns in `train`; `finetune` unfreezes."""
+    """true: only the head is trained in `train`; `finetune` unfreezes."""
     pooling: Literal["average", "attention"] = "average"
-    """How the last map becomes one vector; attention: by a learned query, which also gives a map of where it looks."""
+    """How the last map becomes one vector; attention: by a learned query, which also gives an attention map."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Share of the features that the last layer forgets in training; larger overfits less; null: the network's own."""
+    """Fraction of the features dropped before the last layer in training; larger overfits less; null: as published."""
     level_weights: list[Annotated[float, Field(ge=0)]] | None = None
-    """Of each level of a hierarchy in the loss, the coarsest first, such as [1.0, 0.8, 0.6]; null: all 1."""
+    """Weight of each level of a hierarchy in the loss, the coarsest first, such as [1.0, 0.8, 0.6]; null: all 1."""
 
     @model_validator(mode="after")
     def _compound_belongs_to_efficientnet(self) -> Self:

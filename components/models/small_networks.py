@@ -1,6 +1,6 @@
 """Convolutional networks for small images that torchvision doesn't have.
 
-Letters: B images, C channels, H height, W width, F features.
+Shapes: B images, C channels, H height, W width, F features.
 """
 
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The one way in for weights: published ones, or a file that is never unpickled."""
+"""Initial weights: published ones, or a file that is never unpickled."""
 
 import re
 from collections.abc import Mapping
@@ -13,15 +13,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from components.models.catalogue import TIMM_PREFIX
 from components.models.layer_groups import head_prefixes
-from components.models.timm_models import published_timm
+from components.models.zoo import pretrained_timm, timm_name
 from components.shared.errors import SettingsError, first_line
 
 _SHOWN_KEYS = 8
 # Published DenseNets have the keys of a time when names of modules could hold dots.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)$")
-_PLACES = "encoder.pos_embedding"
+_POSITIONS = "encoder.pos_embedding"
 # Of batch norms; files from before torch 0.4.1, such as published DenseNets, have none, and torch asks for none.
 _COUNTER = "num_batches_tracked"
 # Their builders turn ImageNet's normalization into this one inside the network, with published weights alone.
@@ -29,49 +28,49 @@ _TRANSFORMS_INPUT, _HALF = ("googlenet", "inception_v3"), [0.5, 0.5, 0.5]
 
 
 @dataclass(frozen=True)
-class PublishedWeights:
+class PretrainedWeights:
     state: dict[str, Tensor]
     mean: list[float]
     """Per channel, in [0, 1], of the images that they were trained on."""
     std: list[float]
     note: str | None
-    """What a user should know of where they come from."""
+    """What a user should know about where they come from."""
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
     source: str
     new_head: bool
-    """The head was of other labels and starts afresh."""
+    """The head was made for other labels and starts from scratch."""
     skipped: list[str] = field(default_factory=list)
     other_labels: str | None = None
-    """What the model that they are of answers with, where that is known and not what is wanted here."""
-    moved_places: bool = False
+    """The labels that the weights were trained for, where they are known and differ."""
+    interpolated_positions: bool = False
     """The position embeddings were interpolated to another number of patches."""
 
     def __str__(self) -> str:
-        """For the log."""
-        why = f", for theirs {self.other_labels}" if self.other_labels else ""
+        """The sentence for the log."""
+        why = f", because theirs {self.other_labels}" if self.other_labels else ""
         head = f", with a new head{why}" if self.new_head else ""
-        places = ", with interpolated position embeddings" if self.moved_places else ""
-        return f"weights from {self.source}{head}{places}"
+        positions = ", with interpolated position embeddings" if self.interpolated_positions else ""
+        return f"weights from {self.source}{head}{positions}"
 
 
-def fill(
+def load_weights(
     model: nn.Module, state: Mapping[str, Tensor], *, source: str, architecture: str, other_labels: str | None = None
 ) -> LoadedWeights:
-    """Puts the weights into the model, but for a head of other labels or another shape.
+    """Loads the weights into the model, except for a head of other labels or another shape.
 
     Raises SettingsError naming the keys that don't fit or hold NaN.
     """
     own = model.state_dict()
-    moved, state = _moved_places(state, own)
+    interpolated, state = _interpolated_positions(state, own)
     skipped = sorted(_head_keys(model, own, state) if other_labels else _misfit_head(model, own, state))
-    kept = {key: tensor for key, tensor in state.items() if key not in skipped}
-    _refuse_misfits(own, kept, set(skipped), source, architecture)
-    _refuse_not_finite(kept, source)
-    model.load_state_dict(kept, strict=False)
-    return LoadedWeights(source, bool(skipped), skipped, other_labels, moved)
+    loaded = {key: tensor for key, tensor in state.items() if key not in skipped}
+    _refuse_misfits(own, loaded, set(skipped), source, architecture)
+    _refuse_not_finite(loaded, source)
+    model.load_state_dict(loaded, strict=False)
+    return LoadedWeights(source, bool(skipped), skipped, other_labels, interpolated)
 
 
 def backbone_fits(model: nn.Module, state: Mapping[str, Tensor]) -> bool:
@@ -96,20 +95,20 @@ def _misfit_head(model: nn.Module, own: Mapping[str, Tensor], state: Mapping[str
     return in_head if any(misfits) else set()
 
 
-def _moved_places(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
+def _interpolated_positions(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> tuple[bool, dict[str, Tensor]]:
     """The weights of a vision transformer with its position embeddings stretched over this image's patches.
 
     Bicubic, as Dosovitskiy et al. 2021 (section 3.2) fine-tune at another resolution.
     """
-    places, wanted = state.get(_PLACES), own.get(_PLACES)
-    if places is None or wanted is None or places.shape == wanted.shape or places.shape[2] != wanted.shape[2]:
+    given, wanted = state.get(_POSITIONS), own.get(_POSITIONS)
+    if given is None or wanted is None or given.shape == wanted.shape or given.shape[2] != wanted.shape[2]:
         return False, dict(state)
-    class_1D, grid_PD = places[:, :1], places[:, 1:]
-    before, after = (round((count - 1) ** 0.5) for count in (places.shape[1], wanted.shape[1]))
+    class_1D, grid_PD = given[:, :1], given[:, 1:]
+    before, after = (round((count - 1) ** 0.5) for count in (given.shape[1], wanted.shape[1]))
     grid_DHW = grid_PD.reshape(before, before, -1).permute(2, 0, 1)[None]
     grid_DHW = nn.functional.interpolate(grid_DHW, size=(after, after), mode="bicubic", align_corners=True)
     stretched = torch.cat([class_1D, grid_DHW.flatten(2).transpose(1, 2)], dim=1)
-    return True, {**state, _PLACES: stretched}
+    return True, {**state, _POSITIONS: stretched}
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -124,14 +123,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise SettingsError(
             f"params.yaml: model.weights: {path.name} can't be read: {_first_sentence(problem)}; fetch or save it again"
         ) from None
-    # That is this machine's lack, not the file's.
+    # Memory is short on this machine; the file may be whole.
     except MemoryError:
         raise
-    # torch raises pickle.UnpicklingError here, and other kinds on broken files; its text advises to run the code.
+    # torch raises pickle.UnpicklingError here, and other errors on broken files; its text advises to run the code.
     except Exception:
         raise SettingsError(
             f"params.yaml: model.weights: {path.name} is no file of weights, or holds more than tensors, and isn't "
-            "loaded, for it could run code; save its state_dict as .safetensors"
+            "loaded because it could run code; save its state_dict as .safetensors"
         ) from None
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -139,11 +138,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return _with_present_keys(state)
 
 
-def published_weights(architecture: str) -> PublishedWeights:
+def pretrained_weights(architecture: str) -> PretrainedWeights:
     """The weights that torchvision or timm publish; downloaded once. Raises SettingsError where there are none."""
-    if architecture.startswith(TIMM_PREFIX):
-        state, mean, std, licence = published_timm(architecture)
-        return PublishedWeights(state, mean, std, f"the weights of {architecture} have the licence: {licence}")
+    if (of_timm := timm_name(architecture)) is not None:
+        state, mean, std, licence = pretrained_timm(of_timm)
+        return PretrainedWeights(state, mean, std, f"the weights of {architecture} have the licence: {licence}")
     import torchvision
 
     try:
@@ -152,7 +151,7 @@ def published_weights(architecture: str) -> PublishedWeights:
         raise SettingsError(f"params.yaml: model.weights: {architecture} has no published weights; use null") from None
     transforms = entry.transforms()
     mean, std = (_HALF, _HALF) if architecture in _TRANSFORMS_INPUT else (transforms.mean, transforms.std)
-    return PublishedWeights(_downloaded(entry, architecture), list(mean), list(std), None)
+    return PretrainedWeights(_downloaded(entry, architecture), list(mean), list(std), None)
 
 
 def _downloaded(entry: Any, architecture: str) -> dict[str, Tensor]:
@@ -163,10 +162,10 @@ def _downloaded(entry: Any, architecture: str) -> dict[str, Tensor]:
             f"params.yaml: model.weights: {entry.url} can't be downloaded ({first_line(problem)}); "
             "use null, or a file that you have"
         ) from None
-    # That is this machine's lack, not the file's.
+    # Memory is short on this machine; the file may be whole.
     except MemoryError:
         raise
-    # A download with another digest, a file in torch's cache that was cut short or holds more than tensors.
+    # A download with another sha256, a file in torch's cache that was cut short or holds more than tensors.
     except Exception as problem:
         unpickled = isinstance(problem, UnpicklingError)
         raise SettingsError(
@@ -195,8 +194,8 @@ def _refuse_misfits(
     missing = sorted(_needed(own) - set(state) - skipped)
     unknown = sorted(set(state) - set(own))
     other_shape = sorted(key for key in set(own) & set(state) if own[key].shape != state[key].shape)
-    found = {"missing": missing, "unknown": unknown, "of another shape": other_shape}
-    lines = [f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in found.items() if keys]
+    misfits = {"missing": missing, "unknown": unknown, "of another shape": other_shape}
+    lines = [f"{len(keys)} {problem} ({_some(keys)})" for problem, keys in misfits.items() if keys]
     if lines:
         raise SettingsError(
             f"params.yaml: model.weights: {weights} doesn't fit {architecture}: {', '.join(lines)}; "

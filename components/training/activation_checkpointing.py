@@ -1,38 +1,43 @@
-"""Activation checkpointing: less memory for a second forward pass of each part (Chen et al. 2016)."""
+"""Activation checkpointing: less memory for a second forward pass of each block (Chen et al. 2016)."""
 
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from components.models.layer_groups import parts
+from components.models.layer_groups import backbone_children
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
 
 def checkpoint_activations(net: nn.Module) -> None:
-    """Makes each part but the head forget its inner activations, and work them out again when it needs them."""
-    for _, part in parts(net)[:-1]:
-        part.forward = partial(
-            checkpoint,
-            part.forward,
-            use_reentrant=False,
-            context_fn=partial(_contexts, part),
-        )
+    """Makes each block before the head discard its inner activations and compute them again in the backward pass.
+
+    timm does so by itself, but its batch norms would count each batch twice.
+    """
+    set_grad_checkpointing: Any = getattr(net, "set_grad_checkpointing", None)
+    if set_grad_checkpointing is not None and not any(isinstance(module, _BatchNorm) for module in net.modules()):
+        # Some networks of timm refuse by an assertion.
+        with contextlib.suppress(AssertionError):
+            set_grad_checkpointing()
+            return
+    for child in backbone_children(net):
+        child.forward = partial(checkpoint, child.forward, use_reentrant=False, context_fn=partial(_contexts, child))
 
 
 def _contexts(
-    part: nn.Module,
+    block: nn.Module,
 ) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-    return contextlib.nullcontext(), _still_statistics(part)
+    return contextlib.nullcontext(), _fixed_statistics(block)
 
 
 @contextlib.contextmanager
-def _still_statistics(part: nn.Module) -> Iterator[None]:
+def _fixed_statistics(block: nn.Module) -> Iterator[None]:
     """The second pass sees the same images: batch norms must not count them twice."""
-    norms = [module for module in part.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

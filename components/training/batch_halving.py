@@ -1,4 +1,4 @@
-"""A batch that the memory doesn't hold: known by its error, and halved where that is asked for."""
+"""Out of memory: recognized by its error, and answered with half the batch where the settings allow it."""
 
 import logging
 import shutil
@@ -8,7 +8,7 @@ import torch
 
 from components.shared.errors import SettingsError
 from components.training.job_plan import read_plan, write_plan
-from components.training.resume import identity_of
+from components.training.resume import fingerprint_of
 from components.training.settings import TrainingJob
 
 logger = logging.getLogger(__name__)
@@ -19,32 +19,32 @@ _OUT_OF_MEMORY = ("not enough memory", "can't allocate memory")
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """torch has a kind of error for GPUs, and two sentences for the processor's memory, by system."""
+    """Whether an error means too little memory: torch has a class of error for GPUs, and two messages for the CPU's."""
     if isinstance(problem, torch.OutOfMemoryError):
         return True
-    return isinstance(problem, RuntimeError) and any(told in str(problem) for told in _OUT_OF_MEMORY)
+    return isinstance(problem, RuntimeError) and any(message in str(problem) for message in _OUT_OF_MEMORY)
 
 
-def too_little_memory(job: TrainingJob, halvings: int) -> SettingsError:
+def out_of_memory_error(job: TrainingJob, halvings: int) -> SettingsError:
     return SettingsError(
         f"the device has too little memory; lower train.batch_size (now {job.train.batch_size >> halvings}), or set "
         "train.halve_batch_on_oom or train.activation_checkpointing to true"
     )
 
 
-def halved(job: TrainingJob, halvings: int, *, world: int) -> int:
-    """Lets the next attempt of `world` processes begin anew with half the batch; how often it is halved by then.
+def halve_batch(job: TrainingJob, halvings: int, *, world: int) -> int:
+    """Prepares a restart of `world` processes with half the batch; returns how often it has been halved by then.
 
-    Raises SettingsError where that isn't wanted, or half a batch can't be shared.
+    Raises SettingsError where the settings don't allow it, or half a batch can't be divided among the processes.
     """
     output = Path(job.output)
-    plan = read_plan(output, identity_of(job))
+    plan = read_plan(output, fingerprint_of(job))
     halvings = plan.halvings if plan is not None else halvings
     size = job.train.batch_size >> halvings
     half = size // 2
     if not job.train.halve_batch_on_oom or half < 2 * world or (world > 1 and half % world):
-        raise too_little_memory(job, halvings)
-    logger.info(f"{size} images don't fit the memory: going on with {half} at a time, twice as many times a step")
+        raise out_of_memory_error(job, halvings)
+    logger.info(f"a batch of {size} images doesn't fit into memory: restart with {half}, accumulated twice as often")
     shutil.rmtree(output / CHECKPOINTS, ignore_errors=True)
     (output / HISTORY).unlink(missing_ok=True)
     if plan is not None:

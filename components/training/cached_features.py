@@ -1,6 +1,6 @@
-"""Feature extraction: where the backbone is frozen, what it makes of each image is worked out once, then heads train.
+"""Cached features: a frozen backbone computes each image's features once, and the head trains on them.
 
-Letters: N images of a split, B images of a batch, F features, T logits.
+Shapes: N images of a split, B images of a batch, F features, T logits.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from components.data.packed.loaders import PackedSplit, evaluation_loader
 from components.data.packed.packing import DATASET, INDEX
 from components.models.classifier import ImageClassifier
-from components.models.features import as_evaluated, input_of
+from components.models.features import evaluation_mode, layer_input
 from components.models.heads import attention_pool
 from components.models.layer_groups import main_head
 from components.shared.errors import SettingsError
@@ -36,16 +36,16 @@ logger = logging.getLogger(__name__)
 FOLDER = "features"
 _FEATURES = "features"
 _BATCH = 128
-"""At most so many images at a time, and no more than train.batch_size."""
-_MOST_BYTES = 4 * 2**30
-"""Of cached features of a split: they stay in memory, and some heads take tens of thousands an image."""
-_MOST_KEPT_BYTES = 2 * _MOST_BYTES
-"""On disk, of all that one folder of jobs keeps: the two splits of one training always fit."""
+"""Images at a time; fewer where train.batch_size is smaller."""
+_MAX_BYTES = 4 * 2**30
+"""Limit for the features of a split: they stay in memory, and some heads take tens of thousands for each image."""
+_MAX_CACHE_BYTES = 2 * _MAX_BYTES
+"""Limit for the cache on disk; the two splits of one training always fit."""
 _TOLERANCE = 1e-4
 
 
 class HeadOnFeatures(ImageClassifier):
-    """The head of a classifier as a model of its own, fed with features; its weights are the classifier's own."""
+    """The head of a classifier as a model over features; it shares its weights with the classifier."""
 
     def __init__(self, classifier: ImageClassifier) -> None:
         nn.Module.__init__(self)
@@ -53,14 +53,14 @@ class HeadOnFeatures(ImageClassifier):
         self.net = nn.Sequential(OrderedDict(head=main_head(classifier.net)))
 
     def forward(self, features_BF: Tensor) -> Tensor:
-        """Features as the head takes them to logits [B, T]."""
+        """Features to logits [B, T]."""
         logits_BT: Tensor = self.net(features_BF)
         return logits_BT
 
 
 @dataclass(frozen=True)
 class CachedTraining:
-    """A training whose images are features."""
+    """A head with the cached features of both splits in place of their images."""
 
     head: HeadOnFeatures
     train: PackedSplit
@@ -68,7 +68,7 @@ class CachedTraining:
 
 
 def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: Tensor) -> str | None:
-    """Why features can't be worked out once, as the settings and the network stand; None where they can."""
+    """Why these settings and this network rule out cached features; None where they don't."""
     settings = job.train
     head = main_head(classifier.net)
     in_head = {id(value) for value in head.parameters()}
@@ -80,24 +80,24 @@ def reason_against(job: TrainingJob, classifier: ImageClassifier, images_BHWC: T
     ]
     pool = attention_pool(classifier.net)
     if pool is not None and outside and all(classifier.net.get_parameter(name) is pool.query for name in outside):
-        return "the attention that pools the backbone's maps learns too; set model.pooling to average"
+        return "the attention pooling of the backbone's maps is trained too; set model.pooling to average"
     if outside or not learning:
-        return "the backbone learns; set model.freeze_backbone to true"
-    if job.draws:
-        return "images are augmented anew each epoch; set train.augment to false"
-    drawn = [name for name in ("mixup", "cutmix", "random_erasing") if getattr(settings, name)]
-    if drawn:
-        return f"each epoch sees other images; set train.{drawn[0]} to 0"
+        return "the backbone is trained; set model.freeze_backbone to true"
+    if job.augments:
+        return "images are augmented in each epoch; set train.augment to false"
+    mixing = [name for name in ("mixup", "cutmix", "random_erasing") if getattr(settings, name)]
+    if mixing:
+        return f"images differ in each epoch; set train.{mixing[0]} to 0"
     if job.teacher is not None:
-        return "the teacher has to see the images; set train.teacher to null"
+        return "the teacher needs the images; set train.teacher to null"
     if job.side_px != job.preprocess.image_size_px:
         return "images are smaller in training; set train.image_size_px to null"
     if job.progressive_resizing != 1.0:
         return "the size of the images changes; set train.progressive_resizing to 1.0"
     if job.schedule == "cyclic":
         return "snapshots are whole networks; choose another train.schedule"
-    if not _answers_alone(classifier, images_BHWC):
-        return f"{classifier.spec.architecture} works on after its head; train with the frozen backbone as it is"
+    if not _head_gives_logits(classifier, images_BHWC):
+        return f"{classifier.spec.architecture} computes more after its head; train with the frozen backbone as it is"
     return None
 
 
@@ -110,37 +110,35 @@ def use_cached(
     batch_size: int,
     device: torch.device,
 ) -> CachedTraining | None:
-    """The training on features, if `train.cache_features` and the rest of the settings allow it.
+    """Head and features, if `train.cache_features` and the other settings allow it; None otherwise.
 
-    Raises SettingsError where it is on and something stands against it, but not that `finetune` frees the backbone.
+    Raises SettingsError where it is on and something rules it out, except that `finetune` unfreezes the backbone.
     """
     if job.train.cache_features == "off" or (job.train.cache_features == "auto" and not job.freezes_backbone):
         return None
     if job.step == "finetune" and not job.freezes_backbone:
-        logger.info("no features are cached in finetune, for the backbone learns there")
+        logger.info("finetune caches no features: the backbone is trained there")
         return None
     reason = reason_against(job, classifier, torch.from_numpy(np.array(train.pixels_NHWC[np.arange(2)])))
     if reason is not None:
         if job.train.cache_features == "on":
             raise SettingsError(f"params.yaml: train.cache_features: is on, but {reason}")
-        logger.info(f"the frozen backbone works on every image in every epoch, for {reason}")
+        logger.info(f"the frozen backbone computes features in every epoch: {reason}")
         return None
-    found = [
+    splits = [
         _with_features(split, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
         for name, split in (("train", train), ("val", val))
     ]
-    logger.info(
-        f"the head trains on features that the frozen backbone made once of {counted(len(train) + len(val), 'image')}"
-    )
-    return CachedTraining(HeadOnFeatures(classifier), *found)
+    logger.info(f"the head trains on cached features of {counted(len(train) + len(val), 'image')}")
+    return CachedTraining(HeadOnFeatures(classifier), *splits)
 
 
-def _answers_alone(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
-    """Whether the logits are what the head gives, and nothing comes after it."""
+def _head_gives_logits(classifier: ImageClassifier, images_BHWC: Tensor) -> bool:
+    """Whether the head's output are the logits, with no computation after it."""
     head = HeadOnFeatures(classifier)
-    given = input_of(main_head(classifier.net), classifier, images_BHWC)
-    with torch.no_grad(), as_evaluated(classifier):
-        alone, whole = head(given), classifier(images_BHWC)
+    features_BF = layer_input(main_head(classifier.net), classifier, images_BHWC)
+    with torch.no_grad(), evaluation_mode(classifier):
+        alone, whole = head(features_BF), classifier(images_BHWC)
     return alone.shape == whole.shape and bool(torch.allclose(alone, whole, rtol=_TOLERANCE, atol=_TOLERANCE))
 
 
@@ -153,51 +151,51 @@ def _with_features(
     device: torch.device,
     batch_size: int,
 ) -> PackedSplit:
-    """Works the features out, or reads them where the same data and weights had them lately."""
+    """The split with features in place of pixels, read from the cache where the same data and weights have them."""
     file = Path(job.output).parent / FOLDER / f"{_key(job, classifier, name)}.safetensors"
-    # They stand where a split has its squares, in float32.
-    features_NF: Any = _kept(file)
+    # They take the place of the pixels, in float32.
+    features_NF: Any = _read_cache(file)
     if features_NF is None:
-        features_NF = _worked_out(split, classifier, device, batch_size)
-        with atomic_file(file) as draft:
-            save_file({_FEATURES: features_NF}, draft)
-        _forget_oldest(file.parent)
+        features_NF = _computed(split, classifier, device, batch_size)
+        with atomic_file(file) as temporary:
+            save_file({_FEATURES: features_NF}, temporary)
+        _evict_oldest(file.parent)
     return replace(split, pixels_NHWC=features_NF)
 
 
-def _kept(file: Path) -> NDArray[np.float32] | None:
+def _read_cache(file: Path) -> NDArray[np.float32] | None:
     try:
         features_NF: NDArray[np.float32] = load_file(file)[_FEATURES]
         os.utime(file)
-    except FileNotFoundError:  # never made, or forgotten by another training just now
+    except FileNotFoundError:  # not cached, or evicted by another training just now
         return None
     return features_NF
 
 
-def _forget_oldest(folder: Path) -> None:
-    """Removes what was used longest ago, as far as all files together are larger than the folder may be."""
+def _evict_oldest(folder: Path) -> None:
+    """Removes the least recently used files until the folder is no larger than its limit."""
     # Another training may do the same at the same time.
     with contextlib.suppress(FileNotFoundError):
         files = sorted(folder.glob("*.safetensors"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
         sizes = itertools.accumulate([file.stat().st_size for file in files])
         for file, size in zip(files, sizes, strict=True):
-            if size > _MOST_KEPT_BYTES:
+            if size > _MAX_CACHE_BYTES:
                 file.unlink()
 
 
-def _worked_out(
+def _computed(
     split: PackedSplit, classifier: ImageClassifier, device: torch.device, batch_size: int
 ) -> NDArray[np.float32]:
     head = main_head(classifier.net)
     classifier.to(device)
     blocks = []
     for batch in evaluation_loader(split, batch_size=batch_size):
-        block = input_of(head, classifier, batch.images_BHWC.to(device)).float().cpu().numpy()
+        block = layer_input(head, classifier, batch.images_BHWC.to(device)).float().cpu().numpy()
         needed = math.prod(block.shape[1:]) * block.itemsize * len(split)
-        if needed > _MOST_BYTES:
+        if needed > _MAX_BYTES:
             raise SettingsError(
                 f"params.yaml: train.cache_features: the features of {len(split)} images take {needed / 1e9:.1f} GB "
-                f"before the head of {classifier.spec.architecture}; set it to off"
+                f"for the head of {classifier.spec.architecture}; set it to off"
             )
         blocks.append(block)
     classifier.cpu()
@@ -205,7 +203,7 @@ def _worked_out(
 
 
 def _key(job: TrainingJob, classifier: ImageClassifier, split: str) -> str:
-    """Of all that the features depend on: the images, drawn copies too, and the backbone."""
+    """Fingerprint of all that the features depend on: the images, their augmented copies, and the backbone."""
     data = Path(job.data)
     head = {id(value) for value in main_head(classifier.net).parameters()}
     digest = hashlib.sha256()

@@ -1,4 +1,4 @@
-"""What happens around the steps: checkpoints, early stopping, and word of each epoch."""
+"""Lightning callbacks: checkpoints, early stopping, time limit, and the report of each epoch."""
 
 import logging
 import time
@@ -16,8 +16,7 @@ from components.models.classifier import save_classifier
 from components.shared.files import read_json, write_json
 from components.training.checkpoints import read_checkpoint
 from components.training.epoch_report import SCORES, EpochReport
-from components.training.resource_usage import UsageMeter
-from components.training.resume import Identity, refuse_other_identity
+from components.training.resume import Fingerprint, refuse_other_fingerprint
 from components.training.schedules import cycle_ends
 
 logger = logging.getLogger(__name__)
@@ -25,17 +24,17 @@ logger = logging.getLogger(__name__)
 LAST = "last.safetensors"
 _BEST = "best"
 _AGREE_EVERY = 10
-"""Batches between the questions of several processes to one another, each of which makes a GPU wait."""
-_IDENTITY = "darkroom"
+"""Batches between agreements among several processes, each of which makes a GPU wait."""
+_FINGERPRINT = "darkroom"
 
 
 def mode_of(monitor: str) -> str:
-    """Whether less or more of a score is better, as Lightning spells it."""
+    """Whether a smaller or larger score is better, as Lightning spells it."""
     return "min" if monitor == "loss" else "max"
 
 
 def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
-    """Keeps the epoch with the best score on validation."""
+    """A callback that saves the epoch with the best validation score."""
     callback = ModelCheckpoint(
         dirpath=folder,
         filename=_BEST,
@@ -48,34 +47,34 @@ def best_checkpoint(folder: Path, monitor: str) -> ModelCheckpoint:
     return callback
 
 
-class KeepLast(Checkpoint):
-    """The newest state, whole or absent: after each epoch, and within one when some minutes have passed."""
+class LastCheckpoint(Checkpoint):
+    """Saves the latest state atomically: after each epoch, and within one every few minutes."""
 
-    def __init__(self, folder: Path, *, minutes: float, identity: Identity) -> None:
+    def __init__(self, folder: Path, *, minutes: float, fingerprint: Fingerprint) -> None:
         self.path = folder / LAST
         self._seconds = 60 * minutes
-        self._identity = identity
+        self._fingerprint = fingerprint
         self._saved = time.monotonic()
 
-    def where_to_go_on(self) -> Path | None:
-        """The checkpoint to go on from, if there is one; what a kill left half-written goes."""
-        for draft in self.path.parent.glob(".*.safetensors.*"):
-            draft.unlink()
+    def resume_path(self) -> Path | None:
+        """The checkpoint to resume from, if there is one; half-written files of a killed run are removed."""
+        for temporary in self.path.parent.glob(".*.safetensors.*"):
+            temporary.unlink()
         if not self.path.exists():
             return None
-        refuse_other_identity(read_checkpoint(self.path)[_IDENTITY], self._identity, self.path.parents[1])
+        refuse_other_fingerprint(read_checkpoint(self.path)[_FINGERPRINT], self._fingerprint, self.path.parents[1])
         return self.path
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint[_IDENTITY] = self._identity
+        checkpoint[_FINGERPRINT] = self._fingerprint
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Gradients that are still being gathered are in no checkpoint, and an epoch's last step is followed by its own.
+        # Gradients that are still being accumulated are in no checkpoint, and the end of an epoch has one of its own.
         loop = trainer.fit_loop.epoch_loop
         if not self._seconds or loop._should_accumulate() or loop.batch_progress.is_last_batch:
             return
@@ -86,7 +85,7 @@ class KeepLast(Checkpoint):
         self._save(trainer)
 
     def _is_due(self, trainer: pl.Trainer, batches: int) -> bool:
-        """All processes take part in a checkpoint, so they agree on it: no two clocks are alike."""
+        """Whether a checkpoint is due. All processes take part in it, so they agree: their clocks differ."""
         if trainer.world_size > 1 and batches % _AGREE_EVERY:
             return False
         due = time.monotonic() - self._saved >= self._seconds
@@ -97,8 +96,8 @@ class KeepLast(Checkpoint):
         self._saved = time.monotonic()
 
 
-class BestStates(ModelCheckpoint):
-    """Keeps the few best epochs, from which a soup is made."""
+class BestCheckpoints(ModelCheckpoint):
+    """Saves the few best epochs, from which a model soup is made."""
 
     FILE_EXTENSION = ".safetensors"
 
@@ -113,12 +112,13 @@ class BestStates(ModelCheckpoint):
         )
 
     def best_first(self) -> list[Path]:
+        """Files of the saved epochs, the best one first."""
         sign = 1 if self.mode == "min" else -1
         return [Path(path) for path, _ in sorted(self.best_k_models.items(), key=lambda item: sign * float(item[1]))]
 
 
-class Snapshots(Callback):
-    """The model at the end of each cosine of a cyclic schedule, as a member of an ensemble."""
+class CycleSnapshots(Callback):
+    """Saves the model at the end of each cycle of a cyclic schedule, as a member of an ensemble."""
 
     def __init__(self, folder: Path, cycles: int) -> None:
         self._folder, self._cycles = folder, cycles
@@ -126,11 +126,11 @@ class Snapshots(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         ends, step = cycle_ends(int(trainer.estimated_stepping_batches), self._cycles), trainer.global_step
         if step in ends and not trainer.fit_loop.epoch_loop._should_accumulate() and trainer.is_global_zero:
-            save_classifier(pl_module.judged, self._folder / f"{ends.index(step) + 1:02d}")
+            save_classifier(pl_module.validated_model, self._folder / f"{ends.index(step) + 1:02d}")
 
 
 class TimeLimit(Callback):
-    """Ends the training after some minutes of work, counted over all its parts."""
+    """Ends the training after some minutes, counted over all its resumed runs."""
 
     def __init__(self, minutes: float) -> None:
         self._seconds = 60 * minutes
@@ -155,7 +155,7 @@ class TimeLimit(Callback):
             trainer.should_stop = True
 
     def _is_over(self, trainer: pl.Trainer) -> bool:
-        # Processes that train together stop together.
+        # All processes stop together.
         return bool(trainer.strategy.reduce_boolean_decision(self._spent() >= self._seconds, all=False))
 
     def _spent(self) -> float:
@@ -163,27 +163,27 @@ class TimeLimit(Callback):
 
 
 class Patience(EarlyStopping):
-    """Ends the training where a score got no better for some epochs."""
+    """Ends the training when a score hasn't improved for some epochs."""
 
     def __init__(self, score: str, patience: int) -> None:
         super().__init__(monitor=f"val_{score}", mode=mode_of(score), patience=patience)
         self._score = score
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that had stopped when it was cut off is not gone on with."""
+        """Keeps a training that had stopped from being resumed."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if 0 < self.stopped_epoch < trainer.max_epochs - 1:
             logger.info(
-                f"stopped after epoch {self.stopped_epoch + 1}: {self._score} on validation got no better for "
+                f"stopped after epoch {self.stopped_epoch + 1}: validation {self._score} didn't improve for "
                 f"train.patience ({self.patience}) epochs"
             )
 
 
-class Reporter(Callback):
-    """Keeps the history in a file, so that a resumed run has all of it, and tells of each epoch."""
+class EpochReporter(Callback):
+    """Reports each epoch, and keeps the history in a file so that a resumed run has all of it."""
 
     def __init__(
         self,
@@ -195,8 +195,8 @@ class Reporter(Callback):
         self._file, self._epochs = file, epochs
         self._on_epoch, self._on_step = on_epoch, on_step
         self._seconds, self._images, self._since, self._steps = 0.0, 0, 0.0, 0
-        self._learning_seconds = 0.0
-        # Read here, for Lightning calls no hook where all epochs are done.
+        self._training_seconds = 0.0
+        # Read here because Lightning calls no hook where all epochs are done.
         self.history = [EpochReport(**report) for report in read_json(file)] if file.exists() else []
 
     def state_dict(self) -> dict[str, Any]:
@@ -206,11 +206,10 @@ class Reporter(Callback):
         self._seconds, self._images = state_dict["seconds"], state_dict["images"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # An epoch whose checkpoint was never finished is trained again, and so reported again.
+        # An epoch whose checkpoint was never finished is trained and reported again.
         self.history = self.history[: trainer.current_epoch]
         self._steps = int(trainer.estimated_stepping_batches)
         self._since = time.perf_counter()
-        self._meter = UsageMeter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._seconds, self._images, self._since = 0.0, 0, time.perf_counter()
@@ -222,10 +221,10 @@ class Reporter(Callback):
         self._on_step(trainer.global_step, self._steps)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._learning_seconds = self._spent()
+        self._training_seconds = self._spent()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds, used = self._spent(), self._meter.read()
+        seconds = self._spent()
         done = trainer.current_epoch + 1
         rates = [float(group["lr"]) for group in trainer.optimizers[0].param_groups]
         report = EpochReport(
@@ -236,10 +235,8 @@ class Reporter(Callback):
             learning_rate=rates[-1],
             learning_rates=rates,
             seconds=seconds,
-            images_per_second=self._images * trainer.world_size / self._learning_seconds,
+            images_per_second=self._images * trainer.world_size / self._training_seconds,
             seconds_left=seconds * (self._epochs - done),
-            cpu_percent=used.cpu_percent,
-            memory_gib=used.memory_gib,
             gpu_memory_gib=torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0,
         )
         self.history.append(report)
@@ -248,5 +245,5 @@ class Reporter(Callback):
             self._on_epoch(report)
 
     def _spent(self) -> float:
-        """Seconds of this epoch, over all its parts."""
+        """Seconds of this epoch, over all its resumed runs."""
         return self._seconds + time.perf_counter() - self._since

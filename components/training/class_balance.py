@@ -1,6 +1,6 @@
-"""Classes that weigh alike, however many images each has.
+"""Class weights of the loss.
 
-Letters: N images, K classes.
+Shapes: N images, K classes.
 """
 
 from typing import Any
@@ -14,23 +14,23 @@ from components.training.settings import ClassWeights
 
 
 def class_weights(setting: ClassWeights, target: NDArray[Any], task: Task) -> NDArray[np.float32] | None:
-    """Of each class in the loss; None where all weigh 1.
+    """Weight of each class in the loss; None where all are 1.
 
-    auto: as the label type balances classes (Task.balancing_weights). Raises SettingsError for a class that doesn't
-    exist, and where all weigh 0.
+    auto: as the task balances classes (Task.balancing_weights). Raises SettingsError for an unknown class, and where
+    all weights are 0.
     """
     if setting == "none":
         return None
     if setting == "auto":
         return task.balancing_weights(target)
     weight_K = np.ones(len(task.classes), np.float32)
-    place = {name: number for number, name in enumerate(task.classes)}
+    index = {name: number for number, name in enumerate(task.classes)}
     for name, weight in setting.items():
-        if name not in place:
+        if name not in index:
             raise SettingsError(
-                f"params.yaml: train.class_weights: {name} is no class of these images{nearest(name, place)}"
+                f"params.yaml: train.class_weights: {name} is no class of these images{nearest(name, index)}"
             )
-        weight_K[place[name]] = weight
+        weight_K[index[name]] = weight
     if not weight_K.any():
         raise SettingsError(
             "params.yaml: train.class_weights: all are 0, so nothing is learned; give one a larger weight"

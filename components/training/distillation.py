@@ -1,7 +1,7 @@
-"""Learning from a teacher's answers beside the labels: Hinton et al. 2015, "Distilling the Knowledge in a Neural
-Network".
+"""Distillation, learning from a teacher's predictions beside the labels: Hinton et al. 2015, "Distilling the Knowledge
+in a Neural Network".
 
-Letters: B images, H height, W width, C channels, T logits.
+Shapes: B images, H height, W width, C channels, T logits.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from components.training.progressive_resizing import shrink
 
 
 class Teacher:
-    """A trained classifier, or an ensemble of them, that only answers."""
+    """A trained classifier or ensemble in evaluation mode, without gradients."""
 
     def __init__(self, model: ImageClassifier) -> None:
         self._model = model.eval().requires_grad_(False)
@@ -33,7 +33,7 @@ class Teacher:
 
 
 def open_teacher(folder: Path, task: Task) -> Teacher:
-    """Raises SettingsError where the teacher answers with other labels than the data have."""
+    """The stored model as a teacher. Raises SettingsError where its labels aren't those of the data."""
     teacher = Teacher(open_model(folder))
     if teacher.task != task:
         raise SettingsError(
@@ -43,10 +43,10 @@ def open_teacher(folder: Path, task: Task) -> Teacher:
 
 
 def distillation_loss(student_BT: Tensor, teacher_BT: Tensor, task: Task, *, temperature: float) -> Tensor:
-    """How far the student's softened answers are from the teacher's, in nats, mean over the images.
+    """Kullback-Leibler divergence of the softened predictions from the teacher's, in nats, mean over the images.
 
-    Times the temperature's square, so that its gradients keep their size (section 2 of the paper). Of a set of labels
-    the mean over the labels; of a hierarchy the sum over the levels.
+    Times the temperature's square, so that its gradients keep their size (section 2 of the paper). Multi-label: the
+    mean over the labels; hierarchy: the sum over the levels.
     """
 
     def binary(head: slice) -> Tensor:

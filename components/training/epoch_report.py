@@ -1,11 +1,11 @@
-"""What training tells of each epoch, and what comes of it."""
+"""Records of a training: each epoch, the diagnosis, and the result."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 SCORES = ("val_loss", "val_accuracy", "val_macro_f1")
-"""What validation tells of a model."""
+"""Names of the validation scores."""
 
 
 @dataclass(frozen=True)
@@ -19,36 +19,32 @@ class EpochReport:
     val_accuracy: float
     val_macro_f1: float
     learning_rate: float
-    """Of the head, at the end of the epoch."""
+    """Learning rate of the head at epoch end."""
     learning_rates: list[float]
-    """Of each group of parts that learns, from the image to the head."""
+    """Learning rate of each parameter group of the optimizer at epoch end, from the image to the head."""
     seconds: float
-    """Validation included."""
+    """Duration of the epoch with its validation."""
     images_per_second: float
-    """In training alone."""
+    """Speed of training, without validation."""
     seconds_left: float
-    """Until the last epoch is done, if the others take as long."""
-    cpu_percent: float
-    """Of one core, by this process and those that it started, over the epoch or the last second."""
-    memory_gib: float
-    """Resident in these processes at the end of the epoch."""
+    """Estimated time until the last epoch is done."""
     gpu_memory_gib: float
-    """The most that was taken on the GPU; 0 without one."""
+    """Peak of allocated GPU memory; 0 without a GPU."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
     verdict: Literal["diverged", "underfits", "overfits", "still improving", "too early", "fine"]
     sentence: str
-    """What the curves say, and the setting to try."""
+    """The verdict in words, with the setting to try."""
 
 
 @dataclass(frozen=True)
 class FitResult:
     model: Path
-    """Folder of the model: of the best epoch, or of a soup."""
+    """Folder of the model of the best epoch, or of the soup."""
     history: list[EpochReport]
     best_epoch: int
     scores: dict[str, float]
-    """Of the model on validation, by the names in SCORES."""
+    """Validation scores of the model, by the names in SCORES."""
     diagnosis: Diagnosis

@@ -1,8 +1,8 @@
-"""What stops one of several processes that train together stops all of them: none is left waiting for the others.
+"""Failure broadcast: what stops one of several processes that train together stops all, and none waits for the others.
 
-The process that can't go on leaves a note in the store by which the group met. The first process decides what follows,
-and all leave this attempt at the same time, from a thread of their own: each main thread may wait, without end, for a
-sum that the failed one never adds to.
+The failing process leaves a note in the key-value store of the group. The leader decides what follows, and all leave
+this attempt at the same time, each from a thread of its own: its main thread may wait forever for an all-reduce that
+the failed process never joins.
 """
 
 import json
@@ -19,111 +19,113 @@ from lightning.pytorch.callbacks import Callback
 
 from components.shared.errors import DarkroomError, error_from_record, record_of
 from components.training.batch_halving import is_out_of_memory
-from components.training.distributed import Group
+from components.training.distributed import ProcessGroup
 
-_NOTE, _OUTCOME, _KNOWN = "darkroom/note", "darkroom/outcome", "darkroom/known"
-_LOOK_SECONDS = 0.2
+_FAILURE, _EXIT, _RECEIVED = "darkroom/failure", "darkroom/exit", "darkroom/received"
+_POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
-"""Until a process that can't go on is left to itself: the others are gone then, or never hear."""
-_OUT_OF_MEMORY = {"type": "OutOfMemory", "message": ""}
+"""Time that a failing process waits for the others, which may be gone already."""
+_OUT_OF_MEMORY = {"kind": "OutOfMemory", "message": ""}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How all processes leave an attempt: for an error, or to begin anew."""
+class GroupExit:
+    """How all processes leave an attempt: with an error, or for a restart."""
 
     error: dict[str, str] | None = None
-    """As a record; None: they begin anew."""
+    """The error as a record; None: they restart."""
     port: int | None = None
-    """Of the first process's host, where they meet when they begin anew; None: the first one starts the others."""
+    """Port of the leader's host at which they meet after a restart; None: the leader starts the others."""
 
 
-Leave = Callable[[Outcome], None]
-"""Ends this process or begins it anew; doesn't return."""
+Leave = Callable[[GroupExit], None]
+"""Ends or restarts this process; doesn't return."""
 
 
-class Alarm(Callback):
-    """Watches over one process of a group.
+class FailureBroadcast(Callback):
+    """Broadcasts failures of one process of a group, and receives those of the others.
 
-    `make_room` is asked, in the first process, what follows from too little memory: the next attempt fits, or it raises
-    the DarkroomError that ends the training.
+    After an out-of-memory error, the leader calls `make_room`: it prepares a smaller attempt, or raises the
+    DarkroomError that ends the training.
     """
 
-    def __init__(self, group: Group, make_room: Callable[[], object], leave: Leave) -> None:
+    def __init__(self, group: ProcessGroup, make_room: Callable[[], object], leave: Leave) -> None:
         self._group, self._make_room, self._leave = group, make_room, leave
         self._store: Any = None
-        self._over = threading.Event()
+        self._stopped = threading.Event()
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         if self._store is None:
-            self.watch(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+            self.connect(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.stop()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._store is not None and isinstance(exception, Exception):
-            self.raised(exception)
+            self.broadcast(exception)
 
-    def watch(self, host: str, port: int) -> None:
-        # Here, for not every build of torch has it.
+    def connect(self, host: str, port: int) -> None:
+        # Imported here because not every build of torch has it.
         from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-        # A connection of its own: the group's may be held by an operation that waits.
-        self._store, self._over = TCPStore(host, port, is_master=False), threading.Event()
-        threading.Thread(target=self._look, args=(self._store, self._over), name="alarm", daemon=True).start()
+        # A connection of its own: the group's may be blocked by a waiting operation.
+        self._store, self._stopped = TCPStore(host, port, is_master=False), threading.Event()
+        threading.Thread(
+            target=self._poll, args=(self._store, self._stopped), name="failure broadcast", daemon=True
+        ).start()
 
     def stop(self) -> None:
-        self._over.set()
+        self._stopped.set()
         self._store = None
 
-    def raised(self, problem: Exception) -> None:
-        """Tells the others what stops this process, and waits for what follows; returns where nothing does."""
+    def broadcast(self, problem: Exception) -> None:
+        """Reports what stops this process, and waits for the leader's decision; returns where none comes."""
         if is_out_of_memory(problem):
-            self._store.compare_set(_NOTE, "", json.dumps(_OUT_OF_MEMORY))
+            self._store.compare_set(_FAILURE, "", json.dumps(_OUT_OF_MEMORY))
         elif isinstance(problem, DarkroomError):
-            self._store.compare_set(_NOTE, "", json.dumps(record_of(problem)))
-        # Any other error may be that of a connection to a process which has left already.
-        self._over.wait(_PATIENCE_SECONDS)
+            self._store.compare_set(_FAILURE, "", json.dumps(record_of(problem)))
+        # Any other error may stem from the connection to a process that has left already.
+        self._stopped.wait(_PATIENCE_SECONDS)
 
-    def _look(self, store: Any, over: threading.Event) -> None:
+    def _poll(self, store: Any, stopped: threading.Event) -> None:
         try:
-            while not store.check([_OUTCOME]):
-                if self._group.leads and store.check([_NOTE]):
-                    store.set(_OUTCOME, json.dumps(asdict(self._outcome(json.loads(store.get(_NOTE))))))
-                elif over.wait(_LOOK_SECONDS):
+            while not store.check([_EXIT]):
+                if self._group.is_leader and store.check([_FAILURE]):
+                    store.set(_EXIT, json.dumps(asdict(self._group_exit(json.loads(store.get(_FAILURE))))))
+                elif stopped.wait(_POLL_SECONDS):
                     return
-            outcome = Outcome(**json.loads(store.get(_OUTCOME)))
-            self._make_known(store)
+            group_exit = GroupExit(**json.loads(store.get(_EXIT)))
+            self._acknowledge(store)
         except RuntimeError:
-            # The store went with the process that keeps it.
+            # The store ended with the process that hosts it.
             return
-        self._leave(outcome)
+        self._leave(group_exit)
 
-    def _outcome(self, note: dict[str, str]) -> Outcome:
-        if note != _OUT_OF_MEMORY:
-            return Outcome(error=note)
+    def _group_exit(self, failure: dict[str, str]) -> GroupExit:
+        if failure != _OUT_OF_MEMORY:
+            return GroupExit(error=failure)
         try:
             self._make_room()
         except DarkroomError as problem:
-            return Outcome(error=record_of(problem))
-        return Outcome(port=None if self._group.starts_others else _free_port())
+            return GroupExit(error=record_of(problem))
+        return GroupExit(port=None if self._group.spawns_others else _free_port())
 
-    def _make_known(self, store: Any) -> None:
-        """The first process may keep the store, so it leaves last."""
-        known = store.add(_KNOWN, 1)
+    def _acknowledge(self, store: Any) -> None:
+        """Waits, in the leader, until all have received the decision: the leader may host the store."""
+        received = store.add(_RECEIVED, 1)
         deadline = time.monotonic() + _PATIENCE_SECONDS / 2
-        while self._group.leads and known < self._group.world and time.monotonic() < deadline:
-            time.sleep(_LOOK_SECONDS / 4)
-            known = store.add(_KNOWN, 0)
+        while self._group.is_leader and received < self._group.world and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS / 4)
+            received = store.add(_RECEIVED, 0)
 
 
-def error_of(outcome: Outcome) -> DarkroomError | None:
-    return None if outcome.error is None else error_from_record(outcome.error)
+def error_of(group_exit: GroupExit) -> DarkroomError | None:
+    return None if group_exit.error is None else error_from_record(group_exit.error)
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        port: int = found.getsockname()[1]
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port: int = probe.getsockname()[1]
     return port

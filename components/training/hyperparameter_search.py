@@ -1,7 +1,7 @@
-"""Searching settings by training with them: the section `tune` of params.yaml, and the trials that Optuna suggests.
+"""Hyperparameter search: the section `tune` of params.yaml, and the trials that Optuna suggests.
 
-A search lies in a database and goes on after a kill: a trial that was cut off is handed out again, and a trial's
-suggestions depend on the seed, its place in the line and what is known by then, not on the process that asks.
+A search is stored in a database and resumes after a kill: an interrupted trial is handed out again, and a trial's
+suggestions depend on the seed, its index and the results by then, not on the process that asks.
 """
 
 import math
@@ -23,7 +23,7 @@ State = Literal["finished", "pruned", "failed"]
 
 _RUN, _REASON, _SECONDS = "run", "reason", "seconds"
 _REDUCTION = 3
-"""Of hyperband: a third of the trials go on to thrice the epochs (Li et al. 2018)."""
+"""Reduction factor of hyperband: a third of the trials continue to three times the epochs (Li et al. 2018)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whole numbers alone: both ends, and the step if there is one, are written without a point."""
+        """Whether all values are integers: both ends, and the step if there is one, are written without a point."""
         return all(isinstance(value, int) for value in (self.low, self.high, self.step) if value is not None)
 
 
@@ -48,7 +48,7 @@ Dimension = Choices | Range
 
 
 def dimension(value: Any) -> Dimension:
-    """Of the YAML that describes it; raises ValueError with what it should be."""
+    """The dimension that a YAML value describes; raises ValueError with what it should be."""
     if isinstance(value, list):
         if not value or any(isinstance(one, list | dict) for one in value):
             raise ValueError("a list of at least one value")
@@ -76,7 +76,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _described(value: Any) -> Any:
+def _checked(value: Any) -> Any:
     dimension(value)
     return value
 
@@ -84,42 +84,42 @@ def _described(value: Any) -> Any:
 class TuneSettings(Settings):
     """params.yaml: tune."""
 
-    space: dict[str, Annotated[Any, PlainValidator(_described)]]
-    """Each searched setting: a list of values, or a range {low, high} with log: true or a step; whole numbers where
-    both ends are."""
+    space: dict[str, Annotated[Any, PlainValidator(_checked)]]
+    """Each searched setting: a list of values, or a range {low, high} with log: true or a step; integers where both
+    ends are."""
     trials: int = Field(ge=1)
-    """Trainings; more finds better values and takes longer."""
+    """Number of trainings; more finds better values and takes longer."""
     metric: Metric
-    """The validation score that is searched for, of the best epoch; the test split is never looked at."""
+    """The validation score to optimize, of the best epoch; the test split is never used."""
     sampler: Literal["tpe", "random"]
-    """tpe: from what the trials before showed; random: anywhere."""
+    """tpe: from the results of earlier trials; random: anywhere."""
     pruner: Literal["median", "hyperband", "none"]
-    """Which trials end early: median: worse than half of those before at the same epoch; hyperband: all but the best
-    third, again and again; none."""
+    """Trials that end early: median: worse than half of the earlier ones at the same epoch; hyperband: all but the best
+    third, repeatedly; none."""
     patience_epochs: int = Field(ge=0)
-    """Of the median: epochs of each trial before it may be pruned; larger prunes less."""
+    """With `pruner: median`: epochs of each trial before it may be pruned; larger prunes less."""
     parallel_trials: int = Field(ge=1)
-    """Trainings that workers are given at the same time; here they come one after another."""
+    """Trainings that workers run at the same time; without workers they run one after another."""
     seed: int = Field(ge=0)
     """Another seed suggests other values."""
 
     @property
     def dimensions(self) -> dict[str, Dimension]:
-        """By name, in the order of the names."""
+        """Dimension of each searched setting, sorted by name."""
         return {name: dimension(value) for name, value in sorted(self.space.items())}
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A trial that is over."""
+class TrialResult:
+    """A trial that has ended."""
 
     number: int
     """Counted from 1."""
     state: State
     values: dict[str, Any]
-    """By setting, such as train.learning_rate."""
+    """Values by setting, such as train.learning_rate."""
     score: float | None
-    """Of the best epoch; of a pruned one until it was; None where it failed."""
+    """Score of the best epoch; of a pruned trial the latest one; None where it failed."""
     run_id: str | None
     reason: str
     """Why it was pruned or failed."""
@@ -127,7 +127,7 @@ class Outcome:
 
 
 class Trial:
-    """One set of values to train with. It is over once `finish`, `prune` or `fail` was called."""
+    """One set of values to train with. It ends with a call of `finish`, `prune` or `fail`."""
 
     def __init__(self, search: "Search", trial: "optuna.trial.Trial", number: int) -> None:
         self._search, self._trial = search, trial
@@ -135,34 +135,34 @@ class Trial:
         self.values: dict[str, Any] = {name: trial.params[name] for name in sorted(trial.params)}
 
     def report(self, epoch: int, score: float) -> str | None:
-        """Why the trial should end here, or None. NaN counts as no report."""
+        """Why the trial should be pruned, or None. NaN counts as no report."""
         if math.isnan(score) or epoch in self._search.reported(self._trial.number):
             return None
         self._trial.report(score, epoch)
         if not self._trial.should_prune():
             return None
-        return f"{self._search.settings.metric} {score:.4f} after epoch {epoch} is no match for the trials before"
+        return f"{self._search.settings.metric} {score:.4f} after epoch {epoch} falls behind earlier trials"
 
     def finish(self, score: float, *, run_id: str, seconds: float) -> None:
-        self._over("finished", run_id, "", seconds, score)
+        self._end("finished", run_id, "", seconds, score)
 
     def prune(self, reason: str, *, run_id: str | None, seconds: float) -> None:
-        self._over("pruned", run_id, reason, seconds)
+        self._end("pruned", run_id, reason, seconds)
 
     def fail(self, reason: str, *, run_id: str | None, seconds: float) -> None:
-        self._over("failed", run_id, reason, seconds)
+        self._end("failed", run_id, reason, seconds)
 
-    def _over(self, state: State, run_id: str | None, reason: str, seconds: float, score: float | None = None) -> None:
+    def _end(self, state: State, run_id: str | None, reason: str, seconds: float, score: float | None = None) -> None:
         from optuna.trial import TrialState
 
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         for name, value in ((_RUN, run_id), (_REASON, reason), (_SECONDS, round(seconds, 3))):
             self._trial.set_user_attr(name, value)
-        self._search.tell(self._trial, states[state], score)
+        self._search.record(self._trial, states[state], score)
 
 
 class Search:
-    """Trials of one space, kept below `name` in an SQLite file; who opens it must be the only one."""
+    """Trials of one search space, stored under `name` in an SQLite file; only one process may open it."""
 
     def __init__(self, database: Path, name: str, settings: TuneSettings, *, epochs: int) -> None:
         import optuna
@@ -180,56 +180,58 @@ class Search:
             load_if_exists=True,
         )
         self._distributions = {name: _distribution(one) for name, one in settings.dimensions.items()}
-        self._cut_off = [trial for trial in self._whole() if trial.state == optuna.trial.TrialState.RUNNING]
+        self._interrupted = [trial for trial in self._complete() if trial.state == optuna.trial.TrialState.RUNNING]
 
     def ask(self) -> Trial | None:
-        """The next set of values, one that was cut off first; None once there were as many as were asked for."""
+        """The next trial, an interrupted one first; None when all trials were handed out."""
         import optuna
 
         with self._lock:
-            if self._cut_off:
-                found = self._cut_off.pop(0)
-                return Trial(self, optuna.trial.Trial(self._study, found._trial_id), self._place(found.number))
-            count = len(self._whole())
+            if self._interrupted:
+                interrupted = self._interrupted.pop(0)
+                return Trial(
+                    self, optuna.trial.Trial(self._study, interrupted._trial_id), self._index(interrupted.number)
+                )
+            count = len(self._complete())
             if count >= self.settings.trials:
                 return None
             self._study.sampler = _sampler(self.settings, count)
             trial = self._study.ask(self._distributions)
-            return Trial(self, trial, self._place(trial.number))
+            return Trial(self, trial, self._index(trial.number))
 
-    def tell(self, trial: "optuna.trial.Trial", state: Any, score: float | None) -> None:
+    def record(self, trial: "optuna.trial.Trial", state: Any, score: float | None) -> None:
         with self._lock:
             self._study.tell(trial.number, score, state=state)
 
     def reported(self, number: int) -> set[int]:
-        """Epochs that a trial has told of already, before it was cut off."""
+        """Epochs that a trial has reported already, before it was interrupted."""
         return set(self._study.get_trials(deepcopy=False)[number].intermediate_values)
 
-    def outcomes(self) -> list[Outcome]:
-        """The trials that are over, in the order in which they began."""
+    def results(self) -> list[TrialResult]:
+        """The trials that have ended, in the order in which they began."""
         return [
-            _outcome(place, trial) for place, trial in enumerate(self._whole(), start=1) if trial.state.is_finished()
+            _result(index, trial) for index, trial in enumerate(self._complete(), start=1) if trial.state.is_finished()
         ]
 
-    def best(self) -> Outcome | None:
+    def best(self) -> TrialResult | None:
         """The finished trial with the best score; of equals the first."""
-        finished = [one for one in self.outcomes() if one.state == "finished" and one.score is not None]
+        finished = [one for one in self.results() if one.state == "finished" and one.score is not None]
         sign = 1 if self.settings.metric == "loss" else -1
         return min(finished, key=lambda one: (sign * (one.score or 0.0), one.number), default=None)
 
-    def _whole(self) -> list["optuna.trial.FrozenTrial"]:
-        """Without trials that were killed before all of their values were written down."""
+    def _complete(self) -> list["optuna.trial.FrozenTrial"]:
+        """The trials without those that were killed before all of their values were stored."""
         return [one for one in self._study.get_trials(deepcopy=False) if set(one.params) == set(self._distributions)]
 
-    def _place(self, number: int) -> int:
-        return 1 + [one.number for one in self._whole()].index(number)
+    def _index(self, number: int) -> int:
+        return 1 + [one.number for one in self._complete()].index(number)
 
 
-def _outcome(place: int, trial: "optuna.trial.FrozenTrial") -> Outcome:
+def _result(index: int, trial: "optuna.trial.FrozenTrial") -> TrialResult:
     state: State = {"COMPLETE": "finished", "PRUNED": "pruned"}.get(trial.state.name, "failed")  # type: ignore[assignment]
     reported = trial.intermediate_values
-    return Outcome(
-        number=place,
+    return TrialResult(
+        number=index,
         state=state,
         values=dict(sorted(trial.params.items())),
         score=trial.value if state == "finished" else reported[max(reported)] if reported else None,
@@ -249,12 +251,12 @@ def _distribution(one: Dimension) -> Any:
     return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
 
 
-def _sampler(settings: TuneSettings, place: int) -> Any:
-    """Seeded anew for each place in the line, so that a search that goes on suggests what an unbroken one would."""
+def _sampler(settings: TuneSettings, index: int) -> Any:
+    """A sampler seeded for each trial, so that a resumed search suggests what an uninterrupted one would."""
     import numpy as np
     from optuna.samplers import RandomSampler, TPESampler
 
-    seed = int(np.random.SeedSequence([settings.seed, place]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([settings.seed, index]).generate_state(1)[0])
     if settings.sampler == "random":
         return RandomSampler(seed=seed)
     return TPESampler(seed=seed)

@@ -1,6 +1,6 @@
-"""One training and validation step, as Lightning sees them.
+"""The training and validation steps as a LightningModule.
 
-Letters: B images of a batch, T logits.
+Shapes: B images of a batch, T logits.
 """
 
 from typing import Any
@@ -8,29 +8,30 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric, MetricCollection
 
 from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
-from components.models.layer_groups import keep_frozen_statistics
+from components.models.layer_groups import freeze_batch_norms
 from components.shared.errors import TrainingDiverged
-from components.training.job_plan import Plan
+from components.training.job_plan import TrainingPlan
 from components.training.losses import image_losses
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
 from components.training.progressive_resizing import shrink
-from components.training.schedules import Shape, WarmupPlateau, new_shape
+from components.training.schedules import new_plateau, new_scheduler
 from components.training.settings import TrainingJob
 from components.training.weight_averaging import MovingAverage
 
-_LOOK_EVERY = 50
-"""Steps between looks at the loss on a GPU, where each makes the processor wait for it."""
+_CHECK_EVERY = 50
+"""Steps between checks of the loss on a GPU, where each makes the processor wait for it."""
 _LONGEST_WARMUP = 0.5
-"""Of all steps: a training that only climbs would end at its highest rate."""
+"""Fraction of all steps: a training of warm-up alone would end at its highest rate."""
 
 
 class Learner(pl.LightningModule):
-    def __init__(self, model: ImageClassifier, job: TrainingJob, plan: Plan, objective: Objective) -> None:
+    def __init__(self, model: ImageClassifier, job: TrainingJob, plan: TrainingPlan, objective: Objective) -> None:
         super().__init__()
         self.model = model
         self.job = job
@@ -41,28 +42,31 @@ class Learner(pl.LightningModule):
         self.val_loss = MeanMetric()
         self.val_scores = MetricCollection(self.task.validation_metrics(), prefix="val_")
         self._objective = objective
-        self._shape: Shape | None = None
+        self._plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
         # No buffer, for DDP would overwrite it with the first process's own.
         self._loss_and_images = torch.zeros(2, dtype=torch.float64)
 
     @property
-    def judged(self) -> ImageClassifier:
-        """The weights that are validated and kept: the moving average, where there is one."""
+    def validated_model(self) -> ImageClassifier:
+        """The model that is validated and stored: the EMA of the weights, where there is one."""
         averaged: ImageClassifier = self.average.module if self.average is not None else self.model  # type: ignore[assignment]
         return averaged
 
     def on_train_start(self) -> None:
-        # A stored model comes in evaluation mode, and an epoch that is gone on with has no start of its own.
+        # A stored model is loaded in evaluation mode, and a resumed epoch has no start of its own.
         self.model.train()
-        keep_frozen_statistics(self.model, every=self.job.freezes_statistics)
+        freeze_batch_norms(self.model, every=self.job.freezes_statistics)
         self._loss_and_images = self._loss_and_images.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # An epoch that is cut off goes on with it: each process with an equal share of the sum.
+        # A resumed epoch continues the sum: each process with an equal fraction of it.
         checkpoint["loss_and_images"] = self.all_gather(self._loss_and_images).view(-1, 2).mean(dim=0)
+        checkpoint["plateau"] = None if self._plateau is None else self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self._loss_and_images = checkpoint["loss_and_images"].to(self.device)
+        self._plateau_state = checkpoint["plateau"]
 
     def on_train_epoch_start(self) -> None:
         self._loss_and_images = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -71,7 +75,7 @@ class Learner(pl.LightningModule):
         loss = self._objective(
             self.model, batch, number=self.trainer.fit_loop.total_batch_idx, epoch=self.current_epoch
         )
-        if self.device.type == "cpu" or number % _LOOK_EVERY == 0:
+        if self.device.type == "cpu" or number % _CHECK_EVERY == 0:
             self._refuse_divergence("loss", loss)
         images = len(batch.target)
         self._loss_and_images += torch.stack([loss.detach() * images, loss.new_tensor(images)])
@@ -83,19 +87,19 @@ class Learner(pl.LightningModule):
             self.average.update_parameters(self.model)
 
     def mean_train_loss(self) -> float:
-        """Over the images of the epoch, of all processes."""
+        """Mean training loss over the epoch's images, of all processes."""
         total = self.all_gather(self._loss_and_images).view(-1, 2).sum(dim=0)
         return float(total[0] / total[1])
 
     def on_validation_epoch_start(self) -> None:
-        self.judged.eval()
+        self.validated_model.eval()
 
     def validation_step(self, batch: Batch, _: int) -> None:
         if not len(batch.target):
             return
-        # At another side than it learns at, its statistics are off, and luck would choose the best epoch.
-        logits_BT = self.judged(shrink(batch.images_BHWC, self.job.side_px)).float()
-        # Weights are for learning: what validation says is of the images as they are.
+        # At another size than it trains at, its batch-norm statistics are off, and chance would choose the best epoch.
+        logits_BT = self.validated_model(shrink(batch.images_BHWC, self.job.side_px)).float()
+        # Class weights are for training: validation counts the images as they are.
         loss_B = image_losses(logits_BT, batch.target, self.task, level_weights=self.job.model.level_weights)
         self.val_loss.update(loss_B.mean(), weight=len(loss_B))
         self.val_scores.update(self.task.metric_inputs(logits_BT), batch.target)
@@ -108,8 +112,8 @@ class Learner(pl.LightningModule):
         self.log_dict(self.val_scores.compute())
         self.val_loss.reset()
         self.val_scores.reset()
-        if isinstance(self._shape, WarmupPlateau):
-            self._shape.note(float(val_loss))
+        if self._plateau is not None:
+            self._plateau.step(float(val_loss))
 
     def configure_optimizers(self) -> Any:
         settings = self.job.train
@@ -121,14 +125,12 @@ class Learner(pl.LightningModule):
             fused=self.plan.fused and self.plan.precision != "fp16",
         )
         steps = int(self.trainer.estimated_stepping_batches)
-        self._shape = new_shape(
-            self.job.schedule,
-            steps=steps,
-            warmup=round(steps * min(_LONGEST_WARMUP, settings.warmup_epochs / self.job.epochs)),
-            cycles=settings.cycles,
-            patience=settings.plateau_patience,
-        )
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._shape)
+        warmup = round(steps * min(_LONGEST_WARMUP, settings.warmup_epochs / self.job.epochs))
+        scheduler = new_scheduler(optimizer, self.job.schedule, steps=steps, warmup=warmup, cycles=settings.cycles)
+        if self.job.schedule == "plateau":
+            self._plateau = new_plateau(optimizer, settings.plateau_patience)
+            if self._plateau_state is not None:
+                self._plateau.load_state_dict(self._plateau_state)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _refuse_divergence(self, name: str, loss: Tensor) -> None:

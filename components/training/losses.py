@@ -1,6 +1,6 @@
-"""What training lowers, for each type of labels.
+"""Training losses.
 
-Letters: B images of a batch, T logits, K classes.
+Shapes: B images of a batch, T logits, K classes.
 """
 
 import math
@@ -21,9 +21,9 @@ LossKind = Literal["cross_entropy", "focal", "binary_cross_entropy"]
 class Loss:
     """The loss function of the settings, in nats.
 
-    cross_entropy: of the softmax; of labels on their own the binary one. focal: the same times (1 − p)^γ, where p is
-    the probability of the truth (Lin et al. 2017). binary_cross_entropy: the mean over the classes, each against the
-    rest.
+    cross_entropy: of the softmax, or binary for multi-label. focal: the same times (1 − p)^γ, where p is
+    the probability of the true label (Lin et al. 2017). binary_cross_entropy: the mean over the classes, each against
+    the rest.
     """
 
     kind: LossKind = "cross_entropy"
@@ -42,10 +42,10 @@ class Loss:
         return (1 - truth_B) ** self.focal_gamma * loss_B
 
     def binary(self, logits_BK: Tensor, truth_BK: Tensor, class_weight_K: Tensor | None = None) -> Tensor:
-        """Loss of each label [B, K]. Smoothing is that for two classes: half of it goes to either answer."""
+        """Loss of each label [B, K]; smoothing moves targets towards one half."""
         truth_BK = truth_BK.to(logits_BK.dtype)
-        softened_BK = truth_BK * (1 - self.label_smoothing) + self.label_smoothing / 2
-        loss_BK = F.binary_cross_entropy_with_logits(logits_BK, softened_BK, reduction="none")
+        smoothed_BK = truth_BK * (1 - self.label_smoothing) + self.label_smoothing / 2
+        loss_BK = F.binary_cross_entropy_with_logits(logits_BK, smoothed_BK, reduction="none")
         if self.kind == "focal" and self.focal_gamma:
             probability_BK = logits_BK.sigmoid()
             wrong_BK = truth_BK * (1 - probability_BK) + (1 - truth_BK) * probability_BK
@@ -66,9 +66,9 @@ def image_losses(
     level_weights: Sequence[float] | None = None,
     class_weight_K: Tensor | None = None,
 ) -> Tensor:
-    """Each image's loss [B], in nats; of a hierarchy its sum over the levels, by their weights.
+    """Each image's loss [B], in nats; for a hierarchy the weighted sum over its levels.
 
-    A class weighs its images; in multi-label tasks, the images that carry the label.
+    A class weight applies to the images of the class; in multi-label tasks, to those that have the label.
     """
     loss = Loss(kind, focal_gamma, label_smoothing)
     loss_B: Tensor = task.image_losses(
@@ -77,7 +77,7 @@ def image_losses(
     return loss_B
 
 
-def uninformed_logits(task: Task) -> Tensor:
+def chance_logits(task: Task) -> Tensor:
     """Logits [T] of a model that knows nothing: each class, of every level, is as likely as another, and each label as
     likely as not, in softmax and sigmoid alike."""
     logits_T = torch.zeros(task.num_logits)

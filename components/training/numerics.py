@@ -1,5 +1,4 @@
-"""Precision, layout, compiling and the optimizer's form, chosen by what this machine can do and by the time of real
-steps on it."""
+"""Precision, memory layout, compilation and fused optimizer, chosen by measuring training steps on this machine."""
 
 import copy
 import logging
@@ -15,7 +14,7 @@ from torch import nn
 from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
 from components.shared.errors import SettingsError
-from components.training.distributed import device_here
+from components.training.distributed import current_device
 from components.training.job_plan import Precision
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
@@ -24,15 +23,15 @@ from components.training.settings import TrainingJob, TrainSettings
 logger = logging.getLogger(__name__)
 
 WORTH_MEASURING_SECONDS = 600.0
-"""Below it a training ends before measuring has paid."""
+"""Length of a training from which on measuring pays."""
 _WORTH_COMPILING_SECONDS = 3600.0
 _GAIN = 1.05
-"""How much faster a choice must be than what it replaces."""
-_TURNS = 2
-"""In which a choice and what it replaces are timed one after the other; the better turn of each counts, so that a busy
-moment of the machine doesn't choose."""
+"""Speed-up that a choice must reach over what it replaces."""
+_ROUNDS = 2
+"""Rounds in which a choice and what it replaces are timed one after the other; the better round of each counts, so that
+a busy moment of the machine doesn't decide."""
 _WARMUP_STEPS, _STEPS = 1, 3
-"""Of each turn."""
+"""Steps of each round."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,15 @@ class Numerics:
     channels_last: bool = False
     compile: bool = False
     fused: bool = True
-    """Whether the optimizer takes its step in one pass over each tensor."""
+    """Whether the optimizer updates each tensor in one fused operation."""
 
     def __str__(self) -> str:
-        told = self.precision + ", channels last" * self.channels_last + ", compiled" * self.compile
-        return told + ", optimizer not fused" * (not self.fused)
+        text = self.precision + ", channels last" * self.channels_last + ", compiled" * self.compile
+        return text + ", optimizer not fused" * (not self.fused)
 
 
 def bf16_is_in_hardware(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 by itself; others emulate it, many times slower."""
+    """Whether the device computes in bf16 natively; others emulate it, many times slower."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -63,9 +62,11 @@ def choose_numerics(
     *,
     steps: int,
 ) -> Numerics:
-    """What the settings name; for `auto` the fastest of what this machine can do, if a training of so many steps is
-    long enough to find out. Raises SettingsError for what the device can't do."""
-    settings, device = job.train, device_here()
+    """The numerics of the settings; for `auto` the fastest on this machine, if `steps` steps are worth measuring.
+
+    Raises SettingsError for what the device can't do.
+    """
+    settings, device = job.train, current_device()
     if settings.precision == "fp16" and device.type == "cpu":
         raise SettingsError("params.yaml: train.precision: is fp16, which needs a GPU; use auto, fp32 or bf16")
     chosen = Numerics(
@@ -75,25 +76,27 @@ def choose_numerics(
     )
     if "auto" not in (settings.precision, settings.channels_last, settings.compile):
         return chosen
-    seconds = {chosen: seconds_a_step(job, model, objective, batch, chosen, warmup=1, rounds=1)}
+    seconds = {chosen: seconds_per_step(job, model, objective, batch, chosen, warmup=1, rounds=1)}
     whole = steps * seconds[chosen]
     if whole < WORTH_MEASURING_SECONDS:
         return chosen
-    logger.info(f"this training takes about {whole / 60:.0f} minutes: measuring what makes it faster on this machine")
+    logger.info(f"training takes about {whole / 60:.0f} minutes: measuring what is fastest on this machine")
     for candidate in _candidates(settings, device, whole):
         trial = replace(chosen, **candidate)
-        turns = [[seconds_a_step(job, model, objective, batch, one) for one in (chosen, trial)] for _ in range(_TURNS)]
-        seconds[chosen], seconds[trial] = (min(took) for took in zip(*turns, strict=True))
+        rounds = [
+            [seconds_per_step(job, model, objective, batch, one) for one in (chosen, trial)] for _ in range(_ROUNDS)
+        ]
+        seconds[chosen], seconds[trial] = (min(took) for took in zip(*rounds, strict=True))
         if seconds[chosen] >= _GAIN * seconds[trial]:
             chosen = trial
-    told = "; ".join(f"{one}: {1000 * took:.1f} ms a step" for one, took in seconds.items())
+    times = "; ".join(f"{one}: {1000 * took:.1f} ms a step" for one, took in seconds.items())
     logger.info(
-        f"{chosen} is chosen for this machine ({told}; a choice must be {_GAIN:g} times as fast as the one before)"
+        f"{chosen} is fastest on this machine ({times}; a choice must be {_GAIN:g} times as fast as the one before)"
     )
     return chosen
 
 
-def seconds_a_step(
+def seconds_per_step(
     job: TrainingJob,
     model: ImageClassifier,
     objective: Objective,
@@ -103,14 +106,14 @@ def seconds_a_step(
     warmup: int = _WARMUP_STEPS,
     rounds: int = _STEPS,
 ) -> float:
-    """Median over some steps of a copy of the model; the model and the random states stay as they are."""
-    device = device_here()
+    """Median over steps of a copy of the model; the model and the random states stay as they are."""
+    device = current_device()
     with torch.random.fork_rng():
         trial = copy.deepcopy(model).to(device).train()
         apply_numerics(trial.net, numerics)
         optimizer = new_optimizer(trial.net, job, learning_rate=1e-6, fused=numerics.fused)
         batch = Batch(*(value.to(device) for value in batch))
-        took = []
+        times = []
         for number in range(warmup + rounds):
             started = _now(device)
             optimizer.zero_grad()
@@ -119,12 +122,12 @@ def seconds_a_step(
                 loss = objective(trial, batch, number=number, epoch=job.epochs)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            took.append(_now(device) - started)
-    return median(took[warmup:])
+            times.append(_now(device) - started)
+    return median(times[warmup:])
 
 
 def apply_numerics(net: nn.Module, numerics: Numerics) -> None:
-    """Layout and compiling, in place; precision is the trainer's."""
+    """Applies layout and compilation in place; the trainer applies precision."""
     if numerics.channels_last:
         net.to(memory_format=torch.channels_last)
     if numerics.compile:
@@ -132,19 +135,19 @@ def apply_numerics(net: nn.Module, numerics: Numerics) -> None:
 
 
 def _candidates(settings: TrainSettings, device: torch.device, whole: float) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+    candidates: list[dict[str, Any]] = []
     if settings.channels_last == "auto":
-        found.append({"channels_last": True})
+        candidates.append({"channels_last": True})
     if settings.precision == "auto":
         if bf16_is_in_hardware(device):
-            found.append({"precision": "bf16"})
+            candidates.append({"precision": "bf16"})
         elif device.type == "cuda":
-            found.append({"precision": "fp16"})
+            candidates.append({"precision": "fp16"})
     # On processors compiling took minutes and gained nothing in training.
     if settings.compile == "auto" and device.type == "cuda" and whole > _WORTH_COMPILING_SECONDS:
-        found.append({"compile": True})
-    found.append({"fused": False})
-    return found
+        candidates.append({"compile": True})
+    candidates.append({"fused": False})
+    return candidates
 
 
 def _autocast(numerics: Numerics, device: torch.device) -> AbstractContextManager[object]:

@@ -1,8 +1,8 @@
-"""What a step of training lowers: the loss of a batch, once its images are shrunk and mixed as the settings say.
+"""The loss of a training batch, whose images are resized and mixed as the settings say.
 
 A function of the weights, the batch and its number alone, so that a step can be repeated to the bit.
 
-Letters: B images, H height, W width, C channels, K classes, T logits.
+Shapes: B images, H height, W width, C channels, K classes, T logits.
 """
 
 from functools import partial
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from components.data.packed.loaders import Batch
 from components.task.task import Task
 from components.training.distillation import Teacher, distillation_loss
-from components.training.losses import image_losses, uninformed_logits
+from components.training.losses import chance_logits, image_losses
 from components.training.mixup import mix
 from components.training.progressive_resizing import shrink, side_at
 from components.training.settings import TrainingJob
@@ -24,11 +24,13 @@ from components.training.settings import TrainingJob
 _AUXILIARY_WEIGHT = 0.3
 """Weight of GoogLeNet's and Inception's auxiliary losses (Szegedy et al. 2014, section 5)."""
 
-_GUESSES = 1024
-"""Images, evenly spaced in the split, whose mean stands for that of all."""
+_CHANCE_IMAGES = 1024
+"""Images, evenly spaced in the split, by which the loss at chance level is estimated."""
 
 
 class Objective:
+    """The loss of a training batch by the settings of a job."""
+
     def __init__(
         self,
         job: TrainingJob,
@@ -51,7 +53,7 @@ class Objective:
 
     def __call__(self, model: nn.Module, batch: Batch, *, number: int, epoch: int) -> Tensor:
         """Mean loss of the batch's images, in nats; `number` counts batches from the start of the training."""
-        _seed_draws((self._settings.seed << 32) + number, batch.images_BHWC.device)
+        _seed((self._settings.seed << 32) + number, batch.images_BHWC.device)
         mixed = mix(
             shrink(batch.images_BHWC, self._side(epoch)),
             mixup=self._settings.mixup,
@@ -60,42 +62,42 @@ class Objective:
             random=np.random.default_rng([self._settings.seed, number]),
         )
         main, *auxiliary = _as_tuple(model(mixed.images_BHWC))
-        loss = self._mixed(main, batch, mixed.partner_B, mixed.share)
+        loss = self._mixed(main, batch, mixed.partner_B, mixed.own_weight)
         if self._teacher is not None:
-            loss = self._taught(loss, main, self._teacher(mixed.images_BHWC))
+            loss = self._distilled(loss, main, self._teacher(mixed.images_BHWC))
         for logits_BT in auxiliary:
             if logits_BT is not None:
-                loss = loss + _AUXILIARY_WEIGHT * self._mixed(logits_BT, batch, mixed.partner_B, mixed.share)
+                loss = loss + _AUXILIARY_WEIGHT * self._mixed(logits_BT, batch, mixed.partner_B, mixed.own_weight)
         return loss
 
-    def of_a_guess(self, target: NDArray[Any], weight_N: NDArray[np.float32]) -> float:
-        """What the labels' part of the loss is where nothing was learned, in nats: a guess among all classes."""
-        some = np.linspace(0, len(target) - 1, min(len(target), _GUESSES), dtype=int)
-        logits_NT = uninformed_logits(self._task).expand(len(some), -1)
+    def chance_loss(self, target: NDArray[Any], weight_N: NDArray[np.float32]) -> float:
+        """The labels' term of the loss at chance level, in nats."""
+        some = np.linspace(0, len(target) - 1, min(len(target), _CHANCE_IMAGES), dtype=int)
+        logits_NT = chance_logits(self._task).expand(len(some), -1)
         loss = self._mean(logits_NT, torch.from_numpy(target[some]), torch.from_numpy(weight_N[some]))
         return float(loss) * (1.0 if self._teacher is None else 1 - self._settings.teacher_weight)
 
-    def _taught(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
+    def _distilled(self, loss: Tensor, student_BT: Tensor, teacher_BT: Tensor) -> Tensor:
         settings = self._settings
-        apart = distillation_loss(student_BT, teacher_BT, self._task, temperature=settings.teacher_temperature)
-        return (1 - settings.teacher_weight) * loss + settings.teacher_weight * apart
+        divergence = distillation_loss(student_BT, teacher_BT, self._task, temperature=settings.teacher_temperature)
+        return (1 - settings.teacher_weight) * loss + settings.teacher_weight * divergence
 
-    def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, share: float) -> Tensor:
+    def _mixed(self, logits_BT: Tensor, batch: Batch, partner_B: Tensor | None, own_weight: float) -> Tensor:
         own = self._mean(logits_BT, batch.target, batch.weight_B)
         if partner_B is None:
             return own
         partners = self._mean(logits_BT, batch.target[partner_B], batch.weight_B[partner_B])
-        return share * own + (1 - share) * partners
+        return own_weight * own + (1 - own_weight) * partners
 
     def _mean(self, logits_BT: Tensor, target: Tensor, weight_B: Tensor) -> Tensor:
         weight_K = None if self._class_weight_K is None else self._class_weight_K.to(logits_BT.device)
         return (weight_B * self._loss(logits_BT, target, class_weight_K=weight_K)).mean()
 
 
-def _seed_draws(seed: int, device: torch.device) -> None:
-    """Dropout draws by seed and batch alone.
+def _seed(seed: int, device: torch.device) -> None:
+    """Makes dropout and mixing depend on seed and batch alone.
 
-    Not by `torch.manual_seed`: it also leaves a note, with a traceback, for each kind of device that isn't there.
+    Not by `torch.manual_seed`, which also records a traceback for each type of device that is absent.
     """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":

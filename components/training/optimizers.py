@@ -1,4 +1,4 @@
-"""Optimizers over a network's parts."""
+"""Optimizers over a network's layer groups."""
 
 import torch
 from torch import nn
@@ -7,18 +7,18 @@ from components.models.layer_groups import parameter_groups
 from components.training.settings import TrainingJob
 
 SCALING_BATCH = 256
-"""The batch whose rate is scaled in line with the batch (Goyal et al. 2017)."""
+"""Batch that a rate is meant for where it scales with the batch (Goyal et al. 2017)."""
 
 
 def peak_rate(job: TrainingJob, found: float) -> float:
-    """The rate of a job's head, from the one that its settings give or a range test found."""
+    """Peak learning rate of the head, from the one that the settings give or a range test found."""
     if not job.train.scale_learning_rate_with_batch or job.learning_rate == "auto":
         return found
     return found * job.train.batch_size * job.train.gradient_accumulation_steps / SCALING_BATCH
 
 
 def new_optimizer(net: nn.Module, job: TrainingJob, *, learning_rate: float, fused: bool) -> torch.optim.Optimizer:
-    """Over what isn't frozen, with a group a part; norms and biases have no weight decay."""
+    """An optimizer of the parameters that aren't frozen, by layer group; norms and biases have no weight decay."""
     groups = parameter_groups(
         net, learning_rate=learning_rate, weight_decay=job.train.weight_decay, layer_decay=job.layer_decay
     )

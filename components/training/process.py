@@ -1,8 +1,7 @@
 """`python -m components.training.process JOB.json`: one training in a process of its own, which can be killed.
 
-Events, among them what is logged, go to the file that DARKROOM_EVENTS names, a JSON object a line, or to standard
-error. The process ends
-itself when its parent is gone, so that a killed run leaves nothing behind that works on.
+Events, among them log lines, go to the file named by DARKROOM_EVENTS, one JSON object a line, or to standard error.
+The process ends itself when its parent is gone, so that a killed run leaves no process behind.
 """
 
 import contextlib
@@ -22,58 +21,58 @@ from components.shared.errors import DarkroomError, record_of
 from components.shared.files import read_json, write_json
 from components.shared.progress import EVENTS_VARIABLE, EventFile
 from components.training.allocator import keep_freed_memory
-from components.training.failure_broadcast import Outcome, error_of
+from components.training.failure_broadcast import GroupExit, error_of
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 
 RESULT = "result.json"
 _LEADER_SECONDS = 2.0
-"""For the first process to tell what ends all of them."""
+"""Time for the leader to report the error that ends all processes."""
 
 
 def main() -> int:
-    # Lightning writes into the variables when it starts other processes.
+    # A copy: Lightning changes the variables when it starts other processes.
     environment = dict(os.environ)
     job = TrainingJob.from_section("job", read_json(Path(sys.argv[1])))
     if os.environ.get("DARKROOM_PARENT_PIPE"):
         threading.Thread(target=_end_with_parent, daemon=True).start()
-    # Of processes that train together the first one tells.
-    leads = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
-    path = os.environ.get(EVENTS_VARIABLE) if leads else None
+    # Only the leader of several processes reports.
+    is_leader = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) == 0
+    path = os.environ.get(EVENTS_VARIABLE) if is_leader else None
     events = EventFile(path) if path else None
 
-    def tell(**event: Any) -> None:
+    def emit(**event: Any) -> None:
         if events is not None:
             events.write(**event)
         else:
             print(event, file=sys.stderr, flush=True)
 
-    def leave(outcome: Outcome) -> None:
-        problem = error_of(outcome)
+    def leave(group_exit: GroupExit) -> None:
+        problem = error_of(group_exit)
         if problem is None:
-            _begin_anew(environment, outcome.port, leads)
-        elif leads:
-            tell(event="failed", stage=job.step, **record_of(problem))
+            _restart(environment, group_exit.port, is_leader)
+        elif is_leader:
+            emit(event="failed", stage=job.step, **record_of(problem))
         else:
             time.sleep(_LEADER_SECONDS)
         _kill_children()
         os._exit(problem.exit_code if problem is not None else 1)
 
     # Processes that train together log the same.
-    handler = EventLog(tell) if leads else logging.NullHandler()
+    handler = EventLog(emit) if is_leader else logging.NullHandler()
     try:
         with _handled_by(handler):
             result = fit(
                 job,
-                on_epoch=lambda report: tell(event="epoch", **asdict(report)),
+                on_epoch=lambda report: emit(event="epoch", **asdict(report)),
                 on_step=lambda done, total: events(job.step, done, total) if events else None,
                 leave=leave,
             )
     except DarkroomError as problem:
-        tell(event="failed", stage=job.step, **record_of(problem))
+        emit(event="failed", stage=job.step, **record_of(problem))
         return problem.exit_code
     # Written last: its presence says that the job is done.
-    if leads:
+    if is_leader:
         write_json(
             Path(job.output) / RESULT,
             {
@@ -87,14 +86,14 @@ def main() -> int:
 
 
 class EventLog(logging.Handler):
-    """Reports what is logged as events."""
+    """Emits log records as events."""
 
-    def __init__(self, tell: Callable[..., None]) -> None:
+    def __init__(self, emit_event: Callable[..., None]) -> None:
         super().__init__()
-        self._tell = tell
+        self._emit_event = emit_event
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(event="log", logger=record.name, level=record.levelno, message=record.getMessage())
+        self._emit_event(event="log", logger=record.name, level=record.levelno, message=record.getMessage())
 
 
 @contextlib.contextmanager
@@ -110,21 +109,21 @@ def _handled_by(handler: logging.Handler) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _begin_anew(environment: dict[str, str], port: int | None, leads: bool) -> None:
-    """The same process from its first line on, whatever it waits for now, and with the device's memory free again."""
-    if port is None and not leads:
-        # The first process ends this one, and starts it again.
+def _restart(environment: dict[str, str], port: int | None, is_leader: bool) -> None:
+    """Restarts this process from its first line, whatever it waits for now, with the device's memory free again."""
+    if port is None and not is_leader:
+        # The leader ends this process and starts it again.
         time.sleep(60)
         return
     _kill_children()
     if port is not None:
-        # The store of torchrun knows where this attempt's processes were; the first one keeps the next.
+        # torchrun's store holds the addresses of this attempt; the leader hosts the store of the next one.
         environment = environment | {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 
 def _kill_children() -> None:
-    """Those that load images, and those that the first process started: they would outlive this one."""
+    """Ends loader workers, and the processes that the leader started: they would outlive this one."""
     children = psutil.Process().children(recursive=True)
     for child in children:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -133,7 +132,7 @@ def _kill_children() -> None:
 
 
 def _end_with_parent() -> None:
-    """The parent holds the other end of standard input and never writes: it ends only when the parent does."""
+    """Ends this process with its parent, which holds the other end of standard input and never writes to it."""
     # Not sys.stdin: a thread that waits in it would break the interpreter's own shutdown.
     while os.read(0, 1024):
         pass

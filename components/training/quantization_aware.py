@@ -1,12 +1,12 @@
-"""Quantization-aware fine-tuning: the network learns with the rounding of int8 simulated, so that it can bear it.
+"""Quantization-aware training (QAT): fine-tuning with the rounding of int8 simulated.
 
-The network is taken as the graph of operators that is exported, in evaluation mode: batch norms keep their statistics
+It works on the exported graph of operators, in evaluation mode: batch norms keep their statistics
 and are folded into the convolutions before them, as the quantizer folds them. Weights are rounded per output channel,
 activations per tensor in ranges that calibration images fixed; gradients pass straight through (Jacob et al. 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"; torch's fake_quantize
 functions do the rounding).
 
-Letters: B images, H height, W width, C output channels, T logits.
+Shapes: B images, H height, W width, C output channels, T logits.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 from components.data.packed.calibration_images import calibration_images
 from components.data.packed.loaders import PackedSplit
 from components.models.classifier import ImageClassifier
-from components.training.settings import Rounding, TrainSettings
+from components.training.settings import FakeQuantization, TrainSettings
 
 _BATCH = 16
 _ACTIVATION_LEVELS = 255
@@ -32,10 +32,10 @@ _ROUNDED = (
 """Operators whose inputs are rounded. ReLU isn't among them: a convolution rounds what comes after its ReLU."""
 
 
-class RoundedClassifier(ImageClassifier):
-    """A classifier that answers as its int8 file would; its network, and so its weights, are the classifier's own."""
+class FakeQuantizedClassifier(ImageClassifier):
+    """A classifier with the logits of its int8 file; it shares its network, and so its weights, with the classifier."""
 
-    def __init__(self, classifier: ImageClassifier, rounding: Rounding, train: PackedSplit) -> None:
+    def __init__(self, classifier: ImageClassifier, rounding: FakeQuantization, train: PackedSplit) -> None:
         nn.Module.__init__(self)
         self.spec, self.net = classifier.spec, classifier.net
         self.register_buffer("mean", classifier.mean, persistent=False)
@@ -51,7 +51,7 @@ class RoundedClassifier(ImageClassifier):
         self._graph = (graph,)
 
     def forward(self, images_BHWC: Tensor) -> Tensor:
-        """uint8 RGB to logits [B, T], all that int8 rounds rounded."""
+        """uint8 RGB to logits [B, T], with weights and activations rounded as in int8."""
         (graph,) = self._graph
         graph.to(images_BHWC.device)
         logits_BT: Tensor = graph(self.normalized(images_BHWC))
@@ -59,8 +59,8 @@ class RoundedClassifier(ImageClassifier):
 
 
 def qat_settings(train: TrainSettings) -> TrainSettings:
-    """Those of a short training that starts from trained weights: the same images, loss and optimizer, and nothing
-    that is for long trainings."""
+    """Settings of a short training from trained weights: the same images, loss and optimizer, without what only pays in
+    long trainings."""
     return train.model_copy(
         update={
             "schedule": "cosine",
@@ -79,7 +79,7 @@ def qat_settings(train: TrainSettings) -> TrainSettings:
 
 
 def _graph_of(classifier: ImageClassifier) -> fx.GraphModule:
-    """The network as exported, over the very same parameters."""
+    """The exported network, over the same parameters."""
     side = classifier.spec.preprocess.image_size_px
     # A batch of 2: with 1, some operators freeze the batch size.
     example_BCHW = torch.zeros(2, 3, side, side)
@@ -91,13 +91,13 @@ def _graph_of(classifier: ImageClassifier) -> fx.GraphModule:
 
 
 def _operator(node: fx.Node) -> str:
-    """The name of an operator, in place or not; empty for what is no operator of torch."""
+    """Name of a node's operator, in place or not; empty for a node that is no operator of torch."""
     schema = getattr(node.target, "_schema", None)
     return schema.name.removeprefix("aten::").rstrip("_") if schema is not None else ""
 
 
 def _activations(node: fx.Node, operators: tuple[str, ...]) -> list[fx.Node]:
-    """What of a node's inputs is rounded: tensors of float that are no weights."""
+    """Inputs of a node that are rounded: float tensors that are no weights."""
     if node.op != "output" and _operator(node) not in operators:
         return []
     if _operator(node) == "batch_norm" and _folded_into(node) is not None:
@@ -111,39 +111,39 @@ def _is_float(node: fx.Node) -> bool:
 
 
 def _folded_into(norm: fx.Node) -> fx.Node | None:
-    """The convolution that a batch norm is folded into; None where others see what the convolution gives."""
+    """The convolution that a batch norm is folded into; None where its output has other users."""
     source = norm.args[0]
     assert isinstance(source, fx.Node)
     return source if _operator(source) == "conv2d" and len(source.users) == 1 else None
 
 
-class _Watch(fx.Interpreter):
-    """Runs the graph and notes the range of what each node gives."""
+class _RangeObserver(fx.Interpreter):
+    """Runs the graph and records the range of each observed node's output."""
 
-    def __init__(self, graph: fx.GraphModule, watched: set[fx.Node]) -> None:
+    def __init__(self, graph: fx.GraphModule, observed: set[fx.Node]) -> None:
         super().__init__(graph)
-        self._watched = watched
+        self._observed = observed
         # Zero is in each range, as padding needs it to be exact.
-        self.ranges = {node.name: (0.0, 0.0) for node in watched}
+        self.ranges = {node.name: (0.0, 0.0) for node in observed}
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        if n in self._watched:
+        if n in self._observed:
             low, high = self.ranges[n.name]
             self.ranges[n.name] = (min(low, float(value.min())), max(high, float(value.max())))
         return value
 
 
 def _ranges(graph: fx.GraphModule, batches_BCHW: list[Tensor]) -> dict[str, tuple[float, float]]:
-    watch = _Watch(graph, {one for node in graph.graph.nodes for one in _activations(node, _ROUNDED)})
+    observer = _RangeObserver(graph, {one for node in graph.graph.nodes for one in _activations(node, _ROUNDED)})
     with torch.no_grad():
         for batch_BCHW in batches_BCHW:
-            watch.run(batch_BCHW)
-    return watch.ranges
+            observer.run(batch_BCHW)
+    return observer.ranges
 
 
-def _round(graph: fx.GraphModule, rounding: Rounding, ranges: dict[str, tuple[float, float]]) -> None:
-    """Puts the rounding into the graph."""
+def _round(graph: fx.GraphModule, rounding: FakeQuantization, ranges: dict[str, tuple[float, float]]) -> None:
+    """Inserts the rounding into the graph."""
     dynamic = rounding.activations == "dynamic"
     weighted = ("linear",) if dynamic else _WEIGHTED
     before = [(node, _activations(node, weighted if dynamic else _ROUNDED)) for node in graph.graph.nodes]
@@ -151,7 +151,7 @@ def _round(graph: fx.GraphModule, rounding: Rounding, ranges: dict[str, tuple[fl
         _round_weight(graph.graph, node, _WEIGHT_LEVELS[rounding.weight_bits])
     rounded: dict[fx.Node, fx.Node] = {}
     for node, inputs in before:
-        # Of a dynamic file the logits are no rounded product's input.
+        # In a dynamic file the logits are not the input of a rounded product.
         for one in inputs if node.op != "output" or not dynamic else []:
             if one not in rounded:
                 with graph.graph.inserting_after(one):
@@ -182,7 +182,7 @@ def _rounded_weight(
     factor_C = weight.new_ones(len(weight))
     if variance_C is not None:
         factor_C = (variance_C + eps).rsqrt() * (1.0 if scale_C is None else scale_C)
-        # A channel that the batch norm erases has no weight to round.
+        # A channel that the batch norm scales to zero has no weight to round.
         factor_C = torch.where(factor_C == 0, torch.ones_like(factor_C), factor_C)
     factor = factor_C.view(-1, *[1] * (weight.ndim - 1))
     folded = weight * factor
@@ -192,12 +192,12 @@ def _rounded_weight(
 
 
 def _round_between(values: Tensor, low: float, high: float) -> Tensor:
-    """To the 256 levels between the ends of a range; what lies outside is cut off."""
+    """Rounds to the 256 levels between the ends of a range, and clips what lies outside."""
     step = max(high - low, _TINY) / _ACTIVATION_LEVELS
     return torch.fake_quantize_per_tensor_affine(values, step, round(-low / step), 0, _ACTIVATION_LEVELS)
 
 
 def _round_by_own_range(values: Tensor) -> Tensor:
-    """As a dynamic file does, which takes its ranges from each input."""
-    found = values.detach()
-    return _round_between(values, min(0.0, float(found.min())), max(0.0, float(found.max())))
+    """Rounds by the range of the values themselves, as a dynamic file does."""
+    detached = values.detach()
+    return _round_between(values, min(0.0, float(detached.min())), max(0.0, float(detached.max())))

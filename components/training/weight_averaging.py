@@ -1,4 +1,4 @@
-"""Weights averaged: over the steps of a training, or over its best checkpoints."""
+"""Averaged weights: EMA over the steps of a training, or a soup of its best checkpoints."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,13 +13,13 @@ class MovingAverage(AveragedModel):
     """An exponential moving average of a network's weights; its batch norms' statistics are averaged alike."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
-        super().__init__(net, multi_avg_fn=_young_average(decay), use_buffers=True)
+        super().__init__(net, multi_avg_fn=_warmed_up_average(decay), use_buffers=True)
         self.requires_grad_(False)
 
 
-def _young_average(decay: float) -> Callable[..., None]:
-    """The average forgets its first, untrained weights sooner: its decay is at most (1 + n) / (10 + n) after n steps
-    (as TensorFlow's ExponentialMovingAverage has it with num_updates)."""
+def _warmed_up_average(decay: float) -> Callable[..., None]:
+    """An EMA whose decay is at most (1 + n) / (10 + n) after n steps, so that untrained weights fade soon
+    (TensorFlow's ExponentialMovingAverage with num_updates)."""
 
     @torch.no_grad()
     def update(averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
@@ -31,24 +31,24 @@ def _young_average(decay: float) -> Callable[..., None]:
 
 
 def greedy_soup(checkpoints: Sequence[State], score: Callable[[State], float]) -> tuple[State, list[int]]:
-    """The average of those checkpoints, from the best one on, that make it no worse, and their places.
+    """The average of those checkpoints, from the best one on, that make it no worse, and their indices.
 
     Wortsman et al. 2022, "Model soups", recipe 1. `checkpoints` come in order of their score, the best first;
-    `score` tells how good weights are, more is better.
+    a larger `score` is better.
     """
     chosen = [0]
-    model_soup_size, best = dict(checkpoints[0]), score(checkpoints[0])
-    for place in range(1, len(checkpoints)):
-        candidate = average([checkpoints[number] for number in (*chosen, place)])
-        found = score(candidate)
-        if found >= best:
-            model_soup_size, best = candidate, found
-            chosen.append(place)
-    return model_soup_size, chosen
+    soup, best = dict(checkpoints[0]), score(checkpoints[0])
+    for index in range(1, len(checkpoints)):
+        candidate = average([checkpoints[number] for number in (*chosen, index)])
+        new_score = score(candidate)
+        if new_score >= best:
+            soup, best = candidate, new_score
+            chosen.append(index)
+    return soup, chosen
 
 
 def average(states: Sequence[State]) -> State:
-    """The mean of each tensor; counts and other whole numbers are those of the first."""
+    """Mean of each tensor; integers, such as counts, are those of the first state."""
     return {
         name: torch.stack([state[name] for state in states]).mean(dim=0) if value.is_floating_point() else value
         for name, value in states[0].items()

@@ -19,8 +19,8 @@ def list_architectures(
 
     `efficientnet` is that of the compound coefficient, B0 without one.
     """
-    from components.models.architectures import torchvision_names
     from components.models.costs import costs
+    from components.models.zoo import torchvision_names
 
     _check_compound(compound, names)
     chosen = names or [*OWN_ARCHITECTURES, *torchvision_names()]

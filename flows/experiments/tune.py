@@ -13,7 +13,7 @@ from prefect import flow
 
 from components.shared.errors import DarkroomError, ServiceError, SettingsError, nearest
 from components.shared.plural import counted
-from components.training.hyperparameter_search import Choices, Outcome, Search, Trial
+from components.training.hyperparameter_search import Choices, Search, Trial, TrialResult
 from flows.console.tables import show_table
 from flows.project import child_process
 from flows.project.fingerprint import fingerprint
@@ -68,7 +68,7 @@ def tune(
     with timed("tune") as watch, exclusive(session.project, key):
         task = _open(session, prepared, key, deployment)
         _work(task)
-        outcomes, best = task.search.outcomes(), task.search.best()
+        outcomes, best = task.search.results(), task.search.best()
         _keep(task, outcomes, best)
         watch.note = f"{counted(len(outcomes), 'trial')}, run {task.run_id}"
     if best is None:
@@ -138,7 +138,7 @@ def _open(session: Session, prepared: Prepared, key: str, deployment: str | None
     runs.log_params(session.tracking, run_id, {"tune": settings.model_dump(exclude={"trials", "parallel_trials"})})
     database = session.project.home / "search" / "trials.db"
     search = Search(database, key, settings, epochs=session.params.train.epochs)
-    done = len(search.outcomes())
+    done = len(search.results())
     if done:
         logger.info(f"the search resumes: {done} of {settings.trials} trials are finished")
     return _Task(session, prepared, search, key, run_id, deployment)
@@ -194,7 +194,7 @@ def _try(task: _Task, trial: Trial) -> None:
         trial.prune(str(stopped), run_id=run_id, seconds=seconds())
     except DarkroomError as problem:
         trial.fail(str(problem), run_id=run_id, seconds=seconds())
-    outcome = next(one for one in task.search.outcomes() if one.number == trial.number)
+    outcome = next(one for one in task.search.results() if one.number == trial.number)
     _note(task, outcome)
 
 
@@ -237,7 +237,7 @@ def best_score(session: Session, run_id: str, metric: str) -> float:
     return runs.metric_history(session.tracking, run_id, f"best_val_{metric}")[-1][1]
 
 
-def _note(task: _Task, outcome: Outcome) -> None:
+def _note(task: _Task, outcome: TrialResult) -> None:
     """On the trial's run; on one that stands for it where the training is of another search, or never began."""
     tracking, run_id = task.session.tracking, outcome.run_id
     name = f"trial {outcome.number}"
@@ -271,7 +271,7 @@ def _is_its_own(task: _Task, run_id: str, tags: dict[str, str]) -> bool:
     return noted in (None, tags["darkroom.trial"])
 
 
-def _keep(task: _Task, outcomes: list[Outcome], best: Outcome | None) -> None:
+def _keep(task: _Task, outcomes: list[TrialResult], best: TrialResult | None) -> None:
     tracking = task.session.tracking
     runs.log_table(tracking, task.run_id, "trials.json", table_of(outcomes, task.search.settings.metric))
     if best is None:
@@ -282,7 +282,7 @@ def _keep(task: _Task, outcomes: list[Outcome], best: Outcome | None) -> None:
     runs.finish(tracking, task.run_id, "tune", task.key)
 
 
-def table_of(outcomes: list[Outcome], metric: str) -> dict[str, list[Any]]:
+def table_of(outcomes: list[TrialResult], metric: str) -> dict[str, list[Any]]:
     """Columns of the trials: number, state, score, values, seconds, run and reason."""
     names = sorted({name for one in outcomes for name in one.values})
     return {
@@ -296,7 +296,7 @@ def table_of(outcomes: list[Outcome], metric: str) -> dict[str, list[Any]]:
     }
 
 
-def _apply(session: Session, best: Outcome) -> list[str]:
+def _apply(session: Session, best: TrialResult) -> list[str]:
     """Writes the values into params.yaml, as --set does; a sentence a change."""
     assignments = [f"{name}={json.dumps(value)}" for name, value in best.values.items()]
     said = override(session.project.params, assignments, check=lambda params: check_names(params, session.project))

@@ -18,7 +18,7 @@ from components.data.split.splitter import SplitSettings
 from components.evaluation.settings import EvaluateSettings
 from components.export.settings import QuantizeSettings
 from components.models.catalogue import COMPOUND
-from components.models.scenarios import settled
+from components.models.scenarios import resolve_scenario
 from components.models.settings import ModelSettings
 from components.promotion.registration import RegisterSettings
 from components.promotion.settings import PromoteSettings
@@ -87,7 +87,7 @@ class Params:
             section["scenario"] = None
         elif section["scenario"] or values.get("scenario"):
             section["architecture"] = None
-        return settled(section | dict(values), image_size_px=self.preprocess.image_size_px)
+        return resolve_scenario(section | dict(values), image_size_px=self.preprocess.image_size_px)
 
     def as_record(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
@@ -103,7 +103,7 @@ def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
     side = preprocess.get("image_size_px") if isinstance(preprocess, dict) else None
     if not isinstance(model, dict) or not isinstance(side, int):
         return sections
-    return {**sections, "model": settled(model, image_size_px=side)}
+    return {**sections, "model": resolve_scenario(model, image_size_px=side)}
 
 
 def read_params(path: Path) -> Params:

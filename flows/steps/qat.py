@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.shared.files import write_json
-from components.training.settings import Rounding, TrainingJob
+from components.training.settings import FakeQuantization, TrainingJob
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import fingerprint
 from flows.session.session import Prepared, Session
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def quantization_aware(
-    session: Session, prepared: Prepared, trained: Trained, rounding: Rounding, target: Path
+    session: Session, prepared: Prepared, trained: Trained, rounding: FakeQuantization, target: Path
 ) -> "ImageClassifier":
     """The model after `quantize.qat.epochs` with this rounding; its weights and history are written to `target`.
 

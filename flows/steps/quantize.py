@@ -98,7 +98,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.models.ensemble import open_model
     from components.reporting.figures import draw_formats
     from components.serving.onnx_classifier import ModelCard
-    from components.training.settings import Rounding
+    from components.training.settings import FakeQuantization
 
     settings, augmented = session.params.quantize, data_paths(session.project).augmented
     run_id = trained.run_id
@@ -118,7 +118,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         provider=settings.provider,
     )
 
-    def learn(rounding: Rounding) -> ImageClassifier:
+    def learn(rounding: FakeQuantization) -> ImageClassifier:
         return quantization_aware(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)

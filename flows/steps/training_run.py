@@ -171,7 +171,7 @@ def _on_event(session: Session, run_id: str, step: str, event: Event) -> None:
             f"{step} {event['epoch']}/{event['epochs']}: loss {event['train_loss']:.4f}, "
             f"validation loss {event['val_loss']:.4f}, accuracy {event['val_accuracy']:.4f}, "
             f"macro F1 {event['val_macro_f1']:.4f}; rate {event['learning_rate']:.2g}, "
-            f"{event['images_per_second']:.0f} images/s, {_used(event)}, {event['seconds_left']:.0f} s left"
+            f"{event['images_per_second']:.0f} images/s{_gpu_memory(event)}, {event['seconds_left']:.0f} s left"
         )
         # The curves of a run are those of the training that made its model.
         before = f"{QAT}/" if step == QAT else ""
@@ -179,10 +179,8 @@ def _on_event(session: Session, run_id: str, step: str, event: Event) -> None:
         runs.log_metrics(session.tracking, run_id, metrics, step=event["epoch"])
 
 
-def _used(event: Event) -> str:
-    """What the training's processes use of the machine, for the epoch's line in the log."""
-    gpu = f", GPU {event['gpu_memory_gib']:.1f} GiB" if event["gpu_memory_gib"] else ""
-    return f"CPU {event['cpu_percent']:.0f}% and {event['memory_gib']:.1f} GiB{gpu}"
+def _gpu_memory(event: Event) -> str:
+    return f", GPU {event['gpu_memory_gib']:.1f} GiB" if event["gpu_memory_gib"] else ""
 
 
 def _metrics(event: Event) -> dict[str, float]:

@@ -73,7 +73,7 @@ def test_a_worker_trains_the_trials_and_ends_one_that_lags_behind(
     good, lagging = result["trials"]
     assert [trial["state"] for trial in (good, lagging)] == ["finished", "pruned"]
     assert good["score"] < lagging["score"]
-    assert "is no match for the trials before" in lagging["reason"]
+    assert "falls behind earlier trials" in lagging["reason"]
     assert "training goes to train/cpu" in done.stderr
     assert f"train 1/{EPOCHS}" not in done.stderr, "trained here, not by the worker"
     jobs = {

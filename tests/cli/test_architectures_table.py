@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from components.models.architectures import torchvision_names
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
+from components.models.zoo import torchvision_names
 from components.shared.errors import SettingsError
 from flows.cli.architectures import advised, list_architectures
 

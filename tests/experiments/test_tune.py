@@ -45,7 +45,7 @@ SMALL = (
 
 TOLD_LIVE = {
     *("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate"),
-    *("images_per_second", "seconds", "seconds_left", "cpu_percent", "memory_gib", "gpu_memory_gib"),
+    *("images_per_second", "seconds", "seconds_left", "gpu_memory_gib"),
 }
 
 

@@ -23,7 +23,7 @@ from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import TrainingDiverged
 from components.shared.files import sha256_of_file
 from components.shared.processor import this_processor
-from components.training.settings import QatSettings, Rounding
+from components.training.settings import FakeQuantization, QatSettings
 
 pytestmark = pytest.mark.parametrize("exported", ["plain"], indirect=True)
 SETTINGS = QuantizeSettings(
@@ -164,9 +164,9 @@ def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSpl
 def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
     spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path
 ) -> None:
-    asked: list[Rounding] = []
+    asked: list[FakeQuantization] = []
 
-    def learn(rounding: Rounding) -> ImageClassifier:
+    def learn(rounding: FakeQuantization) -> ImageClassifier:
         asked.append(rounding)
         return with_outliers(spoiled[0].model, 0.0)
 
@@ -183,7 +183,7 @@ def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
     assert fp32.card.qat_epochs == 0
 
 
-def diverge(_: Rounding) -> ImageClassifier:
+def diverge(_: FakeQuantization) -> ImageClassifier:
     raise TrainingDiverged("loss is nan")
 
 

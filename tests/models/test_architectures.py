@@ -1,7 +1,6 @@
 """Every architecture by name."""
 
 import math
-import sys
 
 import pytest
 import torch
@@ -10,16 +9,16 @@ from torch import nn
 from torchvision.ops.misc import SqueezeExcitation
 
 from components.models.architectures import (
-    blueprint,
     build,
+    build_on_meta,
     check_architecture,
     check_image_size,
-    torchvision_names,
 )
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
 from components.models.compound_scaling import compound_scale
 from components.models.layer_groups import head_names
 from components.models.stems import describe_stem, stem_for
+from components.models.zoo import torchvision_names
 from components.shared.errors import SettingsError
 
 LARGEST = 150_000_000
@@ -77,10 +76,10 @@ def test_every_architecture_is_built_and_trained_for_one_step(name: str) -> None
 
 
 @pytest.mark.parametrize("name", sorted(TOO_LARGE))
-def test_of_the_largest_architectures_every_shape_is_worked_out(name: str) -> None:
+def test_of_the_largest_architectures_every_shape_is_computed(name: str) -> None:
     """Forward and backward, and nothing is computed."""
     side = smallest_side(name)
-    model = blueprint(name, num_classes=3, image_size_px=side).train()
+    model = build_on_meta(name, num_classes=3, image_size_px=side).train()
     assert num_parameters(model) > LARGEST
     loss_of(model, torch.empty(2, 3, side, side, device="meta")).backward()
     assert without_gradient(model) == []
@@ -110,7 +109,7 @@ def test_the_small_stem_leaves_out_two_halvings(name: str, last_map: int) -> Non
     assert stem_for(name, 64) == "own"
     sides = []
     for stem in ("small", "own"):
-        model = blueprint(name, num_classes=2, image_size_px=32, stem=stem)
+        model = build_on_meta(name, num_classes=2, image_size_px=32, stem=stem)
         seen: list[int] = []
         for layer in model.modules():
             if isinstance(layer, nn.Conv2d | nn.LayerNorm):
@@ -129,7 +128,7 @@ def side_of(layer: nn.Module, maps: torch.Tensor) -> int:
 
 
 def test_a_transformer_cuts_small_images_into_small_patches() -> None:
-    model = blueprint("vit_b_16", num_classes=2, image_size_px=32)
+    model = build_on_meta("vit_b_16", num_classes=2, image_size_px=32)
     assert model.conv_proj.kernel_size == (4, 4)  # type: ignore[union-attr]
     assert describe_stem("vit_b_16", "small", 32) == "small-image stem for 32 px: patches of 4 px"
 
@@ -148,21 +147,20 @@ def test_one_number_scales_depth_width_and_resolution(coefficient: float, side: 
 
 
 def test_the_compound_coefficient_0_is_b0() -> None:
-    ours = blueprint("efficientnet", num_classes=1000, image_size_px=224, compound=0.0)
-    published = blueprint("efficientnet_b0", num_classes=1000, image_size_px=224)
+    ours = build_on_meta("efficientnet", num_classes=1000, image_size_px=224, compound=0.0)
+    published = build_on_meta("efficientnet_b0", num_classes=1000, image_size_px=224)
     assert {key: value.shape for key, value in ours.state_dict().items()} == {
         key: value.shape for key, value in published.state_dict().items()
     }
     sizes = [
-        num_parameters(blueprint("efficientnet", num_classes=9, image_size_px=64, compound=c)) for c in (-2.0, 0.0, 2.0)
+        num_parameters(build_on_meta("efficientnet", num_classes=9, image_size_px=64, compound=c))
+        for c in (-2.0, 0.0, 2.0)
     ]
     assert sizes == sorted(set(sizes))
 
 
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_v2_s", "mnasnet1_0", "timm/efficientnet_lite0"])
-def test_a_fresh_network_guesses_among_few_classes_without_being_sure(name: str) -> None:
-    if name.startswith("timm/"):
-        pytest.importorskip("timm")
+def test_a_fresh_network_starts_at_chance_level(name: str) -> None:
     torch.manual_seed(0)
     model = build(name, num_classes=10, image_size_px=64).train()
     with torch.no_grad():
@@ -178,7 +176,7 @@ def test_for_many_classes_the_last_layer_is_drawn_as_its_authors_do() -> None:
     assert torch.equal(ours, theirs)
 
 
-def test_a_squeeze_and_excitation_net_weighs_the_channels_of_each_block() -> None:
+def test_a_squeeze_and_excitation_net_weights_the_channels_of_each_block() -> None:
     model = build("se_resnet18", num_classes=2, image_size_px=32).eval()
     weighing = [layer for layer in model.modules() if isinstance(layer, SqueezeExcitation)]
     assert len(weighing) == 8
@@ -194,20 +192,27 @@ def test_timm_builds_by_name_for_any_size_and_takes_part_in_freezing() -> None:
     model = build("timm/resnet10t", num_classes=3, image_size_px=32)
     assert model(torch.rand(2, 3, 32, 32)).shape == (2, 3)
     assert head_names(model) == ["fc"]
-    vit = blueprint("timm/vit_tiny_patch16_224", num_classes=3, image_size_px=64)
+    vit = build_on_meta("timm/vit_tiny_patch16_224", num_classes=3, image_size_px=64)
     assert vit(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 3)
     assert head_names(vit) == ["head"]
 
 
 def test_an_unknown_name_of_timm_is_refused_with_the_nearest() -> None:
-    with pytest.raises(SettingsError, match=r"timm/resnet1O is unknown to timm .*did you mean resnet1"):
+    with pytest.raises(SettingsError, match=r"timm/resnet1O is unknown; did you mean resnet1"):
         check_architecture("timm/resnet1O")
 
 
-def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(SettingsError, match=r"needs timm, which isn't installed: pip install 'darkroom\[timm\]'"):
-        check_architecture("timm/resnet18")
+def test_a_name_that_torchvision_lacks_is_timms_and_one_that_both_have_is_torchvisions() -> None:
+    assert type(build_on_meta("resnet18", num_classes=3, image_size_px=64)) is torchvision.models.ResNet
+    named, prefixed = (build_on_meta(f"{prefix}resnet10t", num_classes=3, image_size_px=64) for prefix in ("", "timm/"))
+    assert type(named) is type(prefixed)
+    check_architecture("tf_efficientnet_lite0.in1k")
+
+
+def test_timm_drops_as_much_before_its_head_as_is_asked_for() -> None:
+    assert build("timm/resnet10t", num_classes=3, image_size_px=32, dropout=0.5).drop_rate == 0.5
+    vit = build("vit_tiny_patch16_224", num_classes=3, image_size_px=32, dropout=0.5)
+    assert [module.p for name, module in vit.named_modules() if name == "head_drop"] == [0.5]  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -80,11 +80,11 @@ def test_a_spec_with_unknown_names_is_refused() -> None:
         ModelSpec.from_section("model.json", record | {"meen": [0.0]})
 
 
-PublishedWeights = Callable[[str, dict[str, torch.Tensor]], None]
+PretrainedWeights = Callable[[str, dict[str, torch.Tensor]], None]
 
 
 @pytest.fixture
-def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedWeights:
+def publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PretrainedWeights:
     """Puts weights where torch keeps what it has downloaded."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     folder = tmp_path / "hub" / "checkpoints"
@@ -104,20 +104,20 @@ def from_published(name: str, side: int) -> tuple[ImageClassifier, list[str]]:
     return new_classifier(settings, labels=task("a", "b"), preprocess=preprocess, mean=[0.1] * 3, std=[0.1] * 3)
 
 
-def test_published_weights_bring_their_own_normalization(publish: PublishedWeights) -> None:
+def test_published_weights_bring_their_own_normalization(publish: PretrainedWeights) -> None:
     publish("squeezenet1_1", build("squeezenet1_1", num_classes=1000, image_size_px=64).state_dict())
     model, said = from_published("squeezenet1_1", 64)
     assert (model.spec.mean, model.spec.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     assert said == ["weights from imagenet, with a new head"]
 
 
-def test_googlenet_gets_the_normalization_that_torchvision_hides_in_it(publish: PublishedWeights) -> None:
+def test_googlenet_gets_the_normalization_that_torchvision_hides_in_it(publish: PretrainedWeights) -> None:
     publish("googlenet", build("googlenet", num_classes=1000, image_size_px=64).state_dict())
     model, _ = from_published("googlenet", 64)
     assert (model.spec.mean, model.spec.std) == ([0.5] * 3, [0.5] * 3)
 
 
-def test_published_weights_keep_their_first_kernel_on_small_images(publish: PublishedWeights, tmp_path: Path) -> None:
+def test_published_weights_keep_their_first_kernel_on_small_images(publish: PretrainedWeights, tmp_path: Path) -> None:
     source = build("resnet18", num_classes=1000, image_size_px=224)
     publish("resnet18", source.state_dict())
     model, said = from_published("resnet18", 32)

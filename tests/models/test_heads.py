@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from components.data.images.preprocessing import PreprocessSettings
-from components.models.architectures import blueprint, build
+from components.models.architectures import build, build_on_meta
 from components.models.attention_pooling import AttentionPool
 from components.models.classifier import ImageClassifier, ModelSpec, load_classifier, save_classifier
 from components.models.features import last_layer
-from components.models.heads import attention_pool, fit_head
-from components.models.layer_groups import freeze_backbone, parts
+from components.models.heads import attention_pool, configure_head
+from components.models.layer_groups import freeze_backbone, layer_groups
 from components.shared.errors import SettingsError
 from components.task.single_label import SingleLabel
 
@@ -64,8 +64,8 @@ def test_attention_starts_as_the_mean_and_then_follows_its_query(architecture: s
 
 @pytest.mark.parametrize("architecture", SHAPED)
 def test_attention_takes_the_place_of_the_mean(architecture: str) -> None:
-    network = blueprint(architecture, num_classes=3, image_size_px=64).eval()
-    fit_head(network, architecture, pooling="attention", dropout=None)
+    network = build_on_meta(architecture, num_classes=3, image_size_px=64).eval()
+    configure_head(network, architecture, pooling="attention", dropout=None)
     given: list[torch.Tensor] = []
     pool = attention_pool(network)
     assert pool is not None
@@ -86,8 +86,11 @@ def test_the_pooled_vector_is_the_weighed_mean_of_the_places() -> None:
 @pytest.mark.parametrize("architecture", ["vit_b_32", "vgg11", "squeezenet1_1", "shufflenet_v2_x0_5", "lenet5"])
 def test_networks_without_an_averaged_map_are_refused(architecture: str) -> None:
     with pytest.raises(SettingsError, match=rf"model\.pooling: {architecture} has no map .*; use average"):
-        fit_head(
-            blueprint(architecture, num_classes=2, image_size_px=64), architecture, pooling="attention", dropout=None
+        configure_head(
+            build_on_meta(architecture, num_classes=2, image_size_px=64),
+            architecture,
+            pooling="attention",
+            dropout=None,
         )
 
 
@@ -101,7 +104,7 @@ def test_a_frozen_backbone_leaves_the_pooling_to_learn(architecture: str) -> Non
     network = model(architecture, pooling="attention").net
     freeze_backbone(network)
     learning = {name.rpartition(".")[0] for name, value in network.named_parameters() if value.requires_grad}
-    assert learning == {name for name, _ in parts(network)[-2:]}
+    assert learning == {group.name for group in layer_groups(network)[-2:]}
     assert len(learning) == 2
 
 
@@ -137,7 +140,7 @@ def test_dropout_forgets_that_share_of_what_the_last_layer_is_given(architecture
 
 def test_a_head_that_drops_already_drops_as_much_as_is_asked_for() -> None:
     network = build("efficientnet_b0", num_classes=3, image_size_px=64)
-    fit_head(network, "efficientnet_b0", pooling="average", dropout=0.5)
+    configure_head(network, "efficientnet_b0", pooling="average", dropout=0.5)
     assert [module.p for module in network.classifier.modules() if isinstance(module, torch.nn.Dropout)] == [0.5]
     assert type(last_layer(network)) is torch.nn.Linear
 

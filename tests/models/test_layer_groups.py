@@ -1,18 +1,18 @@
-"""A network as parts in order from the image to the answer."""
+"""A network's layer groups, in order from the image to the logits."""
 
 import pytest
 import torch
 from torch import nn
 
-from components.models.architectures import blueprint, build
+from components.models.architectures import build, build_on_meta
 from components.models.layer_groups import (
     freeze_backbone,
+    freeze_batch_norms,
     head_names,
     head_prefixes,
-    keep_frozen_statistics,
+    layer_groups,
     main_head,
     parameter_groups,
-    parts,
     unfreeze_last,
 )
 
@@ -33,11 +33,11 @@ def network(name: str, side: int = 64) -> nn.Module:
         ("googlenet", "conv1", ["aux1", "aux2", "fc"], ("aux1.fc2.", "aux2.fc2.", "fc.")),
     ],
 )
-def test_parts_lead_from_the_image_to_the_head(
+def test_layer_groups_lead_from_the_image_to_the_head(
     name: str, first: str, head: list[str], last_layer: tuple[str, ...]
 ) -> None:
     model = network(name, 32 if name == "vit_b_16" else 64)
-    names = [part for part, _ in parts(model)]
+    names = [group.name for group in layer_groups(model)]
     assert names[0] == first
     assert sorted(names[-len(head) :]) == head
     assert sorted(head_names(model)) == head
@@ -45,12 +45,28 @@ def test_parts_lead_from_the_image_to_the_head(
     assert all(any(key.startswith(prefix) for key in model.state_dict()) for prefix in last_layer)
 
 
-@pytest.mark.parametrize("name", ["plain", "lenet5", "resnet18", "mobilenet_v3_small", "googlenet"])
-def test_no_parameter_stands_in_two_parts_and_none_outside(name: str) -> None:
-    model = network(name)
-    owned = [id(value) for _, part in parts(model) for value in part.parameters()]
-    assert len(owned) == len(set(owned))
-    assert set(owned) == {id(value) for value in model.parameters()}
+TIMM = ["timm/resnet18", "tf_efficientnet_lite0", "mobilenetv3_small_050", "convnext_atto", "vit_tiny_patch16_224"]
+
+
+@pytest.mark.parametrize("name", ["plain", "lenet5", "resnet18", "mobilenet_v3_small", "googlenet", "vit_b_16", *TIMM])
+def test_each_parameter_stands_in_one_group(name: str) -> None:
+    model = build_on_meta(name, num_classes=3, image_size_px=32 if name == "vit_b_16" else 64)
+    names = [parameter for group in layer_groups(model) for parameter in group.parameters]
+    assert sorted(names) == sorted(name for name, _ in model.named_parameters())
+    assert len({group.name for group in layer_groups(model)}) == len(layer_groups(model))
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_networks_of_timm_divide_as_timm_says(name: str) -> None:
+    model = build_on_meta(name, num_classes=3, image_size_px=64)
+    first, *_, last = layer_groups(model)
+    assert len(layer_groups(model)) >= 6
+    assert any(name.startswith(("conv1", "conv_stem", "stem", "patch_embed")) for name in first.parameters)
+    (head,) = head_names(model)
+    assert last.parameters == [f"{head}.weight", f"{head}.bias"]
+    assert main_head(model) is model.get_classifier()  # type: ignore[operator]
+    freeze_backbone(model)
+    assert learning(model) == set(last.parameters)
 
 
 def learning(model: nn.Module) -> set[str]:
@@ -63,7 +79,7 @@ def test_freezing_leaves_the_head_alone_to_learn() -> None:
     assert learning(model) == {"fc.weight", "fc.bias"}
 
 
-def test_unfreezing_counts_parts_from_the_head() -> None:
+def test_unfreezing_counts_groups_from_the_head() -> None:
     model = network("plain")
     unfreeze_last(model, 2)
     assert {name.rpartition(".")[0].split(".")[0] for name in learning(model)} == {"features", "classifier"}
@@ -72,11 +88,11 @@ def test_unfreezing_counts_parts_from_the_head() -> None:
     assert learning(model) == set()
 
 
-def test_batch_norms_of_frozen_parts_keep_their_statistics() -> None:
+def test_batch_norms_of_frozen_groups_keep_their_statistics() -> None:
     model = network("plain", 16)
     unfreeze_last(model, 2)
     model.train()
-    keep_frozen_statistics(model)
+    freeze_batch_norms(model)
     before = {name: value.clone() for name, value in model.named_buffers()}
     model(torch.rand(4, 3, 16, 16))
     moved = {name for name, value in model.named_buffers() if not torch.equal(value, before[name])}
@@ -113,7 +129,7 @@ def test_norms_and_biases_do_not_decay() -> None:
     ],
 )
 def test_tables_tokens_and_scales_do_not_decay_but_matrices_do(name: str, spared: str) -> None:
-    model = blueprint(name, num_classes=3, image_size_px=64)
+    model = build_on_meta(name, num_classes=3, image_size_px=64)
     groups = parameter_groups(model, learning_rate=0.1, weight_decay=0.01, layer_decay=1)
     decay = {id(value): group["weight_decay"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]
     assert len(decay) == len(list(model.parameters()))
@@ -134,7 +150,7 @@ def test_frozen_parameters_are_in_no_group() -> None:
     assert {group["lr"] for group in groups} == {0.1}
 
 
-def test_parameters_outside_the_parts_learn_at_the_rate_of_the_first() -> None:
+def test_parameters_outside_the_children_learn_at_the_rate_of_the_first_group() -> None:
     model = network("vit_b_16", 32)
     groups = parameter_groups(model, learning_rate=1.0, weight_decay=0, layer_decay=0.5)
     rate = {id(value): group["lr"] for group in groups for value in group["params"]}  # type: ignore[attr-defined]

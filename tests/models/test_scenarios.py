@@ -3,7 +3,7 @@
 import pytest
 
 from components.models.costs import costs
-from components.models.scenarios import advise, settled
+from components.models.scenarios import advise, resolve_scenario
 from components.shared.errors import SettingsError
 
 
@@ -34,11 +34,11 @@ def test_what_can_not_be_advised_is_refused() -> None:
 
 def test_a_scenario_chooses_by_the_size_of_the_images_and_by_weights() -> None:
     section = {"architecture": None, "scenario": "real_time", "weights": None}
-    assert settled(section, image_size_px=32) == {**section, "architecture": "plain"}
-    assert settled(section, image_size_px=64)["architecture"] == "resnet18"
-    assert settled(section | {"weights": "imagenet"}, image_size_px=32)["architecture"] == "resnet18"
+    assert resolve_scenario(section, image_size_px=32) == {**section, "architecture": "plain"}
+    assert resolve_scenario(section, image_size_px=64)["architecture"] == "resnet18"
+    assert resolve_scenario(section | {"weights": "imagenet"}, image_size_px=32)["architecture"] == "resnet18"
     given = {"architecture": "lenet5", "scenario": None}
-    assert settled(given, image_size_px=32) == given
+    assert resolve_scenario(given, image_size_px=32) == given
 
 
 @pytest.mark.parametrize(
@@ -57,4 +57,4 @@ def test_a_scenario_chooses_by_the_size_of_the_images_and_by_weights() -> None:
 )
 def test_a_section_that_leaves_the_choice_open_is_refused(architecture: str, scenario: str, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
-        settled({"architecture": architecture, "scenario": scenario, "weights": None}, image_size_px=32)
+        resolve_scenario({"architecture": architecture, "scenario": scenario, "weights": None}, image_size_px=32)

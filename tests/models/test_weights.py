@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 
 from components.models.architectures import build
 from components.models.stems import Stem
-from components.models.weights import LoadedWeights, backbone_fits, fill, published_weights, read_weights
+from components.models.weights import LoadedWeights, backbone_fits, fill, pretrained_weights, read_weights
 from components.shared.errors import SettingsError
 
 STEMS: tuple[Stem, ...] = ("dense", "small")
@@ -25,7 +25,7 @@ def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
 
 
 def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
-    state = published_weights(architecture).state if weights == "imagenet" else read_weights(Path(weights))
+    state = pretrained_weights(architecture).state if weights == "imagenet" else read_weights(Path(weights))
     return fill(model, state, source=weights, architecture=architecture)
 
 

@@ -75,7 +75,7 @@ def test_an_alias_is_resolved_to_the_weights_behind_it(project: Project, source:
     target, said = new_classifier(
         model_settings(weights), labels=labels("x", "y"), preprocess=PREPROCESS, mean=[0.9] * 3, std=[0.9] * 3
     )
-    assert "model.safetensors, with a new head, for theirs predicts 3 single-label classes, and the images" in said[-1]
+    assert "with a new head, because theirs predicts 3 single-label classes, and the images" in said[-1]
     assert target.spec.mean == [0.2] * 3, "normalization follows the weights"
     own, theirs = target.net.state_dict(), source.net.state_dict()  # type: ignore[union-attr, operator]
     assert all(torch.equal(own[name], value) for name, value in theirs.items() if not name.startswith("classifier"))

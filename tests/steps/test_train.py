@@ -26,8 +26,6 @@ EPOCH = EpochReport(
     seconds=4.0,
     images_per_second=812.3,
     seconds_left=24.0,
-    cpu_percent=187.4,
-    memory_gib=1.26,
     gpu_memory_gib=0.0,
 )
 KILLED = f"""
@@ -69,7 +67,7 @@ def test_a_training_that_the_system_killed_names_the_settings_that_save_memory_a
         training_run.run_job(session, "run", tmp_path / "job", "train")
     assert capsys.readouterr().err.splitlines() == [
         "train 2/8: loss 0.5000, validation loss 0.6250, accuracy 0.7500, macro F1 0.5000; rate 0.003, 812 images/s, "
-        "CPU 187% and 1.3 GiB, 24 s left"
+        "24 s left"
     ]
     ((metrics, step),) = logged
     assert (metrics["val_accuracy"], step) == (0.75, 2)

@@ -1,4 +1,4 @@
-"""Heads that train on features worked out once: the same head as through the frozen backbone, in less time."""
+"""Heads that train on cached features: the same head as through the frozen backbone, in less time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -112,7 +112,7 @@ def test_finetuning_the_backbone_goes_on_where_features_were_cached_for_training
     )
     result, said = trained(tuned)
     assert not torch.equal(*(weights(one)["features.block1.0.weight"] for one in (start, result)))
-    assert "no features are cached in finetune, for the backbone learns there" in said
+    assert "finetune caches no features: the backbone is trained there" in said
 
 
 def test_one_image_is_too_few_for_a_head_on_cached_features(

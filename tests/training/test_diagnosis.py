@@ -21,8 +21,6 @@ def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> li
         "seconds": 1.0,
         "images_per_second": 1.0,
         "seconds_left": 0.0,
-        "cpu_percent": 0.0,
-        "memory_gib": 0.0,
         "gpu_memory_gib": 0.0,
     }
     return [

@@ -21,7 +21,7 @@ from components.data.packed.loaders import open_split
 from components.shared.errors import SettingsError
 from components.shared.files import read_json, write_json
 from components.shared.progress import EVENTS_VARIABLE
-from components.training.distributed import Group, check_batch, group_of
+from components.training.distributed import ProcessGroup, check_batch, process_group_of
 from components.training.fit import fit
 from components.training.settings import TrainingJob
 
@@ -49,7 +49,7 @@ def run(*command: str) -> str:
 def test_two_processes_learn_what_one_does_with_the_same_global_batch(
     make_job: MakeJob, packed: Path, tmp_path: Path
 ) -> None:
-    # A rest of one image is left out by either; another one would be dealt to two only if it is even.
+    # A rest of one image is left out by either; another one would be divided among two only if it is even.
     whole = len(open_split(packed, "train")) // 2 * 2
     train = {"epochs": 5, "batch_size": whole, "ema_decay": 0.5}
     alone = trained(make_job(tmp_path / "alone", train=train))
@@ -68,8 +68,8 @@ import os, sys
 import torch
 from components.models.classifier import ImageClassifier
 from components.training import process
-from components.training.callbacks import KeepLast
-begun, forward, rank = KeepLast.__init__, ImageClassifier.forward, os.environ.get("LOCAL_RANK", "0")
+from components.training.callbacks import LastCheckpoint
+begun, forward, rank = LastCheckpoint.__init__, ImageClassifier.forward, os.environ.get("LOCAL_RANK", "0")
 def other_clock(self, *arguments, **named):
     begun(self, *arguments, **named)
     self._seconds = 1e-9 if rank == "0" else 1e9
@@ -77,7 +77,7 @@ def little_memory(self, images_BHWC):
     if self.training and rank == "1" and len(images_BHWC) > 3:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
     return forward(self, images_BHWC)
-KeepLast.__init__, ImageClassifier.forward = other_clock, little_memory
+LastCheckpoint.__init__, ImageClassifier.forward = other_clock, little_memory
 sys.exit(process.main())
 """
 """Two processes with other clocks; the second one's memory holds no more than three images."""
@@ -130,7 +130,7 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
     assert told[0].startswith("finetune.unfreeze_every_n_epochs is 1: 2 of ")
     assert told[1].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
     assert [sentence for sentence in told if "don't fit" in sentence] == [
-        "12 images don't fit the memory: going on with 6 at a time, twice as many times a step"
+        "a batch of 12 images doesn't fit into memory: restart with 6, accumulated twice as often"
     ]
     assert read_json(tmp_path / "both" / "plan.json")["halvings"] == 1
     alone = fit(job.model_copy(update={"output": str(tmp_path / "alone")}), on_epoch=lambda _: None)
@@ -177,9 +177,9 @@ def test_the_core_trains_where_neither_prefect_nor_dvc_nor_mlflow_is_installed(
 def test_what_torchrun_started_is_taken_up(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4"), ("RANK", "5")):
         monkeypatch.setenv(name, value)
-    assert group_of(make_job(tmp_path).train) == Group(world=8, rank=5, on_this_host=4)
+    assert process_group_of(make_job(tmp_path).train) == ProcessGroup(world=8, rank=5, on_this_host=4)
     with pytest.raises(SettingsError, match=r"train\.devices: is 2, but 4 processes were started on this host; set it"):
-        group_of(make_job(tmp_path, train={"devices": 2}).train)
+        process_group_of(make_job(tmp_path, train={"devices": 2}).train)
 
 
 def test_several_processes_have_no_cached_features(
@@ -190,17 +190,17 @@ def test_several_processes_have_no_cached_features(
     with pytest.raises(SettingsError, match=r"train\.cache_features: is on, but features are cached by one process"):
         fit(job, on_epoch=lambda _: None)
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "batch_size": 15})
-    with logged() as messages, pytest.raises(SettingsError, match="can't be dealt to 2 processes"):
+    with logged() as messages, pytest.raises(SettingsError, match="can't be divided among 2 processes"):
         fit(job, on_epoch=lambda _: None)
     assert messages == [
-        "the frozen backbone works on every image in every epoch, for one process alone caches features"
+        "the frozen backbone computes features in every epoch, because several processes don't cache them"
     ]
 
 
 def test_a_batch_that_can_not_be_dealt_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     settings = make_job(tmp_path).train
     with pytest.raises(
-        SettingsError, match=r"16 images can't be dealt to 3 processes; give a multiple of 3, 6 or more"
+        SettingsError, match=r"16 images can't be divided among 3 processes; give a multiple of 3, 6 or more"
     ):
-        check_batch(settings, Group(world=3), 16)
-    check_batch(settings, Group(world=4), 16)
+        check_batch(settings, ProcessGroup(world=3), 16)
+    check_batch(settings, ProcessGroup(world=4), 16)

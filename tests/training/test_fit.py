@@ -157,7 +157,7 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed
     job = TrainingJob.from_section("job", read_json(often_killed / "job.json"))
     with logged() as messages:
         result = fit(job, on_epoch=tell_nobody)
-    assert "going on from the last checkpoint in train" in messages
+    assert "train resumes from its last checkpoint" in messages
     assert [report.epoch for report in result.history] == [1, 2, 3]
     for score in ("train_loss", "val_loss", "learning_rate"):
         told = [getattr(one, score) for one in result.history]
@@ -195,7 +195,7 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(
     record = read_json(tmp_path / "data" / "dataset.json")
     write_json(tmp_path / "data" / "dataset.json", record | {"split_digest": "another"})
     job = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG)
-    with pytest.raises(SettingsError, match="a checkpoint of other data; give the job another output folder"):
+    with pytest.raises(SettingsError, match="a checkpoint made with other data; give the job another output folder"):
         fit(job.model_copy(update={"data": str(tmp_path / "data")}), on_epoch=tell_nobody)
 
 
@@ -249,7 +249,7 @@ def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_pa
         result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody)
     assert len(result.history) == 2
     assert result.best_epoch == 1
-    assert "stopped after epoch 2: accuracy on validation got no better for train.patience (1) epochs" in messages
+    assert "stopped after epoch 2: validation accuracy didn't improve for train.patience (1) epochs" in messages
 
 
 def test_a_training_that_had_stopped_early_is_not_gone_on_with(make_job: MakeJob, tmp_path: Path) -> None:
@@ -299,7 +299,9 @@ def test_more_layer_groups_than_there_are_can_not_be_unfrozen(
     job = make_job(
         tmp_path, step=step, start_from=start, model={"architecture": "plain"}, finetune={"unfreeze_last_n": 5}
     )
-    with pytest.raises(SettingsError, match=r"finetune\.unfreeze_last_n: is 5, but plain has 4 parts; give at most 4"):
+    with pytest.raises(
+        SettingsError, match=r"finetune\.unfreeze_last_n: is 5, but plain has 4 layer groups; give at most 4"
+    ):
         fit(job, on_epoch=tell_nobody)
 
 

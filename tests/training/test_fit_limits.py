@@ -70,7 +70,7 @@ def test_a_batch_is_halved_before_the_first_epoch_where_measuring_shows_that_it_
     job = make_job(tmp_path, train={"halve_batch_on_oom": True, "learning_rate": "auto", "epochs": 1})
     _, said = fitted(job)
     assert [sentence for sentence in said if "don't fit" in sentence] == [
-        "16 images don't fit the memory: going on with 8 at a time, twice as many times a step"
+        "a batch of 16 images doesn't fit into memory: restart with 8, accumulated twice as often"
     ]
     assert read_json(tmp_path / "plan.json")["halvings"] == 1
 
@@ -88,7 +88,7 @@ def test_features_are_worked_out_of_no_more_images_at_a_time_than_fit(
     monkeypatch.setattr(LeNet5, "forward", limited)
     train = FIXED | {"augment": False, "halve_batch_on_oom": True, "epochs": 1}
     _, said = fitted(make_job(tmp_path / "job", model={"freeze_backbone": True}, train=train))
-    assert said[0] == "16 images don't fit the memory: going on with 8 at a time, twice as many times a step"
+    assert said[0] == "a batch of 16 images doesn't fit into memory: restart with 8, accumulated twice as often"
     assert said[1].startswith("the head trains on features")
 
 
@@ -116,8 +116,8 @@ def test_a_batch_that_does_not_fit_is_halved_and_gathered_to_the_same_step(
     with logged() as said:
         fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)))
     assert [sentence.partition(":")[0] for sentence in said[:2]] == [
-        "32 images don't fit the memory",
-        "16 images don't fit the memory",
+        "a batch of 32 images doesn't fit into memory",
+        "a batch of 16 images doesn't fit into memory",
     ]
     assert read_json(tmp_path / "plan.json")["halvings"] == 2
     # 63 images are two steps of 32, each gathered from four batches of 8.
@@ -177,7 +177,7 @@ def test_a_class_weight_for_no_class_is_refused(make_job: MakeJob, tmp_path: Pat
 def test_a_first_side_that_the_model_does_not_take_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, model={"architecture": "vit_b_16"}, train={"progressive_resizing": 0.5})
     with pytest.raises(
-        SettingsError, match=r"train\.progressive_resizing: 0\.5 begins with 8 px, which vit_b_16 doesn't"
+        SettingsError, match=r"train\.progressive_resizing: 0\.5 starts at 8 px, which vit_b_16 doesn't"
     ):
         fitted(job)
 

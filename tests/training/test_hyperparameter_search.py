@@ -86,7 +86,7 @@ def test_a_trial_behind_the_others_is_pruned_and_the_best_one_wins(
     assert laggard is not None
     assert laggard.report(1, bad) is None, "within its patience"
     reason = laggard.report(2, bad)
-    assert reason == f"{metric} {bad:.4f} after epoch 2 is no match for the trials before"
+    assert reason == f"{metric} {bad:.4f} after epoch 2 falls behind earlier trials"
     laggard.prune(reason, run_id="other", seconds=1.0)
     failed = search.ask()
     assert failed is not None

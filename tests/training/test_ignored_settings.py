@@ -7,7 +7,7 @@ import pytest
 from logged import logged
 
 from components.training.fit import fit
-from components.training.ignored_settings import without_effect
+from components.training.ignored_settings import ineffective_settings
 from components.training.settings import TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
@@ -27,7 +27,7 @@ def test_a_setting_without_effect_is_named(
 ) -> None:
     def said(**changes: object) -> list[str]:
         job = make_job(tmp_path, train=changes)
-        return without_effect(job, cached=place == "cached", cache_on_gpu=place == "cache_on_gpu")
+        return ineffective_settings(job, cached=place == "cached", cache_on_gpu=place == "cache_on_gpu")
 
     (sentence,) = said(**train)
     assert sentence.startswith(f"train.{setting} has no effect, for ")
@@ -39,7 +39,7 @@ def test_a_setting_without_effect_is_named(
 )
 def test_what_has_an_effect_is_not_named(train: dict[str, object], make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, train={"warmup_epochs": 0} | train)
-    assert without_effect(job, cached=False, cache_on_gpu=False) == []
+    assert ineffective_settings(job, cached=False, cache_on_gpu=False) == []
 
 
 def test_a_head_on_cached_features_needs_no_workers(make_job: MakeJob, tmp_path: Path) -> None:

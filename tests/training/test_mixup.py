@@ -1,4 +1,4 @@
-"""Mixed images: what is blended, pasted and erased is what the shares say, and the same each time."""
+"""Mixed images: what is blended, pasted and erased has the stated weights, and is the same each time."""
 
 import numpy as np
 import pytest
@@ -16,6 +16,7 @@ def images(count: int = 6, side: int = 16) -> Tensor:
 
 
 def mixed(seed: int = 1, **settings: float) -> Mixed:
+    torch.manual_seed(seed)
     return mix(images(), **(NONE | settings), random=np.random.default_rng(seed))
 
 
@@ -25,24 +26,37 @@ def test_nothing_is_mixed_where_nothing_is_asked_for() -> None:
     assert result.partner_B is None
 
 
-def test_a_blend_has_its_share_of_both_images() -> None:
+def test_a_blend_has_the_stated_weights_of_both_images() -> None:
     result = mixed(mixup=1.0)
     assert result.partner_B is not None
-    wanted = result.share * images().float() + (1 - result.share) * images()[result.partner_B].float()
+    own = result.own_weight
+    wanted = own * images().float() + (1 - own) * images()[result.partner_B].float()
     assert torch.allclose(result.images_BHWC, wanted, atol=1e-3)
-    assert 0 < result.share < 1
+    assert 0 < own < 1
 
 
-def test_a_pasted_window_covers_what_is_not_the_images_own_share() -> None:
+def test_a_pasted_window_covers_what_is_not_the_images_own_weight() -> None:
     for seed in range(20):
         result = mixed(seed, cutmix=1.0)
         assert result.partner_B is not None
-        moved = result.partner_B != torch.arange(6)
-        foreign = (result.images_BHWC != images()).float().mean(dim=(1, 2, 3))[moved]
-        assert foreign == pytest.approx(torch.full_like(foreign, 1 - result.share), abs=1e-6)
+        assert result.images_BHWC.dtype == torch.uint8
+        mixed_B = result.partner_B != torch.arange(6)
+        foreign = (result.images_BHWC != images()).float().mean(dim=(1, 2, 3))[mixed_B]
+        assert foreign == pytest.approx(torch.full_like(foreign, 1 - result.own_weight), abs=1e-6)
 
 
-def test_erasing_makes_a_hole_in_a_share_of_the_images_and_leaves_the_batch_as_it_was() -> None:
+def test_each_of_both_ways_comes_where_both_are_asked_for() -> None:
+    types = [mixed(seed, mixup=1.0, cutmix=1.0).images_BHWC.dtype for seed in range(20)]
+    assert set(types) == {torch.float32, torch.uint8}
+
+
+@pytest.mark.parametrize("way", ["mixup", "cutmix"])
+def test_a_single_image_stays_as_it_is(way: str) -> None:
+    result = mix(images(2)[1:], **(NONE | {way: 1.0}), random=np.random.default_rng(0))
+    assert torch.allclose(result.images_BHWC.float(), images(2)[1:].float())
+
+
+def test_erasing_makes_a_hole_in_a_fraction_of_the_images_and_leaves_the_batch_as_it_was() -> None:
     before = images()
     result = mix(before, mixup=0, cutmix=0, random_erasing=1.0, random=np.random.default_rng(0))
     changed = (result.images_BHWC != before).any(dim=-1).float().mean(dim=(1, 2))

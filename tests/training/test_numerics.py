@@ -11,7 +11,7 @@ from components.data.packed.loaders import Batch
 from components.data.packed.packing import read_dataset
 from components.models.classifier import ImageClassifier, new_classifier
 from components.shared.errors import SettingsError
-from components.training.lr_finder import find_rate
+from components.training.lr_finder import find_learning_rate
 from components.training.numerics import Numerics, choose_numerics
 from components.training.objective import Objective
 from components.training.settings import TrainingJob
@@ -48,7 +48,7 @@ def test_a_short_training_is_not_held_up_by_measuring(make_job: MakeJob, tmp_pat
 def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, tmp_path: Path) -> None:
     numerics, said, model, before = chosen(make_job(tmp_path, model={"architecture": "plain"}), steps=10**9)
     assert "minutes: measuring" in said[0]
-    assert said[1].startswith(f"{numerics} is chosen for this machine (fp32: ")
+    assert said[1].startswith(f"{numerics} is fastest on this machine (fp32: ")
     assert "fp32, channels last: " in said[1]
     assert "optimizer not fused: " in said[1]
     assert not numerics.compile
@@ -57,7 +57,7 @@ def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, 
 
 
 class Stopwatch:
-    """In place of seconds_a_step: a machine as fast as told, that is busy while some of the times are taken."""
+    """In place of seconds_per_step: a machine as fast as told, that is busy while some of the times are taken."""
 
     def __init__(self, seconds: dict[Numerics, float], busy: range = range(0)) -> None:
         self.seconds, self.busy, self.asked = seconds, busy, list[Numerics]()
@@ -96,7 +96,7 @@ def test_the_fastest_is_chosen_also_where_the_machine_is_busy_for_a_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     watch = Stopwatch(seconds, busy)
-    monkeypatch.setattr("components.training.numerics.seconds_a_step", watch)
+    monkeypatch.setattr("components.training.numerics.seconds_per_step", watch)
     job = make_job(tmp_path, train={"precision": "fp32"})
     assert chosen(job, steps=10**9)[0] == fastest
     assert watch.asked[1:5] == [PLAIN, LAST] * 2
@@ -118,7 +118,7 @@ def test_a_range_test_finds_a_rate_at_which_the_loss_falls(make_job: MakeJob, tm
     job = make_job(tmp_path)
     model, before = model_of(job), model_of(job)
     state = torch.get_rng_state()
-    test = find_rate(job, model, Objective(job, model.spec.labels, None), [batch_of(0), batch_of(1)])
+    test = find_learning_rate(job, model, Objective(job, model.spec.labels, None), [batch_of(0), batch_of(1)])
     assert 1e-5 < test.found < 0.5
     assert test.found in test.rates
     assert min(test.losses) < test.losses[0]

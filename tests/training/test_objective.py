@@ -47,10 +47,10 @@ def test_a_guess_has_the_loss_of_its_kind(
     levels = {"level_weights": [0.5, 1.0] if task is TREE else None}
     job = make_job(tmp_path, model=levels, train={"label_smoothing": 0.0, **train})
     ones = np.ones(len(labels), np.float32)
-    assert Objective(job, task, None).of_a_guess(target, ones) == pytest.approx(loss, rel=1e-5)
+    assert Objective(job, task, None).chance_loss(target, ones) == pytest.approx(loss, rel=1e-5)
     if task is SINGLE:
         weights_K = np.array([0.01, 0.01, 0.01], np.float32)
-        assert Objective(job, task, weights_K).of_a_guess(target, ones) == pytest.approx(0.01 * loss, rel=1e-5)
+        assert Objective(job, task, weights_K).chance_loss(target, ones) == pytest.approx(0.01 * loss, rel=1e-5)
 
 
 class Means(nn.Module):

@@ -16,12 +16,12 @@ from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.training.fit import EpochReport, fit
-from components.training.quantization_aware import RoundedClassifier, qat_settings
-from components.training.settings import QatSettings, Rounding, TrainingJob
+from components.training.quantization_aware import FakeQuantizedClassifier, qat_settings
+from components.training.settings import FakeQuantization, QatSettings, TrainingJob
 
 MakeJob = Callable[..., TrainingJob]
 CALIBRATION = 16
-REDUCED = Rounding(activations="unsigned", weight_bits=7, calibration_images=CALIBRATION)
+REDUCED = FakeQuantization(activations="unsigned", weight_bits=7, calibration_images=CALIBRATION)
 OUTLIER = 200.0
 """Of the spoiled weights, times the largest other one: 7 bits leave the others nothing but zero."""
 
@@ -91,7 +91,7 @@ def distance(spoiled: Spoiled, logits_NT: NDArray[np.float32], other_NT: NDArray
     return float(np.sqrt(np.mean((left - right) ** 2)))
 
 
-def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: Rounding | None) -> TrainingJob:
+def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: FakeQuantization | None) -> TrainingJob:
     """Learns what the model itself says in float, and nothing else."""
     job = make_job(output, start_from=start, train={"augment": False, "teacher_weight": 1.0, "batch_size": 8})
     return job.model_copy(
@@ -108,8 +108,8 @@ def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: Rounding |
 @pytest.mark.parametrize("recipe", [U8S8, U8S8_REDUCED], ids=lambda recipe: recipe.name)
 def test_what_is_simulated_is_what_the_file_does(spoiled: Spoiled, tmp_path: Path, recipe: Recipe) -> None:
     bits = 7 if recipe.reduce_range else 8
-    rounding = Rounding(activations=recipe.activations, weight_bits=bits, calibration_images=CALIBRATION)
-    simulated = logits(RoundedClassifier(spoiled.model, rounding, spoiled.split), spoiled.split)
+    rounding = FakeQuantization(activations=recipe.activations, weight_bits=bits, calibration_images=CALIBRATION)
+    simulated = logits(FakeQuantizedClassifier(spoiled.model, rounding, spoiled.split), spoiled.split)
     real = int8_logits(spoiled.model, spoiled.split, tmp_path, recipe)
     assert distance(spoiled, simulated, real) < 0.2 * distance(spoiled, real)
 
@@ -131,7 +131,7 @@ def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: Make
     job = aware_job(make_job, tmp_path / "float", spoiled.folder, None)
     unaware = load_classifier(fit(job, on_epoch=tell_nobody).model)
     rounded = [
-        logits(RoundedClassifier(one, REDUCED, spoiled.split), spoiled.split) for one in (spoiled.model, unaware)
+        logits(FakeQuantizedClassifier(one, REDUCED, spoiled.split), spoiled.split) for one in (spoiled.model, unaware)
     ]
     static, after = (distance(spoiled, one) for one in rounded)
     assert after > 0.8 * static

@@ -1,48 +1,77 @@
-"""Shapes of the learning rate, from their ends and turning points."""
+"""Learning-rate schedules, from their ends and turning points."""
 
 from itertools import pairwise
 
 import pytest
+import torch
+from torch.optim.lr_scheduler import LRScheduler
 
 from components.shared.errors import SettingsError
-from components.training.schedules import (
-    Cyclic,
-    OneCycle,
-    WarmupCosine,
-    WarmupPlateau,
-    WarmupSteps,
-    cycle_ends,
-    new_shape,
-)
+from components.training.schedules import Schedule, cycle_ends, new_plateau, new_scheduler
+
+PEAK = 2.0
 
 
-def test_every_schedule_stays_between_nothing_and_its_peak_and_reaches_both_halves() -> None:
-    for name in ("cosine", "step", "plateau", "one_cycle", "cyclic", "constant"):
-        shape = new_shape(name, steps=120, warmup=12, cycles=3, patience=2)
-        shares = [shape(step) for step in range(121)]
-        assert all(0 <= share <= 1 for share in shares), name
-        assert max(shares) > 0.99, name
-        assert shares[0] < 0.1, name
+def optimizer() -> torch.optim.SGD:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+
+
+def rates(schedule: Schedule, *, steps: int, warmup: int = 0, cycles: int = 2) -> list[float]:
+    """The rate before each step and after the last one, over its peak."""
+    sgd = optimizer()
+    return followed(sgd, new_scheduler(sgd, schedule, steps=steps, warmup=warmup, cycles=cycles), steps)
+
+
+def followed(sgd: torch.optim.SGD, scheduler: LRScheduler, steps: int) -> list[float]:
+    found = [sgd.param_groups[0]["lr"] / PEAK]
+    for _ in range(steps):
+        sgd.step()
+        scheduler.step()
+        found.append(sgd.param_groups[0]["lr"] / PEAK)
+    return found
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau", "one_cycle", "cyclic", "constant"])
+@pytest.mark.parametrize("warmup", [0, 12])
+def test_every_schedule_stays_between_nothing_and_its_peak_and_reaches_both_halves(
+    schedule: Schedule, warmup: int
+) -> None:
+    found = rates(schedule, steps=120, warmup=warmup, cycles=3)
+    assert all(-1e-9 <= rate <= 1 + 1e-9 for rate in found)
+    assert max(found) > 0.99
+    assert found[0] < 0.1 if warmup or schedule == "one_cycle" else found[0] == 1
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau", "one_cycle", "constant"])
+def test_a_single_step_learns(schedule: Schedule) -> None:
+    assert rates(schedule, steps=1)[0] > 0
+
+
+def test_a_warmup_climbs_in_equal_steps() -> None:
+    assert rates("constant", steps=6, warmup=3) == pytest.approx([1 / 4, 2 / 4, 3 / 4, 1, 1, 1, 1])
+    assert rates("cosine", steps=10, warmup=2)[0] == pytest.approx(1 / 3)
 
 
 def test_steps_fall_to_a_tenth_after_each_third() -> None:
-    shape = WarmupSteps(steps=90, warmup=0)
-    assert [shape(step) for step in (0, 29, 30, 59, 60, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    found = rates("step", steps=90)
+    assert [found[step] for step in (0, 29, 30, 59, 60, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert rates("step", steps=90, warmup=45)[40] == pytest.approx(0.1 * 41 / 46)
 
 
 def test_one_cycle_climbs_for_three_tenths_then_falls_far_below_its_start() -> None:
-    shape = OneCycle(steps=100)
-    assert shape(0) == pytest.approx(1 / 25)
-    assert shape(30) == pytest.approx(1)
-    assert shape(100) == pytest.approx(1e-5)
-    assert all(shape(a) < shape(b) for a, b in pairwise(range(0, 31)))
-    assert all(shape(a) > shape(b) for a, b in pairwise(range(30, 101)))
+    found = rates("one_cycle", steps=100)
+    assert found[0] == pytest.approx(1 / 25)
+    assert found[29] == pytest.approx(1, abs=1e-2)
+    assert found[100] < 1e-5
+    assert all(a < b for a, b in pairwise(found[:30]))
+    assert all(a > b for a, b in pairwise(found[30:]))
 
 
-def test_cycles_fall_to_nothing_and_begin_anew_at_the_peak() -> None:
-    shape = Cyclic(steps=90, warmup=0, cycles=3)
-    assert shape(29) < 0.01
-    assert shape(30) == shape(60) == 1
+def test_cycles_fall_to_nothing_and_start_again_at_the_peak() -> None:
+    found = rates("cyclic", steps=90, cycles=3)
+    assert found[29] < 0.01
+    assert found[30] == found[60] == 1
 
 
 @pytest.mark.parametrize(("steps", "cycles"), [(8, 5), (10, 4), (7, 7), (90, 3), (1001, 10)])
@@ -51,10 +80,9 @@ def test_there_are_as_many_cycles_as_asked_for_and_the_training_ends_low(steps: 
     lengths = [end - start for start, end in pairwise([0, *ends])]
     assert (len(ends), ends[-1]) == (cycles, steps)
     assert max(lengths) - min(lengths) <= 1
-    shape = Cyclic(steps=steps, warmup=0, cycles=cycles)
-    peaks = [step for step in range(steps) if shape(step) == 1]
-    assert peaks == [0, *ends[:-1]]
-    assert shape(steps) == pytest.approx(0)
+    found = rates("cyclic", steps=steps, cycles=cycles)
+    assert [step for step in range(steps) if found[step] == 1] == [0, *ends[:-1]]
+    assert found[steps] == pytest.approx(0)
 
 
 def test_more_cycles_than_steps_are_refused() -> None:
@@ -63,18 +91,25 @@ def test_more_cycles_than_steps_are_refused() -> None:
 
 
 def test_a_plateau_lowers_the_rate_each_time_that_nothing_gets_better() -> None:
-    shape = WarmupPlateau(warmup=0, patience=2)
-    rates = []
+    sgd = optimizer()
+    plateau = new_plateau(sgd, 2)
+    found = []
     for loss in (1.0, 0.9, 0.95, 0.91, 0.8, 0.8, 0.8):
-        shape.note(loss)
-        rates.append(shape(0))
-    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
+        plateau.step(loss)
+        found.append(sgd.param_groups[0]["lr"] / PEAK)
+    assert found == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01])
 
 
-def test_a_schedule_kept_in_a_checkpoint_goes_on() -> None:
-    shape, other = WarmupPlateau(warmup=3, patience=1), WarmupPlateau(warmup=3, patience=1)
-    for loss in (1.0, 2.0):
-        shape.note(loss)
-    other.__dict__.update(shape.__dict__)
-    assert other(9) == shape(9) == pytest.approx(0.1)
-    assert WarmupCosine(steps=10, warmup=2)(0) == pytest.approx(1 / 3)
+@pytest.mark.parametrize("schedule", ["cosine", "step", "plateau", "one_cycle", "cyclic", "constant"])
+@pytest.mark.parametrize("at", [1, 5, 10, 11, 20])
+def test_a_stored_schedule_resumes(schedule: Schedule, at: int) -> None:
+    def new() -> tuple[torch.optim.SGD, LRScheduler]:
+        sgd = optimizer()
+        return sgd, new_scheduler(sgd, schedule, steps=30, warmup=4, cycles=3)
+
+    sgd, scheduler = new()
+    followed(sgd, scheduler, at)
+    again_sgd, again = new()
+    again_sgd.load_state_dict(sgd.state_dict())
+    again.load_state_dict(scheduler.state_dict())
+    assert followed(again_sgd, again, 30 - at) == followed(sgd, scheduler, 30 - at)

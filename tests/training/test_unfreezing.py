@@ -1,4 +1,4 @@
-"""What learns when: layer groups on a schedule, batch norms not at all, small images before the full ones."""
+"""Which layer groups are trained when, batch norms that are frozen, and small images before the full ones."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +11,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from components.data.packed.loaders import open_split
-from components.models.architectures import blueprint
+from components.models.architectures import build_on_meta
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
-from components.models.layer_groups import learn_last, parts
+from components.models.layer_groups import layer_groups, unfreeze_last
 from components.shared.errors import SettingsError
 from components.task.multi_label import MultiLabel
 from components.training.fit import fit
 from components.training.initial_model import initial_model
 from components.training.progressive_resizing import shrink
 from components.training.settings import TrainingJob
-from components.training.unfreezing import parts_at
+from components.training.unfreezing import num_unfrozen_groups
 
 MakeJob = Callable[..., TrainingJob]
 
@@ -32,7 +32,7 @@ def trained(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def changed(before: Path, after: Path) -> set[str]:
-    """Layer groups whose numbers differ; of batch norms also the statistics."""
+    """Names of the tensors that differ, statistics of batch norms included."""
     old = load_file(before / "model.safetensors")
     new = load_file(after / "model.safetensors")
     return {name for name, value in new.items() if not torch.equal(value, old[name])}
@@ -43,34 +43,34 @@ def tuned(make_job: MakeJob, output: Path, start: Path, **finetune: object) -> P
 
 
 @pytest.mark.parametrize(("epoch", "learning"), [(0, 1), (1, 1), (2, 2), (5, 3), (6, 4), (60, 4)])
-def test_one_more_layer_group_learns_every_few_epochs(epoch: int, learning: int) -> None:
-    assert parts_at(epoch, every=2, heads=1, most=4) == learning
+def test_one_more_group_is_trained_every_few_epochs(epoch: int, learning: int) -> None:
+    assert num_unfrozen_groups(epoch, every=2, heads=1, most=4) == learning
 
 
 def test_all_that_is_in_the_optimizer_learns_at_last() -> None:
-    model = blueprint("vit_b_32", num_classes=2, image_size_px=64)
-    count = len(parts(model))
-    learn_last(model, 1, of=count)
+    model = build_on_meta("vit_b_32", num_classes=2, image_size_px=64)
+    count = len(layer_groups(model))
+    unfreeze_last(model, 1)
     assert {name.split(".")[0] for name, value in model.named_parameters() if value.requires_grad} == {"heads"}
-    learn_last(model, count, of=count)
+    unfreeze_last(model, count)
     assert all(value.requires_grad for value in model.parameters())
 
 
-def test_the_head_learns_before_the_other_layer_groups(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+def test_the_head_is_trained_before_the_backbone(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     first = tuned(make_job, tmp_path / "one", trained, epochs=1, unfreeze_every_n_epochs=1)
     assert changed(trained, first) == {"classifier.weight", "classifier.bias"}
     later = changed(trained, tuned(make_job, tmp_path / "two", trained, epochs=2, unfreeze_every_n_epochs=1))
     assert all(name.startswith(("classifier", "features.block3")) for name in later)
 
 
-def test_layer_groups_that_never_learn_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
+def test_groups_that_are_never_unfrozen_are_counted(make_job: MakeJob, trained: Path, tmp_path: Path) -> None:
     def said(**finetune: object) -> list[str]:
         with logged() as messages:
             initial_model(make_job(tmp_path, step="finetune", start_from=trained, finetune=finetune))
         return messages
 
     assert said(epochs=2, unfreeze_every_n_epochs=5) == [
-        "finetune.unfreeze_every_n_epochs is 5: 1 of 4 parts learn in 2 epochs, and all would in 16"
+        "finetune.unfreeze_every_n_epochs is 5: 1 of 4 layer groups are trained in 2 epochs, and all would be in 16"
     ]
     for learnt in ({"epochs": 16, "unfreeze_every_n_epochs": 5}, {"epochs": 2, "unfreeze_every_n_epochs": 0}):
         assert said(**learnt) == []
@@ -125,8 +125,8 @@ def test_finetuning_sees_full_images_and_keeps_no_cycles(make_job: MakeJob, trai
     assert not (tmp_path / "members").exists()
     assert result.history[0].learning_rate > result.history[1].learning_rate
     assert messages[:2] == [
-        "train.progressive_resizing is for train alone: finetune sees full images from the start",
-        "train.schedule: cyclic is for train alone: finetune follows one cosine",
+        "train.progressive_resizing applies to train alone: finetune uses full-size images from the start",
+        "train.schedule: cyclic applies to train alone: finetune follows one cosine",
     ]
 
 
