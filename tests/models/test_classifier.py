@@ -191,7 +191,7 @@ def test_a_head_of_other_labels_starts_afresh_though_its_shape_fits(
 def test_weights_that_do_not_tell_their_normalization_are_said_to_take_that_of_the_data(tmp_path: Path) -> None:
     save_file(build("lenet5", num_classes=2, image_size_px=16).state_dict(), tmp_path / "w.safetensors")
     _, said = from_file(tmp_path / "w.safetensors", "lenet5", 16)
-    assert any("doesn't tell its normalization: the mean and deviation of these images" in one for one in said)
+    assert any("has no record of its normalization: that of the current images" in one for one in said)
 
 
 @pytest.mark.parametrize(("trained_at", "used_at", "stem"), [(32, 64, "small"), (64, 32, "dense"), (32, 32, "small")])

@@ -90,9 +90,9 @@ def test_one_file_holds_all_members(tmp_path: Path) -> None:
 
 
 def test_members_that_are_unlike_are_refused() -> None:
-    with pytest.raises(SettingsError, match="two members at least, not 1"):
+    with pytest.raises(SettingsError, match="at least two members, not 1"):
         Ensemble([member("lenet5", 1)])
-    with pytest.raises(SettingsError, match="have the same preprocessing, and plain has others than lenet5"):
+    with pytest.raises(SettingsError, match="have the same preprocessing, but plain has others than lenet5"):
         Ensemble([member("lenet5", 1), member("plain", 2, side=32)])
     with pytest.raises(SettingsError, match="have the same labels"):
         Ensemble([member("lenet5", 1), member("lenet5", 2, task=MULTI)])

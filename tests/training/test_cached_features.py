@@ -40,10 +40,10 @@ def weights(result: FitResult) -> dict[str, torch.Tensor]:
 
 def test_a_head_on_cached_features_is_the_head_of_the_frozen_network(make_job: MakeJob, tmp_path: Path) -> None:
     once, said = trained(frozen(make_job, tmp_path / "a" / "once"))
-    anew, _ = trained(frozen(make_job, tmp_path / "b" / "anew", cache_features="off"))
-    assert any("features that the frozen backbone made once of" in sentence for sentence in said)
-    assert [report.val_accuracy for report in once.history] == [report.val_accuracy for report in anew.history]
-    for name, value in weights(anew).items():
+    repeated, _ = trained(frozen(make_job, tmp_path / "b" / "repeated", cache_features="off"))
+    assert any("the head trains on cached features of" in sentence for sentence in said)
+    assert [report.val_accuracy for report in once.history] == [report.val_accuracy for report in repeated.history]
+    for name, value in weights(repeated).items():
         assert torch.allclose(weights(once)[name], value, atol=1e-5), name
     assert not load_classifier(once.model).training
 
@@ -51,14 +51,14 @@ def test_a_head_on_cached_features_is_the_head_of_the_frozen_network(make_job: M
 def test_features_are_kept_for_the_next_head_until_others_need_their_room(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worked_out: list[str] = []
-    work = cached_features._worked_out
+    computed: list[str] = []
+    work = cached_features._computed
 
     def count(split: PackedSplit, *rest: Any) -> Any:
-        worked_out.append(name)
+        computed.append(name)
         return work(split, *rest)
 
-    monkeypatch.setattr(cached_features, "_worked_out", count)
+    monkeypatch.setattr(cached_features, "_computed", count)
     for name, train in (
         ("first", {}),
         ("another rate", {"learning_rate": 0.1}),
@@ -66,12 +66,12 @@ def test_features_are_kept_for_the_next_head_until_others_need_their_room(
         ("the first backbone again", {"learning_rate": 0.01}),
     ):
         trained(frozen(make_job, tmp_path / name, epochs=1, **train))
-    assert worked_out == ["first", "first", "another backbone", "another backbone"]
+    assert computed == ["first", "first", "another backbone", "another backbone"]
     size = sum(file.stat().st_size for file in (tmp_path / "features").iterdir())
-    monkeypatch.setattr(cached_features, "_MOST_KEPT_BYTES", size)
+    monkeypatch.setattr(cached_features, "_MAX_CACHE_BYTES", size)
     for name, seed in (("a third backbone", 5), ("the first one yet again", 7), ("the second one again", 99)):
         trained(frozen(make_job, tmp_path / name, epochs=1, seed=seed, weight_decay=0.5))
-    assert worked_out[4:] == ["a third backbone", "a third backbone", "the second one again", "the second one again"]
+    assert computed[4:] == ["a third backbone", "a third backbone", "the second one again", "the second one again"]
     assert sum(file.stat().st_size for file in (tmp_path / "features").iterdir()) <= size
 
 
@@ -93,13 +93,13 @@ def test_features_are_not_cached_where_each_epoch_sees_other_images(
 def test_features_that_a_learned_attention_pools_are_not_cached(make_job: MakeJob, tmp_path: Path) -> None:
     job = frozen(make_job, tmp_path, architecture="plain", cache_features="on")
     job = job.model_copy(update={"model": job.model.model_copy(update={"pooling": "attention"})})
-    with pytest.raises(SettingsError, match=r"the attention that pools .* learns too; set model\.pooling to average"):
+    with pytest.raises(SettingsError, match=r"the attention pooling .* is trained too; set model\.pooling to average"):
         trained(job)
 
 
 def test_a_backbone_that_learns_has_no_features_to_cache(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, train={"augment": False, "cache_features": "on"})
-    with pytest.raises(SettingsError, match=r"is on, but the backbone learns; set model\.freeze_backbone to true"):
+    with pytest.raises(SettingsError, match=r"is on, but the backbone is trained; set model\.freeze_backbone to true"):
         trained(job)
 
 

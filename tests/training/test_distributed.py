@@ -85,7 +85,7 @@ sys.exit(process.main())
 
 @pytest.fixture
 def train_unlike(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
-    """Exit code of a training in such processes, what it told at its end or on the way, and standard error."""
+    """Exit code of a training in such processes, what it sentences at its end or on the way, and standard error."""
 
     def call(job: TrainingJob, *launcher: str) -> tuple[int, list[str], str]:
         (tmp_path / "unlike.py").write_text(UNLIKE)
@@ -100,8 +100,8 @@ def train_unlike(tmp_path: Path) -> Callable[..., tuple[int, list[str], str]]:
             timeout=200,
         )
         events = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
-        told = [event["message"] for event in events if event["event"] in ("log", "failed")]
-        return answer.returncode, told, answer.stderr
+        sentences = [event["message"] for event in events if event["event"] in ("log", "failed")]
+        return answer.returncode, sentences, answer.stderr
 
     return call
 
@@ -125,11 +125,13 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
         finetune={"epochs": 2, "unfreeze_every_n_epochs": 1},
     ).model_copy(update={"data": str(tmp_path / "data")})
     assert job.train.precision == "auto"
-    exit_code, told, words = train_unlike(job, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    exit_code, sentences, words = train_unlike(job, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     assert exit_code == 0, words
-    assert told[0].startswith("finetune.unfreeze_every_n_epochs is 1: 2 of ")
-    assert told[1].startswith("several processes don't measure what is faster: train.precision and train.channels_last")
-    assert [sentence for sentence in told if "don't fit" in sentence] == [
+    assert sentences[0].startswith("finetune.unfreeze_every_n_epochs is 1: 2 of ")
+    assert sentences[1].startswith(
+        "several processes don't measure which numerics are fastest: train.precision and train.channels_last"
+    )
+    assert [sentence for sentence in sentences if "doesn't fit" in sentence] == [
         "a batch of 12 images doesn't fit into memory: restart with 6, accumulated twice as often"
     ]
     assert read_json(tmp_path / "both" / "plan.json")["halvings"] == 1
@@ -145,9 +147,11 @@ def test_both_processes_end_with_one_sentence_where_one_has_too_little_memory(
     make_job: MakeJob, tmp_path: Path, train_unlike: Callable[..., tuple[int, list[str], str]]
 ) -> None:
     fixed = {"precision": "fp32", "channels_last": "off", "compile": "off"}
-    exit_code, told, words = train_unlike(make_job(tmp_path / "job", train=fixed | {"batch_size": 8, "devices": 2}))
+    exit_code, sentences, words = train_unlike(
+        make_job(tmp_path / "job", train=fixed | {"batch_size": 8, "devices": 2})
+    )
     assert exit_code == SettingsError.exit_code, words
-    assert told == [
+    assert sentences == [
         "the device has too little memory; lower train.batch_size (now 8), or set train.halve_batch_on_oom or "
         "train.activation_checkpointing to true"
     ]
@@ -187,7 +191,9 @@ def test_several_processes_have_no_cached_features(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "cache_features": "on"})
-    with pytest.raises(SettingsError, match=r"train\.cache_features: is on, but features are cached by one process"):
+    with pytest.raises(
+        SettingsError, match=r"train\.cache_features: is on, but several processes don't cache features"
+    ):
         fit(job, on_epoch=lambda _: None)
     job = make_job(tmp_path, model={"freeze_backbone": True}, train={"augment": False, "batch_size": 15})
     with logged() as messages, pytest.raises(SettingsError, match="can't be divided among 2 processes"):

@@ -33,7 +33,7 @@ class Cut(Exception):
     pass
 
 
-def tell_nobody(_: EpochReport) -> None:
+def ignore_epoch(_: EpochReport) -> None:
     pass
 
 
@@ -53,7 +53,7 @@ LONG = {"epochs": 3, "monitor": "loss"}
 def unbroken(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
     """Three epochs of a net with dropout and batch norm."""
     output = tmp_path_factory.mktemp("unbroken")
-    return fit(make_job(output, model={"architecture": "plain"}, train=LONG), on_epoch=tell_nobody)
+    return fit(make_job(output, model={"architecture": "plain"}, train=LONG), on_epoch=ignore_epoch)
 
 
 def test_fit_lowers_the_loss_on_images_that_can_be_told_apart(unbroken: FitResult) -> None:
@@ -83,7 +83,7 @@ def test_the_speed_is_that_of_training_without_validation(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Learner, "on_validation_epoch_start", lambda self: time.sleep(1.0))
-    (report,) = fit(make_job(tmp_path, train={"epochs": 1}), on_epoch=tell_nobody).history
+    (report,) = fit(make_job(tmp_path, train={"epochs": 1}), on_epoch=ignore_epoch).history
     assert report.seconds > 1.0
     assert 63 / report.images_per_second < report.seconds - 0.9
 
@@ -156,7 +156,7 @@ def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed: Path, unbroken: FitResult) -> None:
     job = TrainingJob.from_section("job", read_json(often_killed / "job.json"))
     with logged() as messages:
-        result = fit(job, on_epoch=tell_nobody)
+        result = fit(job, on_epoch=ignore_epoch)
     assert "train resumes from its last checkpoint" in messages
     assert [report.epoch for report in result.history] == [1, 2, 3]
     for score in ("train_loss", "val_loss", "learning_rate"):
@@ -178,8 +178,8 @@ def test_a_training_that_goes_on_prepares_only_what_is_left(make_job: MakeJob, t
         steps: list[int] = []
         if name == "cut":
             with pytest.raises(Cut):
-                fit(job, on_epoch=tell_nobody, on_step=on_step)
-        fit(job, on_epoch=tell_nobody, on_step=lambda done, total, seen=steps: seen.append(done))
+                fit(job, on_epoch=ignore_epoch, on_step=on_step)
+        fit(job, on_epoch=ignore_epoch, on_step=lambda done, total, seen=steps: seen.append(done))
         assert steps == list(range(7 if name == "cut" else 1, 9))
     assert same(tmp_path / "cut" / "model", tmp_path / "whole" / "model")
 
@@ -190,13 +190,13 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(
     shutil.copytree(unbroken.model.parent, tmp_path / "job")
     other = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG | {"learning_rate": 0.1})
     with pytest.raises(SettingsError, match=r"other settings \(train\.learning_rate was 0\.005, is 0\.1\); set them"):
-        fit(other, on_epoch=tell_nobody)
+        fit(other, on_epoch=ignore_epoch)
     shutil.copytree(packed, tmp_path / "data")
     record = read_json(tmp_path / "data" / "dataset.json")
     write_json(tmp_path / "data" / "dataset.json", record | {"split_digest": "another"})
     job = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG)
     with pytest.raises(SettingsError, match="a checkpoint made with other data; give the job another output folder"):
-        fit(job.model_copy(update={"data": str(tmp_path / "data")}), on_epoch=tell_nobody)
+        fit(job.model_copy(update={"data": str(tmp_path / "data")}), on_epoch=ignore_epoch)
 
 
 def test_a_training_killed_after_its_last_epoch_still_gives_its_model(
@@ -205,7 +205,7 @@ def test_a_training_killed_after_its_last_epoch_still_gives_its_model(
     shutil.copytree(unbroken.model.parent, tmp_path / "job")
     shutil.rmtree(tmp_path / "job" / "model")
     job = make_job(tmp_path / "job", model={"architecture": "plain"}, train=LONG)
-    result = fit(job, on_epoch=tell_nobody)
+    result = fit(job, on_epoch=ignore_epoch)
     assert result.history == unbroken.history
     assert same(result.model, unbroken.model)
 
@@ -227,7 +227,7 @@ def test_a_training_goes_on_from_its_last_epoch_even_if_another_was_better(make_
 def test_the_seed_decides_the_weights(make_job: MakeJob, tmp_path: Path) -> None:
     seeds = {"one": 0, "again": 0, "other": 1}
     models = {
-        name: fit(make_job(tmp_path / name, train={"epochs": 1, "seed": seed}), on_epoch=tell_nobody).model
+        name: fit(make_job(tmp_path / name, train={"epochs": 1, "seed": seed}), on_epoch=ignore_epoch).model
         for name, seed in seeds.items()
     }
     assert same(models["one"], models["again"])
@@ -239,14 +239,14 @@ def test_fit_names_the_setting_to_change_when_it_diverges(make_job: MakeJob, tmp
     # One epoch of a single batch: only the validation sees what the only step has done.
     settings = {"learning_rate": 1e30, "optimizer": "sgd", "warmup_epochs": 0, "batch_size": 512, "epochs": epochs}
     with pytest.raises(TrainingDiverged, match=r"lower train\.learning_rate \(now 1e\+30\)"):
-        fit(make_job(tmp_path, model={"architecture": "plain"}, train=settings), on_epoch=tell_nobody)
+        fit(make_job(tmp_path, model={"architecture": "plain"}, train=settings), on_epoch=ignore_epoch)
     assert not (tmp_path / "model").exists()
 
 
 def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-12, "epochs": 6, "patience": 1, "monitor": "accuracy", "augment": False}
     with logged() as messages:
-        result = fit(make_job(tmp_path, train=settings), on_epoch=tell_nobody)
+        result = fit(make_job(tmp_path, train=settings), on_epoch=ignore_epoch)
     assert len(result.history) == 2
     assert result.best_epoch == 1
     assert "stopped after epoch 2: validation accuracy didn't improve for train.patience (1) epochs" in messages
@@ -255,9 +255,9 @@ def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_pa
 def test_a_training_that_had_stopped_early_is_not_gone_on_with(make_job: MakeJob, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-12, "epochs": 6, "patience": 1, "monitor": "accuracy", "augment": False}
     job = make_job(tmp_path, train=settings)
-    stopped = fit(job, on_epoch=tell_nobody)
+    stopped = fit(job, on_epoch=ignore_epoch)
     shutil.rmtree(stopped.model)
-    assert fit(job, on_epoch=tell_nobody).history == stopped.history
+    assert fit(job, on_epoch=ignore_epoch).history == stopped.history
 
 
 def test_a_frozen_backbone_keeps_its_weights_and_statistics_while_the_head_learns(
@@ -273,7 +273,7 @@ def test_a_frozen_backbone_keeps_its_weights_and_statistics_while_the_head_learn
         },
     )
     with logged() as messages:
-        before, after = weights(unbroken.model), weights(fit(job, on_epoch=tell_nobody).model)
+        before, after = weights(unbroken.model), weights(fit(job, on_epoch=ignore_epoch).model)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert changed == {"classifier.weight", "classifier.bias"}
     assert any("model.safetensors" in message for message in messages)
@@ -283,7 +283,7 @@ def test_finetuning_starts_from_the_model_and_moves_the_unfrozen_layer_groups_al
     unbroken: FitResult, make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = make_job(tmp_path, step="finetune", start_from=unbroken.model, finetune={"unfreeze_last_n": 2})
-    result = fit(job, on_epoch=tell_nobody)
+    result = fit(job, on_epoch=ignore_epoch)
     before, after = weights(unbroken.model), weights(result.model)
     changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
     assert {"classifier.weight", "features.block3.0.weight"} <= changed
@@ -302,14 +302,14 @@ def test_more_layer_groups_than_there_are_can_not_be_unfrozen(
     with pytest.raises(
         SettingsError, match=r"finetune\.unfreeze_last_n: is 5, but plain has 4 layer groups; give at most 4"
     ):
-        fit(job, on_epoch=tell_nobody)
+        fit(job, on_epoch=ignore_epoch)
 
 
 def test_a_net_with_auxiliary_heads_learns(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, model={"architecture": "googlenet"}, train={"epochs": 1, "batch_size": 64})
     torch.manual_seed(job.train.seed)
     before = initial_model(job).net.state_dict()
-    model = load_classifier(fit(job, on_epoch=tell_nobody).model)
+    model = load_classifier(fit(job, on_epoch=ignore_epoch).model)
     for head in ("aux1.fc2.weight", "aux2.fc2.weight", "fc.weight"):
         assert not torch.equal(model.net.state_dict()[head], before[head]), head
     assert not model.training
@@ -353,10 +353,10 @@ def test_each_way_to_train_learns_and_goes_on_to_the_same_weights(make_job: Make
 
     train = {"epochs": 4, "checkpoint_minutes": 1e-9, "warmup_epochs": 0.5, "learning_rate": 0.01} | WAYS[way]
     jobs = [make_job(tmp_path / name, model={"architecture": "plain"}, train=train) for name in ("whole", "cut")]
-    whole = fit(jobs[0], on_epoch=tell_nobody)
+    whole = fit(jobs[0], on_epoch=ignore_epoch)
     with pytest.raises(Cut):
-        fit(jobs[1], on_epoch=tell_nobody, on_step=cut)
-    resumed = fit(jobs[1], on_epoch=tell_nobody)
+        fit(jobs[1], on_epoch=ignore_epoch, on_step=cut)
+    resumed = fit(jobs[1], on_epoch=ignore_epoch)
     assert same(whole.model, resumed.model)
     assert [report.train_loss for report in whole.history] == [report.train_loss for report in resumed.history]
     assert whole.history[-1].val_loss < whole.history[0].val_loss
@@ -368,13 +368,13 @@ def test_each_way_to_train_learns_and_goes_on_to_the_same_weights(make_job: Make
 
 
 def test_a_training_of_one_epoch_does_not_end_while_its_rate_climbs(make_job: MakeJob, tmp_path: Path) -> None:
-    result = fit(make_job(tmp_path, train={"epochs": 1, "warmup_epochs": 1}), on_epoch=tell_nobody)
+    result = fit(make_job(tmp_path, train={"epochs": 1, "warmup_epochs": 1}), on_epoch=ignore_epoch)
     assert result.history[0].learning_rate < 0.5 * 0.005
 
 
 def test_progress_counts_steps_up_to_the_whole(make_job: MakeJob, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    fit(make_job(tmp_path), on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)))
+    fit(make_job(tmp_path), on_epoch=ignore_epoch, on_step=lambda done, total: steps.append((done, total)))
     assert [done for done, _ in steps] == list(range(1, len(steps) + 1))
     assert {total for _, total in steps} == {len(steps)}
 
@@ -391,7 +391,7 @@ def test_training_from_jpegs_decodes_each_once_and_leaves_no_decoded_file(
     real = JpegStore._decoded
     monkeypatch.setattr(JpegStore, "_decoded", lambda store, row: decodes.append(row) or real(store, row))
     job = make_job(tmp_path / "job").model_copy(update={"data": str(data)})
-    result = fit(job, on_epoch=tell_nobody)
+    result = fit(job, on_epoch=ignore_epoch)
     assert len(result.history) == 2
     assert sorted(decodes) == sorted(set(decodes))
     assert decodes

@@ -23,13 +23,13 @@ MakeJob = Callable[..., TrainingJob]
 FirstImages = Callable[[int], Path]
 
 
-def tell_nobody(_: EpochReport) -> None:
+def ignore_epoch(_: EpochReport) -> None:
     pass
 
 
 def fitted(job: TrainingJob) -> tuple[FitResult, list[str]]:
     with logged() as messages:
-        return fit(job, on_epoch=tell_nobody), messages
+        return fit(job, on_epoch=ignore_epoch), messages
 
 
 OUT_OF_MEMORY = {
@@ -69,13 +69,13 @@ def test_a_batch_is_halved_before_the_first_epoch_where_measuring_shows_that_it_
 ) -> None:
     job = make_job(tmp_path, train={"halve_batch_on_oom": True, "learning_rate": "auto", "epochs": 1})
     _, said = fitted(job)
-    assert [sentence for sentence in said if "don't fit" in sentence] == [
+    assert [sentence for sentence in said if "doesn't fit" in sentence] == [
         "a batch of 16 images doesn't fit into memory: restart with 8, accumulated twice as often"
     ]
     assert read_json(tmp_path / "plan.json")["halvings"] == 1
 
 
-def test_features_are_worked_out_of_no_more_images_at_a_time_than_fit(
+def test_features_are_computed_of_no_more_images_at_a_time_than_fit(
     make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     classify = LeNet5.forward
@@ -89,7 +89,7 @@ def test_features_are_worked_out_of_no_more_images_at_a_time_than_fit(
     train = FIXED | {"augment": False, "halve_batch_on_oom": True, "epochs": 1}
     _, said = fitted(make_job(tmp_path / "job", model={"freeze_backbone": True}, train=train))
     assert said[0] == "a batch of 16 images doesn't fit into memory: restart with 8, accumulated twice as often"
-    assert said[1].startswith("the head trains on features")
+    assert said[1].startswith("the head trains on cached features")
 
 
 def test_validation_sees_no_more_images_at_a_time_than_training(
@@ -108,13 +108,13 @@ def test_validation_sees_no_more_images_at_a_time_than_training(
     assert most == {True: 4, False: 4}
 
 
-def test_a_batch_that_does_not_fit_is_halved_and_gathered_to_the_same_step(
+def test_a_batch_that_does_not_fit_is_halved_and_accumulated_to_the_same_step(
     memory_for_eight: None, make_job: MakeJob, tmp_path: Path
 ) -> None:
     steps: list[tuple[int, int]] = []
     job = make_job(tmp_path, train=FIXED | {"batch_size": 32, "halve_batch_on_oom": True, "epochs": 1})
     with logged() as said:
-        fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append((done, total)))
+        fit(job, on_epoch=ignore_epoch, on_step=lambda done, total: steps.append((done, total)))
     assert [sentence.partition(":")[0] for sentence in said[:2]] == [
         "a batch of 32 images doesn't fit into memory",
         "a batch of 16 images doesn't fit into memory",
@@ -140,7 +140,7 @@ def test_the_rate_is_found_kept_and_used_again_by_a_training_that_goes_on(make_j
     result, said = fitted(job)
     test = read_json(tmp_path / "rate.json")
     assert read_json(tmp_path / "plan.json")["learning_rate"] == test["found"]
-    assert any(sentence.startswith(f"the learning rate is {test['found']:.2g}") for sentence in said)
+    assert any(sentence.startswith(f"learning rate {test['found']:.2g}") for sentence in said)
     (tmp_path / "rate.json").unlink()
     assert fitted(job)[0].history == result.history
     assert not (tmp_path / "rate.json").exists()

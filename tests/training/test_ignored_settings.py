@@ -30,7 +30,7 @@ def test_a_setting_without_effect_is_named(
         return ineffective_settings(job, cached=place == "cached", cache_on_gpu=place == "cache_on_gpu")
 
     (sentence,) = said(**train)
-    assert sentence.startswith(f"train.{setting} has no effect, for ")
+    assert sentence.startswith(f"train.{setting} has no effect: ")
     assert said() == []
 
 
@@ -47,5 +47,5 @@ def test_a_head_on_cached_features_needs_no_workers(make_job: MakeJob, tmp_path:
     job = make_job(tmp_path, model={"freeze_backbone": True}, train=train)
     with logged() as said:
         fit(job, on_epoch=lambda _: None)
-    told = [sentence.partition(" ")[0] for sentence in said if "no effect" in sentence]
-    assert told == ["train.activation_checkpointing", "train.loader_workers"]
+    settings = [sentence.partition(" ")[0] for sentence in said if "no effect" in sentence]
+    assert settings == ["train.activation_checkpointing", "train.loader_workers"]

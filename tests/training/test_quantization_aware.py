@@ -30,7 +30,7 @@ class Killed(Exception):
     pass
 
 
-def tell_nobody(_: EpochReport) -> None:
+def ignore_epoch(_: EpochReport) -> None:
     pass
 
 
@@ -52,7 +52,7 @@ def spoiled(make_job: MakeJob, packed: Path, tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("spoiled")
     train = {"epochs": 2, "monitor": "loss", "augment": False}
     job = make_job(folder, model={"architecture": "plain"}, train=train)
-    model = load_classifier(fit(job, on_epoch=tell_nobody).model)
+    model = load_classifier(fit(job, on_epoch=ignore_epoch).model)
     norm, convolution = (model.net.get_submodule(f"features.block3.{place}") for place in (1, 3))
     with torch.no_grad():
         norm.weight[0], norm.bias[0] = 0.0, -1.0
@@ -117,7 +117,7 @@ def test_what_is_simulated_is_what_the_file_does(spoiled: Spoiled, tmp_path: Pat
 @pytest.fixture(scope="module")
 def learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = aware_job(make_job, tmp_path_factory.mktemp("qat"), spoiled.folder, REDUCED)
-    return fit(job, on_epoch=tell_nobody).model
+    return fit(job, on_epoch=ignore_epoch).model
 
 
 def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: 
 
 def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path: Path) -> None:
     job = aware_job(make_job, tmp_path / "float", spoiled.folder, None)
-    unaware = load_classifier(fit(job, on_epoch=tell_nobody).model)
+    unaware = load_classifier(fit(job, on_epoch=ignore_epoch).model)
     rounded = [
         logits(FakeQuantizedClassifier(one, REDUCED, spoiled.split), spoiled.split) for one in (spoiled.model, unaware)
     ]
@@ -149,14 +149,14 @@ def test_killed_within_an_epoch_it_goes_on_to_the_same_weights(
             raise Killed
 
     with pytest.raises(Killed):
-        fit(job, on_epoch=tell_nobody, on_step=kill)
+        fit(job, on_epoch=ignore_epoch, on_step=kill)
     steps: list[int] = []
-    again = fit(job, on_epoch=tell_nobody, on_step=lambda done, total: steps.append(done)).model
+    again = fit(job, on_epoch=ignore_epoch, on_step=lambda done, total: steps.append(done)).model
     assert steps[0] > 1
     assert (again / "model.safetensors").read_bytes() == (learnt / "model.safetensors").read_bytes()
 
 
 def test_it_learns_the_same_each_time(spoiled: Spoiled, learnt: Path, make_job: MakeJob, tmp_path: Path) -> None:
-    again = fit(aware_job(make_job, tmp_path / "again", spoiled.folder, REDUCED), on_epoch=tell_nobody).model
+    again = fit(aware_job(make_job, tmp_path / "again", spoiled.folder, REDUCED), on_epoch=ignore_epoch).model
     names = ("model.safetensors", "model.json")
     assert [(again / name).read_bytes() for name in names] == [(learnt / name).read_bytes() for name in names]
