@@ -169,7 +169,7 @@ def _growth(files: list[Path], folder: Path, rounds: int) -> None:
 
 
 def _measure(raw: Path, store: Path | None) -> None:
-    measure_all(read_manifest_table(raw), raw, max_megapixels=100, store=store, progress=silent)
+    measure_all(read_manifest_table(raw), raw, max_megapixels=100, code="", cache=store, progress=silent)
 
 
 def _timed(work: Callable[[], object]) -> tuple[float, float]:

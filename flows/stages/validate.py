@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from components.data.images import measurement
 from components.data.images.decoding import decode
 from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
@@ -38,6 +39,7 @@ from components.shared.progress import Progress
 from components.task.label_text import counted_names
 from components.task.registry import task_type
 from components.task.task import Task
+from flows.project.fingerprint import code_fingerprint
 from flows.project.project import HOME_VARIABLE
 from flows.project.sections import read_optional, read_section
 from flows.stages.entry import run_stage
@@ -80,7 +82,8 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
         manifest,
         paths.raw,
         max_megapixels=preprocess.max_megapixels,
-        store=_measurement_store(paths.params),
+        code=code_fingerprint((measurement.__name__,)),
+        cache=_measurement_cache(paths.params),
         progress=progress,
     )
     table = _write_images(paths.validated, manifest, measured.outcomes, corrections, task)
@@ -116,7 +119,7 @@ def _corrections(settings: LabelSettings, reference: Path, manifest: pa.Table, t
     return read_corrections(reference / settings.corrections, labels, task)
 
 
-def _measurement_store(params: Path) -> Path:
+def _measurement_cache(params: Path) -> Path:
     """The folder of cached measurements; not among the stage's outputs, for DVC deletes those before the stage runs."""
     return Path(os.environ.get(HOME_VARIABLE) or params.parent / ".darkroom") / "measurements"
 

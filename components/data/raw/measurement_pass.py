@@ -7,7 +7,6 @@ A cached file costs a microsecond or two: outcomes are columns of whole batches 
 in one step; no Python object is made of them.
 """
 
-import functools
 import hashlib
 import math
 import multiprocessing
@@ -23,13 +22,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from components.data.images import decoding, jpeg_damage, measurement, perceptual_hash
 from components.data.images.decoding import UndecodableImage
 from components.data.images.measurement import Measurement, measure_without_hashes, with_hashes
 from components.data.raw.dataset import RawFile, RawImages, raw_files
 from components.data.raw.measurement_cache import ENTRY, OUTCOMES, MeasurementCache
 from components.shared.errors import DataError
-from components.shared.files import sha256_of_file
 from components.shared.processor import usable_cores
 from components.shared.progress import Progress
 
@@ -59,22 +56,24 @@ class Pass:
 
 
 def measure_all(
-    manifest: pa.Table, raw: Path, *, max_megapixels: float, store: Path | None, progress: Progress
+    manifest: pa.Table, raw: Path, *, max_megapixels: float, code: str, cache: Path | None, progress: Progress
 ) -> Pass:
-    """Measures every file on all cores; `store` is the folder of cached measurements, None caches nothing.
+    """Measures every file on all cores; `cache` is the folder of cached measurements, None caches nothing.
+
+    `code` is the fingerprint of the measuring code: measurements by other code are not used.
 
     Raises DataError where a file's bytes differ from the manifest's SHA-256.
     """
     keys = _keys(manifest)
-    with MeasurementCache.opened(store, _version(max_megapixels)) as cache:
-        found = [cache.find(keys)]
+    with MeasurementCache.opened(cache, _version(max_megapixels, code)) as known:
+        found = [known.find(keys)]
         is_cached = pc.is_in(keys, value_set=found[0]["key"])
         waiting = keys.filter(pc.invert(is_cached)).drop_null().unique()
         rows = raw_files(manifest.take(pc.index_in(waiting, value_set=keys)))
         done = len(manifest) - len(rows)
         progress("validate", done, len(manifest))
         for batch in _measured(list(zip(waiting.to_pylist(), rows, strict=True)), raw, max_megapixels):
-            cache.add(batch)
+            known.add(batch)
             found.append(pa.Table.from_batches([batch]))
             done += len(batch)
             progress("validate", done, len(manifest))
@@ -111,12 +110,9 @@ def _take(table: pa.Table, indices: pa.Array) -> pa.Table:
     )
 
 
-@functools.cache
-def _version(max_megapixels: float) -> str:
+def _version(max_megapixels: float, code: str) -> str:
     """Fingerprint of the setting, the columns, the measuring code and the decoding libraries."""
-    modules = (decoding, perceptual_hash, jpeg_damage, measurement)
-    code = [sha256_of_file(Path(str(module.__file__))) for module in modules]
-    inputs = [f"{max_megapixels:g}", str(OUTCOMES), *code, *(f"{name} {version(name)}" for name in _LIBRARIES)]
+    inputs = [f"{max_megapixels:g}", str(OUTCOMES), code, *(f"{name} {version(name)}" for name in _LIBRARIES)]
     return hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
 
 

@@ -45,15 +45,17 @@ def some(tmp_path: Path) -> tuple[Path, pa.Table]:
     return raw_of(tmp_path / "raw", files | {"a/cut.jpg": jpeg(99)[:-300], "b/text.jpg": b"no image"})
 
 
-def passing(some: tuple[Path, pa.Table], store: Path | None, max_megapixels: float = 100) -> measurement_pass.Pass:
+def passing(
+    some: tuple[Path, pa.Table], cache: Path | None, max_megapixels: float = 100, code: str = "1"
+) -> measurement_pass.Pass:
     raw, manifest = some
-    return measure_all(manifest, raw, max_megapixels=max_megapixels, store=store, progress=silent)
+    return measure_all(manifest, raw, max_megapixels=max_megapixels, code=code, cache=cache, progress=silent)
 
 
 def test_the_cache_changes_no_result_and_saves_the_second_pass(tmp_path, some) -> None:
     bare = passing(some, None)
-    first = passing(some, tmp_path / "store")
-    second = passing(some, tmp_path / "store")
+    first = passing(some, tmp_path / "cache")
+    second = passing(some, tmp_path / "cache")
     assert bare.outcomes == first.outcomes == second.outcomes
     assert (first.num_measured, first.num_cached) == (14, 0)
     assert (second.num_measured, second.num_cached) == (0, 14)
@@ -61,11 +63,11 @@ def test_the_cache_changes_no_result_and_saves_the_second_pass(tmp_path, some) -
 
 def test_the_cache_keeps_the_last_few_versions(tmp_path, some) -> None:
     for max_megapixels in (100, 90, 80, 70):
-        passing(some, tmp_path / "store", max_megapixels)
-    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "outcomes.sqlite")) as kept:
+        passing(some, tmp_path / "cache", max_megapixels)
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "outcomes.sqlite")) as kept:
         assert kept.execute("SELECT count(DISTINCT version) FROM batches").fetchone() == (3,)
-    assert passing(some, tmp_path / "store", 90).num_measured == 0
-    assert passing(some, tmp_path / "store", 100).num_measured == 14
+    assert passing(some, tmp_path / "cache", 90).num_measured == 0
+    assert passing(some, tmp_path / "cache", 100).num_measured == 14
 
 
 def test_broken_files_get_their_reason(some) -> None:
@@ -77,14 +79,14 @@ def test_broken_files_get_their_reason(some) -> None:
 
 
 def test_each_row_has_the_measurements_of_its_own_file(tmp_path) -> None:
-    """Whatever comes from the store and whatever is new, equal bytes, rows without bytes, endings in odd places."""
+    """Cached and new rows, equal bytes, rows without bytes, endings in odd places."""
     files = {f"a.b/{number}.jpg": jpeg(number) for number in range(7)}
     files |= {"a.b/again.jpg": jpeg(3), "a.b/wrong.png": jpeg(3), "a.b/.jpg": jpeg(4), "a.b/bare": jpeg(5)}
     raw, manifest = raw_of(tmp_path / "raw", files)
     lost = [{"path": "c/lost.jpg", "problem": "a link out of the folder"}, {"path": "c/nothing.jpg"}]
     manifest = pa.concat_tables([manifest.slice(4), pa.Table.from_pylist(lost, SCHEMA), manifest.slice(0, 4)])
-    passing((raw, manifest.slice(2, 4)), tmp_path / "store")
-    both = passing((raw, manifest), tmp_path / "store")
+    passing((raw, manifest.slice(2, 4)), tmp_path / "cache")
+    both = passing((raw, manifest), tmp_path / "cache")
     assert (both.num_cached, both.num_measured) == (5, 6)
     for row, outcome in zip(manifest.to_pylist(), both.outcomes.to_pylist(), strict=True):
         reason = outcome.pop("reason")
@@ -96,10 +98,10 @@ def test_each_row_has_the_measurements_of_its_own_file(tmp_path) -> None:
             assert outcome == vars(measure(files[row["path"]], row["path"], max_megapixels=100))
 
 
-def test_other_settings_are_measured_again(tmp_path, some) -> None:
-    passing(some, tmp_path / "store")
-    strict = passing(some, tmp_path / "store", max_megapixels=0.0001)
-    assert strict.num_cached == 0
+def test_other_settings_and_other_code_measure_again(tmp_path, some) -> None:
+    passing(some, tmp_path / "cache")
+    strict = passing(some, tmp_path / "cache", max_megapixels=0.0001)
+    assert strict.num_cached == passing(some, tmp_path / "cache", code="2").num_cached == 0
     assert strict.outcomes["reason"].null_count == 0
 
 
@@ -112,8 +114,8 @@ def test_a_killed_pass_resumes_where_it_stopped(tmp_path, some, monkeypatch) -> 
 
     raw, manifest = some
     with pytest.raises(KeyboardInterrupt):
-        measure_all(manifest, raw, max_megapixels=100, store=tmp_path / "store", progress=stop)
-    again = passing(some, tmp_path / "store")
+        measure_all(manifest, raw, max_megapixels=100, code="1", cache=tmp_path / "cache", progress=stop)
+    again = passing(some, tmp_path / "cache")
     assert again.num_cached >= 6
     assert again.outcomes == passing(some, None).outcomes
 
@@ -126,19 +128,19 @@ def test_processes_find_what_threads_find(some, monkeypatch) -> None:
 
 
 def test_a_damaged_cache_is_replaced(tmp_path, some) -> None:
-    (tmp_path / "store").mkdir()
-    (tmp_path / "store" / "outcomes.sqlite").write_bytes(b"this is no database" * 100)
-    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
-    assert passing(some, tmp_path / "store").num_cached == 14
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "outcomes.sqlite").write_bytes(b"this is no database" * 100)
+    assert passing(some, tmp_path / "cache").outcomes == passing(some, None).outcomes
+    assert passing(some, tmp_path / "cache").num_cached == 14
 
 
 def test_a_cache_with_a_damaged_page_is_replaced(tmp_path, some) -> None:
-    passing(some, tmp_path / "store")
-    with (tmp_path / "store" / "outcomes.sqlite").open("r+b") as stream:
+    passing(some, tmp_path / "cache")
+    with (tmp_path / "cache" / "outcomes.sqlite").open("r+b") as stream:
         stream.seek(measurement_cache._PAGE_BYTES)
         stream.write(b"\xff" * 100)
-    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
-    assert passing(some, tmp_path / "store").num_cached == 14
+    assert passing(some, tmp_path / "cache").outcomes == passing(some, None).outcomes
+    assert passing(some, tmp_path / "cache").num_cached == 14
 
 
 @pytest.mark.parametrize("column", ["keys", "content"])
@@ -158,25 +160,25 @@ def test_damaged_batches_are_measured_again(
     tmp_path, some, monkeypatch, column: str, damaged: Callable[[bytes], object]
 ) -> None:
     monkeypatch.setattr(measurement_pass, "_BATCH", 7)
-    first = passing(some, tmp_path / "store")
-    with contextlib.closing(sqlite3.connect(tmp_path / "store" / "outcomes.sqlite")) as connection, connection:
+    first = passing(some, tmp_path / "cache")
+    with contextlib.closing(sqlite3.connect(tmp_path / "cache" / "outcomes.sqlite")) as connection, connection:
         [[blob]] = connection.execute(f"SELECT {column} FROM batches WHERE rowid = 1")
         connection.execute(f"UPDATE batches SET {column} = ? WHERE rowid = 1", (damaged(blob),))
-    again = passing(some, tmp_path / "store")
+    again = passing(some, tmp_path / "cache")
     assert (again.num_cached, again.num_measured) == (7, 7)
     assert again.outcomes == first.outcomes
-    assert passing(some, tmp_path / "store").num_cached == 14
+    assert passing(some, tmp_path / "cache").num_cached == 14
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written_is_skipped(tmp_path, some) -> None:
-    (tmp_path / "store").mkdir(mode=0o500)
-    assert passing(some, tmp_path / "store").outcomes == passing(some, None).outcomes
+    (tmp_path / "cache").mkdir(mode=0o500)
+    assert passing(some, tmp_path / "cache").outcomes == passing(some, None).outcomes
 
 
 def test_passes_at_the_same_time_use_one_cache(tmp_path, some) -> None:
     found: list[measurement_pass.Pass] = []
-    threads = [threading.Thread(target=lambda: found.append(passing(some, tmp_path / "store"))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: found.append(passing(some, tmp_path / "cache"))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
