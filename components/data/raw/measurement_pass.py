@@ -47,7 +47,7 @@ _WORTH_SLICING = 32
 
 
 @dataclass(frozen=True)
-class Pass:
+class MeasurementPass:
     outcomes: pa.Table
     """The columns of OUTCOMES, one row for each row of the manifest."""
     num_measured: int
@@ -57,7 +57,7 @@ class Pass:
 
 def measure_all(
     manifest: pa.Table, raw: Path, *, max_megapixels: float, code: str, cache: Path | None, progress: Progress
-) -> Pass:
+) -> MeasurementPass:
     """Measures every file on all cores; `cache` is the folder of cached measurements, None caches nothing.
 
     `code` is the fingerprint of the measuring code: measurements by other code are not used.
@@ -65,19 +65,19 @@ def measure_all(
     Raises DataError where a file's bytes differ from the manifest's SHA-256.
     """
     keys = _keys(manifest)
-    with MeasurementCache.opened(cache, _version(max_megapixels, code)) as known:
-        found = [known.find(keys)]
-        is_cached = pc.is_in(keys, value_set=found[0]["key"])
+    with MeasurementCache.opened(cache, _version(max_megapixels, code)) as store:
+        batches = [store.find(keys)]
+        is_cached = pc.is_in(keys, value_set=batches[0]["key"])
         waiting = keys.filter(pc.invert(is_cached)).drop_null().unique()
         rows = raw_files(manifest.take(pc.index_in(waiting, value_set=keys)))
         done = len(manifest) - len(rows)
         progress("validate", done, len(manifest))
         for batch in _measured(list(zip(waiting.to_pylist(), rows, strict=True)), raw, max_megapixels):
-            known.add(batch)
-            found.append(pa.Table.from_batches([batch]))
+            store.add(batch)
+            batches.append(pa.Table.from_batches([batch]))
             done += len(batch)
             progress("validate", done, len(manifest))
-    return Pass(_joined(manifest, keys, pa.concat_tables(found)), len(rows), is_cached.true_count)
+    return MeasurementPass(_joined(manifest, keys, pa.concat_tables(batches)), len(rows), is_cached.true_count)
 
 
 def _keys(manifest: pa.Table) -> pa.Array:
@@ -88,8 +88,9 @@ def _keys(manifest: pa.Table) -> pa.Array:
     return pc.if_else(has_bytes, key, None).combine_chunks()
 
 
-def _joined(manifest: pa.Table, keys: pa.Array, found: pa.Table) -> pa.Table:
-    outcomes = _take(found.select(OUTCOMES.names), pc.index_in(keys, value_set=found["key"]))
+def _joined(manifest: pa.Table, keys: pa.Array, measured: pa.Table) -> pa.Table:
+    """The outcome of each row of the manifest, from the outcomes by key."""
+    outcomes = _take(measured.select(OUTCOMES.names), pc.index_in(keys, value_set=measured["key"]))
     unread = pc.coalesce(manifest["problem"], "the file has no content")
     reason = pc.if_else(pc.is_null(keys), unread, outcomes["reason"])
     return outcomes.set_column(0, OUTCOMES.field("reason"), reason)

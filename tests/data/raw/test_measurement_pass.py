@@ -47,7 +47,7 @@ def some(tmp_path: Path) -> tuple[Path, pa.Table]:
 
 def passing(
     some: tuple[Path, pa.Table], cache: Path | None, max_megapixels: float = 100, code: str = "1"
-) -> measurement_pass.Pass:
+) -> measurement_pass.MeasurementPass:
     raw, manifest = some
     return measure_all(manifest, raw, max_megapixels=max_megapixels, code=code, cache=cache, progress=silent)
 
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_skipped(tmp_path, some) -> None:
 
 
 def test_passes_at_the_same_time_use_one_cache(tmp_path, some) -> None:
-    found: list[measurement_pass.Pass] = []
+    found: list[measurement_pass.MeasurementPass] = []
     threads = [threading.Thread(target=lambda: found.append(passing(some, tmp_path / "cache"))) for _ in range(4)]
     for thread in threads:
         thread.start()
