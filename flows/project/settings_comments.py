@@ -1,7 +1,8 @@
 """The comments of params.yaml, generated from the docstrings of the settings: each setting is explained in one place.
 
-The comment on a setting's line is the first line of the docstring below the setting's field. After a change of such a
-docstring run `python -m flows.project.settings_comments`, which writes params.yaml again; a test holds them equal.
+The comment on a setting's line is the first line of the docstring below the setting's field; more explanation follows
+there after an empty line. After a change of a docstring run `python -m flows.project.settings_comments`, which writes
+params.yaml again; a test holds them equal.
 """
 
 import re
@@ -25,7 +26,7 @@ _LEAST_WIDTH, _MOST_WIDTH = 26, 54
 
 
 def with_comments(text: str, sections: Collection[str] = GENERATED_SECTIONS) -> str:
-    """The text of params.yaml, with the comments of these sections generated; raises ValueError for missing docs."""
+    """The text of params.yaml with generated comments in these sections; raises ValueError for a missing docstring."""
     lines, path = text.splitlines(), [""]
     documented: dict[str, dict[int, tuple[str, str]]] = {section: {} for section in sections}
     for number, line in enumerate(lines):
@@ -44,9 +45,10 @@ def with_comments(text: str, sections: Collection[str] = GENERATED_SECTIONS) -> 
 
 
 def _comment(field: FieldInfo, path: Sequence[str]) -> str:
-    if not field.description:
-        raise ValueError(f"{'.'.join(path)}: its field has no docstring")
-    return field.description.splitlines()[0].removesuffix(".")
+    summary = (field.description or "").partition("\n\n")[0]
+    if not summary or "\n" in summary:
+        raise ValueError(f"{'.'.join(path)}: the docstring of its field should begin with a paragraph of one line")
+    return summary.removesuffix(".")
 
 
 def _field_at(path: Sequence[str]) -> FieldInfo | None:

@@ -13,6 +13,13 @@ def test_the_comments_of_a_section_are_the_docstrings_of_its_fields(section: str
     assert with_comments(TEXT, [section]) == TEXT, "run `python -m flows.project.settings_comments`"
 
 
+def test_a_docstring_whose_first_sentence_spans_lines_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"split\.given: the docstring of its field should begin with a paragraph of one"
+    ):
+        with_comments("split:\n  given: repair\n", ["split"])
+
+
 def test_a_comment_is_replaced_and_nothing_else() -> None:
     text = "labels:  # stays\n  folds: 3   # old\n\ntune:\n  space:\n    train.learning_rate: [1]  # stays\n"
     comment = "Folds of the cross-validation; more fit the probe on more images and take longer"
