@@ -43,6 +43,7 @@ from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
 from components.export.exporter import CALIBRATION
 from components.models.classifier import ImageClassifier
+from components.records.export import ExportRecord
 from components.serving.onnx_classifier import INPUT, OnnxClassifier
 from components.shared.files import atomic_file, read_json, write_json
 from components.shared.processor import usable_cores
@@ -157,7 +158,7 @@ class Network:
 
     def _tell(self, timings: dict[str, Timing], flags: argparse.Namespace) -> None:
         export, judged = self._exported(), read_json(self._judged)
-        recipe, served = export["formats"]["int8"]["recipe"], export["served"]
+        recipe, served = export.formats["int8"].measured.recipe, export.served
         print(f"\n{self._name}, {flags.side} px, batch {flags.batch}; int8 is {recipe}; {served} would be served")
         print(f"aims: {AIMS.get(self._name)}, accuracy within 0.005\n")
         print(
@@ -169,7 +170,7 @@ class Network:
             times = ratio_range(timing.wall_s, timings[INT8].wall_s) if name != INT8 else "1"
             print(f"| {name} | {rate} | {times} | {self._share(name)} | {_told(judged[name])} |", flush=True)
 
-    def _exported(self) -> dict[str, Any]:
+    def _exported(self) -> ExportRecord:
         return exported(self._model, self._data, self._folder, qat_epochs=self._aware_epochs)
 
     def _share(self, name: str) -> str:

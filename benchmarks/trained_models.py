@@ -31,6 +31,7 @@ from components.data.sources import IngestSettings, find
 from components.export.exporter import Images, export_model
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier, load_classifier
+from components.records.export import EXPORT, ExportRecord, TestScores
 from components.serving.onnx_classifier import ModelCard
 from components.shared.files import read_json, sha256_of_record, write_json
 from components.shared.progress import silent
@@ -45,7 +46,6 @@ from flows.stages.augment import augment
 from flows.stages.split import split
 from flows.stages.validate import ValidatePaths, validate
 
-EXPORT = "export.json"
 SPLITS = {"train": 0.55, "val": 0.1, "test": 0.35}
 """A large test split, so that half a point of accuracy is several images."""
 
@@ -105,7 +105,7 @@ def trained(name: str, data: Path, work: Path, *, epochs: int, learn_side_px: in
     return load_classifier(finished(job.model_copy(update={**tuning, "finetune": finetune})))
 
 
-def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> dict[str, Any]:
+def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> ExportRecord:
     """Writes the model's files into the folder, int8 as it is chosen on this machine; returns what was measured.
 
     Accuracy chooses: a network that was trained for minutes has so many close calls that agreement says little.
@@ -130,9 +130,9 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
             settings=settings,
             learn=partial(_aware, settings, data, folder.parent),
         )
-        write_json(record, found.as_record())
-    known: dict[str, Any] = read_json(record)
-    return known
+        # The test scores are measured apart.
+        found.as_record({name: TestScores("", {}, {}) for name in found.formats}).write(record)
+    return ExportRecord.read(record)
 
 
 def _aware(settings: QuantizeSettings, data: Path, work: Path, rounding: FakeQuantization) -> ImageClassifier:
@@ -215,13 +215,13 @@ def ready(flags: argparse.Namespace, scratch: Path, *, images: int) -> Ready:
         _make(flags, work, photographs(flags.folder, scratch))
     elif flags.making:
         sys.exit(f"{folder} is there already: --making changes nothing; leave it out, or give another --work")
-    record = read_json(export / EXPORT)
-    agreement = record["formats"]["int8"]["agreement"]
+    record = ExportRecord.read(export / EXPORT)
+    agreement = record.formats["int8"].measured.agreement
     return Ready(
         model=load_classifier(folder / "finetune" / MODEL),
         data=work / "data" / "augmented",
-        files={form: export / f"model_{form}.onnx" for form in record["formats"]},
-        verdict=f"{'; '.join(record['reasons'])}; int8 agrees with fp32 on {agreement:.4f} of validation",
+        files={form: export / f"model_{form}.onnx" for form in record.formats},
+        verdict=f"{'; '.join(record.reasons)}; int8 agrees with fp32 on {agreement:.4f} of validation",
         images=test_images(work / "data", images),
     )
 

@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from components.records.export import EXPORT, ExportRecord, MeasuredFile
 from components.serving.onnx_classifier import ModelCard
-from components.shared.files import read_json, sha256_of_file
+from components.shared.files import sha256_of_file
 
 _OF_THE_RUN = ("run_id", "code_version", "data_version")
 """Of a model card: what names the run that made the file, or is compared by itself."""
@@ -83,14 +84,15 @@ def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda way: None)
     The way to int8 and the form to serve are chosen by accuracy and time. Where time chose otherwise, that is a finding
     of its own: the file is compared as `repeat` makes it in the way of then.
     """
-    records = [read_json(folder / "export.json") for folder in (then, now)]
-    formats = [record["formats"] for record in records]
-    tried = [record.get("int8_variants", {}) for record in records]
-    measured = [*_measured("ways to int8", *tried), *_measured("forms", *formats)]
+    records = [ExportRecord.read(folder / EXPORT) for folder in (then, now)]
+    formats = [record.formats for record in records]
+    files_of = [{name: one.measured for name, one in record.formats.items()} for record in records]
+    tried = [record.int8_variants for record in records]
+    measured = [*_measured("ways to int8", *tried), *_measured("forms", *files_of)]
     by_time = all(one.same for one in measured)
     made_alike = []
     for name in (name for name in formats[0] if name in formats[1]):
-        ways = [str(one[name].get("recipe", name)) for one in formats]
+        ways = [one[name].measured.recipe for one in formats]
         files: list[Path | None] = [folder / f"model_{name}.onnx" for folder in (then, now)]
         if ways[0] == ways[1]:
             made_alike.append(name)
@@ -99,17 +101,23 @@ def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda way: None)
             files[1] = repeat(ways[0])
         if all(file is not None and file.exists() for file in files):
             yield compare_onnx(f"ONNX {name}", *[file for file in files if file is not None])
-    yield from compare_records("scores", *({name: one[name]["test"] for name in made_alike} for one in formats))
+    yield from compare_records("scores", *({name: one[name].test.values for name in made_alike} for one in formats))
     yield from measured
-    yield _choice("form to serve", *(str(record["served"]) for record in records), by_time=by_time)
+    yield _choice("form to serve", *(record.served for record in records), by_time=by_time)
 
 
-def _measured(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
+def _measured(what: str, then: Mapping[str, MeasuredFile], now: Mapping[str, MeasuredFile]) -> Iterator[Finding]:
     """What choices go by, but for time: of whatever both made in the same way."""
-    both = [name for name in then if name in now and then[name].get("recipe") == now[name].get("recipe")]
-    told = ("validation_accuracy", "agreement")
+    both = [name for name in then if name in now and then[name].recipe == now[name].recipe]
     yield from compare_records(
-        what, *({name: {key: one[name].get(key) for key in told} for name in both} for one in (then, now))
+        what,
+        *(
+            {
+                name: {"validation_accuracy": one[name].validation_accuracy, "agreement": one[name].agreement}
+                for name in both
+            }
+            for one in (then, now)
+        ),
     )
 
 

@@ -2,8 +2,8 @@
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from components.evaluation.served_predictions import predict_packed
 from components.export.format_choice import Choice, Format, Measured, best_int8, broken, choose, most_promising
 from components.export.model_timing import FileDoesNotServe, time_file
 from components.export.onnx_export import export_onnx, write_answers
-from components.export.parity import Parity, agreement, torch_parity
+from components.export.parity import agreement, torch_parity
 from components.export.quantization import Quantizer, Recipe
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings, after_epochs
 from components.models.classifier import ImageClassifier
+from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, TestScores
 from components.serving.model_trial import Speed
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.shared.errors import TrainingDiverged
@@ -65,20 +66,21 @@ class Exported:
     def served(self) -> Tried:
         return self.formats[self.choice.served]
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self, tests: Mapping[Format, TestScores]) -> ExportRecord:
+        """The record of the export; `tests` are the scores of each file on the test split."""
         fp32 = self.formats["fp32"].measured
-        return {
-            "parity": asdict(self.parities["fp32"]),
-            "formats": {
-                name: _record(one, fp32) | {"parity": asdict(self.parities[name])} for name, one in self.formats.items()
+        return ExportRecord(
+            formats={
+                name: ExportedFile(_measured_file(one, fp32), self.parities[name], tests[name])
+                for name, one in self.formats.items()
             },
-            "int8_variants": {name: _record(one, fp32) for name, one in self.int8.items()},
-            "skipped": self.skipped,
-            "served": self.choice.served,
-            "reasons": self.choice.reasons,
-            "calibration_digest": _named(self.formats["int8"].calibration)["digest"],
-            "processor": asdict(self.processor),
-        }
+            int8_variants={name: _measured_file(one, fp32) for name, one in self.int8.items()},
+            skipped={str(name): reason for name, reason in self.skipped.items()},
+            served=self.choice.served,
+            reasons=self.choice.reasons,
+            calibration_digest=_named(self.formats["int8"].calibration)["digest"],
+            processor=self.processor,
+        )
 
 
 @dataclass(frozen=True)
@@ -257,15 +259,16 @@ def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
     return replace(int8[best], file=target)
 
 
-def _record(one: Tried, fp32: Measured) -> dict[str, Any]:
-    return {
-        "recipe": one.measured.recipe,
-        "qat_epochs": one.measured.qat_epochs,
-        "bytes": one.measured.size_bytes,
-        "validation_accuracy": one.measured.accuracy,
-        "agreement": agreement(one.measured.answers, fp32.answers),
-        "latency": one.speed.latency.model_dump(),
-        "images_per_second": one.speed.images_per_second,
-        "best_batch": one.speed.best_batch,
-        "peak_mib": one.peak_mib,
-    }
+def _measured_file(one: Tried, fp32: Measured) -> MeasuredFile:
+    latency = one.speed.latency
+    return MeasuredFile(
+        recipe=one.measured.recipe,
+        qat_epochs=one.measured.qat_epochs,
+        size_bytes=one.measured.size_bytes,
+        validation_accuracy=one.measured.accuracy,
+        agreement=agreement(one.measured.answers, fp32.answers),
+        latency=Latency(latency.p50_ms, latency.p95_ms, latency.p99_ms),
+        images_per_second=one.speed.images_per_second,
+        best_batch=one.speed.best_batch,
+        peak_mib=one.peak_mib,
+    )

@@ -1,7 +1,6 @@
 """Whether the exported file says the same as the model that was trained, starting from the raw image files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,18 +9,10 @@ from numpy.typing import NDArray
 
 from components.evaluation.predictions import same_answers
 from components.models.classifier import ImageClassifier
+from components.records.export import Parity
 from components.serving.onnx_classifier import OnnxClassifier
 
 _BATCHES = (1, 2, 7)
-
-
-@dataclass(frozen=True)
-class Parity:
-    images: int
-    max_logit_difference: float
-    """Over all images and batches of 1, 2 and 7."""
-    agreement: float
-    """Share of the images with the same answer."""
 
 
 def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: Sequence[bytes]) -> Parity:

@@ -9,6 +9,7 @@ from components.evaluation.bootstrap import Interval, share_interval
 from components.evaluation.metric_names import LARGER_IS_BETTER, title, without_level
 from components.evaluation.paired_test import PairedComparison
 from components.promotion.settings import FinerLimits, PromoteSettings
+from components.records.export import Parity
 from components.shared.errors import nearest
 from components.shared.processor import Processor
 
@@ -40,16 +41,6 @@ class ScoredSlice(Protocol):
 
 
 @dataclass(frozen=True)
-class ServedParity:
-    """A file beside the network in torch, from raw image files on."""
-
-    images: int
-    agreement: float
-    """Share of the images with the same answer."""
-    max_logit_difference: float
-
-
-@dataclass(frozen=True)
 class Measured:
     """What was measured of the very file when it was made; None where no measurement of this file is kept."""
 
@@ -59,7 +50,7 @@ class Measured:
     latency_p95_ms: float | None = None
     parity_difference: float | None = None
     """Largest logit difference between torch and ONNX fp32."""
-    parity: ServedParity | None = None
+    parity: Parity | None = None
     """Of this very file."""
     processor: Processor | None = None
     """That exported and measured it."""
@@ -225,7 +216,7 @@ def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdi
         yield RuleVerdict("serving check in a clean process", said, "passed", found.serving_check is True)
 
 
-def _agreement(parity: ServedParity | None, least: float) -> RuleVerdict:
+def _agreement(parity: Parity | None, least: float) -> RuleVerdict:
     """Broken where even the upper end of the interval lies below: few images tell little of the last per cent."""
     rule, limit = "agreement of the served file with torch", f"at least {least:g} at its upper end"
     if parity is None or math.isnan(parity.agreement):

@@ -13,6 +13,7 @@ from components.data.packed.stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
 from components.records.analysis import InspectedImage
+from components.records.export import ExportedFile
 from components.shared.files import atomic_file
 
 if TYPE_CHECKING:
@@ -123,23 +124,24 @@ def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, 
         sheet.save(draft, "PNG")
 
 
-_LATENCY = "ms an image (line: to 95%)"
+_LATENCY = "ms per image (line: 95%)"
 
 
-def draw_formats(formats: Mapping[str, Mapping[str, Any]], target: Path) -> None:
-    """Size, latency, throughput, memory and accuracy of each form of a model, side by side."""
-    panels: dict[str, Callable[[Mapping[str, Any]], float]] = {
-        "MB": lambda one: one["bytes"] / 1e6,
-        _LATENCY: lambda one: one["latency"]["p50_ms"],
-        "images/s, best batch": lambda one: one["images_per_second"],
-        "MiB of memory": lambda one: one["peak_mib"] or 0.0,
-        "accuracy on test": lambda one: one["test"]["accuracy"],
+def draw_formats(formats: Mapping[str, ExportedFile], target: Path) -> None:
+    """Size, latency, throughput, memory and accuracy of each exported file, side by side."""
+    panels: dict[str, Callable[[ExportedFile], float]] = {
+        "MB": lambda one: one.measured.size_bytes / 1e6,
+        _LATENCY: lambda one: one.measured.latency.p50_ms,
+        "images/s, best batch": lambda one: one.measured.images_per_second,
+        "MiB of memory": lambda one: one.measured.peak_mib or 0.0,
+        "accuracy on test": lambda one: one.test.values["accuracy"],
     }
     figure, all_axes = _new_figure(1, len(panels), width=2.4 * len(panels), height=2.6)
     for axes, (title, value_of) in zip(all_axes, panels.items(), strict=True):
         values = [value_of(one) for one in formats.values()]
         # How far 95% of the images reach: a long line says that the figure is unsteady.
-        tails = [max(0.0, one["latency"]["p95_ms"] - one["latency"]["p50_ms"]) for one in formats.values()]
+        latencies = [one.measured.latency for one in formats.values()]
+        tails = [max(0.0, one.p95_ms - one.p50_ms) for one in latencies]
         reach = {"yerr": [[0.0] * len(tails), tails], "capsize": 3} if title == _LATENCY else {}
         bars = axes.bar(list(formats), values, color="tab:blue", **reach)
         axes.bar_label(bars, [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values], fontsize=8)

@@ -218,7 +218,7 @@ def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
     from flows.steps.quantize import Exported
 
     record = found[Exported].record
-    finish(record, as_json, lambda record: f"would serve {record['served']}: {'; '.join(record['reasons'])}")
+    finish(record, as_json, lambda record: f"would serve {record.served}: {'; '.join(record.reasons)}")
 
 
 @app.command()

@@ -31,7 +31,7 @@ def summary(found: "Results") -> dict[str, Any]:
     from flows.steps.quantize import Exported
 
     exported, promoted, prepared = found[Exported], found[Promoted], found[Prepared]
-    formats, served = exported.record["formats"], exported.record["served"]
+    record, served = exported.record, exported.record.served_file.measured
     return {
         "data_version": prepared.data_version,
         "split_digest": prepared.split_digest,
@@ -39,12 +39,12 @@ def summary(found: "Results") -> dict[str, Any]:
         **decision(promoted),
         "metrics": {
             "torch": _headline(found[Evaluated].scores.values),
-            **{f"onnx_{name}": _headline(one["test"]) for name, one in formats.items()},
+            **{f"onnx_{name}": _headline(one.test.values) for name, one in record.formats.items()},
         },
-        "served": served,
-        "bytes": formats[served]["bytes"],
-        "latency_ms": formats[served]["latency"]["p50_ms"],
-        "latency_p95_ms": formats[served]["latency"]["p95_ms"],
+        "served": record.served,
+        "bytes": served.size_bytes,
+        "latency_ms": served.latency.p50_ms,
+        "latency_p95_ms": served.latency.p95_ms,
         "steps": [vars(time) for time in found.times],
     }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.reproduction_diff import Finding, compare_exports, compare_records, compare_weights, outcome
+from components.records.export import EXPORT, ExportRecord
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file
 from flows.console.tables import show_table
@@ -29,7 +30,6 @@ from flows.tracking.connection import database_uri
 logger = logging.getLogger(__name__)
 
 _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
-_EXPORT = "export.json"
 
 
 def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
@@ -182,15 +182,13 @@ def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, fold
     Another export of the same run took the place of those that weren't registered.
     """
     latest = runs.fetch(tracking, version.run_id, "export", step="quantize")
-    if not (kept / _EXPORT).exists():
-        return latest
     folder.mkdir()
-    shutil.copyfile(kept / _EXPORT, folder / _EXPORT)
-    for name, one in read_json(kept / _EXPORT)["formats"].items():
+    shutil.copyfile(kept / EXPORT, folder / EXPORT)
+    for name, one in ExportRecord.read(kept / EXPORT).formats.items():
         file = f"model_{name}.onnx"
-        if one["sha256"] == version.sha256:
+        if one.sha256 == version.sha256:
             shutil.copyfile(registry.fetch_model(tracking, version), folder / file)
-        elif (latest / file).exists() and sha256_of_file(latest / file) == one["sha256"]:
+        elif (latest / file).exists() and sha256_of_file(latest / file) == one.sha256:
             shutil.copyfile(latest / file, folder / file)
     return folder
 

@@ -11,6 +11,8 @@ from urllib.parse import urlencode
 from components.evaluation.metric_names import without_level
 from components.promotion.ledger import Entry, Status
 from components.promotion.recorded_rules import DIGEST
+from components.records.analysis import ALL_CORRUPTIONS, ANALYSIS, UNCORRUPTED, AnalysisRecord
+from components.records.export import EXPORT, ExportRecord
 from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
 from components.reporting.model_page import KEPT, model_page
 from components.shared.errors import DarkroomError
@@ -132,21 +134,20 @@ def _pictures(tracking: Tracking, version: Version, folder: Path) -> list[CardPi
 
 
 def _corrupted(tracking: Tracking, version: Version) -> CorruptedAccuracy | None:
-    """None where the settings, or an older release, left it out, or the run keeps it of another file by now."""
+    """None where the settings left it out, or the run has it of another file by now."""
     try:
-        place = runs.fetch(tracking, version.run_id, "served", step="quantize")
-        export = read_json(runs.fetch(tracking, version.run_id, "export", step="quantize") / "export.json")
+        export = ExportRecord.read(runs.fetch(tracking, version.run_id, "export", step="quantize") / EXPORT)
+        analysis = AnalysisRecord.read(runs.fetch(tracking, version.run_id, "served", step="quantize") / ANALYSIS)
     except DarkroomError:
-        return None
-    found = read_json(place / "analysis.json") if (place / "analysis.json").exists() else {}
-    means = {one["corruption"]: one for one in found.get("robustness_means", [])}
-    if "corruptions" not in means or export["formats"][export["served"]]["sha256"] != version.sha256:
+        return None  # A card without it is still a card.
+    means = {one.corruption: one for one in analysis.robustness_means}
+    if ALL_CORRUPTIONS not in means or export.served_file.sha256 != version.sha256:
         return None
     return CorruptedAccuracy(
-        images=found["robustness"][0]["images"],
-        clean=means["none"]["accuracy"],
-        accuracy=means["corruptions"]["accuracy"],
-        interval=means["corruptions"]["interval"],
+        images=analysis.robustness[0].images,
+        clean=means[UNCORRUPTED].accuracy,
+        accuracy=means[ALL_CORRUPTIONS].accuracy,
+        interval=means[ALL_CORRUPTIONS].interval,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from components.promotion.ledger import Entry, Status, Turn, course_of
+from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, ScoresRecord
 from components.reporting.format_section import format_section
@@ -98,7 +99,7 @@ def collect(
     """Everything that is known of the model of this run; of the version that was asked for, where one was."""
     tags = runs.tags_of(tracking, run_id)
     kept = RunFiles(tracking, run_id, tags.get("darkroom.step", "train"))
-    latest = kept.json("export", "export.json") if "darkroom.done.quantize" in tags else None
+    latest = kept.read(ExportRecord, "export", EXPORT) if "darkroom.done.quantize" in tags else None
     export = latest if asked is None else _export_of(kept, asked, latest)
     scores = kept.read(ScoresRecord, "evaluate", SCORES)
     registration = _registration(kept, name, export, asked)
@@ -107,8 +108,8 @@ def collect(
     lineage = kept.json(place, RECORD) or {}
     params = lineage.get("params") or {}
     # The run keeps the scores of the file that it exported last.
-    judged = export if _chosen(export).get("sha256") == _chosen(latest).get("sha256") else None
-    model = ReportedModel(project, kept, params, judged["served"] if judged else None)
+    scored = export is not None and latest is not None and export.served_file.sha256 == latest.served_file.sha256
+    model = ReportedModel(project, kept, params, export.served if export and scored else None)
     num_classes = len(scores.classes) if scores else None
     return PageContents(
         headline=_headline(name, model.scored, registration, export, scores),
@@ -124,27 +125,27 @@ def collect(
             run_id=run_id,
             trained_from=tags.get("darkroom.trained_from"),
             version=version.number if version else None,
-            sha256=version.sha256 if version else _chosen(export).get("sha256"),
-            served=(version.tags.get("served") if version else None) or (export or {}).get("served"),
+            sha256=version.sha256 if version else export.served_file.sha256 if export else None,
+            served=version.tags["served"] if version else export.served if export else None,
         ),
         missing=_missing(registration, exported=export is not None),
         problems=list(dict.fromkeys(kept.problems)),
     )
 
 
-def _export_of(kept: RunFiles, version: registry.Version, latest: dict[str, Any] | None) -> dict[str, Any] | None:
+def _export_of(kept: RunFiles, version: registry.Version, latest: ExportRecord | None) -> ExportRecord | None:
     """The record of the export that a version is from: the run may have been exported again since then."""
     place = version.tags.get(LINEAGE_TAG)
-    record = latest if place is None else kept.json(place, "export.json")
-    return None if record is None else record | {"served": version.tags["served"]}
+    record = latest if place is None else kept.read(ExportRecord, place, EXPORT)
+    return None if record is None else record.model_copy(update={"served": version.tags["served"]})
 
 
 def _registration(
-    kept: RunFiles, name: str, export: dict[str, Any] | None, asked: registry.Version | None
+    kept: RunFiles, name: str, export: ExportRecord | None, asked: registry.Version | None
 ) -> Registration:
     versions = registry.versions(kept.tracking, name)
     own = [version for version in versions if version.run_id == kept.run_id]
-    sha256 = _chosen(export).get("sha256")
+    sha256 = export.served_file.sha256 if export else None
     version = asked or next((one for one in own if sha256 in (None, one.sha256)), None)
     ledger, problem = decisions(kept.tracking, name)
     kept.problems += [problem] if problem else []
@@ -157,19 +158,12 @@ def _registration(
     )
 
 
-def _chosen(export: dict[str, Any] | None) -> dict[str, Any]:
-    """The measurements of the file that would be served."""
-    found: dict[str, Any] = (export or {}).get("formats", {}).get((export or {}).get("served"), {})
-    return found
-
-
 def _headline(
-    name: str, scored: str, found: Registration, export: dict[str, Any] | None, scores: ScoresRecord | None
+    name: str, scored: str, found: Registration, export: ExportRecord | None, scores: ScoresRecord | None
 ) -> Headline:
-    chosen = _chosen(export)
-    values, intervals = (scores.values, scores.intervals) if scores else ({}, {})
-    if export:
-        values, intervals = chosen["test"], chosen["test_intervals"]
+    served = export.served_file if export else None
+    scored_by = served.test if served else scores
+    values, intervals = (scored_by.values, scored_by.intervals) if scored_by else ({}, {})
     return Headline(
         name=name,
         version=found.version.number if found.version else None,
@@ -178,14 +172,14 @@ def _headline(
         decided=_decided(found.status),
         reasons=found.status.reasons if found.status else [],
         aliases=found.version.aliases if found.version else [],
-        served=(export or {}).get("served") or "not exported yet",
+        served=export.served if export else "not exported yet",
         scored=scored,
         accuracy=named_estimate("accuracy", values, intervals),
         macro_f1=named_estimate("macro_f1", values, intervals),
         test_images=scores.images if scores else None,
-        size_bytes=chosen.get("bytes"),
-        latency_p50_ms=(chosen.get("latency") or {}).get("p50_ms"),
-        latency_p95_ms=(chosen.get("latency") or {}).get("p95_ms"),
+        size_bytes=served.measured.size_bytes if served else None,
+        latency_p50_ms=served.measured.latency.p50_ms if served else None,
+        latency_p95_ms=served.measured.latency.p95_ms if served else None,
     )
 
 
@@ -289,13 +283,14 @@ def _phase(kept: RunFiles) -> Phase:
     return Phase(step, kept.json("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
 
 
-def _formats(kept: RunFiles, export: dict[str, Any]) -> FormatSection:
+def _formats(kept: RunFiles, export: ExportRecord) -> FormatSection:
     return format_section(
         export,
+        served=export.served,
         picture=kept.picture(
             "export",
             "formats.png",
-            alt="Bars of each form's size, latency, throughput, memory and accuracy",
-            caption="The forms of the model beside each other, as this machine measured them.",
+            alt="Bars of each file's size, latency, throughput, memory and accuracy",
+            caption="The exported files compared, as measured on the machine that exported them.",
         ),
     )

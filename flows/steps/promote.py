@@ -11,11 +11,12 @@ from components.evaluation.paired_test import PairedComparison
 from components.promotion import gate
 from components.promotion.ledger import Action, Draft, Status, Verdict, champions
 from components.promotion.recorded_rules import DIGEST, shortened, shortened_reasons
+from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, Interval, ScoresRecord, SliceScores
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_record
-from components.shared.processor import Processor, this_processor
+from components.shared.processor import this_processor
 from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
@@ -294,8 +295,8 @@ def _slices(session: Session, predictions: "Predictions") -> list[SliceScores]:
 
 def _intervals(session: Session, version: Version) -> dict[str, Interval]:
     """Those that `quantize` found for the very file; none where it made another one since then."""
-    export = read_json(export_folder(session, version.run_id) / "export.json")
-    if export["formats"][export["served"]]["sha256"] != version.sha256:
+    export = ExportRecord.read(export_folder(session, version.run_id) / EXPORT)
+    if export.served_file.sha256 != version.sha256:
         return {}
     scored = runs.fetch(session.tracking, version.run_id, "served", step="quantize")
     return ScoresRecord.read(scored / SCORES).intervals
@@ -304,20 +305,19 @@ def _intervals(session: Session, version: Version) -> dict[str, Interval]:
 def _measured(session: Session, version: Version) -> gate.Measured:
     """What `quantize` measured of this very file; another file of the same run says nothing of it."""
     serving_check = _serving_check(session, version)
-    export = read_json(export_folder(session, version.run_id) / "export.json")
-    own = next((one for one in export["formats"].values() if one["sha256"] == version.sha256), None)
+    export = ExportRecord.read(export_folder(session, version.run_id) / EXPORT)
+    own = export.file_of(version.sha256)
     if own is None:
         return gate.Measured(serving_check=serving_check)
     return gate.Measured(
-        size_bytes=own["bytes"],
-        latency_p50_ms=own["latency"].get("p50_ms"),
-        latency_p95_ms=own["latency"]["p95_ms"],
-        parity_difference=export["parity"]["max_logit_difference"],
-        # Older releases recorded neither.
-        parity=gate.ServedParity(**own["parity"]) if "parity" in own else None,
-        processor=Processor(**export["processor"]) if "processor" in export else None,
-        scores=own["test"],
-        fp32_scores=export["formats"]["fp32"]["test"],
+        size_bytes=own.measured.size_bytes,
+        latency_p50_ms=own.measured.latency.p50_ms,
+        latency_p95_ms=own.measured.latency.p95_ms,
+        parity_difference=export.formats["fp32"].parity.max_logit_difference,
+        parity=own.parity,
+        processor=export.processor,
+        scores=own.test.values,
+        fp32_scores=export.formats["fp32"].test.values,
         serving_check=serving_check,
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.export.settings import after_epochs
+from components.records.export import EXPORT, ExportRecord, TestScores
 from components.reporting.latency_text import latency_text
-from components.shared.files import read_json, write_json
+from components.shared.files import read_json
 from flows.console.console import progress
 from flows.project.dvc import data_paths
 from flows.project.image_files import raw_files
@@ -36,8 +37,7 @@ class Exported:
     run_id: str
     step: str
     """The step that made the model: train, finetune or ensemble."""
-    record: dict[str, Any]
-    """export.json: parity, formats.{fp32,int8}, served and why."""
+    record: ExportRecord
 
 
 class Quantize(FingerprintedStep[Exported]):
@@ -77,12 +77,12 @@ class Quantize(FingerprintedStep[Exported]):
         return _summary(result.record)
 
     def _stored(self, session: Session, trained: Trained) -> Exported:
-        record = read_json(export_folder(session, trained.run_id) / "export.json")
+        record = ExportRecord.read(export_folder(session, trained.run_id) / EXPORT)
         return Exported(trained.run_id, trained.step, record)
 
 
 def served_file(session: Session, exported: Exported) -> Path:
-    return export_folder(session, exported.run_id) / f"model_{exported.record['served']}.onnx"
+    return export_folder(session, exported.run_id) / f"model_{exported.record.served}.onnx"
 
 
 def export_folder(session: Session, run_id: str) -> Path:
@@ -136,16 +136,16 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             # The members of an ensemble were trained each for itself.
             learn=None if trained.step == "ensemble" else learn,
         )
-    record = exported.as_record()
-    test = open_split(augmented, "test")
+    test, tests = open_split(augmented, "test"), {}
     for name, one in exported.formats.items():
-        # One at a time, for answers to very many images and classes are large.
+        # One at a time, for the predictions of very many images and classes are large.
         scored = _score_file(one.file, test, session)
-        record["formats"][name] |= scored.as_record()
-        if name == record["served"]:
+        tests[name] = TestScores(scored.model.sha256, scored.scores.headline(), scored.scores.headline_intervals())
+        if name == exported.choice.served:
             served = scored
-    write_json(folder / "export.json", record)
-    draw_formats(record["formats"], folder / "formats.png")
+    record = exported.as_record(tests)
+    record.write(folder / EXPORT)
+    draw_formats(record.formats, folder / "formats.png")
     runs.store(session.tracking, run_id, folder, "export")
     _store_served_scores(session, run_id, served, test)
     _log(session, run_id, record)
@@ -158,13 +158,6 @@ class ScoredFile:
     model: "OnnxClassifier"
     predictions: "Predictions"
     scores: "Scores"
-
-    def as_record(self) -> dict[str, Any]:
-        return {
-            "sha256": self.model.sha256,
-            "test": self.scores.headline(),
-            "test_intervals": self.scores.headline_intervals(),
-        }
 
 
 def _score_file(file: Path, test: "PackedSplit", session: Session) -> ScoredFile:
@@ -211,23 +204,26 @@ def _store_served_scores(session: Session, run_id: str, scored: ScoredFile, test
     runs.log_metrics(session.tracking, run_id, metrics)
 
 
-def _log(session: Session, run_id: str, record: dict[str, Any]) -> None:
-    metrics = {"parity/max_logit_difference": record["parity"]["max_logit_difference"]}
-    for name, one in record["formats"].items():
-        metrics |= {f"onnx_{name}/{key}": value for key, value in one["test"].items()}
-        metrics |= {f"onnx_{name}/bytes": one["bytes"], f"onnx_{name}/latency_p50_ms": one["latency"]["p50_ms"]}
+def _log(session: Session, run_id: str, record: ExportRecord) -> None:
+    metrics = {"parity/max_logit_difference": record.formats["fp32"].parity.max_logit_difference}
+    for name, one in record.formats.items():
+        metrics |= {f"onnx_{name}/{key}": value for key, value in one.test.values.items()}
+        metrics |= {
+            f"onnx_{name}/bytes": one.measured.size_bytes,
+            f"onnx_{name}/latency_p50_ms": one.measured.latency.p50_ms,
+        }
     runs.log_metrics(session.tracking, run_id, metrics)
-    runs.set_tags(session.tracking, run_id, {"darkroom.served": record["served"]})
-    for reason in record["reasons"]:
+    runs.set_tags(session.tracking, run_id, {"darkroom.served": record.served})
+    for reason in record.reasons:
         logger.info(reason)
 
 
-def _summary(record: dict[str, Any]) -> str:
-    served = record["formats"][record["served"]]
-    ratio = record["formats"]["int8"]["bytes"] / record["formats"]["fp32"]["bytes"]
-    took = latency_text(served["latency"]["p50_ms"], served["latency"]["p95_ms"])
+def _summary(record: ExportRecord) -> str:
+    served = record.served_file
+    ratio = record.formats["int8"].measured.size_bytes / record.formats["fp32"].measured.size_bytes
+    took = latency_text(served.measured.latency.p50_ms, served.measured.latency.p95_ms)
     return (
-        f"would serve {record['served']}{after_epochs(served['qat_epochs'])}: accuracy "
-        f"{served['test']['accuracy']:.4f}, {served['bytes']:,} bytes, {took} an image; "
+        f"would serve {record.served}{after_epochs(served.measured.qat_epochs)}: accuracy "
+        f"{served.test.values['accuracy']:.4f}, {served.measured.size_bytes:,} bytes, {took} an image; "
         f"int8 has {ratio:.2f} of fp32's bytes"
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from components.export.settings import after_epochs
 from components.shared.files import sha256_of_file
-from components.shared.processor import Processor
 from flows.project.image_files import raw_files
 from flows.registry.lineage import LINEAGE_TAG, write_version_lineage
 from flows.registry.version_page import describe_model
@@ -44,7 +43,7 @@ class Register(TimedStep[Registered]):
                 found = _register(session, results[Prepared], exported)
             else:
                 watch.reused("")
-        watch.note = f"{name} version {found.number} ({exported.record['served']}, SHA-256 {sha256[:12]})"
+        watch.note = f"{name} version {found.number} ({exported.record.served}, SHA-256 {sha256[:12]})"
         return Registered(found.number)
 
 
@@ -63,15 +62,15 @@ def _register(session: Session, prepared: Prepared, exported: Exported) -> regis
 def _store(
     session: Session, prepared: Prepared, exported: Exported, package: Package, check: ServingCheck
 ) -> registry.Version:
-    name, served = session.params.register.name, exported.record["served"]
-    file, measured = served_file(session, exported), exported.record["formats"][served]
-    sha256 = measured["sha256"]
-    processor = str(Processor(**exported.record["processor"]))
+    name, served = session.params.register.name, exported.record.served
+    file, served_as = served_file(session, exported), exported.record.formats[served]
+    sha256 = served_as.sha256
+    processor = str(exported.record.processor)
     made = {
         "sha256": sha256,
         "served": served,
-        "recipe": measured["recipe"],
-        "qat_epochs": measured["qat_epochs"],
+        "recipe": served_as.measured.recipe,
+        "qat_epochs": served_as.measured.qat_epochs,
         "exported_on": processor,
     }
     place = write_version_lineage(
@@ -92,16 +91,16 @@ def _store(
             "served": served,
             "step": exported.step,
             "sha256": sha256,
-            "accuracy": f"{measured['test']['accuracy']:.6f}",
-            "macro_f1": f"{measured['test']['macro_f1']:.6f}",
-            "bytes": str(measured["bytes"]),
+            "accuracy": f"{served_as.test.values['accuracy']:.6f}",
+            "macro_f1": f"{served_as.test.values['macro_f1']:.6f}",
+            "bytes": str(served_as.measured.size_bytes),
             "data_version": prepared.data_version,
             "split_digest": prepared.split_digest,
             "processor": processor,
             LINEAGE_TAG: place,
         },
-        description=f"{served}{after_epochs(measured['qat_epochs'])}, ONNX of run {exported.run_id}; serving check "
-        f"{'passed' if check.passed else 'failed'}; no gate decision yet",
+        description=f"{served}{after_epochs(served_as.measured.qat_epochs)}, ONNX of run {exported.run_id}; serving "
+        f"check {'passed' if check.passed else 'failed'}; no gate decision yet",
     )
     describe_model(session.tracking, name, read_ledger(session.tracking, name))
     return version

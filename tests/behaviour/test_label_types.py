@@ -23,6 +23,7 @@ from components.models.classifier import load_classifier
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import SettingsError
 from components.shared.files import read_json
+from components.shared.processor import Processor
 from flows.project.dvc import data_paths
 from flows.project.params import override
 from flows.registry.lineage import RECORD, version_lineage
@@ -155,7 +156,7 @@ def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
     else:
         assert card.answers.thresholds is None
         assert [level.name for level in card.labels.levels] == ["shade", "colour"]
-    assert life.exported.record["parity"]["agreement"] == 1
+    assert life.exported.record.formats["fp32"].parity.agreement == 1
     spec = load_classifier(life.model).spec
     assert (card.mean, card.std) == (spec.mean, spec.std)
     lineage = runs.fetch(life.session.tracking, life.exported.run_id, "lineage", step="train")
@@ -205,7 +206,7 @@ def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> N
 
 
 def test_it_learns_to_bear_int8(life: Life) -> None:
-    found = life.exported.record["int8_variants"]
+    found = life.exported.record.int8_variants
     assert sorted(one["qat_epochs"] for one in found.values())[-2:] == [0, 1]
     tracking, run_id = life.session.tracking, life.exported.run_id
     assert len(runs.metric_history(tracking, run_id, "aware/val_accuracy")) == 1
@@ -236,11 +237,12 @@ def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Lif
 def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(life: Life) -> None:
     """Such as one more file that can't be read: the model is the one of before, its files name the new version."""
     prepared = replace(life.prepared, data_version="e" * 32)
-    other = "fp32" if life.exported.record["served"] == "int8" else "int8"
+    other = "fp32" if life.exported.record.served == "int8" else "int8"
     quantize = life.session.params.quantize.model_copy(update={"serve": other})
     session = replace(life.session, params=replace(life.session.params, quantize=quantize))
-    elsewhere = {"name": "elsewhere", "features": ["avx2"]}
-    exported = replace(life.exported, record=life.exported.record | {"served": other, "processor": elsewhere})
+    elsewhere = Processor("elsewhere", ["avx2"])
+    record = life.exported.record.model_copy(update={"served": other, "processor": elsewhere})
+    exported = replace(life.exported, record=record)
     number = Register().run(session, Results(prepared, exported)).version
     assert number != life.promoted.version
     judged = Promote(number).run(session, Results(prepared))
@@ -296,5 +298,5 @@ def test_the_report_shows_it(life: Life, monkeypatch: pytest.MonkeyPatch) -> Non
     assert all(name in page for name in life.classes)
     assert "could not be read" not in page
     assert ("Confusion of each label" if life.task == "multi_label" else "Accuracy at shade") in page
-    assert f"Scores of the {life.exported.record['served']} file on" in page
+    assert f"Scores of the {life.exported.record.served} file on" in page
     assert "Accuracy under corruptions" in page

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from colour_models import colour_model
+from exports import export_record, exported_file, measured_file
 from safetensors.numpy import save_file
 
 from components.evaluation.reproduction_diff import compare_exports, compare_records, compare_weights, outcome
-from components.shared.files import write_json
+from components.records.export import Latency
 
 
 def test_values_that_differ_are_named_by_their_place() -> None:
@@ -40,13 +41,15 @@ def test_weights_of_another_shape_are_not_the_same(tmp_path: Path) -> None:
 def exported(folder: Path, *, recipe: str, served: str, accuracy: float = 0.9, bias: float = 0.0) -> Path:
     """As `quantize` leaves it: two files, how they were made, and every way to int8 that was tried."""
     folder.mkdir()
-    tried = {"validation_accuracy": accuracy, "agreement": 1.0, "latency": {"p50_ms": len(folder.name)}}
-    formats = {}
+    took = float(len(folder.name))
+    formats, latency = {}, Latency(took, took, took)
     for name, way in (("fp32", "fp32"), ("int8", recipe)):
         colour_model(folder / f"model_{name}.onnx", red_bias=bias)
-        formats[name] = tried | {"recipe": way, "test": {"accuracy": accuracy}}
-    variants = {"u8s8": tried, "u8s8_reduced": tried, **({"s8s8": tried} if served == "fp32" else {})}
-    write_json(folder / "export.json", {"formats": formats, "int8_variants": variants, "served": served})
+        measured = measured_file(way, validation_accuracy=accuracy, latency=latency)
+        formats[name] = exported_file(measured, test={"accuracy": accuracy})
+    recipes = ("u8s8", "u8s8_reduced", *(("s8s8",) if served == "fp32" else ()))
+    tried = {name: measured_file(name, validation_accuracy=accuracy, latency=latency) for name in recipes}
+    export_record(formats, served=served, int8_variants=tried).write(folder / "export.json")
     return folder
 
 

@@ -96,7 +96,7 @@ def test_its_run_holds_the_snapshots_and_names_what_it_is(joined: Joined) -> Non
 def test_the_file_that_serves_answers_like_all_members_together(joined: Joined) -> None:
     served = served_file(joined.session, joined.exported)
     assert OnnxClassifier(served).card.architecture == "ensemble of lenet5, lenet5"
-    assert joined.exported.record["parity"]["agreement"] == 1
+    assert joined.exported.record.formats["fp32"].parity.agreement == 1
     found = read_predictions(
         runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "predictions.parquet"
     )

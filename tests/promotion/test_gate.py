@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from components.evaluation.paired_test import PairedComparison, compare_paired
-from components.promotion.gate import Candidate, ChampionComparison, Measured, ServedParity, decide
+from components.promotion.gate import Candidate, ChampionComparison, Measured, decide
 from components.promotion.settings import PromoteSettings
+from components.records.export import Parity
 from components.shared.errors import SettingsError
 from components.shared.processor import Processor
 
@@ -42,7 +43,7 @@ GOOD = Candidate(
         size_bytes=1_000_000,
         latency_p95_ms=4.0,
         parity_difference=1e-5,
-        parity=ServedParity(images=64, agreement=1.0, max_logit_difference=0.03),
+        parity=Parity(images=64, agreement=1.0, max_logit_difference=0.03),
         processor=Processor("quick", ["avx2", "avx512_vnni"]),
         scores={"accuracy": 0.98, "log_loss": 0.1},
         fp32_scores={"accuracy": 0.985, "log_loss": 0.08},
@@ -96,7 +97,7 @@ def untested(*labels: str) -> Candidate:
 
 
 def agreeing(share: float) -> Candidate:
-    return measured(parity=ServedParity(images=64, agreement=share, max_logit_difference=0.03))
+    return measured(parity=Parity(images=64, agreement=share, max_logit_difference=0.03))
 
 
 def champion(

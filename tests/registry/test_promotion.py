@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from colour_models import COLOURS, SIDE, colour_model
+from exports import export_record, exported_file, measured_file
 from projects import REPOSITORY, draw_colours, isolate, stored_folder
 from scored import scores_record
 
@@ -105,14 +106,9 @@ class Life:
         runs.store(tracking, run_id, lineage, "lineage")
         runs.finish(tracking, run_id, "train", "done", place="lineage")
         export = runs.new_folder(tracking, run_id, "export")
-        parity = {"images": 8, "max_logit_difference": 0.0, "agreement": 1.0}
-        measured = {"sha256": sha256, "bytes": model.stat().st_size, "latency": {"p95_ms": 1.0}, "test": {}}
-        formats = {"int8": measured | {"parity": parity}, "fp32": measured | {"sha256": "f"}}
-        processor = {"name": "another", "features": ["none of these"]}
-        write_json(
-            export / "export.json",
-            {"served": "int8", "parity": parity, "formats": formats, "processor": processor},
-        )
+        own = exported_file(measured_file("u8s8", size_bytes=model.stat().st_size), sha256=sha256)
+        fp32 = exported_file(measured_file(), sha256="f")
+        export_record({"int8": own, "fp32": fp32}, served="int8").write(export / "export.json")
         runs.store(tracking, run_id, export, "export")
         served = runs.new_folder(tracking, run_id, "served")
         scores_record().write(served / "scores.json")

@@ -3,7 +3,9 @@
 import math
 
 import pytest
+from exports import export_record, exported_file, measured_file
 
+from components.records.export import ExportedFile, Parity, TestScores
 from components.reporting.format_section import format_section
 from components.reporting.line_charts import Line, draw_chart
 from components.reporting.record_sections import (
@@ -19,7 +21,6 @@ from components.reporting.score_estimates import Estimate
 
 
 def test_empty_records_give_sections_full_of_unknowns() -> None:
-    assert format_section({}).lines == []
     assert gate_section({}, {}, []).rules == []
     lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
     values = {fact.name: fact.value for fact in lineage.facts}
@@ -31,7 +32,10 @@ def test_empty_records_give_sections_full_of_unknowns() -> None:
 
 
 def test_a_file_made_by_quantization_aware_fine_tuning_says_so() -> None:
-    section = format_section({"formats": {"fp32": {"qat_epochs": 0}, "int8": {"qat_epochs": 1}}, "served": "fp32"})
+    int8 = exported_file(measured_file("u8s8", qat_epochs=1))
+    section = format_section(
+        export_record({"fp32": exported_file(measured_file()), "int8": int8}, served="fp32"), served="fp32"
+    )
     assert [line.name for line in section.lines] == ["fp32", "int8 after 1 epoch of quantization-aware fine-tuning"]
 
 
@@ -86,28 +90,13 @@ def test_sizes_are_decimal(value: int | None, text: str) -> None:
     assert size_text(value) == text
 
 
-def test_a_form_is_told_with_all_that_was_measured_of_it() -> None:
-    export = {
-        "served": "int8",
-        "formats": {
-            "int8": {
-                "bytes": 10,
-                "agreement": 0.99,
-                "latency": {"p50_ms": 1.0},
-                "images_per_second": 500.0,
-                "best_batch": 8,
-                "peak_mib": 60.5,
-                "test": {"accuracy": 0.5},
-                "test_intervals": {"accuracy": [0.4, 0.6]},
-                "parity": {"images": 8, "max_logit_difference": 0.25, "agreement": 0.875},
-            }
-        },
-        "parity": {"images": 8, "max_logit_difference": 1e-5, "agreement": 1.0},
-    }
-    section = format_section(export)
+def test_a_format_shows_all_that_was_measured_of_it() -> None:
+    measured = measured_file("u8s8", size_bytes=10, agreement=0.99)
+    test = TestScores("ab" * 32, {"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": (0.4, 0.6)})
+    int8 = ExportedFile(measured, Parity(8, 0.25, 0.875), test)
+    section = format_section(export_record({"int8": int8}, served="int8"), served="int8")
     (line,) = section.lines
     assert (line.chosen, line.agreement, line.images_per_second, line.best_batch) == (True, 0.99, 500.0, 8)
+    assert (line.size_bytes, line.sha256) == (10, "ab" * 32)
     assert line.accuracy == Estimate(0.5, 0.4, 0.6)
-    assert "87.5% of the images get the same label" in section.parity[0]
-    del export["formats"]["int8"]["parity"]
-    assert "100.0% of the images get the same label" in format_section(export).parity[0]
+    assert "87.5% of the predictions are the same" in section.parity[0]
