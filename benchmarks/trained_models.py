@@ -31,7 +31,7 @@ from components.data.sources import IngestSettings, find
 from components.export.exporter import Images, export_model
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier, load_classifier
-from components.records.export import EXPORT, ExportRecord, TestScores
+from components.records.export import EXPORT, ExportRecord, ScoresOnTest
 from components.serving.onnx_classifier import ModelCard
 from components.shared.files import read_json, sha256_of_record, write_json
 from components.shared.progress import silent
@@ -131,7 +131,7 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
             learn=partial(_aware, settings, data, folder.parent),
         )
         # The test scores are measured apart.
-        found.as_record({name: TestScores("", {}, {}) for name in found.formats}).write(record)
+        found.as_record({name: ScoresOnTest("", {}, {}) for name in found.formats}).write(record)
     return ExportRecord.read(record)
 
 

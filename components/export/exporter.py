@@ -20,7 +20,7 @@ from components.export.quantization import Quantizer, Recipe
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings, after_epochs
 from components.models.classifier import ImageClassifier
-from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, TestScores
+from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, ScoresOnTest
 from components.serving.model_trial import Speed
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
 from components.shared.errors import TrainingDiverged
@@ -66,7 +66,7 @@ class Exported:
     def served(self) -> Tried:
         return self.formats[self.choice.served]
 
-    def as_record(self, tests: Mapping[Format, TestScores]) -> ExportRecord:
+    def as_record(self, tests: Mapping[Format, ScoresOnTest]) -> ExportRecord:
         """The record of the export; `tests` are the scores of each file on the test split."""
         fp32 = self.formats["fp32"].measured
         return ExportRecord(

@@ -51,7 +51,7 @@ class MeasuredFile:
 
 
 @dataclass(frozen=True)
-class TestScores:
+class ScoresOnTest:
     """A file on the test split."""
 
     sha256: str
@@ -64,7 +64,7 @@ class TestScores:
 class ExportedFile:
     measured: MeasuredFile
     parity: Parity
-    test: TestScores
+    test: ScoresOnTest
 
     @property
     def sha256(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.export.settings import after_epochs
-from components.records.export import EXPORT, ExportRecord, TestScores
+from components.records.export import EXPORT, ExportRecord, ScoresOnTest
 from components.reporting.latency_text import latency_text
 from components.shared.files import read_json
 from flows.console.console import progress
@@ -140,7 +140,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     for name, one in exported.formats.items():
         # One at a time, for the predictions of very many images and classes are large.
         scored = _score_file(one.file, test, session)
-        tests[name] = TestScores(scored.model.sha256, scored.scores.headline(), scored.scores.headline_intervals())
+        tests[name] = ScoresOnTest(scored.model.sha256, scored.scores.headline(), scored.scores.headline_intervals())
         if name == exported.choice.served:
             served = scored
     record = exported.as_record(tests)

@@ -18,7 +18,7 @@ from components.export.exporter import Exported as Result
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier
-from components.records.export import ExportRecord, TestScores
+from components.records.export import ExportRecord, ScoresOnTest
 from components.serving.model_trial import Latency, Speed, TrialReport
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import TrainingDiverged
@@ -96,7 +96,7 @@ def exported_into(
 
 def record_of(result: Result) -> ExportRecord:
     """With tests of nothing, for those are the shell's."""
-    return result.as_record({name: TestScores("0" * 64, {}, {}) for name in result.formats})
+    return result.as_record({name: ScoresOnTest("0" * 64, {}, {}) for name in result.formats})
 
 
 def test_a_model_becomes_files_that_were_tried(result: Result, split: PackedSplit) -> None:

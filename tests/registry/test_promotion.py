@@ -89,7 +89,7 @@ class Life:
         override(params, list(settings), check=lambda _: None)
         split(params, paths.validated, paths.split, silent)
         version = hashlib.md5((paths.raw / "manifest.parquet").read_bytes(), usedforsecurity=False).hexdigest()
-        return Prepared(version, read_json(paths.split / "leakage.json")["split_digest"], "a" * 64, [])
+        return Prepared(version, read_json(paths.split / "leakage.json")["split_digest"], "a" * 64)
 
     def register(self, prepared: Prepared, model: Path, *, checks: bool | None = None) -> str:
         """A run that keeps what the gate reads, and a version of the file; of its package, where `checks` says how

@@ -5,7 +5,7 @@ import math
 import pytest
 from exports import export_record, exported_file, measured_file
 
-from components.records.export import ExportedFile, Parity, TestScores
+from components.records.export import ExportedFile, Parity, ScoresOnTest
 from components.reporting.format_section import format_section
 from components.reporting.line_charts import Line, draw_chart
 from components.reporting.record_sections import (
@@ -92,7 +92,7 @@ def test_sizes_are_decimal(value: int | None, text: str) -> None:
 
 def test_a_format_shows_all_that_was_measured_of_it() -> None:
     measured = measured_file("u8s8", size_bytes=10, agreement=0.99)
-    test = TestScores("ab" * 32, {"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": (0.4, 0.6)})
+    test = ScoresOnTest("ab" * 32, {"accuracy": 0.5, "macro_f1": 0.4}, {"accuracy": (0.4, 0.6)})
     int8 = ExportedFile(measured, Parity(8, 0.25, 0.875), test)
     section = format_section(export_record({"int8": int8}, served="int8"), served="int8")
     (line,) = section.lines

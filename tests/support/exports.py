@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, TestScores
+from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, ScoresOnTest
 from components.shared.processor import Processor
 
 PARITY = Parity(8, 0.0, 1.0)
@@ -26,7 +26,7 @@ def measured_file(recipe: str = "fp32", **changes: Any) -> MeasuredFile:
 def exported_file(
     measured: MeasuredFile, *, sha256: str = "0" * 64, test: dict[str, float] | None = None, parity: Parity = PARITY
 ) -> ExportedFile:
-    return ExportedFile(measured, parity, TestScores(sha256, test or {}, {}))
+    return ExportedFile(measured, parity, ScoresOnTest(sha256, test or {}, {}))
 
 
 def export_record(formats: Mapping[str, ExportedFile], *, served: str, **changes: Any) -> ExportRecord:
