@@ -1,9 +1,9 @@
-"""Dealing clusters of images to splits so that each stratum comes nearest to its shares.
+"""Assignment of clusters of images to splits, so that each stratum comes closest to the configured fractions.
 
-Clusters of several images or labels come first, rare labels and large clusters ahead, each to the split that is
-furthest behind with its labels: in the manner of iterative stratification (Sechidis et al. 2011), over clusters. The
-single images that remain fill each class up to its shares, in order of their rank.
-Letters: N images, M of them, C clusters, S strata (labels, and in a hierarchy the levels above), L labels, P splits,
+Clusters of several images or labels are assigned first, rare labels and large clusters before others, each to the
+split that lacks most of its labels: iterative stratification (Sechidis et al. 2011), over clusters instead of images.
+The remaining single images fill each class up to its fractions, in order of their rank.
+Shapes: N images, M of them, C clusters, S strata (labels, and in a hierarchy the levels above), L labels, P splits,
 E entries (how many images of a stratum a cluster holds).
 """
 
@@ -20,25 +20,25 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 NONE = -1
-"""No split, no label, no group."""
+"""Code of an image without a split, label or group."""
 _GOLDEN = 0.6180339887498949
 
 
 @dataclass(frozen=True)
 class FreeClusters:
-    """C clusters to deal, and E entries that say how many images of a stratum a cluster holds."""
+    """C clusters without a split, with E entries: how many images of a stratum a cluster holds."""
 
     size_C: Ints
     rank_C: NDArray[np.uint64]
     label_C: Ints
-    """The label of a cluster that is one image with nested strata, else -1."""
+    """Label of a cluster that is a single image with nested strata, else -1."""
     time_C: NDArray[np.int64] | None
-    """Of the newest image, in ns since 1970."""
+    """Time of the newest image, in ns since 1970."""
     cluster_E: Ints
     stratum_E: Ints
     count_E: Ints
     start_C: Ints
-    """C + 1 positions: where each cluster's entries start."""
+    """C + 1 indices: where the entries of each cluster start."""
     strata_of_label: list[list[int]]
 
     @classmethod
@@ -67,30 +67,30 @@ class FreeClusters:
         )
 
 
-def deal_stratified(free: FreeClusters, dealt_SP: Floats, share_P: Floats) -> Ints:
-    """The split of each cluster, so that with what was dealt before each stratum comes nearest to its shares."""
-    total_S = dealt_SP.sum(axis=1)
+def assign_stratified(free: FreeClusters, assigned_SP: Floats, fraction_P: Floats) -> Ints:
+    """The split of each cluster, so that each stratum, earlier images included, comes closest to its fractions."""
+    total_S = assigned_SP.sum(axis=1)
     np.add.at(total_S, free.stratum_E, free.count_E)
-    need_SP = total_S[:, None] * share_P - dealt_SP
+    need_SP = total_S[:, None] * fraction_P - assigned_SP
     split_C = np.full(len(free.size_C), NONE)
     mixed = np.flatnonzero(free.label_C == NONE)
-    _deal_mixed(free, mixed, dealt_SP, total_S, share_P, split_C)
+    _assign_mixed(free, mixed, assigned_SP, total_S, fraction_P, split_C)
     taken = np.isin(free.cluster_E, mixed)
     np.subtract.at(need_SP, (free.stratum_E[taken], split_C[free.cluster_E[taken]]), free.count_E[taken])
     single = np.flatnonzero(free.label_C != NONE)
     if len(single):
         leaf_of_label = np.array([strata[-1] for strata in free.strata_of_label])
-        split_C[single] = _deal_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], share_P)
+        split_C[single] = _assign_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], fraction_P)
     return split_C
 
 
-def _deal_mixed(
-    free: FreeClusters, mixed: Ints, dealt_SP: Floats, total_S: Floats, share_P: Floats, split_C: Ints
+def _assign_mixed(
+    free: FreeClusters, mixed: Ints, assigned_SP: Floats, total_S: Floats, fraction_P: Floats, split_C: Ints
 ) -> None:
-    """Clusters of several images or labels one after another, each to the split that is furthest behind its shares.
+    """Assigns clusters of several images or labels one after another, each to the split that lacks most of its strata.
 
-    `behind` counts images that a split should hold by now but doesn't. Summed over the cluster's strata, each weighed
-    by its rarity, it names the split that lowers the sum of squares of what all splits are behind the most.
+    `behind` counts the images that a split lacks so far. Summed over the strata of the cluster, each weighted by its
+    rarity, it finds the split that most lowers the sum of squares of what all splits lack.
     """
     if not len(mixed):
         return
@@ -99,15 +99,15 @@ def _deal_mixed(
     # Plain lists: for a handful of numbers at a time they are many times as fast as arrays.
     start, stratum, count = free.start_C.tolist(), free.stratum_E.tolist(), free.count_E.tolist()
     weight = (1 / np.maximum(total_S, 1)).tolist()
-    share = share_P.tolist()
-    behind_P = (dealt_SP.sum(axis=1, keepdims=True) * share_P - dealt_SP).T.tolist()
+    fraction = fraction_P.tolist()
+    behind_P = (assigned_SP.sum(axis=1, keepdims=True) * fraction_P - assigned_SP).T.tolist()
     for cluster in mixed.tolist():
         entries = [(stratum[entry], count[entry]) for entry in range(start[cluster], start[cluster + 1])]
         best, split = -math.inf, 0
         for number, behind in enumerate(behind_P):
             score = 0.0
             for one, images in entries:
-                behind[one] += share[number] * images
+                behind[one] += fraction[number] * images
                 score += weight[one] * images * behind[one]
             if score > best:
                 best, split = score, number
@@ -116,16 +116,16 @@ def _deal_mixed(
             behind_P[split][one] -= images
 
 
-def _deal_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, share_P: Floats) -> Ints:
-    """Single images: each label's, in order of rank, are cut in proportion to what its splits still need.
+def _assign_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, fraction_P: Floats) -> Ints:
+    """The splits of single images: those of each label, in order of rank, are divided by what the splits still need.
 
-    A cut falls between two images; where it is rounded up alternates along the labels by multiples of the golden
-    ratio, so that neither a split nor a level of a hierarchy (its labels are neighbours) gathers the remainders.
+    A boundary lies between two images; the rounding alternates from label to label by multiples of the golden ratio,
+    so that neither a split nor a level of a hierarchy (whose labels are adjacent) collects all remainders.
     """
     order = np.lexsort((rank_C, label_C))
     labels, row, count_L = np.unique(label_C[order], return_inverse=True, return_counts=True)
     need_LP = np.maximum(need_LP[labels], 0)
-    need_LP = np.where(need_LP.sum(axis=1, keepdims=True) > 1e-9, need_LP, share_P)
+    need_LP = np.where(need_LP.sum(axis=1, keepdims=True) > 1e-9, need_LP, fraction_P)
     reach_LP = np.cumsum(need_LP / need_LP.sum(axis=1, keepdims=True), axis=1)[:, :-1]
     offset_L = (np.arange(1, len(labels) + 1) * _GOLDEN) % 1
     # A tiny allowance: 10 × (0.7 + 0.2) must not fall short of 9.
@@ -137,9 +137,9 @@ def _deal_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, sha
 
 
 def fill_lacking(free: FreeClusters, split_C: Ints, present_SP: Ints, *, required: list[int]) -> None:
-    """Moves single clusters so that each stratum stands in each required split, wherever enough clusters are free."""
-    held = np.unique(free.stratum_E)
-    lacking = [(int(stratum), split) for stratum in held for split in required if present_SP[stratum, split] == 0]
+    """Moves clusters, one at a time, so that each stratum is in each required split, where enough clusters are free."""
+    strata_S = np.unique(free.stratum_E)
+    lacking = [(int(stratum), split) for stratum in strata_S for split in required if present_SP[stratum, split] == 0]
     if not lacking:
         return
     by_stratum = np.argsort(free.stratum_E, kind="stable")
@@ -158,19 +158,19 @@ def fill_lacking(free: FreeClusters, split_C: Ints, present_SP: Ints, *, require
                 break
 
 
-def cut_by_time(free: FreeClusters, share_P: Floats) -> Ints:
-    """Clusters in order of their newest image, cut into splits by the number of images."""
+def assign_by_time(free: FreeClusters, fraction_P: Floats) -> Ints:
+    """The split of each cluster, where clusters in order of their newest image are divided by the number of images."""
     assert free.time_C is not None
     order = np.lexsort((free.rank_C, free.time_C))
     size = free.size_C[order]
     middle = (np.cumsum(size) - size / 2) / size.sum()
     split_C = np.empty(len(order), np.int64)
-    split_C[order] = np.searchsorted(np.cumsum(share_P)[:-1], middle)
+    split_C[order] = np.searchsorted(np.cumsum(fraction_P)[:-1], middle)
     return split_C
 
 
 def present_in(images: SplitImages, image_M: Ints, split_N: Ints, num_splits: int) -> Ints:
-    """Images of each stratum in each split, shape [S, P]."""
+    """Number of images of each stratum in each split, shape [S, P]."""
     shape = (len(images.label.names), num_splits)
     flat = np.bincount(images.label.code_N[image_M] * num_splits + split_N[image_M], minlength=shape[0] * shape[1])
     label, stratum = spread(np.arange(shape[0]), images.strata.of_label)
@@ -180,7 +180,7 @@ def present_in(images: SplitImages, image_M: Ints, split_N: Ints, num_splits: in
 
 
 def spread(label_M: Ints, strata_of_label: list[list[int]]) -> tuple[Ints, Ints]:
-    """A row for each stratum of each image: the image's position, and the stratum."""
+    """One entry for each stratum of each image: the index of the image, and the stratum."""
     length_L = np.array([len(strata) for strata in strata_of_label])
     flat = np.array([stratum for strata in strata_of_label for stratum in strata], np.int64)
     start_L, length_M = np.cumsum(length_L) - length_L, length_L[label_M]

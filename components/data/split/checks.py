@@ -1,6 +1,6 @@
-"""What can't be split: columns that are missing or contradict each other, and classes too small for the splits.
+"""Checks of the images before and after a split: missing or contradictory columns, and classes that are too small.
 
-Letters: N images, S strata, P splits.
+Shapes: N images, S strata, P splits.
 """
 
 import numpy as np
@@ -11,44 +11,43 @@ from components.data.split.strata import SplitImages
 from components.shared.errors import DataError
 
 
-def refuse_unfit(images: SplitImages, *, method: str, given_counts: bool) -> None:
-    """Raises DataError where the method lacks the column that it needs, or where groups contradict the given splits."""
+def check_columns(images: SplitImages, *, method: str, uses_given_split: bool) -> None:
+    """Raises DataError if the method lacks a column that it needs, or if groups contradict the given splits."""
     for name, column, what in (("group", images.group, "a group"), ("given", images.given, "a given split")):
-        lost = np.flatnonzero(column.code_N == NONE)
-        if name == method and len(lost):
+        without = np.flatnonzero(column.code_N == NONE)
+        if name == method and len(without):
             raise DataError(
-                f"split.method {method} needs {what} for each image; {images.path_of(lost[0])} has none "
-                f"({len(lost)} of {len(images)} images); fill the column or choose another method"
+                f"split.method {method} needs {what} for each image; {images.path_of(without[0])} has none "
+                f"({len(without)} of {len(images)} images); fill the column or choose another method"
             )
-    if given_counts:
-        _refuse_torn_groups(images)
+    if uses_given_split:
+        _check_groups(images)
 
 
-def _refuse_torn_groups(images: SplitImages) -> None:
-    """The user's own two columns contradict each other; duplicates across the given splits are no contradiction."""
+def _check_groups(images: SplitImages) -> None:
+    """Raises DataError if a group is in two given splits; duplicates across the given splits are no contradiction."""
     known = np.flatnonzero((images.group.code_N != NONE) & (images.given.code_N != NONE))
     given = np.full(len(images.group.names), NONE)
     given[images.group.code_N[known]] = images.given.code_N[known]
-    torn = known[given[images.group.code_N[known]] != images.given.code_N[known]]
-    if len(torn):
-        group = images.group.code_N[torn[0]]
+    contradictory = known[given[images.group.code_N[known]] != images.given.code_N[known]]
+    if len(contradictory):
+        group = images.group.code_N[contradictory[0]]
         splits = sorted(
             {images.given.names[code] for code in images.given.code_N[known][images.group.code_N[known] == group]}
         )
-        num_torn = len(np.unique(images.group.code_N[torn]))
+        num_contradictory = len(np.unique(images.group.code_N[contradictory]))
         raise DataError(
-            f"group {images.group.names[group]} stands in {' and '.join(splits)} of the given split "
-            f"({num_torn} such group{'s' if num_torn > 1 else ''}); "
-            "make the two columns agree, or set split.given: ignore, which deals all images anew"
+            f"group {images.group.names[group]} is in {' and '.join(splits)} of the given splits "
+            f"({num_contradictory} such group{'s' if num_contradictory > 1 else ''}); "
+            "make the two columns agree, or set split.given: ignore, which assigns all images again"
         )
 
 
-def refuse_small_classes(
-    images: SplitImages, split_N: Ints, cluster_N: Ints, *, num_splits: int, decided: bool
-) -> None:
-    """Raises DataError for a class that can't be learnt; or judged, unless `decided`: by time, or by the author.
+def check_classes(images: SplitImages, split_N: Ints, cluster_N: Ints, *, num_splits: int, decided: bool) -> None:
+    """Raises DataError for a class without training images; without val or test images too, unless `decided` by time or
+    by the author.
 
-    `split_N` numbers the splits, train, val and test first; from `num_splits` on an image is in none.
+    `split_N` are indices of the splits: train, val and test first; from `num_splits` on, an image is in none.
     """
     present_SP = present_in(images, np.flatnonzero(split_N < num_splits), split_N, num_splits)
     needed = SPLITS[:1] if decided else SPLITS
@@ -63,8 +62,8 @@ def refuse_small_classes(
     total_S = np.bincount(*_weighted_strata(images), minlength=len(present_SP))
     stratum = lacking[np.argmin(total_S[lacking])]
     split = next(split for at, split in enumerate(needed) if present_SP[stratum, at] == 0)
-    bearing = np.array([stratum in strata for strata in images.strata.of_label])[images.label.code_N]
-    count, num_clusters = int(bearing.sum()), len(np.unique(cluster_N[bearing]))
+    has_class_N = np.array([stratum in strata for strata in images.strata.of_label])[images.label.code_N]
+    count, num_clusters = int(has_class_N.sum()), len(np.unique(cluster_N[has_class_N]))
     raise DataError(
         f"class {images.strata.names[stratum]} gets no image in the {split} split: it has {count} images in "
         f"{num_clusters} clusters of duplicates and groups, and needs one in {' and '.join(needed)} each; "

@@ -1,6 +1,6 @@
-"""The proof that no picture stands on two sides of the split: a file that the promotion gate reads.
+"""The proof that no image, duplicate or group is in two splits; the promotion gate reads it.
 
-It is worked out from the images' own columns and the found pairs, never from the clusters that the split was dealt by.
+It is computed from the columns of the images and the duplicate pairs alone, never from the clusters of the splitter.
 """
 
 import hashlib
@@ -18,49 +18,49 @@ from components.data.split.names import EXCLUDED
 from components.records.leak_proof import ClassDeviation, ExcludedImage, LeakProof, SplitLeaks
 
 PAIRS_FILE = "leaking_pairs.parquet"
-"""Beside the proof: names all pairs across splits."""
+"""Table beside the proof that lists all pairs across splits."""
 _NAMED_PAIRS = 1000
-"""Of each kind so many are named in the proof itself; the others are counted."""
+"""Number of pairs of each type that the proof itself lists; the others are counted."""
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Pairs of images that are one picture or one group and stand in two splits, by kind: exact, near, group; and
-    embedding, where a model was named.
+    """Pairs of duplicates, or of images of one group, in two splits, by type: exact, near, group, and, if a model is
+    configured, embedding.
 
-    Of the copies of a picture (or the members of a group) in one split the first stands for all of them.
+    Of the copies of an image (or the images of a group) in one split, the first represents all of them.
     """
 
     across: dict[str, Pairs]
 
     @property
     def count(self) -> dict[str, int]:
-        return {kind: len(pairs) for kind, pairs in self.across.items()}
+        return {type_: len(pairs) for type_, pairs in self.across.items()}
 
 
 def find_leaks(table: Any, near: Pairs, embedding: Pairs | None = None) -> Leaks:
-    """`table` has a row an image with sha256, split and perhaps group; `near` and `embedding` name pairs of its rows.
+    """The leaks of a table of images (sha256, split, perhaps group); `near` and `embedding` are pairs of its rows.
 
-    What is excluded is in no split, so it leaks nothing.
+    Excluded images are in no split, so they can't leak.
     """
     split_N = _codes(table["split"])
-    kept = pc.not_equal(table["split"], EXCLUDED).to_numpy()
-    kind_N = _codes(table["sha256"])
+    included_N = pc.not_equal(table["split"], EXCLUDED).to_numpy()
+    content_N = _codes(table["sha256"])
     found = {
-        "exact": _crossing(kind_N, split_N, kept),
-        "near": _near_crossing(kind_N[near], kind_N, split_N, kept),
+        "exact": _across(content_N, split_N, included_N),
+        "near": _near_across(content_N[near], content_N, split_N, included_N),
         "group": np.empty((0, 2), np.int64),
     }
     if "group" in table.column_names:
         group_N = _codes(table["group"])
-        found["group"] = _crossing(group_N, split_N, kept & (group_N >= 0))
+        found["group"] = _across(group_N, split_N, included_N & (group_N >= 0))
     if embedding is not None:
-        found["embedding"] = _near_crossing(kind_N[embedding], kind_N, split_N, kept)
+        found["embedding"] = _near_across(content_N[embedding], content_N, split_N, included_N)
     return Leaks(found)
 
 
 def as_given(table: Any) -> Any | None:
-    """The same table with the author's splits; an image that has none is excluded. None where no image has one."""
+    """The table with the author's splits; an image without one is excluded. None if no image has one."""
     if "given_split" not in table.column_names or table["given_split"].null_count == len(table):
         return None
     split = table["given_split"].cast(pa.string()).fill_null(EXCLUDED)
@@ -78,8 +78,8 @@ def audit(
 ) -> LeakProof:
     """The leak proof: pairs across splits by type, the split's digest and the settings.
 
-    `table` has a row an image: path, label, sha256, split, cluster, and perhaps group and given_split. `given` are the
-    leaks of the author's own splits, where the split departs from them.
+    `table` has one row per image: path, label, sha256, split, cluster, and perhaps group and given_split. `given` are
+    the leaks of the author's splits, if the split departs from them.
     """
     path, split = table["path"].combine_chunks(), table["split"].combine_chunks()
     counts = {count["values"]: count["counts"] for count in pc.value_counts(split).to_pylist()}
@@ -103,10 +103,10 @@ def audit(
 
 
 def named_pairs(table: Any, leaks: Leaks, *, splits: str) -> Any:
-    """Every pair across splits, one per row: `splits` (assigned or given), kind, and path and split of both."""
+    """Every pair across splits, one per row: `splits` (assigned or given), type, and path and split of both."""
     pairs = np.concatenate(list(leaks.across.values()))
-    kinds = np.repeat(list(leaks.across), list(leaks.count.values()))
-    columns: dict[str, Any] = {"splits": pa.repeat(splits, len(pairs)), "type": pa.array(kinds, pa.string())}
+    types = np.repeat(list(leaks.across), list(leaks.count.values()))
+    columns: dict[str, Any] = {"splits": pa.repeat(splits, len(pairs)), "type": pa.array(types, pa.string())}
     for side, row_P in zip(("left", "right"), pairs.T, strict=True):
         for name in ("path", "split"):
             columns[f"{side}_{name}"] = table[name].take(pa.array(row_P))
@@ -114,7 +114,7 @@ def named_pairs(table: Any, leaks: Leaks, *, splits: str) -> Any:
 
 
 def split_digest(sha256: Any, label: Any, split: Any) -> str:
-    """SHA-256 over the sorted (image, label, split); it changes only where content does."""
+    """SHA-256 of the sorted (sha256, label, split) of all images; the order of the rows doesn't matter."""
     texts = [
         pa.chunked_array([column] if isinstance(column, pa.Array) else column.chunks)
         for column in (sha256, label, split)
@@ -127,44 +127,46 @@ def split_digest(sha256: Any, label: Any, split: Any) -> str:
 
 
 def _codes(column: Any) -> NDArray[np.int64]:
-    """Equal texts have equal numbers; none has -1."""
+    """A number for each distinct text; -1 where there is none."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     codes: NDArray[np.int64] = column.dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
     return codes
 
 
-def _sides(key_N: NDArray[np.int64], split_N: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The first image of each key in each split, ordered by key."""
-    rows = np.flatnonzero(kept)
-    _, first = np.unique(key_N[rows] * (split_N.max() + 1) + split_N[rows], return_index=True)
-    return rows[first]
+def _first_rows(
+    key_N: NDArray[np.int64], split_N: NDArray[np.int64], included_N: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """The first row of each key in each split, ordered by key."""
+    candidates = np.flatnonzero(included_N)
+    _, first = np.unique(key_N[candidates] * (split_N.max() + 1) + split_N[candidates], return_index=True)
+    return candidates[first]
 
 
-def _crossing(key_N: NDArray[np.int64], split_N: NDArray[np.int64], kept: NDArray[np.bool_]) -> Pairs:
-    """The first image of a key with the first of that key in each other split."""
-    if not kept.any():
+def _across(key_N: NDArray[np.int64], split_N: NDArray[np.int64], included_N: NDArray[np.bool_]) -> Pairs:
+    """Pairs of the first row of a key and its first row in each other split."""
+    if not included_N.any():
         return np.empty((0, 2), np.int64)
-    sides = _sides(key_N, split_N, kept)
-    _, start, count = np.unique(key_N[sides], return_index=True, return_counts=True)
-    first = np.repeat(sides[start], count)
-    return in_order(np.stack([first, sides], axis=1)[first != sides])
+    rows = _first_rows(key_N, split_N, included_N)
+    _, start, count = np.unique(key_N[rows], return_index=True, return_counts=True)
+    first = np.repeat(rows[start], count)
+    return in_order(np.stack([first, rows], axis=1)[first != rows])
 
 
-def _near_crossing(
-    near_kinds: Pairs, kind_N: NDArray[np.int64], split_N: NDArray[np.int64], kept: NDArray[np.bool_]
+def _near_across(
+    near_contents: Pairs, content_N: NDArray[np.int64], split_N: NDArray[np.int64], included_N: NDArray[np.bool_]
 ) -> Pairs:
-    """Each side of one picture with each side of the other, where they differ."""
-    if not len(near_kinds) or not kept.any():
+    """Pairs of the first rows of two near-duplicate contents, in different splits."""
+    if not len(near_contents) or not included_N.any():
         return np.empty((0, 2), np.int64)
-    sides = _sides(kind_N, split_N, kept)
-    bounds = np.searchsorted(kind_N[sides], np.arange(kind_N.max() + 2))
-    left, right = near_kinds.T
+    rows = _first_rows(content_N, split_N, included_N)
+    bounds = np.searchsorted(content_N[rows], np.arange(content_N.max() + 2))
+    left, right = near_contents.T
     count_left, count_right = (bounds[one + 1] - bounds[one] for one in (left, right))
     count = count_left * count_right
-    pair = np.repeat(np.arange(len(near_kinds)), count)
+    pair = np.repeat(np.arange(len(near_contents)), count)
     within = np.arange(len(pair)) - np.repeat(np.cumsum(count) - count, count)
     across, down = np.divmod(within, np.maximum(count_right[pair], 1))
-    first, second = sides[bounds[left[pair]] + across], sides[bounds[right[pair]] + down]
+    first, second = rows[bounds[left[pair]] + across], rows[bounds[right[pair]] + down]
     return in_order(np.stack([first, second], axis=1)[split_N[first] != split_N[second]])
 
 
@@ -178,8 +180,8 @@ def _num_group_links(table: Any) -> int:
 def _listed(leaks: Leaks, path: Any) -> SplitLeaks:
     return SplitLeaks(
         pairs_across_splits=leaks.count,
-        leaking={kind: _named(crossing, path) for kind, crossing in leaks.across.items()},
-        leaking_unnamed={kind: max(0, count - _NAMED_PAIRS) for kind, count in leaks.count.items()},
+        leaking={type_: _named(pairs, path) for type_, pairs in leaks.across.items()},
+        leaking_unnamed={type_: max(0, count - _NAMED_PAIRS) for type_, count in leaks.count.items()},
     )
 
 
@@ -196,18 +198,18 @@ def _moved(table: Any, path: Any, split: Any) -> list[str]:
 
 
 def _largest_deviation(label: Any, split: Any, fractions: Mapping[str, float]) -> ClassDeviation:
-    """Where the share that a class has in a split lies furthest from the split's fraction."""
+    """The class and split whose fraction deviates most from the configured one."""
     label_N, splits = label.combine_chunks().dictionary_encode(), list(fractions)
     split_N = pc.index_in(split, value_set=pa.array(splits)).fill_null(len(splits)).to_numpy()
     shape = (len(label_N.dictionary), len(splits) + 1)
     flat = np.bincount(label_N.indices.to_numpy() * shape[1] + split_N, minlength=shape[0] * shape[1])
     count_LP = flat.reshape(shape)[:, :-1]
-    share_LP = count_LP / np.maximum(count_LP.sum(axis=1, keepdims=True), 1)
-    off_LP = np.abs(share_LP - np.array([fractions[name] for name in splits]))
-    worst, at = np.unravel_index(off_LP.argmax(), off_LP.shape)
+    fraction_LP = count_LP / np.maximum(count_LP.sum(axis=1, keepdims=True), 1)
+    deviation_LP = np.abs(fraction_LP - np.array([fractions[name] for name in splits]))
+    worst, at = np.unravel_index(deviation_LP.argmax(), deviation_LP.shape)
     return ClassDeviation(
         label=label_N.dictionary[int(worst)].as_py(),
         split=splits[int(at)],
-        fraction=round(float(share_LP[worst, at]), 6),
+        fraction=round(float(fraction_LP[worst, at]), 6),
         configured=fractions[splits[int(at)]],
     )

@@ -4,6 +4,6 @@ from typing import Literal
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-"""What every split has. Further splits, such as a holdout, are carried along; no model step reads them."""
+"""The splits that always exist. Further ones, such as a holdout, are written too; no model step reads them."""
 EXCLUDED = "excluded"
-"""In no split: an image that would join two splits that stand fixed since earlier data. No step reads it."""
+"""Value of an image in no split, because it would join clusters of two splits. No step reads it."""

@@ -1,4 +1,4 @@
-"""The columns of the validated images that a split needs, as numbers, so that a million rows stay small and fast."""
+"""The columns of the validated images that a split needs, as numbers, small and fast for a million rows."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,12 +16,12 @@ _LEVELS_JOINED_BY = "/"
 
 @dataclass(frozen=True)
 class Names:
-    """A text column as numbers."""
+    """A text column as codes."""
 
     names: list[str]
-    """Each distinct text once, in order."""
+    """The distinct texts, sorted."""
     code_N: NDArray[np.int64]
-    """The position of each row's text in `names`; -1 where there is none."""
+    """Index of each row's text in `names`; -1 where there is none."""
 
     @classmethod
     def of(cls, column: Any) -> Self:
@@ -32,18 +32,18 @@ class Names:
 
 @dataclass(frozen=True)
 class Strata:
-    """What a split keeps in proportion: the labels; in a hierarchy each level's too."""
+    """The strata of a split: the labels, and in a hierarchy the labels of each level too."""
 
     names: list[str]
     of_label: list[list[int]]
-    """For each distinct label text the positions in `names` that its images count for."""
+    """For each distinct label text, the indices in `names` of the strata of its images."""
     nested: bool
-    """Whether the label text alone says all, as for single labels and hierarchies."""
+    """Whether the label text determines all strata, as for single labels and hierarchies."""
 
 
 @dataclass(frozen=True)
 class SplitImages:
-    """N images; `from_table` reads what a table has and fills in for columns that it lacks."""
+    """The columns of N images that a split needs."""
 
     path: Any
     """pyarrow array of text."""
@@ -58,17 +58,17 @@ class SplitImages:
     ingest_id_N: NDArray[np.int64]
     """The ingest that brought the image; 0 is the first."""
     ingested: tuple[Names, Strata] | None = None
-    """Labels and strata as they came; None where none was corrected."""
+    """Labels and strata as ingested; None if no label was corrected."""
 
     @classmethod
     def from_table(cls, table: Any) -> Self:
-        """Needs path, label and sha256; labels, group, given_split, timestamp and generation may be missing, and so
-        may ingested_label and ingested_labels, which say what the corrected ones were."""
+        """Reads path, label and sha256, and where they exist labels, group, given_split, timestamp, ingest_id,
+        ingested_label and ingested_labels (before their correction)."""
         if not len(table):
             raise DataError("there are no images to split; ingest some first")
         label = Names.of(table["label"])
-        if (unlabelled := np.flatnonzero(label.code_N < 0)).size:
-            raise DataError(f"{table['path'][int(unlabelled[0])]} has no label; fill it or remove the image")
+        if (unlabeled := np.flatnonzero(label.code_N < 0)).size:
+            raise DataError(f"{table['path'][int(unlabeled[0])]} has no label; fill it or remove the image")
         return cls(
             path=table["path"].combine_chunks(),
             sha256=table["sha256"].combine_chunks(),
@@ -86,17 +86,17 @@ class SplitImages:
 
     @property
     def as_ingested(self) -> Self:
-        """The same images with the labels that they came with."""
+        """The same images with the labels before their correction."""
         if self.ingested is None:
             return self
         label, strata = self.ingested
         return replace(self, label=label, strata=strata, ingested=None)
 
     @cached_property
-    def kind_N(self) -> NDArray[np.int64]:
-        """Images of equal bytes have equal numbers."""
-        kinds: NDArray[np.int64] = self.sha256.dictionary_encode().indices.to_numpy().astype(np.int64)
-        return kinds
+    def content_N(self) -> NDArray[np.int64]:
+        """A number for each distinct content: images of equal bytes have equal numbers."""
+        numbers: NDArray[np.int64] = self.sha256.dictionary_encode().indices.to_numpy().astype(np.int64)
+        return numbers
 
     @cached_property
     def hash_N(self) -> NDArray[np.uint64]:
@@ -115,13 +115,13 @@ def times_of(images: SplitImages) -> NDArray[np.int64]:
     times = pd.to_datetime(
         pd.Series(images.timestamp.to_pylist(), dtype=object), format="ISO8601", utc=True, errors="coerce"
     )
-    lost = np.flatnonzero(times.isna().to_numpy())
-    if len(lost):
-        value = images.timestamp[int(lost[0])].as_py()
+    unknown = np.flatnonzero(times.isna().to_numpy())
+    if len(unknown):
+        value = images.timestamp[int(unknown[0])].as_py()
         found = "no timestamp" if value is None else f"the timestamp {value!r}, which isn't ISO 8601"
         raise DataError(
-            f"split.method time needs the time of each image; {images.path_of(lost[0])} has {found} "
-            f"({len(lost)} of {len(images)} images); mend them or choose another method"
+            f"split.method time needs the time of each image; {images.path_of(unknown[0])} has {found} "
+            f"({len(unknown)} of {len(images)} images); fix them or choose another method"
         )
     nanoseconds = times.dt.as_unit("ns").astype("int64").to_numpy()
     return np.asarray(nanoseconds, np.int64)
@@ -163,5 +163,5 @@ def _strata(label: Names, labels: Any) -> Strata:
     if nested:
         sets = [[_LEVELS_JOINED_BY.join(found[: depth + 1]) for depth in range(len(found))] for found in sets]
     names = sorted({name for found in sets for name in found})
-    place = {name: code for code, name in enumerate(names)}
-    return Strata(names, [[place[name] for name in found] for found in sets], nested)
+    code_of = {name: code for code, name in enumerate(names)}
+    return Strata(names, [[code_of[name] for name in found] for found in sets], nested)

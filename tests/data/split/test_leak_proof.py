@@ -78,7 +78,7 @@ def test_the_proof_names_a_bounded_number_of_pairs_and_its_table_all() -> None:
     assert proof.leaks_as_given is None
     assert proof.all_leaking == PAIRS_FILE
     found = named_pairs(table, leaks, splits="assigned")
-    assert found["kind"].to_pylist() == ["exact"] * 1199 + ["near"] * 3
+    assert found["type"].to_pylist() == ["exact"] * 1199 + ["near"] * 3
     assert found.slice(1198, 1).to_pylist() == [
         {
             "splits": "assigned",

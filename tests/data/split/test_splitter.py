@@ -38,7 +38,7 @@ def table_of(label: Sequence[str], **columns: Sequence[Any]) -> pa.Table:
     return pa.table({"path": path, "sha256": sha256, "label": list(label)} | columns)
 
 
-def deal(table: pa.Table, near: Pairs = NO_PAIRS, **changes: Any) -> SplitResult:
+def assign(table: pa.Table, near: Pairs = NO_PAIRS, **changes: Any) -> SplitResult:
     return split_images(SplitImages.from_table(table), near, settings(**changes))
 
 
@@ -98,7 +98,7 @@ def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dic
     before: dict[str, str] = {}
     for newest in range(3):
         grown, links = rows(table, near, np.flatnonzero(ingest_id <= newest))
-        result = deal(grown, links, **changes)
+        result = assign(grown, links, **changes)
         now = split_of_path(grown, result)
         assert {path: now[path] for path in before} == before
         assert changes.get("given") == "keep" or sum(leaks(grown, result, links).values()) == 0
@@ -107,7 +107,7 @@ def test_no_image_moves_when_data_grow_and_nothing_leaks(seed: int, changes: dic
 
 def test_the_audit_sees_any_image_that_is_torn_from_its_cluster() -> None:
     table, near = random_manifest(3)
-    result = deal(table, near)
+    result = assign(table, near)
     numbers, sizes = np.unique(result.cluster_N, return_counts=True)
     linked = np.flatnonzero(np.isin(result.cluster_N, numbers[sizes > 1]) & (result.split_N < 3))
     for image in np.random.default_rng(0).choice(linked, 60, replace=False):
@@ -121,7 +121,7 @@ def test_the_order_of_rows_changes_nothing(seed: int) -> None:
     """So is the digest a matter of content alone."""
     table, near = random_manifest(seed)
     shuffled, links = rows(table, near, np.random.default_rng(seed).permutation(len(table)))
-    first, second = deal(table, near), deal(shuffled, links)
+    first, second = assign(table, near), assign(shuffled, links)
     assert split_of_path(table, first) == split_of_path(shuffled, second)
     assert digest(table, first) == digest(shuffled, second)
 
@@ -132,7 +132,7 @@ def test_removing_a_single_image_moves_at_most_one_image_a_cut(seed: int) -> Non
     table = table_of(label)
     removed = int(np.random.default_rng(seed).integers(300))
     fewer, _ = rows(table, NO_PAIRS, np.delete(np.arange(300), removed))
-    before, after = split_of_path(table, deal(table)), split_of_path(fewer, deal(fewer))
+    before, after = split_of_path(table, assign(table)), split_of_path(fewer, assign(fewer))
     moved = {path for path in after if after[path] != before[path]}
     assert len(moved) <= 2
     assert {label[int(path.removesuffix(".png"))] for path in moved} <= {label[removed]}
@@ -140,19 +140,19 @@ def test_removing_a_single_image_moves_at_most_one_image_a_cut(seed: int) -> Non
 
 def test_a_corrected_label_moves_no_image() -> None:
     label = ["a", "b", "c"] * 40
-    before = split_of_path(table_of(label), deal(table_of(label)))
+    before = split_of_path(table_of(label), assign(table_of(label)))
     for image in range(0, 120, 7):
         corrected = [*label[:image], "c" if label[image] != "c" else "a", *label[image + 1 :]]
         table = table_of(corrected, ingested_label=label)
-        assert split_of_path(table, deal(table)) == before
+        assert split_of_path(table, assign(table)) == before
 
 
 def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its_own() -> None:
     label = ["common"] * 60 + ["rare"] * 8
-    before = deal(table_of(label)).split_N
+    before = assign(table_of(label)).split_N
     rare = np.arange(68) >= 60
     corrected = np.where(rare & (before == 2), "common", label).tolist()
-    after = deal(table_of(corrected, ingested_label=label)).split_N
+    after = assign(table_of(corrected, ingested_label=label)).split_N
     still = np.array(corrected) == "rare"
     assert set(after[still].tolist()) == {0, 1, 2}
     assert (after[~still] == before[~still]).all()
@@ -160,42 +160,42 @@ def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its
 
 def test_each_class_comes_within_one_image_of_its_share() -> None:
     label = [f"class {number}" for number in np.random.default_rng(1).zipf(1.4, 4000) % 25]
-    result = deal(table_of(label))
+    result = assign(table_of(label))
     for name in set(label):
         members = np.array(label) == name
-        for split, share in enumerate(FRACTIONS.values()):
-            assert abs((result.split_N[members] == split).sum() - share * members.sum()) <= 1.01
+        for split, fraction in enumerate(FRACTIONS.values()):
+            assert abs((result.split_N[members] == split).sum() - fraction * members.sum()) <= 1.01
 
 
 def test_many_labels_each_come_near_to_their_share() -> None:
     random = np.random.default_rng(2)
     sets = [sorted({f"l{number}" for number in random.zipf(1.3, 3) % 12}) for _ in range(3000)]
-    result = deal(table_of(["|".join(names) for names in sets], labels=sets))
+    result = assign(table_of(["|".join(names) for names in sets], labels=sets))
     for name in {name for names in sets for name in names}:
         bearing = np.array([name in names for names in sets])
-        for split, share in enumerate(FRACTIONS.values()):
-            assert abs((result.split_N[bearing] == split).sum() - share * bearing.sum()) <= 3, name
+        for split, fraction in enumerate(FRACTIONS.values()):
+            assert abs((result.split_N[bearing] == split).sum() - fraction * bearing.sum()) <= 3, name
 
 
 def test_each_level_of_a_hierarchy_comes_near_to_its_share() -> None:
     random = np.random.default_rng(3)
     levels = [[f"s{a}", f"s{a}c{b}", f"s{a}c{b}f{c}"] for a, b, c in random.integers(0, 4, (2000, 3))]
-    result = deal(table_of(["/".join(names) for names in levels], labels=levels))
+    result = assign(table_of(["/".join(names) for names in levels], labels=levels))
     for depth in range(3):
         for prefix in {tuple(names[: depth + 1]) for names in levels}:
             bearing = np.array([tuple(names[: depth + 1]) == prefix for names in levels])
-            for split, share in enumerate(FRACTIONS.values()):
-                assert abs((result.split_N[bearing] == split).sum() - share * bearing.sum()) <= 4, prefix
+            for split, fraction in enumerate(FRACTIONS.values()):
+                assert abs((result.split_N[bearing] == split).sum() - fraction * bearing.sum()) <= 4, prefix
 
 
 def test_an_image_that_would_join_two_splits_is_excluded_with_the_reason() -> None:
     table = table_of(["a"] * 40 + ["b"] * 40)
-    split = split_of_path(table, deal(table))
+    split = split_of_path(table, assign(table))
     train = next(path for path in split if split[path] == "train")
     test = next(path for path in split if split[path] == "test")
     joining = np.sort([[int(path.removesuffix(".png")), 80] for path in (train, test)], axis=1)
     grown = table_of(["a"] * 40 + ["b"] * 40 + ["a"], ingest_id=[0] * 80 + [1])
-    result = deal(grown, joining)
+    result = assign(grown, joining)
     assert result.splits[result.split_N[80]] == EXCLUDED
     assert train in result.excluded[80]
     assert test in result.excluded[80]
@@ -203,11 +203,11 @@ def test_an_image_that_would_join_two_splits_is_excluded_with_the_reason() -> No
 
 def test_a_later_copy_of_an_excluded_image_is_excluded_too() -> None:
     table = table_of(["a"] * 40)
-    split_N = deal(table).split_N
+    split_N = assign(table).split_N
     ends = [int(np.flatnonzero(split_N == split)[0]) for split in (0, 2)]
     sha256 = [*table["sha256"].to_pylist(), "0" * 64, "0" * 64]
     grown = table_of(["a"] * 42, sha256=sha256, ingest_id=[0] * 40 + [1, 2])
-    result = deal(grown, np.array([[end, 40] for end in ends]))
+    result = assign(grown, np.array([[end, 40] for end in ends]))
     assert result.split_N[40:].tolist() == [3, 3]
 
 
@@ -217,7 +217,7 @@ def test_newest_images_come_into_test_and_clusters_stay_whole() -> None:
     stamp = [str(np.datetime64("2024-01-01") + int(number)) for number in day]
     group = [f"g{number // 5}" for number in day]
     table = table_of(["a", "b"] * 182 + ["a"], timestamp=stamp, group=group)
-    result = deal(table, method="time")
+    result = assign(table, method="time")
     assert day[result.split_N == 0].max() < day[result.split_N == 1].min()
     assert day[result.split_N == 1].max() < day[result.split_N == 2].min()
     assert abs((result.split_N == 2).sum() - 0.15 * 365) <= 5
@@ -229,13 +229,13 @@ def test_test_images_that_are_older_than_training_images_are_counted() -> None:
     early = table_of(["a", "b"] * 20, timestamp=stamp[:40])
     both = table_of(["a", "b"] * 40, timestamp=stamp, ingest_id=[0] * 40 + [1] * 40)
     # 6 of the 40 images of the first ingest are its test split, and all older than the second ingest's training split.
-    assert [deal(table, method="time").num_older for table in (early, both)] == [0, 6]
-    assert deal(early).num_older is None
+    assert [assign(table, method="time").num_older for table in (early, both)] == [0, 6]
+    assert assign(early).num_older is None
 
 
 def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
     table, near = random_manifest(5, ingest_ids=1)
-    result = deal(table, near, folds=5)
+    result = assign(table, near, folds=5)
     learnt = result.split_N < 2
     assert ((result.fold_N >= 0) == learnt).all()
     assert all(len(set(result.fold_N[result.cluster_N == one])) == 1 for one in set(result.cluster_N[learnt]))
@@ -244,14 +244,14 @@ def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
 
 
 def test_further_splits_get_their_share() -> None:
-    result = deal(table_of(["a", "b"] * 100), fractions={"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1})
+    result = assign(table_of(["a", "b"] * 100), fractions={"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1})
     assert np.bincount(result.split_N).tolist() == [100, 40, 40, 20]
     assert result.splits == ["train", "val", "test", "holdout", EXCLUDED]
 
 
 def test_repair_brings_a_cluster_to_the_split_of_most_and_carves_the_missing_split_from_train() -> None:
     given = ["train"] * 60 + ["test"] * 20
-    result = deal(table_of(["a", "b"] * 40, given_split=given), np.array([[0, 60], [0, 61]]))
+    result = assign(table_of(["a", "b"] * 40, given_split=given), np.array([[0, 60], [0, 61]]))
     assert result.split_N[[0, 60, 61]].tolist() == [2, 2, 2]
     assert set(result.split_N[1:60].tolist()) == {0, 1}
     assert set(result.split_N[60:].tolist()) == {2}
@@ -261,20 +261,20 @@ def test_keep_leaves_the_given_splits_and_the_leak_is_found() -> None:
     given = ["train"] * 60 + ["val"] * 10 + ["test"] * 10
     table = table_of(["a", "b"] * 40, given_split=given)
     near = np.array([[0, 75]])
-    result = deal(table, near, given="keep", method="given")
+    result = assign(table, near, given="keep", method="given")
     assert [result.splits[split] for split in result.split_N] == given
     assert leaks(table, result, near) == {"exact": 0, "near": 1, "group": 0}
 
 
 def test_a_rare_class_gets_an_image_in_each_split_where_it_has_enough_clusters() -> None:
     group = [None] * 100 + ["x"] * 10 + ["y"] * 10 + ["z"] * 10
-    result = deal(table_of(["common"] * 100 + ["rare"] * 30, group=group))
+    result = assign(table_of(["common"] * 100 + ["rare"] * 30, group=group))
     assert set(result.split_N[100:].tolist()) == {0, 1, 2}
 
 
-def test_another_seed_deals_another_split() -> None:
+def test_another_seed_gives_another_split() -> None:
     table = table_of(["a", "b"] * 50)
-    assert digest(table, deal(table)) == digest(table, deal(table)) != digest(table, deal(table, seed=8))
+    assert digest(table, assign(table)) == digest(table, assign(table)) != digest(table, assign(table, seed=8))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +305,7 @@ def test_data_that_can_not_be_split_are_refused_in_one_sentence(
     table: pa.Table, changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
-        deal(table, **changes)
+        assign(table, **changes)
     assert caught.value.exit_code == 3
 
 
