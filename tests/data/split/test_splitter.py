@@ -158,7 +158,7 @@ def test_a_class_that_corrections_leave_without_a_test_image_gets_another_of_its
     assert (after[~still] == before[~still]).all()
 
 
-def test_each_class_comes_within_one_image_of_its_share() -> None:
+def test_each_class_comes_within_one_image_of_its_fraction() -> None:
     label = [f"class {number}" for number in np.random.default_rng(1).zipf(1.4, 4000) % 25]
     result = assign(table_of(label))
     for name in set(label):
@@ -167,7 +167,7 @@ def test_each_class_comes_within_one_image_of_its_share() -> None:
             assert abs((result.split_N[members] == split).sum() - fraction * members.sum()) <= 1.01
 
 
-def test_many_labels_each_come_near_to_their_share() -> None:
+def test_many_labels_each_come_near_to_their_fraction() -> None:
     random = np.random.default_rng(2)
     sets = [sorted({f"l{number}" for number in random.zipf(1.3, 3) % 12}) for _ in range(3000)]
     result = assign(table_of(["|".join(names) for names in sets], labels=sets))
@@ -177,7 +177,7 @@ def test_many_labels_each_come_near_to_their_share() -> None:
             assert abs((result.split_N[bearing] == split).sum() - fraction * bearing.sum()) <= 3, name
 
 
-def test_each_level_of_a_hierarchy_comes_near_to_its_share() -> None:
+def test_each_level_of_a_hierarchy_comes_near_to_its_fraction() -> None:
     random = np.random.default_rng(3)
     levels = [[f"s{a}", f"s{a}c{b}", f"s{a}c{b}f{c}"] for a, b, c in random.integers(0, 4, (2000, 3))]
     result = assign(table_of(["/".join(names) for names in levels], labels=levels))
@@ -243,7 +243,7 @@ def test_folds_cover_train_and_val_and_keep_clusters_whole() -> None:
     assert sizes.max() - sizes.min() <= 0.1 * learnt.sum()
 
 
-def test_further_splits_get_their_share() -> None:
+def test_further_splits_get_their_fraction() -> None:
     result = assign(table_of(["a", "b"] * 100), fractions={"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1})
     assert np.bincount(result.split_N).tolist() == [100, 40, 40, 20]
     assert result.splits == ["train", "val", "test", "holdout", EXCLUDED]
@@ -293,7 +293,7 @@ def test_another_seed_gives_another_split() -> None:
             (
                 table_of(["a"] * 20, group=["g"] * 20, given_split=["train", "test"] * 10),
                 {"given": given},
-                "group g stands in test and train of the given split .*set split.given: ignore",
+                "group g is in test and train of the given splits .*set split.given: ignore",
             )
             for given in ("keep", "repair")
         ),
