@@ -2,7 +2,9 @@
 
 import pytest
 from projects import REPOSITORY
+from pydantic.fields import FieldInfo
 
+from flows.project import settings_comments
 from flows.project.settings_comments import GENERATED_SECTIONS, with_comments
 
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
@@ -13,11 +15,10 @@ def test_the_comments_of_a_section_are_the_docstrings_of_its_fields(section: str
     assert with_comments(TEXT, [section]) == TEXT, "run `python -m flows.project.settings_comments`"
 
 
-def test_a_docstring_whose_first_sentence_spans_lines_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match=r"split\.given: the docstring of its field should begin with a paragraph of one"
-    ):
-        with_comments("split:\n  given: repair\n", ["split"])
+@pytest.mark.parametrize("docstring", ["First line,\nsecond line.", "", None])
+def test_a_docstring_that_begins_with_no_paragraph_of_one_line_is_refused(docstring: str | None) -> None:
+    with pytest.raises(ValueError, match=r"split\.seed: the docstring of its field should begin with"):
+        settings_comments._comment(FieldInfo(description=docstring), ["split", "seed"])
 
 
 def test_a_comment_is_replaced_and_nothing_else() -> None:
