@@ -1,6 +1,7 @@
-"""The ledger of every decision: entries that only ever grow in number, each sealed with the one before.
+"""The ledger of every decision: entries that are only ever added, each with a checksum over itself and the one before.
 
-Pure functions on entries; where they are kept is the shell's concern.
+The chain of checksums finds entries that were changed, lost or added by accident. It is no proof against tampering: who
+can write to the server can compute checksums too. Pure functions on entries; the shell stores them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +12,10 @@ from components.shared.errors import DarkroomError
 from components.shared.files import sha256_of_record
 
 Action = Literal["promoted", "refused", "awaiting approval", "rolled back"]
-Verdict = Action | Literal["not judged"]
-Turn = Action | Literal["serves again"]
+Verdict = Action | Literal["undecided"]
+Event = Action | Literal["serves again"]
 
-_FIRST = "0" * 64
+_NO_CHECKSUM = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Draft:
 
     action: Action
     version: str
-    """The version that was judged; of a rollback the one that was gone back to."""
+    """The version that the decision is about; of a rollback the one that serves again."""
     champion: str | None
     """The version that serves after it."""
     who: str
@@ -46,25 +47,25 @@ class Entry:
     reasons: list[str]
     record: dict[str, Any]
     """Numbers and lineage behind the decision."""
-    previous_seal: str
-    seal: str
-    """SHA-256 over everything above; a changed entry breaks the chain."""
+    previous_checksum: str
+    checksum: str
+    """SHA-256 over all fields above; a changed entry breaks the chain."""
 
     @property
     def moment(self) -> str:
-        """When, as a person reads it: 2026-01-02 03:04:05 UTC."""
+        """The time as people read it: 2026-01-02 03:04:05 UTC."""
         return self.when.replace("T", " ").replace("+00:00", " UTC")
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a version stands: what every page, tag and sentence says of it."""
+    """Status of a version, as every page, tag and message shows it."""
 
     verdict: Verdict
     entry: Entry | None = None
-    """The decision that made it so; None where there was none."""
-    judged: Entry | None = None
-    """The last one about the version itself, with its rules and numbers."""
+    """The decision that led to this status; None where there was none."""
+    own_entry: Entry | None = None
+    """The last decision about the version itself, with its rules and scores; a rollback is about another one."""
 
     @property
     def reasons(self) -> list[str]:
@@ -72,11 +73,11 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """How far a ledger had grown when the mark was set; without it, entries missing at the end would leave no trace."""
+class Head:
+    """Length and last checksum of a ledger, stored apart from it: so entries lost at its end are missed."""
 
     entries: int
-    seal: str
+    checksum: str
 
 
 def next_entry(entries: Sequence[Entry], draft: Draft, *, when: str) -> Entry:
@@ -89,48 +90,49 @@ def next_entry(entries: Sequence[Entry], draft: Draft, *, when: str) -> Entry:
         "who": draft.who,
         "reasons": draft.reasons,
         "record": draft.record,
-        "previous_seal": entries[-1].seal if entries else _FIRST,
+        "previous_checksum": entries[-1].checksum if entries else _NO_CHECKSUM,
     }
-    return Entry(**content, seal=sha256_of_record(content))  # type: ignore[arg-type]
+    return Entry(**content, checksum=sha256_of_record(content))  # type: ignore[arg-type]
 
 
-def check_chain(entries: Sequence[Entry], mark: Mark | None = None) -> None:
+def check_chain(entries: Sequence[Entry], head: Head | None = None) -> None:
     """Raises DarkroomError naming the first entry that was changed, removed or added by hand."""
-    seal = _FIRST
+    checksum = _NO_CHECKSUM
     for number, entry in enumerate(entries, start=1):
-        content = {name: value for name, value in asdict(entry).items() if name != "seal"}
-        if entry.number != number or entry.previous_seal != seal or entry.seal != sha256_of_record(content):
+        content = {name: value for name, value in asdict(entry).items() if name != "checksum"}
+        expected = (number, checksum, sha256_of_record(content))
+        if (entry.number, entry.previous_checksum, entry.checksum) != expected:
             raise DarkroomError(f"the ledger was changed at entry {number}; restore it from a backup")
-        seal = entry.seal
-    if mark is not None and len(entries) < mark.entries:
+        checksum = entry.checksum
+    if head is not None and len(entries) < head.entries:
         raise DarkroomError(
-            f"the ledger was shortened: it held {mark.entries} entries and holds {len(entries)}; "
+            f"the ledger was shortened: it held {head.entries} entries and holds {len(entries)}; "
             "restore it from a backup"
         )
-    if mark is not None and mark.entries and entries[mark.entries - 1].seal != mark.seal:
-        raise DarkroomError(f"the ledger was written anew up to entry {mark.entries}; restore it from a backup")
+    if head is not None and head.entries and entries[head.entries - 1].checksum != head.checksum:
+        raise DarkroomError(f"the ledger was rewritten up to entry {head.entries}; restore it from a backup")
 
 
-def mark_of(entries: Sequence[Entry]) -> Mark:
-    return Mark(len(entries), entries[-1].seal if entries else _FIRST)
+def head_of(entries: Sequence[Entry]) -> Head:
+    return Head(len(entries), entries[-1].checksum if entries else _NO_CHECKSUM)
 
 
-def standing(entries: Sequence[Entry], digests: Mapping[str, str]) -> list[Entry]:
+def current_entries(entries: Sequence[Entry], sha256s: Mapping[str, str]) -> list[Entry]:
     """The entries without those about a file that was deleted, where another file has its version's number now.
 
-    A registry counts from 1 again after a model was deleted. `digests` are the SHA-256 of the registered versions by
-    number. A rollback stays: it ends the reign of a version, and gives none to a file that wasn't judged.
+    A registry counts from 1 again after a model was deleted. `sha256s` are those of the registered versions, by number.
+    A rollback stays: it takes a version out of service, and puts no file in service that the gate hasn't seen.
     """
-    return [entry for entry in entries if entry.action == "rolled back" or not _replaced(entry, digests)]
+    return [entry for entry in entries if entry.action == "rolled back" or not _replaced(entry, sha256s)]
 
 
-def _replaced(entry: Entry, digests: Mapping[str, str]) -> bool:
-    judged = entry.record.get("sha256")
-    return judged is not None and digests.get(entry.version, judged) != judged
+def _replaced(entry: Entry, sha256s: Mapping[str, str]) -> bool:
+    sha256 = entry.record.get("sha256")
+    return sha256 is not None and sha256s.get(entry.version, sha256) != sha256
 
 
 def champions(entries: Sequence[Entry]) -> list[str]:
-    """The versions that a rollback would go back through, the serving one last."""
+    """The versions that served and weren't rolled back, the serving one last."""
     line: list[str] = []
     for entry in entries:
         line = _line_after(line, entry)
@@ -145,36 +147,36 @@ def _line_after(line: list[str], entry: Entry) -> list[str]:
     return line
 
 
-def course_of(entries: Sequence[Entry], version: str) -> list[tuple[Turn, Entry]]:
+def history_of(entries: Sequence[Entry], version: str) -> list[tuple[Event, Entry]]:
     """What each decision meant for the version, oldest first.
 
-    A rollback names the version that was gone back to; it concerns those as well whose place that one took.
+    A rollback names the version that serves again; it concerns those as well that no longer serve.
     """
-    course: list[tuple[Turn, Entry]] = []
+    history: list[tuple[Event, Entry]] = []
     line: list[str] = []
     for entry in entries:
         before, line = line, _line_after(line, entry)
         if entry.action != "rolled back":
-            course += [(entry.action, entry)] if entry.version == version else []
+            history += [(entry.action, entry)] if entry.version == version else []
         elif version in before:
-            course += [("rolled back", entry)] if version not in line else []
-            course += [("serves again", entry)] if version == entry.champion else []
-    return course
+            history += [("rolled back", entry)] if version not in line else []
+            history += [("serves again", entry)] if version == entry.champion else []
+    return history
 
 
 def status_of(entries: Sequence[Entry], version: str) -> Status:
-    course = course_of(entries, version)
-    judged = [(turn, entry) for turn, entry in course if entry.action != "rolled back"]
-    if not judged:
-        return Status("not judged")
-    turn, entry = course[-1]
-    if turn == "serves again":
-        turn, entry = next(one for one in reversed(judged) if one[0] == "promoted")
-    return Status(cast(Verdict, turn), entry, judged[-1][1])
+    history = history_of(entries, version)
+    own = [(event, entry) for event, entry in history if entry.action != "rolled back"]
+    if not own:
+        return Status("undecided")
+    event, entry = history[-1]
+    if event == "serves again":
+        event, entry = next(one for one in reversed(own) if one[0] == "promoted")
+    return Status(cast(Verdict, event), entry, own[-1][1])
 
 
 def challenger(entries: Sequence[Entry]) -> str | None:
-    """The version that was judged last and doesn't serve; None after a promotion or a rollback."""
+    """The version that the gate decided on last and that doesn't serve; None after a promotion or a rollback."""
     last = entries[-1] if entries else None
     if last is None or last.action not in ("refused", "awaiting approval") or last.version in champions(entries)[-1:]:
         return None

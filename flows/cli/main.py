@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -470,12 +471,12 @@ def main() -> None:
 
 
 def _answer(
-    name: str, version: str, said: Literal["promoted", "refused"], by: str | None, reason: str, as_json: bool
+    name: str, version: str, action: Literal["promoted", "refused"], by: str | None, reason: str, as_json: bool
 ) -> None:
     def work() -> dict[str, Any]:
-        from flows.registry.approve import answer
+        from flows.registry.decision import answer
 
-        return answer(name, version, said=said, by=by, reason=reason)
+        return asdict(answer(name, version, action=action, by=by, reason=reason))
 
     finish(guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
 

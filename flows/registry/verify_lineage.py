@@ -181,10 +181,10 @@ def _judged(tracking: Tracking, version: Version) -> Link:
         status = status_of(ledger.read_ledger(tracking, version.name).entries, version.number)
     except DarkroomError as problem:
         return Link("ledger", f"version {version.number}", "broken", str(problem))
-    if status.entry is None or status.judged is None:
+    if status.entry is None or status.own_entry is None:
         return Link("ledger", f"version {version.number}", "not checked", "the gate hasn't judged it")
-    what = f"entry {status.judged.number}; by entry {status.entry.number} it is {status.verdict}"
-    return _compared("ledger", version.sha256, status.judged.record["sha256"], f"the file that was judged ({what})")
+    what = f"entry {status.own_entry.number}; by entry {status.entry.number} it is {status.verdict}"
+    return _compared("ledger", version.sha256, status.own_entry.record["sha256"], f"the file that was judged ({what})")
 
 
 def _compared(link: str, value: str, other: str, how: str) -> Link:

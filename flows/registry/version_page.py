@@ -27,7 +27,7 @@ from flows.tracking.runs import Tracking
 
 logger = logging.getLogger(__name__)
 
-_SEAL = "darkroom.published"
+_PUBLISHED = "darkroom.published"
 _OF_OLDER_RELEASES = ("verdict", "promoted", "ledger_entry")
 """Tags that said what the ledger does, and would contradict it by now."""
 _PICTURES = (
@@ -41,17 +41,17 @@ _OF_LEVELS = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 def publish(tracking: Tracking, version: Version, status: Status) -> None:
-    """Doing it twice changes nothing: the seal of the decision, written last, says that all of it stands."""
-    decision, judged = status.entry, status.judged
-    if decision is None or judged is None or version.tags.get(_SEAL) == decision.seal:
+    """Shows the decision on the version's page; idempotent: its checksum, written last, marks it as shown."""
+    decision, own = status.entry, status.own_entry
+    if decision is None or own is None or version.tags.get(_PUBLISHED) == decision.checksum:
         return
     decided = {
-        "promoted": judged.action == "promoted",
-        "reasons": judged.reasons,
-        "rules": rules_of(tracking, version, judged),
+        "promoted": own.action == "promoted",
+        "reasons": own.reasons,
+        "rules": rules_of(tracking, version, own),
     }
     record = runs.folder_of(tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
-    write_json(record, decided | {"comparison": judged.record.get("comparison"), "entry": judged.number})
+    write_json(record, decided | {"comparison": own.record.get("comparison"), "entry": own.number})
     runs.store(tracking, version.run_id, record, "gate")
     registry.annotate(
         tracking,
@@ -60,12 +60,12 @@ def publish(tracking: Tracking, version: Version, status: Status) -> None:
         without=_OF_OLDER_RELEASES,
         description=_card(tracking, version, status),
     )
-    registry.annotate(tracking, version, tags={_SEAL: decision.seal})
+    registry.annotate(tracking, version, tags={_PUBLISHED: decision.checksum})
 
 
 def describe_model(tracking: Tracking, name: str, now: Ledger) -> None:
     """Says on the model's page what it is and which version serves; a text that a person wrote there stays."""
-    text = model_page(name, now.standing)
+    text = model_page(name, now.current)
     known = tracking.client.get_registered_model(name).description or ""
     if known != text and (not known or known.endswith(KEPT)):
         tracking.client.update_registered_model(name, text)
@@ -158,10 +158,10 @@ def _on_card(score: str) -> bool:
 
 
 def _contents(tracking: Tracking, version: Version, status: Status, pictures: Sequence[CardPicture]) -> CardContents:
-    decision, judged = status.entry, status.judged
-    assert decision is not None  # what wasn't judged has no card
-    assert judged is not None
-    record = judged.record
+    decision, own = status.entry, status.own_entry
+    assert decision is not None  # a version without a decision has no card
+    assert own is not None
+    record = own.record
     lineage = read_json(version_lineage(tracking, version) / RECORD)
     params = lineage["params"]
     return CardContents(
@@ -175,7 +175,7 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
         verdict=status.verdict,
         decided=f"{decision.who}, {decision.moment}",
         reasons=decision.reasons,
-        rules=rules_of(tracking, version, judged),
+        rules=rules_of(tracking, version, own),
         top_k=params["evaluate"]["top_k"],
         corrupted=_corrupted(tracking, version),
         scores={name: value for name, value in record["scores"].items() if _on_card(name)},
@@ -193,7 +193,7 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
             "MLflow run": version.run_id,
             "SHA-256 of the file": version.sha256,
             "judged on": str(record.get("processor", "an unknown processor")),
-            "ledger": f"entry {decision.number}, seal {decision.seal}",
+            "ledger": f"entry {decision.number}, checksum {decision.checksum}",
         },
         pictures=pictures,
         qat_epochs=lineage.get("qat_epochs", 0),

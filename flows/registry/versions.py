@@ -57,7 +57,7 @@ def status(version: registry.Version, ledger: Ledger | None) -> Status:
     if ledger is not None:
         return ledger.status(version.number)
     told = version.tags.get(registry.STATUS_TAG)
-    return Status(next((action for action in get_args(Action) if action == told), "not judged"))
+    return Status(next((action for action in get_args(Action) if action == told), "undecided"))
 
 
 def holder(versions: list[registry.Version], alias: str) -> str | None:

@@ -6,7 +6,7 @@ from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any
 
-from components.promotion.ledger import Entry, Status, Turn, course_of
+from components.promotion.ledger import Entry, Event, Status, history_of
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, ScoresRecord
@@ -49,7 +49,7 @@ _VERDICTS: dict[str, Verdict] = {
     "refused": "refused",
     "awaiting approval": "waiting",
     "rolled back": "taken-back",
-    "not judged": "unjudged",
+    "undecided": "unjudged",
 }
 
 
@@ -63,7 +63,7 @@ class Registration:
     """A version that holds another file of the same run."""
     champion: str | None
     status: Status | None
-    decisions: list[tuple[Turn, Entry]]
+    decisions: list[tuple[Event, Entry]]
     """What each meant for the version."""
 
 
@@ -154,7 +154,7 @@ def _registration(
         earlier=own[0].number if own and version is None else None,
         champion=holder(versions, CHAMPION),
         status=status(version, ledger) if version is not None else None,
-        decisions=course_of(ledger.standing, version.number) if version is not None and ledger is not None else [],
+        decisions=history_of(ledger.current, version.number) if version is not None and ledger is not None else [],
     )
 
 
@@ -217,12 +217,12 @@ def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
 
 
 def _gate(kept: RunFiles, found: Registration) -> GateSection | None:
-    if found.version is None or found.status is None or found.status.verdict == "not judged":
+    if found.version is None or found.status is None or found.status.verdict == "undecided":
         return None
     decisions = [
-        DecisionLine(entry.number, entry.moment, entry.who, turn, entry.reasons) for turn, entry in found.decisions
+        DecisionLine(entry.number, entry.moment, entry.who, event, entry.reasons) for event, entry in found.decisions
     ]
-    return gate_section(*_last_judged(kept, found.version, found.status.judged), decisions)
+    return gate_section(*_last_judged(kept, found.version, found.status.own_entry), decisions)
 
 
 def _last_judged(

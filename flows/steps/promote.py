@@ -20,14 +20,14 @@ from components.shared.processor import this_processor
 from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
+from flows.registry.decision import current_user, decide
 from flows.registry.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
-from flows.registry.lock import registry_lock
-from flows.registry.version_page import describe_model, keep_rules, publish, rules_of, show_page
+from flows.registry.version_page import keep_rules, rules_of, show_page
 from flows.session.session import Prepared, Session, Stopwatch
 from flows.steps.quantize import export_folder
 from flows.steps.register import Registered
 from flows.steps.step import Results, TimedStep
-from flows.tracking import ledger, registry, runs
+from flows.tracking import registry, runs
 from flows.tracking.ledger import Ledger
 from flows.tracking.registry import Version
 from flows.tracking.serving_check import SERVING_CHECK
@@ -75,24 +75,18 @@ class Promote(TimedStep[Promoted]):
         name, prepared = session.params.register.name, results[Prepared]
         number = self.version or results[Registered].version
         check_levels(session)
-        with registry_lock(session.project):
-            version = registry.require_ours(registry.get_version(session.tracking, name, number))
-            now = ledger.read_ledger(session.tracking, name)
-            if _stands(session, prepared, version, now, again=self.again):
-                watch.reused("")
-            else:
-                ledger.write(session.tracking, name, _Judge(session, prepared, version).draft)
-                now = ledger.read_ledger(session.tracking, name)
-            status = now.status(version.number)
-            # Repeated where a kill came between the ledger and what follows from it.
-            publish(session.tracking, version, status)
-            describe_model(session.tracking, name, now)
-            ledger.sync_aliases(session.tracking, name)
-            reasons = _told(version, status, now.champion)
-            rules = rules_of(session.tracking, version, status.judged) if status.judged else []
-            promoted = status.verdict == "promoted" and now.champion == version.number
-            outlived = status.verdict in ("promoted", "rolled back") and not promoted
-            watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
+        version = registry.require_ours(registry.get_version(session.tracking, name, number))
+        judge = _Judge(session, prepared, version, again=self.again)
+        decided = decide(session.project, session.tracking, name, judge.draft, versions=[version])
+        if decided.entry is None:
+            watch.reused("")
+        now = decided.ledger
+        status = now.status(version.number)
+        reasons = _told(version, status, now.champion)
+        rules = rules_of(session.tracking, version, status.own_entry) if status.own_entry else []
+        promoted = status.verdict == "promoted" and now.champion == version.number
+        outlived = status.verdict in ("promoted", "rolled back") and not promoted
+        watch.note = f"{'not promoted' if outlived else status.verdict}: {'; '.join(reasons)}"
         return Promoted(version.number, promoted, status.verdict, reasons, rules)
 
     def run(self, session: Session, results: Results) -> Promoted:
@@ -123,13 +117,17 @@ def check_levels(session: Session) -> None:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Decides in view of a ledger; asked again where another decision came between."""
+    """Decides given a ledger; asked again where another decision came between."""
 
     session: Session
     prepared: Prepared
     version: Version
+    again: bool
 
-    def draft(self, now: Ledger) -> Draft:
+    def draft(self, now: Ledger) -> Draft | None:
+        """None where the last decision on the version holds."""
+        if _stands(self.session, self.prepared, self.version, now, again=self.again):
+            return None
         session, version, settings = self.session, self.version, self.session.params.promote
         rival = _rival(session, version, now)
         with image_files(session.project, "test") as files:
@@ -145,7 +143,7 @@ class _Judge:
             action=action,
             version=version.number,
             champion=version.number if action == "promoted" else now.champion,
-            who=ledger.who_decides(),
+            who=current_user(),
             reasons=shortened_reasons(reasons),
             record={
                 "run_id": version.run_id,
@@ -206,9 +204,9 @@ def _stands(session: Session, prepared: Prepared, version: Version, now: Ledger,
     if status.verdict == "rolled back":
         # What a person took back only a person puts in its place again.
         return True
-    other = [number for number in champions(now.standing) if number != version.number]
+    other = [number for number in champions(now.current) if number != version.number]
     mark = _mark(session, prepared, version, other[-1] if other else None)
-    return status.judged is not None and status.judged.record.get("judged") == mark
+    return status.own_entry is not None and status.own_entry.record.get("judged") == mark
 
 
 def _mark(session: Session, prepared: Prepared, version: Version, rival: str | None) -> str:

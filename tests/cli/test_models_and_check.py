@@ -21,7 +21,7 @@ from flows.console.tables import show_table
 from flows.project.dvc import data_paths, data_version, stage_digest
 from flows.project.fingerprint import code_digest
 from flows.project.project import open_project
-from flows.registry.approve import answer
+from flows.registry.decision import answer
 from flows.registry.lineage import RECORD, version_lineage
 from flows.registry.reproduce import reproduce_version
 from flows.registry.rollback import rollback
@@ -349,14 +349,14 @@ def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> N
     assert life.aliases() == {"champion": "1", "challenger": "2"}
     assert list_models(show=False)["challenger"] == "2"
     with pytest.raises(SettingsError, match="version 1 doesn't wait for approval"):
-        answer("digits", "1", said="promoted", by="Ada", reason="it looks right")
+        answer("digits", "1", action="promoted", by="Ada", reason="it looks right")
     with pytest.raises(SettingsError, match="digits has no version 9"):
-        answer("digits", "9", said="refused", by="Ada", reason="it looks wrong")
-    assert answer("digits", "challenger", said="promoted", by="Ada", reason="it looks right")["champion"] == "2"
+        answer("digits", "9", action="refused", by="Ada", reason="it looks wrong")
+    assert answer("digits", "challenger", action="promoted", by="Ada", reason="it looks right").champion == "2"
     assert life.aliases() == {"champion": "2", "previous": "1"}
     assert (life.entries()[-1].who, life.entries()[-1].reasons) == ("Ada", ["approved by Ada: it looks right"])
     with pytest.raises(SettingsError, match=r"doesn't wait for approval .it was promoted by Ada"):
-        answer("digits", "2", said="refused", by=None, reason="too late")
+        answer("digits", "2", action="refused", by=None, reason="too late")
     assert life.judge("2", again=False).status == "promoted"
     assert len(life.entries()) == 3
 

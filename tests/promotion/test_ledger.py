@@ -13,10 +13,10 @@ from components.promotion.ledger import (
     challenger,
     champions,
     check_chain,
-    course_of,
-    mark_of,
+    current_entries,
+    head_of,
+    history_of,
     next_entry,
-    standing,
     status_of,
 )
 from components.shared.errors import DarkroomError
@@ -40,13 +40,13 @@ def ledger(*decisions: tuple[Action, str]) -> list[Entry]:
 LONG = ledger(("promoted", "1"), ("refused", "2"), ("promoted", "3"), ("rolled back", "1"))
 
 
-def test_entries_are_numbered_and_each_is_sealed_with_the_one_before() -> None:
+def test_entries_are_numbered_and_each_includes_the_checksum_of_the_one_before() -> None:
     assert [entry.number for entry in LONG] == [1, 2, 3, 4]
-    assert LONG[0].previous_seal == "0" * 64
-    assert [entry.previous_seal for entry in LONG[1:]] == [entry.seal for entry in LONG[:-1]]
-    assert len({entry.seal for entry in LONG}) == 4
-    check_chain(LONG, mark_of(LONG))
-    check_chain([], mark_of([]))
+    assert LONG[0].previous_checksum == "0" * 64
+    assert [entry.previous_checksum for entry in LONG[1:]] == [entry.checksum for entry in LONG[:-1]]
+    assert len({entry.checksum for entry in LONG}) == 4
+    check_chain(LONG, head_of(LONG))
+    check_chain([], head_of([]))
 
 
 def test_the_chain_holds_after_a_round_trip_through_json() -> None:
@@ -64,8 +64,8 @@ def test_the_chain_holds_after_a_round_trip_through_json() -> None:
         {"reasons": []},
         {"record": {"accuracy": 0.99, "rules": ["a", "b"]}},
         {"number": 7},
-        {"seal": "f" * 64},
-        {"previous_seal": "f" * 64},
+        {"checksum": "f" * 64},
+        {"previous_checksum": "f" * 64},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -85,21 +85,21 @@ def test_entries_that_are_missing_at_the_end_are_found_by_the_mark() -> None:
     for kept in (LONG[:3], LONG[:1], []):
         check_chain(kept)
         with pytest.raises(DarkroomError, match=f"it held 4 entries and holds {len(kept)}"):
-            check_chain(kept, mark_of(LONG))
+            check_chain(kept, head_of(LONG))
 
 
 def test_an_end_that_was_written_anew_is_found_by_the_mark() -> None:
     other = ledger(("promoted", "1"), ("refused", "2"), ("promoted", "3"), ("rolled back", "2"))
-    with pytest.raises(DarkroomError, match="written anew up to entry 4"):
-        check_chain(other, mark_of(LONG))
+    with pytest.raises(DarkroomError, match="rewritten up to entry 4"):
+        check_chain(other, head_of(LONG))
 
 
-def test_a_mark_may_lag_behind_for_a_kill_can_come_between() -> None:
+def test_the_head_may_lag_behind_for_a_kill_can_come_between() -> None:
     for lag in range(len(LONG) + 1):
-        check_chain(LONG, mark_of(LONG[:lag]))
+        check_chain(LONG, head_of(LONG[:lag]))
 
 
-def test_an_entry_that_is_sealed_anew_breaks_the_next_one() -> None:
+def test_an_entry_with_a_new_checksum_breaks_the_next_one() -> None:
     other = ledger(("promoted", "1"), ("promoted", "2"))[1]
     with pytest.raises(DarkroomError, match="at entry 3"):
         check_chain([LONG[0], other, *LONG[2:]])
@@ -154,8 +154,8 @@ def test_the_challenger_is_who_was_judged_last_and_does_not_serve(
 @pytest.mark.parametrize(
     ("decisions", "version", "verdict", "by", "judged"),
     [
-        ([], "1", "not judged", None, None),
-        ([("promoted", "1")], "2", "not judged", None, None),
+        ([], "1", "undecided", None, None),
+        ([("promoted", "1")], "2", "undecided", None, None),
         ([("promoted", "1"), ("promoted", "2")], "1", "promoted", 1, 1),
         ([("promoted", "1"), ("awaiting approval", "2"), ("refused", "3")], "2", "awaiting approval", 2, 2),
         ([("awaiting approval", "2"), ("refused", "2")], "2", "refused", 2, 2),
@@ -173,29 +173,29 @@ def test_where_a_version_stands(
     decisions: list[tuple[Action, str]], version: str, verdict: Verdict, by: int | None, judged: int | None
 ) -> None:
     status = status_of(ledger(*decisions), version)
-    numbers = [one.number if one is not None else None for one in (status.entry, status.judged)]
+    numbers = [one.number if one is not None else None for one in (status.entry, status.own_entry)]
     assert (status.verdict, *numbers) == (verdict, by, judged)
 
 
 def test_a_rollback_concerns_both_whom_it_takes_back_and_whom_it_goes_back_to() -> None:
     entries = ledger(("promoted", "1"), ("promoted", "2"), ("rolled back", "1"))
-    assert [turn for turn, _ in course_of(entries, "2")] == ["promoted", "rolled back"]
-    assert [turn for turn, _ in course_of(entries, "1")] == ["promoted", "serves again"]
+    assert [event for event, _ in history_of(entries, "2")] == ["promoted", "rolled back"]
+    assert [event for event, _ in history_of(entries, "1")] == ["promoted", "serves again"]
 
 
 def test_what_was_decided_of_a_deleted_file_says_nothing_of_the_one_that_has_its_number_now() -> None:
     entries: list[Entry] = []
-    told: list[tuple[Action, str, str]] = [
+    decisions: list[tuple[Action, str, str]] = [
         ("promoted", "1", "a"),
         ("awaiting approval", "2", "b"),
         ("promoted", "3", "c"),
     ]
-    for action, version, sha256 in told:
+    for action, version, sha256 in decisions:
         draft = Draft(action, version, version, "somebody", [], {"sha256": sha256})
         entries.append(next_entry(entries, draft, when=""))
-    assert standing(entries, {"1": "a", "2": "b", "3": "c"}) == entries
-    # A version that was deleted alone keeps its number for ever.
-    assert champions(standing(entries, {"1": "a"})) == ["1", "3"]
-    anew = standing(entries, {"1": "other", "2": "other", "3": "c"})
-    assert (champions(anew), status_of(anew, "2").verdict) == (["3"], "not judged")
-    assert champions(standing(entries, {"1": "other", "2": "other", "3": "other"})) == []
+    assert current_entries(entries, {"1": "a", "2": "b", "3": "c"}) == entries
+    # A version that was deleted alone keeps its number forever.
+    assert champions(current_entries(entries, {"1": "a"})) == ["1", "3"]
+    replaced = current_entries(entries, {"1": "other", "2": "other", "3": "c"})
+    assert (champions(replaced), status_of(replaced, "2").verdict) == (["3"], "undecided")
+    assert champions(current_entries(entries, {"1": "other", "2": "other", "3": "other"})) == []

@@ -39,7 +39,7 @@ for turn in range(4):
         champion = version if action == "promoted" else now.champion
         return Draft(action, version, champion, f"process {version}", [f"turn {turn}"], {"judged beside": now.champion})
     ledger.write(tracking, name, draft)
-    ledger.settle_aliases(tracking, name)
+    ledger.sync_aliases(tracking, name)
 """
 
 
