@@ -178,12 +178,12 @@ def _of_class(present: Sequence[ScoredClass], label: str, name: str, floor: floa
 
 
 def _slices(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
-    judged = [one for one in candidate.slices if one.images >= settings.min_slice_images]
+    large_enough = [one for one in candidate.slices if one.images >= settings.min_slice_images]
     for name, floor in (settings.slice_floors or {}).items():
         limits = floor if isinstance(floor, dict) else {None: floor}
         for column, limit in limits.items():
             rule = f"lowest {title(name)} of a slice" + (f" by {column}" if column else "")
-            own = [one for one in judged if column in (None, one.column)]
+            own = [one for one in large_enough if column in (None, one.column)]
             yield _worst(rule, [(f"{one.column} {one.value}", getattr(one, name)) for one in own], limit)
 
 
@@ -212,12 +212,12 @@ def _file(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdi
         own, fp32 = ((scores or {}).get(name) for scores in (found.scores, found.fp32_scores))
         yield _change(f"{title(name)} against fp32", name, own, fp32, allowed)
     if settings.serving_check:
-        said = {True: "passed", False: "failed", None: "not made"}[found.serving_check]
-        yield RuleVerdict("serving check in a clean process", said, "passed", found.serving_check is True)
+        outcome = {True: "passed", False: "failed", None: "not made"}[found.serving_check]
+        yield RuleVerdict("serving check in a clean process", outcome, "passed", found.serving_check is True)
 
 
 def _agreement(parity: Parity | None, least: float) -> RuleVerdict:
-    """Broken where even the upper end of the interval lies below: few images tell little of the last per cent."""
+    """Broken where even the upper end of the interval lies below: few images prove little about the last per cent."""
     rule, limit = "agreement of the served file with torch", f"at least {least:g} at its upper end"
     if parity is None or math.isnan(parity.agreement):
         return RuleVerdict(rule, "not measured", limit, False)
@@ -230,8 +230,8 @@ def _agreement(parity: Parity | None, least: float) -> RuleVerdict:
 
 
 def _data(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVerdict]:
-    said = {True: "passed", False: "failed", None: "no report"}[candidate.validation_passed]
-    yield RuleVerdict("data validation", said, "passed", candidate.validation_passed is True)
+    outcome = {True: "passed", False: "failed", None: "no report"}[candidate.validation_passed]
+    yield RuleVerdict("data validation", outcome, "passed", candidate.validation_passed is True)
     counts = candidate.pairs_across_splits.values()
     found = str(sum(counts)) if counts else "not audited"
     yield RuleVerdict("pairs leaking across splits", found, "0", bool(counts) and not any(counts))
@@ -300,7 +300,7 @@ def _change_limit(allowed: float, *, larger: bool) -> str:
 
 
 def _signed(change: float) -> str:
-    """However small, a change is told from none."""
+    """A change, however small, is shown as different from none."""
     small = _LAST_BITS < abs(change) < 0.001
     return f"{change:+.1e}" if small else f"{change:+.4f}"
 

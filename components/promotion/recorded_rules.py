@@ -1,4 +1,4 @@
-"""The rules of a decision as the ledger holds them: all of them where they are few, else the telling ones.
+"""The rules of a decision as the ledger holds them: all of them where they are few, else the most important ones.
 
 A floor for each of a thousand classes is a thousand rules, and an entry of the ledger has a limited length.
 """

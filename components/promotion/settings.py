@@ -53,40 +53,49 @@ class PromoteSettings(Settings):
     floors: Annotated[
         Limits | None, AfterValidator(_of(LARGER_IS_BETTER, floors=True, better="smaller: put it under ceilings"))
     ]
-    """Least scores of the served file over the test split, by name, such as {accuracy: 0.97}."""
+    """Least scores of the served file on the test split, above 0, by the names of `evaluate`'s scores."""
     ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
     """Largest scores where smaller is better, such as {expected_calibration_error: 0.05}."""
     class_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_CLASS, floors=True, levels=False))]
-    """Least score of every class, such as {recall: 0.9}, or of those named: {recall: {cat: 0.9}}. A class without test
-    images breaks it."""
+    """Least score of every class, such as {recall: 0.9}, or of named classes, such as {recall: {cat: 0.9}}.
+
+    A class without test images fails the rule.
+    """
     slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, floors=True, levels=False))]
-    """Least score of every slice of the test split, such as {accuracy: 0.8}, or by a column, such as
-    {accuracy: {sharpness: 0.8}}."""
+    """Least score of every slice, such as {accuracy: 0.8}, or by a column, such as {accuracy: {sharpness: 0.8}}."""
     min_slice_images: int = Field(ge=1)
-    """Smaller slices aren't judged; larger asks for more evidence."""
+    """Test images below which a slice is ignored; larger asks for more evidence."""
     max_drop_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
-    """So much worse than the champion's on the same images a score may be: what loses more for sure is refused."""
+    """Largest loss of a score against the champion; a version that significantly loses more is refused.
+
+    Both are scored on the same test images, without those that the champion was trained on.
+    """
     min_images_against_champion: int = Field(ge=1)
-    """Least test images left to compare with the champion, without those that it was trained on."""
+    """Least test images that the champion wasn't trained on; fewer prove nothing."""
     confidence: float = Field(gt=0.5, le=0.999)
-    """How sure a loss must be, one-sided; larger asks for more proof of a loss. A thousand draws tell no more."""
+    """Confidence at which a loss counts as significant, at most 0.999; larger asks for more proof of a loss.
+
+    One-sided. A thousand resamples show no finer confidence.
+    """
     max_comparisons_left_out: int = Field(default=0, ge=0)
-    """By the search for near duplicates, where more images look alike to it than it compares with each other; larger
-    takes a proof for one though so many pairs weren't looked at."""
+    """Pairs of look-alikes that the search for leaks may leave out; larger accepts an incomplete search as proof.
+
+    The search leaves pairs out where more images look alike to it than it compares with each other.
+    """
     max_quantization_drop: Annotated[Limits | None, AfterValidator(_EITHER)]
-    """So much worse than fp32's on the test split a score of the served file may be."""
+    """Largest loss of the served file's scores against fp32, such as {accuracy: 0.005}."""
     max_megabytes: float | None = Field(gt=0)
-    """Of the served file, in 10^6 bytes."""
+    """Largest size of the served file, in 10^6 bytes; larger admits larger files."""
     max_latency_ms: float | None = Field(gt=0)
-    """95th percentile of one image on the machine that quantized; larger lets slower files through."""
+    """Largest 95th percentile of one image's latency on the machine that quantized; larger admits slower files."""
     serving_check: bool
-    """true: the check in a clean process must have passed for the very package that holds the file."""
+    """true: a clean process must have served this very package; false admits a package that failed there."""
     approval: bool
-    """true: what passes the gate waits until a person approves it."""
+    """true: what passes the gate waits for `darkroom approve`."""
 
     @property
     def configured(self) -> bool:
-        """Whether anything is asked of the scores at all."""
+        """Whether any limit on a score is set."""
         return any((self.floors, self.ceilings, self.class_floors, self.slice_floors))
 
     def check_levels(self, levels: Sequence[str]) -> None:

@@ -26,11 +26,10 @@ from flows.tracking.connection import tracking_uri
 
 _SERVER_SECONDS, _CHILD_SECONDS, _GIT_SECONDS = 2.0, 60.0, 5.0
 _SQLITE = "sqlite:///"
-# A process of its own: torch takes seconds to import, and the other checks go on meanwhile.
+# A process of its own: torch takes seconds to import, and the other checks run meanwhile.
 _ASK_ARCHITECTURE = """
 import sys
 from components.shared.errors import DarkroomError
-from components.shared.files import abandoned_drafts
 from components.models.architectures import check_architecture
 try:
     check_architecture(sys.argv[1])
@@ -40,7 +39,7 @@ except DarkroomError as problem:
 
 
 def check_project(show: bool) -> dict[str, Any]:
-    """Whether the project is fit to run, a summary, and every check; shown on standard output if asked."""
+    """Whether the project can run, a summary, and every check; shown on standard output if asked."""
     checks = list(_checks())
     bad = [check for check in checks if check.state == "bad"]
     warned = sum(check.state == "warn" for check in checks)
@@ -70,7 +69,9 @@ def _checks() -> Iterator[Check]:
     assert isinstance(model, dict)
     named = _named_architecture(sections)
     asked = _ask_architecture(project, named)
-    yield from [Check("parameters", "bad", problem_text, "mend params.yaml")] if problem_text else _parameters(sections)
+    yield from (
+        [Check("parameters", "bad", problem_text, "correct params.yaml")] if problem_text else _parameters(sections)
+    )
     yield _weights(project, model.get("weights"))
     yield _pipeline(project)
     yield _git(project)
@@ -79,7 +80,7 @@ def _checks() -> Iterator[Check]:
     servers, broken = _servers(project)
     yield from [broken] if broken else [_tracking(project), _prefect(servers)]
     yield _home(project)
-    yield _drafts(project)
+    yield _temporary_files(project)
     yield from machine_checks(project.root, provider=_named_provider(sections))
     if asked is not None:
         yield _architecture(str(named), asked)
@@ -98,7 +99,7 @@ def _parameters(sections: dict[str, Any]) -> Iterator[Check]:
     known = {field.name: field.type for field in fields(Params)}
     problems = list(_section_problems(sections, known))
     for sentence in problems:
-        yield Check("parameters", "bad", sentence, "mend params.yaml, or change it with --set section.key=value")
+        yield Check("parameters", "bad", sentence, "correct params.yaml, or change it with --set section.key=value")
     if not problems:
         yield Check("parameters", "ok", f"{len(known)} sections of params.yaml are valid")
 
@@ -161,7 +162,7 @@ def _architecture(name: str, asked: subprocess.Popen[str]) -> Check:
     last = said.strip().splitlines()[-1] if said.strip() else "torch can't be loaded"
     if asked.returncode == 0:
         return Check("architecture", "ok", f"{name} (torch {release('torch')}, torchvision {release('torchvision')})")
-    remedy = "correct model.architecture" if "architecture" in last else "install Darkroom's packages anew"
+    remedy = "correct model.architecture" if "architecture" in last else "install Darkroom's packages again"
     return Check("architecture", "bad", last, remedy)
 
 
@@ -199,10 +200,12 @@ def _git(project: Project) -> Check:
     if shutil.which("git") is None:
         return Check("git", "warn", "git isn't installed", "install git, so that models can be traced to a revision")
     if not _inside_git(project):
-        return Check("git", "warn", "this folder is in no git repository: lineage says unknown", "git init, and commit")
+        return Check(
+            "git", "warn", "this folder is in no git repository: lineage records unknown", "git init, and commit"
+        )
     revision = _ask_git(project, "rev-parse", "--short=12", "HEAD")
     if revision is None:
-        return Check("git", "warn", "the repository has no commit yet: lineage says unknown", "git commit")
+        return Check("git", "warn", "the repository has no commit yet: lineage records unknown", "git commit")
     # Without optional locks git doesn't even refresh its index.
     changes = _ask_git(project, "--no-optional-locks", "status", "--porcelain")
     changed = ", with changes that aren't committed" if changes else ""
@@ -225,7 +228,7 @@ def _ask_git(project: Project, *arguments: str) -> str | None:
 
 def _dvc(project: Project) -> Check:
     if release("dvc") == "unknown":
-        return Check("dvc", "bad", "DVC isn't installed", "install Darkroom's packages anew")
+        return Check("dvc", "bad", "DVC isn't installed", "install Darkroom's packages again")
     homes = [folder / ".dvc" for folder in (project.root, *project.root.parents)]
     home = next((folder for folder in homes if folder.is_dir()), None)
     if home is None:
@@ -233,7 +236,7 @@ def _dvc(project: Project) -> Check:
     try:
         without_git = _dvc_setting(home, "core", "no_scm").lower() == "true"
     except configparser.Error as problem:
-        return Check("dvc", "bad", f".dvc/config can't be read: {_line(problem)}", "mend it")
+        return Check("dvc", "bad", f".dvc/config can't be read: {_line(problem)}", "correct it")
     if not without_git and not _inside_git(project):
         return Check("dvc", "bad", "DVC counts on git, and this folder is in no git repository", "git init")
     return Check("dvc", "ok", f"DVC {release('dvc')}, {'without git' if without_git else 'beside git'}")
@@ -256,7 +259,7 @@ def _data(project: Project) -> Check:
     if found is None:
         return Check("data", "warn", "none yet", "darkroom ingest --data FOLDER; without it a run takes the digits")
     if raw.exists():
-        return Check("data", "ok", f"version {found[:12]} at hand")
+        return Check("data", "ok", f"version {found[:12]}, checked out")
     home = project.root / ".dvc"
     cached = home / "cache" / "files" / "md5" / found[:2] / found[2:]
     if cached.exists() or _dvc_setting(home, "cache", "dir"):
@@ -308,11 +311,11 @@ def _database(file: Path) -> Check:
 
 def _prefect(servers: Servers | None) -> Check:
     if release("prefect") == "unknown":
-        return Check("prefect", "bad", "Prefect isn't installed", "install Darkroom's packages anew")
+        return Check("prefect", "bad", "Prefect isn't installed", "install Darkroom's packages again")
     chosen = os.environ.get("PREFECT_API_URL")
     address = chosen or (f"{servers.prefect}/api" if servers is not None else None)
     if address is None:
-        return Check("prefect", "ok", f"Prefect {release('prefect')}: each command starts a short-lived server")
+        return Check("prefect", "ok", f"Prefect {release('prefect')}: each command starts an ephemeral server")
     reason = refusal(f"{address.rstrip('/')}/health")
     if reason is None:
         return Check("prefect", "ok", f"Prefect answers at {without_password(address)}")
@@ -326,19 +329,24 @@ def _home(project: Project) -> Check:
     return Check("folder", "bad", f"{project.home} can't be written", "allow writing there, or set DARKROOM_HOME")
 
 
-def _drafts(project: Project) -> Check:
-    """What writers that were killed left; the next write of the same target removes it, where there is one."""
+def _temporary_files(project: Project) -> Check:
+    """Temporary files of killed writers; the next write of the same target removes them."""
     try:
         data = data_paths(project)
-        places = {project.root, data.raw.parent, data.report.parent, project.home, project.work}
+        folders = {project.root, data.raw.parent, data.report.parent, project.home, project.work}
     except Exception:
         # A broken dvc.yaml has a check of its own.
-        places = {project.root, project.home, project.work}
-    found = [draft for place in sorted(places) if place.is_dir() for draft in abandoned_temporaries(place)]
+        folders = {project.root, project.home, project.work}
+    found = [file for folder in sorted(folders) if folder.is_dir() for file in abandoned_temporaries(folder)]
     if found:
-        shown = ", ".join(str(draft) for draft in found[:3])
-        return Check("drafts", "warn", f"{len(found)} that killed writers left, such as {shown}", "delete them")
-    return Check("drafts", "ok", "none that a killed writer left")
+        shown = ", ".join(str(file) for file in found[:3])
+        return Check(
+            "temporary files",
+            "warn",
+            f"{len(found)} temporary files of killed processes, such as {shown}",
+            "delete them",
+        )
+    return Check("temporary files", "ok", "no temporary files of killed processes")
 
 
 def _named_provider(sections: dict[str, Any]) -> str | None:

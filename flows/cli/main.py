@@ -62,21 +62,21 @@ Data = Annotated[
         "--data",
         metavar="SOURCE",
         help="Folder a class; table (.csv, .parquet, .jsonl); tar shards; s3://, gs:// or az:// address; "
-        "torchvision:NAME; `digits`. Default: the data at hand.",
+        "torchvision:NAME; `digits`. Default: the current data.",
     ),
 ]
 
 
 @app.command()
 def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Everything: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
+    """Run all steps: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
     found = run_pipeline("promote", data=data, overrides=overrides, ingest=True)
     finish(results.summary(found), as_json, results.pipeline)
 
 
 @app.command()
 def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Bring images in as a new version of data/raw."""
+    """Import images as a new version of data/raw."""
     found = run_pipeline("ingest", data=data, overrides=overrides, ingest=True)
     from flows.steps.ingest import Ingested
 
@@ -85,7 +85,7 @@ def ingest(data: Data = None, overrides: Overrides = None, as_json: AsJson = Fal
 
 @app.command()
 def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Validate, split and augment the data at hand (`dvc repro`)."""
+    """Validate, split and augment the current data (`dvc repro`)."""
     found = run_pipeline("prepare", overrides=overrides)
     from flows.session.session import Prepared
 
@@ -190,7 +190,7 @@ def ensemble(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one model of several: exported, registered and judged like any other."""
+    """Make one model of several: exported, registered and decided on like any other."""
     decision = run_flow(
         "flows.experiments.ensemble.ensemble",
         command="ensemble",
@@ -237,7 +237,7 @@ def promote(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let the gate judge a registered version."""
+    """Have the gate decide on a registered version."""
     outcome = run_flow(
         "flows.pipeline.promote",
         command="promote",
@@ -252,7 +252,7 @@ def promote(
 def rollback(
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
 ) -> None:
-    """Take the champion back to the one before it."""
+    """Make the previous champion serve again."""
     result = run_flow("flows.registry.rollback.rollback", command="rollback", reason=reason)
     finish(
         result,
@@ -263,7 +263,7 @@ def rollback(
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the model in the registry.")]
 Number = Annotated[str, typer.Argument(metavar="VERSION", help="VERSION, ALIAS or NAME@ALIAS.")]
-By = Annotated[str | None, typer.Option("--by", help="Who says so, for the ledger; default: this user.")]
+By = Annotated[str | None, typer.Option("--by", help="Who decides, for the ledger; default: this user.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the ledger.")]
 
 
@@ -301,7 +301,7 @@ def predict(
 ) -> None:
     """Classify images with the champion.
 
-    Called again after a break, it goes on where it stood. Exit code 3: the table is written, but some of the images
+    Typed again after an interruption, it resumes. Exit code 3: the table is written, but some of the images
     could not be read and have their reason in the column error. What each column means: docs/serving.md, "The answer".
     """
 
@@ -315,7 +315,7 @@ def predict(
         )
         return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
 
-    result = guarded(work, stopped="predict was stopped; the same command goes on where it was")
+    result = guarded(work, stopped="predict was stopped; the same command resumes it")
     finish(result, as_json, results.prediction)
     sys.exit(DataError.exit_code if result["unreadable"] else 0)
 
@@ -337,7 +337,7 @@ def lineage(
     model: Annotated[str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the champion.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow a version from pixel to served file, and check each link that can be checked."""
+    """Trace a version from pixel to served file, and verify each link that can be verified."""
 
     def work() -> dict[str, Any]:
         from flows.registry.verify_lineage import trace
@@ -355,7 +355,7 @@ def reproduce(
     name: Annotated[str | None, typer.Option("--name", help="Of the model; default: register.name.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a registered version again from its own data and code, and say what differs."""
+    """Train a registered version again from its own data and code, and show what differs."""
 
     def work() -> dict[str, Any]:
         from flows.registry.reproduce import reproduce_version
@@ -377,7 +377,9 @@ def architectures(
             "--for", metavar="SCENARIO", help="Advise: mobile, edge, server, real_time, max_accuracy, transfer."
         ),
     ] = None,
-    with_weights: Annotated[bool, typer.Option("--weights", help="With --for: weights are at hand.")] = False,
+    with_weights: Annotated[
+        bool, typer.Option("--weights", help="With --for: pretrained weights are available.")
+    ] = False,
     latency: Annotated[bool, typer.Option("--latency", help="Measure it here too; takes seconds for each.")] = False,
     compound: Annotated[
         float | None, typer.Option("--compound", help="Of efficientnet, as model.compound. Default: 0, which is B0.")
@@ -445,7 +447,7 @@ def report(
 
 @app.command()
 def check(as_json: AsJson = False) -> None:
-    """Say whether this project is fit to run: parameters, tools, servers, data."""
+    """Check whether this project can run: parameters, tools, servers, data."""
 
     def work() -> dict[str, Any]:
         from flows.cli.check import check_project

@@ -1,4 +1,4 @@
-"""What a command tells of its result on standard output."""
+"""The result of a command on standard output."""
 
 import json
 from collections.abc import Callable
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from flows.steps.step import Results
 
 
-def finish(result: Any, as_json: bool, told: Callable[[Any], str] | None = None) -> None:
+def finish(result: Any, as_json: bool, describe: Callable[[Any], str] | None = None) -> None:
     if as_json:
         print(json.dumps(result, ensure_ascii=False, default=Record.as_dict), flush=True)
         return
-    text = told(result) if told else ", ".join(f"{name} {value}" for name, value in result.items())
+    text = describe(result) if describe else ", ".join(f"{name} {value}" for name, value in result.items())
     if text:
         print(text, flush=True)
 
@@ -102,7 +102,7 @@ def verdict(result: dict[str, Any]) -> str:
     verdict = "awaiting approval" if result["status"] == "awaiting approval" else "not promoted"
     verdict = "promoted to @champion" if result["promoted"] else verdict
     refused = result["status"] == "refused"
-    hint = "\nthe limits stand in params.yaml under promote; change one and `darkroom promote` judges again, untrained"
+    hint = "\nthe limits are in params.yaml under promote; after a change type `darkroom promote` again"
     return f"version {result['version']} {verdict}: {'; '.join(result['reasons'])}{hint if refused else ''}"
 
 

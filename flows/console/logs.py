@@ -83,7 +83,7 @@ class ConsoleHandler(logging.Handler):
 
 
 class _LogFile(logging.FileHandler):
-    """A file that appears with its first line; where it can't be written, work goes on without it."""
+    """A file that appears with its first line; where it can't be written, the command runs without it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, encoding="utf-8", delay=True)

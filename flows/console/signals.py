@@ -17,7 +17,7 @@ _undisturbed = threading.Lock()
 def interrupts(at_latest: Callable[[], None] | None = None) -> Iterator[None]:
     """Raises KeyboardInterrupt once, for whichever of the three comes first; those after it are ignored.
 
-    With `at_latest` the process ends some seconds later even where the exception got lost or something waits for ever;
+    With `at_latest` the process ends some seconds later even where the exception got lost or something waits forever;
     that function is called just before.
     """
     if threading.current_thread() is not threading.main_thread():

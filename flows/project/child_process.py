@@ -1,4 +1,4 @@
-"""Work in a process of its own, which can be killed, tells events while it works and dies with its parent."""
+"""Work in a process of its own, which can be killed, reports events while it works and dies with its parent."""
 
 import contextlib
 import contextvars
@@ -46,7 +46,7 @@ def run_child(
     on_event: Callable[[Event], None],
     variables: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Runs to the end. Raises the DarkroomError that the process told of; other failures are in the exit code.
+    """Runs to the end. Raises the DarkroomError that the process reported; other failures are in the exit code.
 
     What `on_event` raises ends the process, as the end of its parent would, and is raised here.
     """

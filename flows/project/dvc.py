@@ -72,7 +72,7 @@ def data_paths(project: Project) -> DataPaths:
 
 
 def data_version(project: Project) -> str | None:
-    """DVC's digest of the raw data at hand; None where nothing was ingested yet."""
+    """DVC's digest of the current raw data; None where nothing was ingested yet."""
     pointer = _pointer(project)
     if not pointer.exists():
         return None
@@ -101,7 +101,7 @@ def version_files(project: Project) -> list[Path]:
 def check_out_version(project: Project, kept: Path, *, like: Project) -> None:
     """Makes the folder a DVC project of its own, at the version that the `kept` files pin; it shares cache and remotes.
 
-    `kept` is a folder with what `version_files` named, and perhaps with what people judged.
+    `kept` is a folder with what `version_files` named, and perhaps with the reference data.
     """
     for name in (PIPELINE, "dvc.lock", project.params.name):
         if (kept / name).exists():
@@ -111,10 +111,10 @@ def check_out_version(project: Project, kept: Path, *, like: Project) -> None:
     shutil.copyfile(kept / pointer.name, pointer)
     if (kept / "reference").is_dir():
         shutil.copytree(kept / "reference", data_paths(project).reference, dirs_exist_ok=True)
-    _share_dvc(project, like)
+    _link_dvc(project, like)
 
 
-def _share_dvc(project: Project, like: Project) -> None:
+def _link_dvc(project: Project, like: Project) -> None:
     """The same cache and remotes, and no git."""
     home = next(folder / ".dvc" for folder in (like.root, *like.root.parents) if (folder / ".dvc").is_dir())
     settings = configparser.ConfigParser(interpolation=None, strict=False)
@@ -138,20 +138,20 @@ def _share_dvc(project: Project, like: Project) -> None:
 
 
 def restore_raw(project: Project) -> None:
-    """Brings the raw data of the version at hand back where its folder is gone; DataError where it can't be had."""
+    """Restores the raw data of the current version where its folder is gone; DataError where it can't be had."""
     recover_raw(project)
     if data_version(project) is not None and not data_paths(project).raw.exists():
         _bring_back(project)
 
 
 def replace_raw(project: Project, draft: Path) -> str:
-    """Makes a filled folder the raw data and the version at hand, and returns its digest; or leaves both as they were.
+    """Makes a filled folder the raw data and the current version, and returns its digest; or leaves both as they were.
 
     What was there waits beside it until DVC has the new version: after a kill, `recover_raw` puts it back.
     """
-    raw, before = data_paths(project).raw, _set_aside(project)
+    raw, before = data_paths(project).raw, _backup_of(project)
     with _raw_alone(project):
-        _settle(project)
+        _recover(project)
         before.mkdir()
         try:
             if _pointer(project).exists():
@@ -172,16 +172,16 @@ def replace_raw(project: Project, draft: Path) -> str:
 
 
 def recover_raw(project: Project) -> None:
-    """Ends what an ingest that was killed had begun: the raw data are again those of the version at hand."""
-    if _set_aside(project).exists():
+    """Ends what an ingest that was killed had begun: the raw data are again those of the current version."""
+    if _backup_of(project).exists():
         with _raw_alone(project):
-            _settle(project)
+            _recover(project)
 
 
 def reproduce(project: Project, on_event: Callable[[Event], None]) -> list[StageRun]:
     """Brings the stages up to date; a stage's own error is raised as it is."""
     _require_raw(project)
-    # What people judged: a project where nobody did yet has none, and DVC wants what a stage depends on.
+    # Reference data: a new project has none yet, and DVC wants what a stage depends on.
     data_paths(project).reference.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "dvc", "repro"]
     deadline = time.monotonic() + _LOCK_PATIENCE_SECONDS
@@ -209,7 +209,7 @@ def restore_data_on_failure(project: Project) -> Iterator[None]:
         yield
     except BaseException as problem:
         if isinstance(problem, KeyboardInterrupt) and files[_pointer(project)] is None:
-            # There was no version before: what came in so far is where the next command goes on.
+            # There was no version before: the next command resumes from what was ingested so far.
             raise
         with undisturbed():
             _take_back(project, files, present)
@@ -255,15 +255,15 @@ def _put_back(path: Path, text: str | None) -> None:
         write_text(path, text)
 
 
-def _set_aside(project: Project) -> Path:
+def _backup_of(project: Project) -> Path:
     """Where the raw data and its pointer wait while new ones take their place; the folder is there only meanwhile."""
     raw = data_paths(project).raw
     return raw.with_name(f".{raw.name}.before")
 
 
-def _settle(project: Project) -> None:
-    """Puts back what was set aside, unless DVC has made the new data the version at hand."""
-    before = _set_aside(project)
+def _recover(project: Project) -> None:
+    """Restores the backup, unless DVC has made the new data the current version."""
+    before = _backup_of(project)
     if before.exists():
         if _text_of(before / _pointer(project).name) == _text_of(_pointer(project)):
             _put_raw_back(project)
@@ -271,7 +271,7 @@ def _settle(project: Project) -> None:
 
 
 def _put_raw_back(project: Project) -> None:
-    before, raw = _set_aside(project), data_paths(project).raw
+    before, raw = _backup_of(project), data_paths(project).raw
     if (before / raw.name).exists() or (before / _NONE).exists():
         shutil.rmtree(raw, ignore_errors=True)
         _put_back(_pointer(project), _text_of(before / _pointer(project).name))

@@ -35,7 +35,7 @@ def image_files(project: Project, split: str) -> Iterator["ImageFiles"]:
     table = table.filter(pc.equal(table["split"], split))
     if not len(table):
         raise DataError(
-            f"the {split} split holds no images, so nothing can be judged; change split.fractions or add images"
+            f"the {split} split holds no images, so no model can be scored; change split.fractions or add images"
         )
     rows = table.select(["shard", "offset", "size_bytes"]).to_pylist()
     with RawImages(paths.raw) as store:

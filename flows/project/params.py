@@ -81,7 +81,7 @@ class Params:
         return self.with_values({"model.architecture": name, "model.compound": compound})
 
     def _model_with(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The section `model` with other values: a scenario chooses anew, unless an architecture is among them."""
+        """The section `model` with other values: a scenario chooses again, unless an architecture is among them."""
         section = self.model.model_dump()
         if "architecture" in values:
             section["scenario"] = None

@@ -32,7 +32,7 @@ _OF_OLDER_RELEASES = ("verdict", "promoted", "ledger_entry")
 """Tags that said what the ledger does, and would contradict it by now."""
 _PICTURES = (
     ("served", "quantize", "confusion.png", "What is taken for what (rows: the truth)"),
-    ("served", "quantize", "errors.png", "The test images that it got most surely wrong"),
+    ("served", "quantize", "errors.png", "High-confidence errors on test images"),
     ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
 )
 """Place in the run, the step that left it there (None: the one that made the model), file, caption."""
@@ -85,7 +85,7 @@ def keep_rules(tracking: Tracking, version: Version, digest: str, rules: list[di
 
 
 def rules_of(tracking: Tracking, version: Version, entry: Entry) -> list[dict[str, Any]]:
-    """Every rule of a decision; raises DarkroomError where the run keeps others than the ledger tells of."""
+    """Every rule of a decision; raises DarkroomError where the run keeps other rules than the ledger records."""
     recorded: list[dict[str, Any]] = entry.record["rules"]
     digest = entry.record.get(DIGEST)
     if digest is None:
@@ -192,7 +192,7 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
             "split digest": version.tags["split_digest"],
             "MLflow run": version.run_id,
             "SHA-256 of the file": version.sha256,
-            "judged on": str(record.get("processor", "an unknown processor")),
+            "scored on": str(record.get("processor", "an unknown processor")),
             "ledger": f"entry {decision.number}, checksum {decision.checksum}",
         },
         pictures=pictures,

@@ -53,11 +53,11 @@ def decisions(tracking: runs.Tracking, name: str) -> tuple[Ledger | None, str | 
 
 
 def status(version: registry.Version, ledger: Ledger | None) -> Status:
-    """Where a version stands by the ledger; without one that can be read, by what its page was told last."""
+    """Status of a version by the ledger; without a readable one, by the tag on its page."""
     if ledger is not None:
         return ledger.status(version.number)
-    told = version.tags.get(registry.STATUS_TAG)
-    return Status(next((action for action in get_args(Action) if action == told), "undecided"))
+    tag = version.tags.get(registry.STATUS_TAG)
+    return Status(next((action for action in get_args(Action) if action == tag), "undecided"))
 
 
 def holder(versions: list[registry.Version], alias: str) -> str | None:
@@ -117,7 +117,7 @@ def _show(record: dict[str, Any]) -> None:
             [_entry_row(entry) for entry in record["ledger"]],
         )
     else:
-        print("no decision was made yet; `darkroom promote` lets the gate judge the newest version")
+        print("no decision was made yet; `darkroom promote` has the gate decide on the newest version")
 
 
 def _version_row(version: dict[str, Any]) -> list[str]:

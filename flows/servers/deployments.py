@@ -34,8 +34,8 @@ def deploy_all() -> None:
     logger.info(f"registering {counted(len(wanted), 'deployment')} with {api}, which takes some seconds")
     _make_pools(sorted({deployment["work_pool"]["name"] for deployment in wanted}))
     _prefect_deploy(project, file)
-    for name, told in registered_deployments().items():
-        print(f"{name}: {told}", flush=True)
+    for name, description in registered_deployments().items():
+        print(f"{name}: {description}", flush=True)
 
 
 def run_worker(pool: str) -> None:
@@ -114,15 +114,15 @@ def registered_deployments() -> dict[str, str]:
     """Every deployment that the server has, as FLOW/NAME, and what it does by itself."""
     from prefect.client.orchestration import get_client
 
-    told = {}
+    found = {}
     with get_client(sync_client=True) as client:
         for deployment in client.read_deployments(limit=_MOST):
             flow = client.read_flow(deployment.flow_id)
             plan = [_when(schedule) for schedule in deployment.schedules]
-            told[f"{flow.name}/{deployment.name}"] = (
+            found[f"{flow.name}/{deployment.name}"] = (
                 f"pool {deployment.work_pool_name}, {', '.join(plan) or 'on request'}"
             )
-    return told
+    return found
 
 
 def _when(entry: Any) -> str:

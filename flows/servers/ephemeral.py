@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _APPLICATION = "prefect.server.api.server:create_app"
 _VARIABLES = {
-    # As Prefect starts its own short-lived server: without its pages and what only a lasting one needs.
+    # As Prefect starts its own ephemeral server: without its pages and what only a lasting one needs.
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
@@ -26,7 +26,7 @@ _VARIABLES = {
 
 
 def prepare_prefect(project: Project) -> Callable[[], None]:
-    """Uses the server that PREFECT_API_URL names, else the one that runs here, else a short-lived one of this process.
+    """Uses the server that PREFECT_API_URL names, else the one that runs here, else an ephemeral one of this process.
 
     The latter takes seconds to start: it does so while the caller imports what it needs, and the returned function
     waits until it answers. Call it before Prefect is imported, which reads its settings then.
@@ -48,7 +48,7 @@ def _start(project: Project) -> Callable[[], None]:
     """Not Prefect's own: that one is met by a Ctrl-C in the terminal, and outlives us where we are killed."""
     home = Path(os.environ["PREFECT_HOME"])
     if not (home / "prefect.db").exists():
-        logger.info("the first start makes Prefect's database, which takes up to a minute")
+        logger.info("the first start creates Prefect's database; this can take a minute")
     home.mkdir(parents=True, exist_ok=True)
     supervised, held = SupervisedProcesses(project), contextlib.ExitStack()
     port = hold_port(held, 0, "")
@@ -61,6 +61,6 @@ def _start(project: Project) -> Callable[[], None]:
 
     def wait() -> None:
         with held:
-            wait_until_healthy(supervised, {"Prefect": f"{api}/health"}, tell=silent)
+            wait_until_healthy(supervised, {"Prefect": f"{api}/health"}, report=silent)
 
     return wait

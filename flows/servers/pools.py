@@ -19,7 +19,7 @@ _RUNS_AT_ONCE = {"cpu": 2, "gpu": 1}
 
 def worker_command(pool: str) -> list[str]:
     command = [sys.executable, "-m", "prefect", "--no-prompt", "worker", "start", "--pool", pool, "--type", "process"]
-    # Workers of one pool are told apart by their names.
+    # Workers of one pool differ by their names.
     name = f"{pool} on {platform.node()} ({os.getpid()})"
     return [*command, "--name", name, "--limit", str(_RUNS_AT_ONCE[pool]), "--install-policy", "never"]
 

@@ -80,12 +80,12 @@ class SupervisedProcesses:
                 )
 
     def stop(self) -> None:
-        """Workers first, while there is still a server that can be told how their runs ended."""
+        """Workers first, while a server still runs that can record how their runs ended."""
         servers = [child for child in self.children if child.name in (PREFECT, MLFLOW)]
         workers = [child for child in self.children if child not in servers]
         _stop(workers)
         if workers and self.api is not None:
-            # A server that doesn't answer any more is told at the next start.
+            # Where the server doesn't answer any more, the next start records it.
             with contextlib.suppress(OSError):
                 close_dead_runs(self.api)
         _stop(servers)
@@ -168,8 +168,8 @@ def _start_servers(supervised: SupervisedProcesses, prefect_port: int, mlflow_po
         mlflow, mlflow_health = _mlflow_server(supervised, held, mlflow_port)
         started = " and the ".join(child.name for child in supervised.children)
         if started:
-            logger.info(f"starting the {started}; the first start takes up to a minute")
-        wait_until_healthy(supervised, {"Prefect": prefect_health, "MLflow": mlflow_health}, tell=progress())
+            logger.info(f"starting the {started}; the first start can take a minute")
+        wait_until_healthy(supervised, {"Prefect": prefect_health, "MLflow": mlflow_health}, report=progress())
     return Servers(prefect, mlflow)
 
 
@@ -204,7 +204,7 @@ def _prefect_server_variables(port: int) -> dict[str, str]:
         "PREFECT_SERVER_API_PORT": str(port),
         # The page asks this address, whatever port the server was given.
         "PREFECT_SERVER_UI_API_URL": f"http://{HOST}:{port}/api",
-        # Kept in memory, the slot of a run that died with the server would stay taken for ever.
+        # Kept in memory, the slot of a run that died with the server would stay taken forever.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     }
 
@@ -232,7 +232,7 @@ def _mlflow_server(supervised: SupervisedProcesses, held: contextlib.ExitStack, 
 _MLFLOW_SERVER_VARIABLES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "1",
-    # Its background jobs judge language models; they would cost five processes.
+    # Its background jobs evaluate language models; they would cost five processes.
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -265,14 +265,14 @@ def _reason(problem: Exception) -> str:
     return problem.strerror if isinstance(problem, OSError) and problem.strerror else "it must be 0 to 65535"
 
 
-def wait_until_healthy(supervised: SupervisedProcesses, health: Mapping[str, str], *, tell: Progress) -> None:
+def wait_until_healthy(supervised: SupervisedProcesses, health: Mapping[str, str], *, report: Progress) -> None:
     """Until all of these health pages answer; raises DarkroomError where a server ends, or takes too long."""
     missing = dict(health)
     deadline = time.monotonic() + _START_SECONDS
     while missing:
         supervised.require_alive()
         missing = {name: address for name, address in missing.items() if not is_healthy(address)}
-        tell("servers that answer", len(health) - len(missing), len(health))
+        report("servers that answer", len(health) - len(missing), len(health))
         if missing and time.monotonic() > deadline:
             logs = ", ".join(str(child.log) for child in supervised.children)
             raise DarkroomError(f"{' and '.join(missing)} didn't answer within {_START_SECONDS:.0f} s; see {logs}")

@@ -1,4 +1,4 @@
-"""Runs whose worker was stopped or killed: nobody would ever tell the server that they ended."""
+"""Runs whose worker was stopped or killed: nothing else reports to the server that they ended."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ from urllib.request import Request, urlopen
 import psutil
 
 _ANSWER_SECONDS = 30.0
-_UNDER_WAY = ("PENDING", "RUNNING", "CANCELLING")
+_ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING")
 
 
 def close_dead_runs(api: str) -> int:
@@ -15,7 +15,7 @@ def close_dead_runs(api: str) -> int:
 
     Only for a server on loopback: all of its workers are on this machine.
     """
-    wanted = {"flow_runs": {"state": {"type": {"any_": list(_UNDER_WAY)}}, "deployment_id": {"is_null_": False}}}
+    wanted = {"flow_runs": {"state": {"type": {"any_": list(_ACTIVE_STATES)}}, "deployment_id": {"is_null_": False}}}
     dead = [run for run in _post(f"{api}/flow_runs/filter", wanted) if not _lives(run["infrastructure_pid"])]
     for run in dead:
         state = {

@@ -79,6 +79,6 @@ def _require_answer(uri: str) -> None:
     reason = refusal(f"{uri.rstrip('/')}/health", timeout=_ANSWER_SECONDS)
     if reason is not None:
         raise ServiceError(
-            f"the tracking server {without_password(uri)} doesn't answer ({reason}); start it, or mend "
+            f"the tracking server {without_password(uri)} doesn't answer ({reason}); start it, or correct "
             "MLFLOW_TRACKING_URI"
         )

@@ -198,7 +198,7 @@ def store(tracking: Tracking, run_id: str, source: Path, place: str | None = Non
 
 
 def fetch(tracking: Tracking, run_id: str, place: str, *, step: str) -> Path:
-    """A local copy of something that `step` left with the run; fetched again when the step was done anew elsewhere."""
+    """A local copy of something that `step` left with the run; fetched again when the step was run again elsewhere."""
     from mlflow.exceptions import MlflowException
 
     top = PurePosixPath(place).parts[0]
@@ -238,7 +238,7 @@ def latest_done(tracking: Tracking, step: str) -> str | None:
 
 
 def made_from(tags: Mapping[str, str]) -> list[str]:
-    """The runs whose models a run with these tags went on from, or joined."""
+    """The runs whose models a run with these tags continued or joined."""
     return tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
 
 

@@ -13,7 +13,7 @@ _SAMPLE_SECONDS, _SAMPLES = 10.0, 6
 def system_metrics(tracking: Tracking, run_id: str) -> Iterator[None]:
     """Sends processor, memory, disk, network and GPUs of this machine to the run's page, also within an epoch.
 
-    By MLflow's own monitor, in a thread; a run that is gone on with goes on with its curves.
+    By MLflow's own monitor, in a thread; a resumed run resumes its curves.
     """
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
