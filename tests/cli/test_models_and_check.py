@@ -177,7 +177,7 @@ def test_mistakes_are_single_pictures_while_the_data_is_at_hand_and_a_sheet_when
     finally:
         (inside / "data" / "elsewhere").rename(raw)
     assert 'class="errors"' not in without
-    assert "got most surely wrong" in without
+    assert "got wrong with the highest confidence" in without
 
 
 @pytest.mark.usefixtures("inside")
@@ -279,7 +279,7 @@ class Life:
     def prepared(self) -> Prepared:
         project = open_project(self.folder)
         digest = read_json(data_paths(project).split / "leakage.json")["split_digest"]
-        return Prepared(str(data_version(project)), digest, stage_digest(project, "augment"), [])
+        return Prepared(str(data_version(project)), digest, stage_digest(project, "augment"))
 
     def judge(self, number: str, *settings: str, again: bool = True) -> Promoted:
         """The step as it is, without the orchestrator around it."""
