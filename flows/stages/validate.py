@@ -203,11 +203,10 @@ def _write_report(
 
 def _embed(paths: ValidatePaths, num_images: int, pixels: Pixels, progress: Progress) -> None:
     """Writes the embeddings by which the split stage finds duplicates, where its settings name a model."""
-    setting = "split.duplicates.embeddings"
-    settings = read_optional(paths.params, setting, EmbeddingSettings)
+    settings = read_optional(paths.params, "split.duplicates.embeddings", EmbeddingSettings)
     if settings is not None:
-        model = paths.reference / settings.model
-        embedding_NF = embed(num_images, pixels, model=model, setting=f"{setting}.model", progress=progress)
+        model, setting = paths.reference / settings.model, "split.duplicates.embeddings.model"
+        embedding_NF = embed(num_images, pixels, model=model, setting=setting, progress=progress)
         write_embeddings(paths.validated / EMBEDDINGS, embedding_NF)
 
 
