@@ -1,7 +1,7 @@
 """A table of architectures and what each costs at a size of images."""
 
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from components.models.catalogue import COMPOUND, OWN_ARCHITECTURES
 from components.models.compound_scaling import LEAST_COMPOUND, MOST_COMPOUND
@@ -9,15 +9,35 @@ from components.shared.errors import SettingsError
 from flows.console.console import progress
 from flows.console.tables import show_table
 
+if TYPE_CHECKING:
+    from components.models.costs import Costs
+    from components.models.scenarios import Advice
+
 _LATENCY_RUNS = 20
+
+
+@dataclass(frozen=True)
+class Refused:
+    """An architecture that can't take images of the size."""
+
+    architecture: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ArchitectureTable:
+    image_size_px: int
+    architectures: "list[Costs]"
+    """By their computation, the cheapest first."""
+    refused: list[Refused]
 
 
 def list_architectures(
     names: list[str], *, image_size_px: int, num_classes: int, latency: bool, show: bool, compound: float | None = None
-) -> dict[str, Any]:
-    """The named ones, or all; those that can't take the size are listed with the reason.
+) -> ArchitectureTable:
+    """Costs of the named architectures, or of all; those that can't take the size are listed with the reason.
 
-    `efficientnet` is that of the compound coefficient, B0 without one.
+    `compound` scales `efficientnet`, which is B0 without it.
     """
     from components.models.costs import costs
     from components.models.zoo import torchvision_names
@@ -34,17 +54,17 @@ def list_architectures(
                 compound=(compound or 0.0) if name == COMPOUND else None,
                 latency_runs=_LATENCY_RUNS if latency else 0,
             )
-            rows.append(asdict(found))
+            rows.append(found)
         except SettingsError as problem:
             if names:
                 raise
-            refused.append({"architecture": name, "reason": str(problem)})
+            refused.append(Refused(name, str(problem)))
         progress()("architectures", done, len(chosen))
-    rows.sort(key=lambda row: row["flops"])
-    record = {"image_size_px": image_size_px, "architectures": rows, "refused": refused}
+    rows.sort(key=lambda row: row.flops)
+    table = ArchitectureTable(image_size_px, rows, refused)
     if show:
-        _show(record)
-    return record
+        _show(table)
+    return table
 
 
 def _check_compound(compound: float | None, names: list[str]) -> None:
@@ -56,17 +76,17 @@ def _check_compound(compound: float | None, names: list[str]) -> None:
         raise SettingsError(f"--compound: belongs to {COMPOUND} alone; name it too, or leave --compound out")
 
 
-def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool) -> dict[str, Any]:
+def advised(scenario: str, *, image_size_px: int, with_weights: bool, show: bool) -> "Advice":
     """One architecture for a purpose, and why."""
     from components.models.scenarios import advise
 
     advice = advise(scenario, image_size_px=image_size_px, with_weights=with_weights)
     if show:
         print(f"model.architecture={advice.architecture}: {advice.reason}")
-    return asdict(advice)
+    return advice
 
 
-def _show(record: dict[str, Any]) -> None:
+def _show(table: ArchitectureTable) -> None:
     columns = (
         "architecture",
         "parameters",
@@ -77,16 +97,16 @@ def _show(record: dict[str, Any]) -> None:
     )
     rows = [
         (
-            row["architecture"] + (f", compound {row['compound']:g}" if row["compound"] is not None else ""),
-            f"{row['parameters']:,}",
-            f"{row['flops'] / 1e6:,.1f}",
-            f"{row['weight_bytes'] / 1e6:,.1f}",
-            f"{row['activation_bytes'] / 1e6:,.1f}",
-            f"{row['latency_ms']:.1f}" if row["latency_ms"] is not None else "not measured",
+            row.architecture + (f", compound {row.compound:g}" if row.compound is not None else ""),
+            f"{row.parameters:,}",
+            f"{row.flops / 1e6:,.1f}",
+            f"{row.weight_bytes / 1e6:,.1f}",
+            f"{row.activation_bytes / 1e6:,.1f}",
+            f"{row.latency_ms:.1f}" if row.latency_ms is not None else "not measured",
         )
-        for row in record["architectures"]
+        for row in table.architectures
     ]
-    show_table(f"architectures at {record['image_size_px']} px, the cheapest first", columns, rows)
-    if record["refused"]:
-        names = ", ".join(entry["architecture"] for entry in record["refused"])
+    show_table(f"architectures at {table.image_size_px} px, the cheapest first", columns, rows)
+    if table.refused:
+        names = ", ".join(one.architecture for one in table.refused)
         print(f"not at this size: {names}")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +38,23 @@ except DarkroomError as problem:
 """
 
 
-def check_project(show: bool) -> dict[str, Any]:
-    """Whether the project can run, a summary, and every check; shown on standard output if asked."""
+@dataclass(frozen=True)
+class ProjectCheck:
+    fit: bool
+    """Whether the project can run: no check is bad."""
+    summary: str
+    checks: list[Check]
+
+
+def check_project(show: bool) -> ProjectCheck:
+    """Every check of the project and this machine; shown on standard output if asked."""
     checks = list(_checks())
     bad = [check for check in checks if check.state == "bad"]
     warned = sum(check.state == "warn" for check in checks)
     if show:
         rows = [(check.state, check.name, check.found, check.remedy) for check in checks]
         show_table("is this project fit to run?", ("state", "check", "found", "remedy"), rows)
-    return {"fit": not bad, "summary": _summary(len(bad), warned), "checks": [asdict(check) for check in checks]}
+    return ProjectCheck(not bad, _summary(len(bad), warned), checks)
 
 
 def _summary(bad: int, warned: int) -> str:

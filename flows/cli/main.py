@@ -2,10 +2,9 @@
 
 import contextlib
 import sys
-from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +16,12 @@ from flows.cli.servers import Provider, servers
 from flows.console.logs import start_logging
 from flows.project.model_names import FORMS, is_version
 from flows.project.project import open_project
+
+if TYPE_CHECKING:
+    from components.models.scenarios import Advice
+    from flows.cli.architectures import ArchitectureTable
+    from flows.cli.check import ProjectCheck
+    from flows.registry.decision import Answered
 
 app = typer.Typer(
     name="darkroom",
@@ -388,7 +393,7 @@ def architectures(
 ) -> None:
     """List architectures with their parameters, computation, memory and latency."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "ArchitectureTable | Advice":
         from flows.cli.architectures import advised, list_architectures
 
         if scenario is not None:
@@ -449,14 +454,14 @@ def report(
 def check(as_json: AsJson = False) -> None:
     """Check whether this project can run: parameters, tools, servers, data."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "ProjectCheck":
         from flows.cli.check import check_project
 
         return check_project(show=not as_json)
 
     result = guarded(work)
-    finish(result, as_json, lambda found: found["summary"])
-    sys.exit(0 if result["fit"] else 2)
+    finish(result, as_json, lambda found: found.summary)
+    sys.exit(0 if result.fit else 2)
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -475,12 +480,12 @@ def main() -> None:
 def _answer(
     name: str, version: str, action: Literal["promoted", "refused"], by: str | None, reason: str, as_json: bool
 ) -> None:
-    def work() -> dict[str, Any]:
+    def work() -> "Answered":
         from flows.registry.decision import answer
 
-        return asdict(answer(name, version, action=action, by=by, reason=reason))
+        return answer(name, version, action=action, by=by, reason=reason)
 
-    finish(guarded(work), as_json, lambda result: f"version {result['version']} {result['status']}")
+    finish(guarded(work), as_json, lambda answered: f"version {answered.version} {answered.status}")
 
 
 if __name__ == "__main__":

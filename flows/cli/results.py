@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from components.records.record import Record
@@ -16,11 +17,16 @@ if TYPE_CHECKING:
 
 def finish(result: Any, as_json: bool, describe: Callable[[Any], str] | None = None) -> None:
     if as_json:
-        print(json.dumps(result, ensure_ascii=False, default=Record.as_dict), flush=True)
+        print(json.dumps(result, ensure_ascii=False, default=_as_dict), flush=True)
         return
     text = describe(result) if describe else ", ".join(f"{name} {value}" for name, value in result.items())
     if text:
         print(text, flush=True)
+
+
+def _as_dict(result: Any) -> dict[str, Any]:
+    """A result that JSON doesn't know: a record, or a dataclass."""
+    return result.as_dict() if isinstance(result, Record) else asdict(result)
 
 
 def summary(found: "Results") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Mistakes on the command line: told before a server starts, with params.yaml as it was."""
+"""Mistakes on the command line: reported before a server starts, with params.yaml as it was."""
 
 import shutil
 from pathlib import Path
@@ -45,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("compare plain plian", 2, "plian is unknown; did you mean plain?"),
     ],
 )
-def test_a_mistake_is_told_before_anything_starts(folder: Path, words: str, exit_code: int, sentence: str) -> None:
+def test_a_mistake_is_reported_before_anything_starts(folder: Path, words: str, exit_code: int, sentence: str) -> None:
     before = (folder / "params.yaml").read_bytes()
     answer = CliRunner().invoke(app, [*words.split(), "--set", "train.batch_size=33"])
     assert answer.exit_code == exit_code, answer.output
@@ -70,7 +70,7 @@ def test_what_is_found_only_while_the_images_are_listed_leaves_params_as_they_we
     assert project.params.read_bytes() == before
 
 
-def test_one_of_a_thing_is_told_in_the_singular() -> None:
+def test_one_of_a_thing_is_reported_in_the_singular() -> None:
     assert [counted(number, "image") for number in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
     assert counted(1, "copy", "copies") == "1 copy"
     assert counted(3, "copy", "copies") == "3 copies"

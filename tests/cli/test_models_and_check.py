@@ -74,7 +74,7 @@ def by_name(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, prefect_api: str) -> tuple[Path, dict[str, Any]]:
-    """A project with one judged version, made once for this module, and what its run answered."""
+    """A project with one promoted version, made once for this module, and the result of its run."""
     root = tmp_path_factory.mktemp("trained")
     folder, shapes = new_project(root / "project"), write_shapes(root / "shapes", each=25)
     (shapes / "stripes").rename(shapes / _HOSTILE)
@@ -123,19 +123,19 @@ def test_nothing_trained_is_said_and_leaves_nothing_behind(darkroom: Darkroom, p
     assert sorted(project_folder.rglob("*.db")) == before
 
 
-def test_models_lists_the_version_as_the_run_told_of_it(trained: tuple[Path, dict[str, Any]]) -> None:
-    folder, told = trained
+def test_models_lists_the_version_as_the_run_reported_it(trained: tuple[Path, dict[str, Any]]) -> None:
+    folder, result = trained
     record = last_line(call(folder, "models", "--json"))
     (version,) = record["versions"]
-    assert record["champion"] == version["version"] == told["version"]
+    assert record["champion"] == version["version"] == result["version"]
     assert version["aliases"] == ["champion"]
-    assert version["served"] == told["served"]
-    assert version["accuracy"] == pytest.approx(told["metrics"][f"onnx_{told['served']}"]["accuracy"], abs=1e-6)
-    assert version["bytes"] == told["bytes"]
-    assert (version["verdict"], version["reason"]) == ("promoted", told["reasons"][0])
-    assert version["run_id"] == told["run_id"]
+    assert version["served"] == result["served"]
+    assert version["accuracy"] == pytest.approx(result["metrics"][f"onnx_{result['served']}"]["accuracy"], abs=1e-6)
+    assert version["bytes"] == result["bytes"]
+    assert (version["verdict"], version["reason"]) == ("promoted", result["reasons"][0])
+    assert version["run_id"] == result["run_id"]
     (entry,) = record["ledger"]
-    assert (entry["number"], entry["action"], entry["version"]) == (1, "promoted", told["version"])
+    assert (entry["number"], entry["action"], entry["version"]) == (1, "promoted", result["version"])
 
 
 @pytest.mark.usefixtures("inside")
@@ -147,16 +147,22 @@ def test_models_is_shown_as_plain_lines_where_there_is_no_terminal(capsys: pytes
     assert not [line for line in lines if "\x1b" in line]
 
 
-def test_the_page_tells_what_the_run_told(trained: tuple[Path, dict[str, Any]], page: str) -> None:
-    _, told = trained
-    served = told["metrics"][f"onnx_{told['served']}"]
+def test_the_page_shows_what_the_run_reported(trained: tuple[Path, dict[str, Any]], page: str) -> None:
+    _, result = trained
+    served = result["metrics"][f"onnx_{result['served']}"]
     assert f"{served['accuracy']:.4f}" in page
     assert f"{served['macro_f1']:.4f}" in page
-    for known in (told["run_id"], told["data_version"], told["split_digest"], f"{told['bytes']:,}", *told["reasons"]):
+    for known in (
+        result["run_id"],
+        result["data_version"],
+        result["split_digest"],
+        f"{result['bytes']:,}",
+        *result["reasons"],
+    ):
         assert known in page
     assert "circle/broken.png" in page
     assert "It serves now, as @champion." in page
-    assert f"Scores of the {told['served']} file on" in page
+    assert f"Scores of the {result['served']} file on" in page
     assert 'alt="Bars of each form' in page
     assert "What could not be read" not in page
 
@@ -187,14 +193,14 @@ def test_a_page_that_cannot_be_written_is_one_sentence() -> None:
 
 
 def test_check_finds_a_sound_project_fit(trained: tuple[Path, dict[str, Any]]) -> None:
-    folder, told = trained
+    folder, result = trained
     answer = call(folder, "check", "--json")
     record = last_line(answer)
     assert answer.returncode == 0
     assert record["fit"] is True
     assert not [check for check in record["checks"] if check["state"] == "bad"]
     found = by_name(record)
-    assert told["data_version"][:12] in found["data"]["found"]
+    assert result["data_version"][:12] in found["data"]["found"]
     assert "lenet5" in found["architecture"]["found"]
 
 
@@ -231,9 +237,9 @@ def test_check_names_every_problem_at_once_and_changes_nothing(
         "prefect",
     }
     assert all(check["remedy"] for check in bad)
-    told = " ".join(check["found"] for check in bad)
+    problems = " ".join(check["found"] for check in bad)
     for word in ("train.batch_size", "did you mean top_k?", "did you mean lenet5?", "gone.pth", "127.0.0.1:9"):
-        assert word in told
+        assert word in problems
     assert "hidden" not in answer.stdout + answer.stderr
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if "__pycache__" not in path.parts}
     assert after == before
@@ -260,11 +266,11 @@ def test_a_name_from_outside_cannot_steer_the_terminal(capsys: pytest.CaptureFix
 @pytest.fixture(scope="module")
 def life(trained: tuple[Path, dict[str, Any]]) -> Iterator["Life"]:
     """The trained project with a second version, which holds the file of the same run that wasn't chosen."""
-    folder, told = trained
+    folder, result = trained
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         isolate(patch)
-        yield Life(folder, told["run_id"], told["served"])
+        yield Life(folder, result["run_id"], result["served"])
 
 
 @dataclass(frozen=True)
@@ -281,7 +287,7 @@ class Life:
         digest = read_json(data_paths(project).split / "leakage.json")["split_digest"]
         return Prepared(str(data_version(project)), digest, stage_digest(project, "augment"))
 
-    def judge(self, number: str, *settings: str, again: bool = True) -> Promoted:
+    def decide(self, number: str, *settings: str, again: bool = True) -> Promoted:
         """The step as it is, without the orchestrator around it."""
         return Promote(number, again=again).run(self.session(*settings), Results(self.prepared()))
 
@@ -330,10 +336,10 @@ def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> N
     shown = {file.path for file in client.list_artifacts(life.run_id, "card/v1")}
     assert shown == {f"card/v1/{name}" for name in ("model_card.md", "confusion.png", "curves.png", "errors.png")}
     assert [one.dataset.name for one in client.get_run(life.run_id).inputs.dataset_inputs] == ["digits"]
-    told = mlflow.models.get_model_info("models:/digits/1")
-    assert told.signature.inputs.input_names() == ["image"]
-    assert {"label", "probability", "ood_score", "model"} <= set(told.signature.outputs.input_names())
-    assert told.saved_input_example_info["pandas_orient"] == "split"
+    info = mlflow.models.get_model_info("models:/digits/1")
+    assert info.signature.inputs.input_names() == ["image"]
+    assert {"label", "probability", "ood_score", "model"} <= set(info.signature.outputs.input_names())
+    assert info.saved_input_example_info["pandas_orient"] == "split"
     assert set(version.tags) <= {
         *("served", "step", "sha256", "accuracy", "macro_f1", "bytes", "data_version", "split_digest", "processor"),
         *("lineage", "file", "package_sha256", "status", "darkroom.published"),
@@ -344,8 +350,8 @@ def test_mlflows_pages_show_the_card_the_data_and_the_signature(life: Life) -> N
 
 def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> None:
     assert life.register_other() == "2"
-    judged = life.judge("2", "promote.approval=true", _LENIENT, _FEW)
-    assert (judged.status, judged.promoted) == ("awaiting approval", False), judged.reasons
+    outcome = life.decide("2", "promote.approval=true", _LENIENT, _FEW)
+    assert (outcome.status, outcome.promoted) == ("awaiting approval", False), outcome.reasons
     assert life.aliases() == {"champion": "1", "challenger": "2"}
     assert list_models(show=False)["challenger"] == "2"
     with pytest.raises(SettingsError, match="version 1 doesn't wait for approval"):
@@ -357,7 +363,7 @@ def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> N
     assert (life.entries()[-1].who, life.entries()[-1].reasons) == ("Ada", ["approved by Ada: it looks right"])
     with pytest.raises(SettingsError, match=r"doesn't wait for approval .it was promoted by Ada"):
         answer("digits", "2", action="refused", by=None, reason="too late")
-    assert life.judge("2", again=False).status == "promoted"
+    assert life.decide("2", again=False).status == "promoted"
     assert len(life.entries()) == 3
 
 
@@ -368,10 +374,10 @@ def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
         rollback.fn()
     assert life.entries()[-1].reasons == ["a test"]
     # What was rolled back isn't promoted again by the next run, not by other rules either, only by who asks for it.
-    judged = life.judge("2", "promote.approval=false", again=False)
-    assert (judged.promoted, judged.status) == (False, "rolled back")
+    outcome = life.decide("2", "promote.approval=false", again=False)
+    assert (outcome.promoted, outcome.status) == (False, "rolled back")
     entry = life.entries()[-1]
-    (sentence,) = judged.reasons
+    (sentence,) = outcome.reasons
     assert sentence == (
         f"it was rolled back by {entry.who} on {entry.moment} (a test), version 1 serves; "
         "to promote it after all: darkroom promote --version 2"
@@ -380,10 +386,10 @@ def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
 
 def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     entry, tracking = life.entries()[-1], life.session().tracking
-    told = {one["version"]: one for one in list_models(show=False)["versions"]}
-    assert (told["2"]["verdict"], told["2"]["reason"]) == ("rolled back", "a test")
-    assert (told["2"]["decided_by"], told["2"]["decided_at"]) == (entry.who, entry.when)
-    assert told["1"]["verdict"] == "promoted"
+    listed = {one["version"]: one for one in list_models(show=False)["versions"]}
+    assert (listed["2"]["verdict"], listed["2"]["reason"]) == ("rolled back", "a test")
+    assert (listed["2"]["decided_by"], listed["2"]["decided_at"]) == (entry.who, entry.when)
+    assert listed["1"]["verdict"] == "promoted"
     version = tracking.client.get_model_version("digits", "2")
     assert version.tags["status"] == "rolled back"
     assert "promoted" not in version.tags
@@ -404,19 +410,19 @@ def test_a_step_that_fails_leaves_the_aliases_and_the_next_one_finishes_it(life:
     aside = place.rename(place.with_name("aside"))
     place.write_text("in the way")
     with pytest.raises(ServiceError, match="can't be stored"):
-        life.judge("2", "promote.approval=false")
+        life.decide("2", "promote.approval=false")
     assert life.aliases() == {"champion": "1"}
     place.unlink()
     aside.rename(place)
     entries = life.entries()
-    assert life.judge("2", again=False).promoted
+    assert life.decide("2", again=False).promoted
     assert life.aliases() == {"champion": "2", "previous": "1"}
     assert life.entries() == entries
 
 
 def test_a_champion_that_was_deleted_is_named_and_can_be_rolled_back(life: Life) -> None:
     life.session().tracking.client.delete_model_version("digits", "2")
-    for ask in (lambda: life.judge("1"), lambda: open_version(None)):
+    for ask in (lambda: life.decide("1"), lambda: open_version(None)):
         with pytest.raises(SettingsError, match="the champion, digits version 2, was deleted"):
             ask()
     assert len(life.entries()) == 5
@@ -447,9 +453,9 @@ def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> N
     assert life.register_other() == "3"
     session = life.session("split.seed=8")
     prepared = Prepare().run(session, Results())
-    judged = life.judge("3")
-    rules = {rule["rule"]: rule for rule in judged.rules}
-    assert judged.status == "refused"
+    outcome = life.decide("3")
+    rules = {rule["rule"]: rule for rule in outcome.rules}
+    assert outcome.status == "refused"
     assert rules["leak proof is for this split"]["passed"] is False
     trained_on = int(rules["test images that it was trained on"]["value"])
     assert 0 < trained_on <= 11
@@ -510,14 +516,14 @@ def test_changes_that_were_never_committed_are_named(life: Life) -> None:
     record = read_json(kept)
     git = f"{revision.stdout.strip()}+changes"
     of_commit = code_digest(life.folder)
-    for code, state, told in (
+    for code, state, expected in (
         (of_commit, "verified", "holds the code that was used; the working tree held other changes"),
         ("0" * 64, "not checked", f"it was trained on commit {git[:12]} and changes in the working tree"),
     ):
         write_json(kept, record | {"code": code, "git": git})
         link = trace("digits/1", show=False)["links"][0]
         assert (link["link"], link["state"]) == ("git revision", state)
-        assert told in link["how"]
+        assert expected in link["how"]
     write_json(kept, record | {"code": "0" * 64, "git": git})
     try:
         with pytest.raises(SettingsError, match="with changes of the code that were never committed"):

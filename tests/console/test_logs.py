@@ -51,8 +51,8 @@ def test_the_level_chooses_what_is_shown_and_the_file_has_all_of_it(
     lines, file = logs(tmp_path / "logs", level)
     assert lines == shown
     assert "-train-" in file.name
-    told = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
-    assert told == [
+    in_file = [line.split(" ", 2)[2] for line in file.read_text().splitlines()]
+    assert in_file == [
         "DEBUG flows.steps.train: a detail",
         "INFO flows.steps.train: epoch 1 of 3",
         "WARNING flows.steps.train: the disk is nearly full",
@@ -73,7 +73,7 @@ def test_only_the_newest_files_remain(tmp_path: Path) -> None:
     assert remaining[-1] == file
 
 
-def test_where_no_file_can_be_written_work_goes_on(tmp_path: Path) -> None:
+def test_where_no_file_can_be_written_work_continues(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file where the folder should be")
     lines, _ = logs(tmp_path / "logs")
     assert lines == ["epoch 1 of 3", "the disk is nearly full"]

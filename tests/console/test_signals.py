@@ -27,7 +27,7 @@ def work():
     ctrl_c()
 guarded(work, stopped="train was stopped")
 """
-_WAITS_FOR_EVER = """
+_WAITS_FOREVER = """
 flows.console.signals._PATIENCE_SECONDS = 0.3
 def work():
     try:
@@ -86,7 +86,7 @@ def test_the_bar_goes_and_the_cursor_comes_back_before_the_last_sentence() -> No
 
 def test_an_interrupt_that_got_lost_ends_the_command_all_the_same() -> None:
     started = time.monotonic()
-    code, shown = in_terminal(_WAITS_FOR_EVER)
+    code, shown = in_terminal(_WAITS_FOREVER)
     assert code == 130
     assert shown.splitlines() == ["darkroom: train was stopped"]
     assert time.monotonic() - started < 15

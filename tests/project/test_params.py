@@ -262,11 +262,11 @@ def test_a_size_that_follows_from_no_number_is_refused(params: Path, compound: s
         change(params, ["preprocess.image_size_px=auto", f"model.compound={compound}"])
 
 
-def test_a_project_is_told_what_its_scenario_chose_and_why(params: Path) -> None:
+def test_the_choice_of_a_scenario_is_logged_with_its_reason(params: Path) -> None:
     project = Project(params.parent, params.parent / ".darkroom")
     with logged() as messages:
-        settled = resolve_params(project, ["model.architecture=null", "model.scenario=real_time"])
-    assert settled.model.architecture == "plain"
+        resolved = resolve_params(project, ["model.architecture=null", "model.scenario=real_time"])
+    assert resolved.model.architecture == "plain"
     assert any(message.startswith("model.scenario real_time: plain, six convolutions") for message in messages)
 
 

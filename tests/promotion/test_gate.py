@@ -96,8 +96,8 @@ def untested(*labels: str) -> Candidate:
     return replace(GOOD, classes=[*GOOD.classes, *(Class(label, 0, 0.0) for label in labels)])
 
 
-def agreeing(share: float) -> Candidate:
-    return measured(parity=Parity(images=64, agreement=share, max_logit_difference=0.03))
+def agreeing(fraction: float) -> Candidate:
+    return measured(parity=Parity(images=64, agreement=fraction, max_logit_difference=0.03))
 
 
 def champion(
@@ -285,14 +285,14 @@ ALLOWING = {"accuracy": 0.02, "macro_f1": 0.02}
         "unchanged",
         "equal by other images",
         "one more lost of very many",
-        "four lost images may be bad luck",
+        "four lost images may be chance",
         "five lost images are not",
         "unless more proof is asked for",
         "a small loss that is sure",
         "a small loss that is sure and allowed",
-        "surely more than allowed",
-        "an F1 that may be bad luck",
-        "an F1 that surely fell",
+        "significantly more than allowed",
+        "an F1 that may be chance",
+        "an F1 that significantly fell",
         "an F1 that fell within the allowance",
         "only the scores that are named count",
         "nothing is asked for",
@@ -302,7 +302,7 @@ ALLOWING = {"accuracy": 0.02, "macro_f1": 0.02}
         "F1 is no number",
     ],
 )
-def test_a_candidate_may_not_surely_lose_more_than_allowed(
+def test_a_candidate_may_not_significantly_lose_more_than_allowed(
     comparison: ChampionComparison, rules: PromoteSettings, promoted: bool
 ) -> None:
     decision = decide(GOOD, comparison, rules)
@@ -310,7 +310,7 @@ def test_a_candidate_may_not_surely_lose_more_than_allowed(
     assert promoted or all("against champion v3" in reason for reason in decision.reasons)
 
 
-def test_a_loss_against_the_champion_tells_its_interval_and_limit() -> None:
+def test_a_loss_against_the_champion_shows_its_interval_and_limit() -> None:
     both = replace(
         champion(won=0, lost=10, images=100_000), champion={"accuracy": 0.98}, challenger={"accuracy": 0.9799}
     )
@@ -331,7 +331,7 @@ def test_a_comparison_over_no_images_proves_nothing() -> None:
     )
 
 
-def test_a_score_where_smaller_is_better_may_not_surely_grow() -> None:
+def test_a_score_where_smaller_is_better_may_not_significantly_grow() -> None:
     both = replace(champion(), champion={"log_loss": 0.1}, challenger={"log_loss": 0.14})
     both = replace(both, intervals={"log_loss": (0.02, 0.06)})
     (reason,) = decide(GOOD, both, settings(max_drop_against_champion={"log_loss": 0.01})).reasons
@@ -359,13 +359,13 @@ def test_every_kind_of_rule_can_be_passed() -> None:
     assert len(decision.rules) == 2 + 2 + 2 + 3 + 7 + 5 + 3
 
 
-def test_another_kind_of_processor_than_that_of_the_export_is_told_and_keeps_nothing_out() -> None:
+def test_another_kind_of_processor_than_that_of_the_export_is_reported_and_refuses_nothing() -> None:
     assert not any("processor" in rule.rule for rule in decide(GOOD, None, settings()).rules)
     decision = decide(measured(processor=Processor("slow", ["avx2"])), None, settings())
-    (told,) = [rule for rule in decision.rules if rule.rule == "processor of these scores"]
+    (warning,) = [rule for rule in decision.rules if rule.rule == "processor of these scores"]
     assert decision.promoted
-    assert (told.value, told.passed) == ("another (avx2, avx512_vnni)", True)
-    assert told.limit.startswith("as a warning: it was exported on slow (avx2), and another may differ")
+    assert (warning.value, warning.passed) == ("another (avx2, avx512_vnni)", True)
+    assert warning.limit.startswith("as a warning: it was exported on slow (avx2), and another may differ")
 
 
 def test_being_better_than_the_champion_does_not_help_over_a_floor() -> None:

@@ -88,7 +88,7 @@ def test_entries_that_are_missing_at_the_end_are_found_by_the_mark() -> None:
             check_chain(kept, head_of(LONG))
 
 
-def test_an_end_that_was_written_anew_is_found_by_the_mark() -> None:
+def test_an_end_that_was_rewritten_is_found_by_the_head() -> None:
     other = ledger(("promoted", "1"), ("refused", "2"), ("promoted", "3"), ("rolled back", "2"))
     with pytest.raises(DarkroomError, match="rewritten up to entry 4"):
         check_chain(other, head_of(LONG))
@@ -145,21 +145,21 @@ def test_a_rollback_to_no_champion_leaves_none() -> None:
         ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], None),
     ],
 )
-def test_the_challenger_is_who_was_judged_last_and_does_not_serve(
+def test_the_challenger_is_who_was_decided_on_last_and_does_not_serve(
     decisions: list[tuple[Action, str]], version: str | None
 ) -> None:
     assert challenger(ledger(*decisions)) == version
 
 
 @pytest.mark.parametrize(
-    ("decisions", "version", "verdict", "by", "judged"),
+    ("decisions", "version", "verdict", "by", "own"),
     [
         ([], "1", "undecided", None, None),
         ([("promoted", "1")], "2", "undecided", None, None),
         ([("promoted", "1"), ("promoted", "2")], "1", "promoted", 1, 1),
         ([("promoted", "1"), ("awaiting approval", "2"), ("refused", "3")], "2", "awaiting approval", 2, 2),
         ([("awaiting approval", "2"), ("refused", "2")], "2", "refused", 2, 2),
-        # What a rollback takes back is told by the rollback; its rules are those of its own decision.
+        # What a rollback takes back is explained by the rollback; its rules are those of its own decision.
         ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], "2", "rolled back", 3, 2),
         ([("promoted", "1"), ("promoted", "2"), ("rolled back", "1")], "1", "promoted", 1, 1),
         ([("promoted", "1"), ("promoted", "2"), ("promoted", "3"), ("rolled back", "1")], "2", "rolled back", 4, 2),
@@ -170,11 +170,11 @@ def test_the_challenger_is_who_was_judged_last_and_does_not_serve(
     ],
 )
 def test_where_a_version_stands(
-    decisions: list[tuple[Action, str]], version: str, verdict: Verdict, by: int | None, judged: int | None
+    decisions: list[tuple[Action, str]], version: str, verdict: Verdict, by: int | None, own: int | None
 ) -> None:
     status = status_of(ledger(*decisions), version)
     numbers = [one.number if one is not None else None for one in (status.entry, status.own_entry)]
-    assert (status.verdict, *numbers) == (verdict, by, judged)
+    assert (status.verdict, *numbers) == (verdict, by, own)
 
 
 def test_a_rollback_concerns_both_whom_it_takes_back_and_whom_it_goes_back_to() -> None:

@@ -1,4 +1,4 @@
-"""The gate over a data set that grows, with models that are known by heart: three colours, told from their channels.
+"""The gate over a data set that grows, with models of known answers: three colours, recognized by their channels.
 
 Each version is an ONNX file of four operators, registered with the records that `train` and `quantize` would have left.
 """
@@ -81,10 +81,10 @@ class Life:
         paths.reference.mkdir(exist_ok=True)
         params = self.session.project.params
         validate(ValidatePaths(params, paths.raw, paths.reference, paths.validated, paths.report), silent)
-        return self.deal()
+        return self.split_again()
 
-    def deal(self, *settings: str) -> Prepared:
-        """The split of the data at hand."""
+    def split_again(self, *settings: str) -> Prepared:
+        """The split of the current data."""
         paths, params = data_paths(self.session.project), self.session.project.params
         override(params, list(settings), check=lambda _: None)
         split(params, paths.validated, paths.split, silent)
@@ -128,9 +128,9 @@ class Life:
         bare = tracking.client.create_model_version(self.name, source=f"runs:/{run_id}/m", run_id=run_id, tags=tags)
         return str(bare.version)
 
-    def judge(self, prepared: Prepared, number: str) -> Promoted:
-        judged: Promoted = Promote(number, again=True).run(self.session, Results(prepared))
-        return judged
+    def decide(self, prepared: Prepared, number: str) -> Promoted:
+        outcome: Promoted = Promote(number, again=True).run(self.session, Results(prepared))
+        return outcome
 
     def last_entry(self) -> dict[str, Any]:
         return ledger.read_ledger(self.session.tracking, self.name).entries[-1].record
@@ -175,42 +175,42 @@ def small(life: Life) -> Prepared:
 # The tests build on each other in order: a champion is found, the data grow, it is measured again.
 
 
-def test_the_slices_of_the_file_that_ships_are_judged(life: Life, small: Prepared, tmp_path: Path) -> None:
+def test_the_slices_of_the_file_that_ships_are_scored(life: Life, small: Prepared, tmp_path: Path) -> None:
     biased = colour_model(tmp_path / "biased.onnx", red_bias=100)
     number = life.register(small, biased)
     strict = life.asking(slice_floors={"accuracy": {"camera": 0.9}})
-    judged = strict.judge(small, number)
-    rules = {rule["rule"]: rule for rule in judged.rules}
+    outcome = strict.decide(small, number)
+    rules = {rule["rule"]: rule for rule in outcome.rules}
     rule = rules["lowest accuracy of a slice by camera"]
     # On average it is good enough: only the images of one camera betray it.
     assert rules["accuracy of the served file"]["passed"]
     assert float(rule["value"].removesuffix(" (camera phone)")) < float(rules["accuracy of the served file"]["value"])
-    assert (judged.status, rule["passed"]) == ("refused", False)
-    assert judged.reasons == [f"lowest accuracy of a slice by camera: {rule['value']}, should be at least 0.9"]
+    assert (outcome.status, rule["passed"]) == ("refused", False)
+    assert outcome.reasons == [f"lowest accuracy of a slice by camera: {rule['value']}, should be at least 0.9"]
     sound = life.register(small, colour_model(tmp_path / "sound.onnx"))
-    promoted = strict.judge(small, sound)
+    promoted = strict.decide(small, sound)
     assert promoted.promoted
     assert life.aliases() == {"champion": sound}
-    # Where it was judged is told, and that it was exported elsewhere.
-    (told,) = [rule for rule in promoted.rules if rule["rule"] == "processor of these scores"]
-    assert told["value"] == life.last_entry()["processor"] == str(this_processor())
-    assert "exported on another (none of these)" in told["limit"]
+    # Where it was scored is reported, and that it was exported elsewhere.
+    (warning,) = [rule for rule in promoted.rules if rule["rule"] == "processor of these scores"]
+    assert warning["value"] == life.last_entry()["processor"] == str(this_processor())
+    assert "exported on another (none of these)" in warning["limit"]
 
 
 def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: Prepared, tmp_path: Path) -> None:
-    """The registry counts from 1 again: the new version 1 is a stranger to what was decided of the old one."""
-    again = life.named("deleted and made anew")
+    """The registry counts from 1 again: the new version 1 has nothing to do with what was decided about the old one."""
+    again = life.named("deleted and made again")
     number = again.register(small, colour_model(tmp_path / "first.onnx", red_bias=0.5))
-    assert again.judge(small, number).promoted
+    assert again.decide(small, number).promoted
     again.session.tracking.client.delete_registered_model(again.name)
     worse = again.register(small, colour_model(tmp_path / "worse.onnx", red_bias=100.5))
     assert worse == number
-    judged = again.asking(floors={"accuracy": 0.99}).judge(small, worse)
-    assert (judged.status, judged.promoted) == ("refused", False)
+    outcome = again.asking(floors={"accuracy": 0.99}).decide(small, worse)
+    assert (outcome.status, outcome.promoted) == ("refused", False)
     assert again.aliases() == {"challenger": worse}
     waits = again.asking(approval=True)
     sound = waits.register(small, colour_model(tmp_path / "sound.onnx", red_bias=0.25))
-    assert waits.judge(small, sound).status == "awaiting approval"
+    assert waits.decide(small, sound).status == "awaiting approval"
     assert again.aliases() == {"challenger": sound}
 
 
@@ -219,30 +219,30 @@ def test_a_serving_check_that_failed_keeps_the_package_out(life: Life, small: Pr
     for passed in (None, False, True):
         file = colour_model(tmp_path / "again.onnx", red_bias=2 + bool(passed) + 0.5 * (passed is None))
         version = asking.register(small, file, checks=passed)
-        judged = asking.judge(small, version)
-        (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
-        assert (rule["passed"], judged.promoted) == (passed is True, passed is True), judged.reasons
+        outcome = asking.decide(small, version)
+        (rule,) = [rule for rule in outcome.rules if rule["rule"] == "serving check in a clean process"]
+        assert (rule["passed"], outcome.promoted) == (passed is True, passed is True), outcome.reasons
         assert life.aliases()["champion"] == (version if passed else before)
 
 
-def test_a_package_that_changed_since_its_check_is_not_judged(life: Life, small: Prepared, tmp_path: Path) -> None:
+def test_a_package_that_changed_since_its_check_is_not_decided_on(life: Life, small: Prepared, tmp_path: Path) -> None:
     asking, before = life.asking(serving_check=True), life.aliases()
     version = asking.register(small, colour_model(tmp_path / "sound.onnx", red_bias=4), checks=True)
     registered = registry.get_version(life.session.tracking, life.name, version)
     with (stored_folder(life.session.tracking, registered) / "scoring.py").open("a") as scoring:
         scoring.write("# changed\n")
     with pytest.raises(ServiceError, match=f"the package of version {version} isn't the one that was checked"):
-        asking.judge(small, version)
+        asking.decide(small, version)
     assert life.aliases() == before
 
 
-def test_a_file_is_judged_on_the_provider_that_it_was_measured_on_or_not_at_all(
+def test_a_file_is_scored_on_the_provider_that_it_was_measured_on_or_not_at_all(
     life: Life, small: Prepared, tmp_path: Path
 ) -> None:
     before = life.aliases()
     version = life.register(small, colour_model(tmp_path / "elsewhere.onnx", red_bias=9, provider="tensorrt"))
     with pytest.raises(ServiceError, match=f"version {version} can't be judged here: the model was measured on tens"):
-        life.judge(small, version)
+        life.decide(small, version)
     assert life.aliases() == before
 
 
@@ -250,14 +250,14 @@ def test_a_champion_is_measured_again_on_the_test_split_of_grown_data(
     life: Life, small: Prepared, tmp_path: Path
 ) -> None:
     champion = life.register(small, colour_model(tmp_path / "dull.onnx", red_bias=80))
-    life.asking(max_drop_against_champion={"accuracy": 1.0}).judge(small, champion)
+    life.asking(max_drop_against_champion={"accuracy": 1.0}).decide(small, champion)
     assert life.aliases()["champion"] == champion
     then = life.last_entry()["comparison"]
 
     grown = life.bring_in(40)
     assert grown.split_digest != small.split_digest
     challenger = life.register(grown, colour_model(tmp_path / "better.onnx", red_bias=5))
-    assert life.judge(grown, challenger).promoted
+    assert life.decide(grown, challenger).promoted
     now = life.last_entry()["comparison"]
     paths = data_paths(life.session.project)
     test = pq.read_table(paths.split / "split.parquet").to_pylist()
@@ -272,10 +272,10 @@ def test_a_champion_is_measured_again_on_the_test_split_of_grown_data(
     )
     assert now["champion"]["accuracy"] != then["challenger"]["accuracy"]
 
-    # Dealt anew, images that the champion was trained on stand in the test split: they count for neither.
-    dealt = life.deal("split.seed=8")
-    late = life.register(dealt, colour_model(tmp_path / "late.onnx", red_bias=6))
-    life.judge(dealt, late)
+    # Split again, images that the champion was trained on stand in the test split: they count for neither.
+    resplit = life.split_again("split.seed=8")
+    late = life.register(resplit, colour_model(tmp_path / "late.onnx", red_bias=6))
+    life.decide(resplit, late)
     again = life.last_entry()["comparison"]
     lineage = runs.folder_of(
         life.session.tracking, registry.get_version(life.session.tracking, "colours", challenger).run_id
@@ -292,11 +292,11 @@ def test_a_champion_is_measured_again_on_the_test_split_of_grown_data(
 
 
 def test_near_duplicates_of_what_the_champion_learned_from_count_for_neither(life: Life, tmp_path: Path) -> None:
-    """Such as the same picture stored anew with other bytes, which a later split dealt to test."""
-    dealt, file = life.deal(), data_paths(life.session.project).split / "split.parquet"
+    """Such as the same picture stored again with other bytes, which a later split assigned to test."""
+    resplit, file = life.split_again(), data_paths(life.session.project).split / "split.parquet"
     tracking = life.session.tracking
     none = life.asking(floors={"accuracy": 1.1})
-    none.judge(dealt, life.register(dealt, colour_model(tmp_path / "one.onnx", red_bias=7)))
+    none.decide(resplit, life.register(resplit, colour_model(tmp_path / "one.onnx", red_bias=7)))
     before = life.last_entry()["comparison"]
     champion = registry.get_version(tracking, life.name, before["version"])
     learned = images_of(training_lineage(tracking, champion), ("train",))
@@ -311,14 +311,14 @@ def test_near_duplicates_of_what_the_champion_learned_from_count_for_neither(lif
     clusters = [copied if row is unknown else row["cluster"] for row in rows]
     place = table.column_names.index("cluster")
     pq.write_table(table.set_column(place, table.field(place), pa.array(clusters, table.field(place).type)), file)
-    none.judge(dealt, life.register(dealt, colour_model(tmp_path / "two.onnx", red_bias=8)))
+    none.decide(resplit, life.register(resplit, colour_model(tmp_path / "two.onnx", red_bias=8)))
     after = life.last_entry()["comparison"]
     assert after["version"] == before["version"]
     assert (after["taken_out"], after["images"]) == (before["taken_out"] + 1, before["images"] - 1)
 
 
 def accuracy_of(model: Path, life: Life) -> float:
-    """Of the model on the test split at hand, worked out by hand."""
+    """Accuracy of the model on the current test split, computed by hand."""
     classifier, raw = OnnxClassifier(model), life.folder / "table_40"
     rows = pq.read_table(data_paths(life.session.project).split / "split.parquet").to_pylist()
     hits = [
@@ -336,5 +336,5 @@ def test_a_class_list_that_does_not_match_moves_nothing(life: Life, small: Prepa
     with pytest.raises(
         DataError, match=r"can't be judged on the test split at hand: red is none of the 2 classes; train"
     ):
-        life.judge(small, number)
+        life.decide(small, number)
     assert (life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)) == before

@@ -72,7 +72,7 @@ class Home:
         return found
 
     def processes(self) -> list[psutil.Process]:
-        """Our own that work in the project's folder (DVC has short-lived helpers there, too)."""
+        """Our own that work in the project's folder (DVC has ephemeral helpers there, too)."""
 
         def ours(process: psutil.Process) -> bool:
             try:
@@ -157,7 +157,7 @@ def test_up_prints_both_addresses_and_says_that_there_is_no_gpu(home: Home, up: 
         assert "pool gpu; this machine has no GPU, so it trains on the CPU" in home.console
 
 
-def test_deploy_tells_what_runs_where_and_when(followed: Followed) -> None:
+def test_deploy_prints_what_runs_where_and_when(followed: Followed) -> None:
     assert "pipeline/nightly: pool cpu, at 0 2 * * * UTC" in followed.deployed.stdout
     assert "train/gpu: pool gpu, on request" in followed.deployed.stdout
 
@@ -230,7 +230,7 @@ def test_pages_show_runs_version_and_alias_in_a_browser(home: Home, ui: "subproc
     assert "train" in shown
 
 
-def test_crash_of_a_server_is_told_and_stops_the_rest(home: Home, ui: "subprocess.Popen[str]") -> None:
+def test_crash_of_a_server_is_reported_and_stops_the_rest(home: Home, ui: "subprocess.Popen[str]") -> None:
     server = next(process for process in home.processes() if "uvicorn" in process.cmdline())
     server.kill()
     assert ui.wait(60) == 1

@@ -37,7 +37,7 @@ for turn in range(4):
     def draft(now):
         action = "promoted" if now.champion is None or int(version) > int(now.champion) else "refused"
         champion = version if action == "promoted" else now.champion
-        return Draft(action, version, champion, f"process {version}", [f"turn {turn}"], {"judged beside": now.champion})
+        return Draft(action, version, champion, f"process {version}", [f"turn {turn}"], {"compared with": now.champion})
     ledger.write(tracking, name, draft)
     ledger.sync_aliases(tracking, name)
 """
@@ -105,12 +105,12 @@ def test_many_decisions_at_once_leave_one_winner_and_a_complete_ledger(
     processes = [subprocess.Popen([sys.executable, "-c", _AT_ONCE, server, name, number]) for number in "123"]
     assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
     entries = ledger.read_ledger(tracking, name).entries
-    told = sorted((entry.version, entry.reasons[0]) for entry in entries)
-    assert told == sorted((number, f"turn {turn}") for number in "123" for turn in range(4))
+    written = sorted((entry.version, entry.reasons[0]) for entry in entries)
+    assert written == sorted((number, f"turn {turn}") for number in "123" for turn in range(4))
     champion = None
     for entry in entries:
-        # Each decision was made in view of the one before it.
-        assert entry.record["judged beside"] == champion
+        # Each decision was made after the one before it.
+        assert entry.record["compared with"] == champion
         champion = entry.champion
     assert champion == "3"
     assert ledger.aliases(tracking, name)[CHAMPION] == "3"

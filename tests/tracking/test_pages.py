@@ -1,4 +1,4 @@
-"""What MLflow's pages are told of a model, and where they are."""
+"""What MLflow's pages show of a model, and their addresses."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,7 +30,7 @@ def test_a_description_that_a_person_wrote_stays(known: str | None, replaced: bo
     assert all("No version serves" in text and text.endswith(KEPT) for text in written)
 
 
-def test_the_page_of_a_version_is_told_where_a_server_shows_it_and_without_its_password(
+def test_the_page_of_a_version_is_logged_where_a_server_shows_it_and_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     isolate(monkeypatch)

@@ -1,4 +1,4 @@
-"""A run tells how busy its machine is while it works."""
+"""A run records how busy its machine is."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,7 @@ from flows.project.project import Project
 from flows.tracking import runs, system_metrics
 
 
-def test_a_run_tells_of_its_machine_before_any_epoch_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_records_its_machine_before_any_epoch_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(system_metrics, "_SAMPLE_SECONDS", 0.02)
     monkeypatch.setattr(system_metrics, "_SAMPLES", 2)
@@ -24,9 +24,9 @@ def test_a_run_tells_of_its_machine_before_any_epoch_is_over(tmp_path: Path, mon
         while not cpu() and time.monotonic() < until:
             time.sleep(0.02)
         assert cpu()
-    told = tracking.client.get_run(run_id).data.metrics
-    assert {"system/system_memory_usage_megabytes", "system/network_receive_megabytes"} <= set(told)
-    assert any(name.startswith("system/disk_") for name in told)
+    metrics = tracking.client.get_run(run_id).data.metrics
+    assert {"system/system_memory_usage_megabytes", "system/network_receive_megabytes"} <= set(metrics)
+    assert any(name.startswith("system/disk_") for name in metrics)
     before = len(cpu())
     time.sleep(0.1)
     assert len(cpu()) == before, "it ends with the work"
