@@ -20,7 +20,7 @@ from components.reporting.leak_proof_section import LeakProofSection
 from components.reporting.line_charts import Chart
 from components.reporting.score_estimates import Estimate
 
-Verdict = Literal["promoted", "refused", "waiting", "taken-back", "unjudged", "unregistered"]
+Verdict = Literal["promoted", "refused", "waiting", "rolled-back", "undecided", "unregistered"]
 
 _SHOWN_DIGEST = 12
 _CODE = re.compile(r"`([^`]+)`")
@@ -53,8 +53,8 @@ class Headline:
     name: str
     version: str | None
     verdict: Verdict
-    standing: str
-    """Where the version stands now, in one sentence."""
+    status: str
+    """Which version serves now, in one sentence."""
     decided: str
     """By whom and when; empty where nothing was decided."""
     reasons: Sequence[str]
@@ -83,7 +83,7 @@ class DecisionLine:
 
 @dataclass(frozen=True)
 class ComparisonLine:
-    """One score of this version and of the champion of then, on the same images."""
+    """One score of this version and of the champion at that time, on the same images."""
 
     score: str
     challenger: float | None
@@ -143,8 +143,8 @@ class EpochLine:
     val_accuracy: float | None
     val_macro_f1: float | None
     seconds: float | None
-    kept: bool | None
-    """Whether the model of this epoch is the one that goes on; None where nobody knows."""
+    chosen: bool | None
+    """Whether this epoch's model was chosen; None where it is unknown."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class FormatLine:
     accuracy: Estimate
     macro_f1: Estimate
     agreement: float | None
-    """Share of validation images with the label of fp32."""
+    """Fraction of validation images with the prediction of fp32."""
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
@@ -178,7 +178,7 @@ class FormatSection:
     lines: Sequence[FormatLine]
     reasons: Sequence[str] = ()
     parity: Sequence[str] = ()
-    """A sentence a file."""
+    """One sentence per file."""
     picture: Picture | None = None
 
     @property
@@ -195,7 +195,7 @@ class LineageSection:
 
 @dataclass(frozen=True)
 class PageContents:
-    """Everything on the page; a section that is None is said in the sentence that `missing` has for it."""
+    """Everything on the page; for a section that is None, `missing` has a sentence."""
 
     headline: Headline
     written: str

@@ -10,16 +10,11 @@ from components.promotion.ledger import Entry, Event, Status, history_of
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, ScoresRecord
+from components.reporting.data_section import class_counts, data_section
 from components.reporting.format_section import format_section
+from components.reporting.gate_section import gate_section
 from components.reporting.leak_proof_section import paths_to_show
-from components.reporting.record_sections import (
-    Phase,
-    class_counts,
-    data_section,
-    gate_section,
-    lineage_section,
-    training_section,
-)
+from components.reporting.lineage_section import lineage_section
 from components.reporting.report_page import (
     DataSection,
     DecisionLine,
@@ -31,8 +26,10 @@ from components.reporting.report_page import (
     render_page,
 )
 from components.reporting.score_estimates import named_estimate
+from components.reporting.training_section import Phase, training_section
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import write_text
+from components.training.epoch_report import EpochReport
 from flows.project.model_names import parse_version
 from flows.project.project import Project, open_project
 from flows.registry.lineage import LINEAGE_TAG, RECORD
@@ -48,23 +45,23 @@ _VERDICTS: dict[str, Verdict] = {
     "promoted": "promoted",
     "refused": "refused",
     "awaiting approval": "waiting",
-    "rolled back": "taken-back",
-    "undecided": "unjudged",
+    "rolled back": "rolled-back",
+    "undecided": "undecided",
 }
 
 
 @dataclass(frozen=True)
 class Registration:
-    """Where the model stands in the registry."""
+    """What the registry and the ledger say about the model."""
 
     version: registry.Version | None
-    """The one that holds the file which would be served."""
+    """The version whose file would be served."""
     earlier: str | None
-    """A version that holds another file of the same run."""
+    """A version with another file of the same run."""
     champion: str | None
     status: Status | None
     decisions: list[tuple[Event, Entry]]
-    """What each meant for the version."""
+    """The history of the version: what each decision meant for it."""
 
 
 def write_report(out: Path, model: str | None = None) -> Path:
@@ -96,30 +93,30 @@ def write_report(out: Path, model: str | None = None) -> Path:
 def collect(
     project: Project, tracking: runs.Tracking, run_id: str, name: str, asked: registry.Version | None = None
 ) -> PageContents:
-    """Everything that is known of the model of this run; of the version that was asked for, where one was."""
+    """Contents of the page on the model of this run, or on the version that was asked for."""
     tags = runs.tags_of(tracking, run_id)
-    kept = RunFiles(tracking, run_id, tags.get("darkroom.step", "train"))
-    latest = kept.read(ExportRecord, "export", EXPORT) if "darkroom.done.quantize" in tags else None
-    export = latest if asked is None else _export_of(kept, asked, latest)
-    scores = kept.read(ScoresRecord, "evaluate", SCORES)
-    registration = _registration(kept, name, export, asked)
+    files = RunFiles(tracking, run_id, tags.get("darkroom.step", "train"))
+    latest = files.read(ExportRecord, "export", EXPORT) if "darkroom.done.quantize" in tags else None
+    export = latest if asked is None else _export_of(files, asked, latest)
+    scores = files.read(ScoresRecord, "evaluate", SCORES)
+    registration = _registration(files, name, export, asked)
     version = registration.version
     place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
-    lineage = kept.json(place, RECORD) or {}
-    params = lineage.get("params") or {}
-    # The run keeps the scores of the file that it exported last.
+    lineage = files.json(place, RECORD)
+    params = lineage["params"] if lineage else {}
+    # The run has detailed scores only of the file that it exported last.
     scored = export is not None and latest is not None and export.served_file.sha256 == latest.served_file.sha256
-    model = ReportedModel(project, kept, params, export.served if export and scored else None)
+    model = ReportedModel(project, files, params, export.served if export and scored else None)
     num_classes = len(scores.classes) if scores else None
     return PageContents(
         headline=_headline(name, model.scored, registration, export, scores),
         written=f"Written {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by darkroom {release('darkroom')}",
         others=f"Other versions: `darkroom models` lists them, and `darkroom report {name}/1` writes the page of one.",
-        gate=_gate(kept, registration),
-        data=_data(model, place, lineage),
-        training=training_section(_phases(kept, tags), params=params, classes=num_classes),
-        evaluation=evaluation_of(model, scores) if scores else None,
-        formats=_formats(kept, export) if export else None,
+        gate=_gate(files, registration),
+        data=_data(model, place, lineage) if lineage else None,
+        training=training_section(_phases(files, tags), params=params, classes=num_classes),
+        evaluation=evaluation_of(model, scores) if scores and lineage else None,
+        formats=_formats(files, export) if export else None,
         lineage=lineage_section(
             lineage,
             run_id=run_id,
@@ -127,28 +124,30 @@ def collect(
             version=version.number if version else None,
             sha256=version.sha256 if version else export.served_file.sha256 if export else None,
             served=version.tags["served"] if version else export.served if export else None,
-        ),
+        )
+        if lineage
+        else None,
         missing=_missing(registration, exported=export is not None),
-        problems=list(dict.fromkeys(kept.problems)),
+        problems=list(dict.fromkeys(files.problems)),
     )
 
 
-def _export_of(kept: RunFiles, version: registry.Version, latest: ExportRecord | None) -> ExportRecord | None:
+def _export_of(files: RunFiles, version: registry.Version, latest: ExportRecord | None) -> ExportRecord | None:
     """The record of the export that a version is from: the run may have been exported again since then."""
     place = version.tags.get(LINEAGE_TAG)
-    record = latest if place is None else kept.read(ExportRecord, place, EXPORT)
+    record = latest if place is None else files.read(ExportRecord, place, EXPORT)
     return None if record is None else record.model_copy(update={"served": version.tags["served"]})
 
 
 def _registration(
-    kept: RunFiles, name: str, export: ExportRecord | None, asked: registry.Version | None
+    files: RunFiles, name: str, export: ExportRecord | None, asked: registry.Version | None
 ) -> Registration:
-    versions = registry.versions(kept.tracking, name)
-    own = [version for version in versions if version.run_id == kept.run_id]
+    versions = registry.versions(files.tracking, name)
+    own = [version for version in versions if version.run_id == files.run_id]
     sha256 = export.served_file.sha256 if export else None
     version = asked or next((one for one in own if sha256 in (None, one.sha256)), None)
-    ledger, problem = decisions(kept.tracking, name)
-    kept.problems += [problem] if problem else []
+    ledger, problem = decisions(files.tracking, name)
+    files.problems += [problem] if problem else []
     return Registration(
         version=version,
         earlier=own[0].number if own and version is None else None,
@@ -168,7 +167,7 @@ def _headline(
         name=name,
         version=found.version.number if found.version else None,
         verdict=_VERDICTS[found.status.verdict] if found.status else "unregistered",
-        standing=_standing(found),
+        status=_status_sentence(found),
         decided=_decided(found.status),
         reasons=found.status.reasons if found.status else [],
         aliases=found.version.aliases if found.version else [],
@@ -183,12 +182,12 @@ def _headline(
     )
 
 
-def _standing(found: Registration) -> str:
+def _status_sentence(found: Registration) -> str:
     if found.version is not None and CHAMPION in found.version.aliases:
-        return "It serves now, as @champion."
+        return "This version is @champion and serves."
     serving = f"Version {found.champion} is @champion" if found.champion else "No version is @champion"
     if found.status is not None and found.status.verdict in ("promoted", "rolled back"):
-        return f"It no longer serves. {serving} now."
+        return f"This version no longer serves. {serving} now."
     return f"{serving}."
 
 
@@ -198,17 +197,17 @@ def _decided(status: Status | None) -> str:
 
 
 def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
-    """A sentence for each part that isn't there."""
+    """A sentence for each section that has no content yet."""
     if found.version is not None:
-        gate = "The gate hasn't judged this version yet; `darkroom promote` lets it."
+        gate = "The gate hasn't decided on this version yet; run `darkroom promote`."
     elif found.earlier is not None:
         gate = (
-            f"The file that would be served isn't registered yet (version {found.earlier} holds another file of this "
-            "run), so the gate hasn't judged it; `darkroom register` registers it."
+            f"The file that would be served isn't registered yet (version {found.earlier} is another file), so "
+            "the gate hasn't decided on it; run `darkroom register`."
         )
     else:
-        gate = "This model isn't registered yet, so the gate hasn't judged it; `darkroom register` registers it."
-    formats = "could not be read." if exported else "isn't exported yet; `darkroom quantize` exports and measures it."
+        gate = "This model isn't registered yet, so the gate hasn't decided on it; run `darkroom register`."
+    formats = "could not be read." if exported else "isn't exported yet; run `darkroom quantize`."
     return {
         "gate": gate,
         "formats": f"This model {formats}",
@@ -216,45 +215,44 @@ def _missing(found: Registration, *, exported: bool) -> dict[str, str]:
     }
 
 
-def _gate(kept: RunFiles, found: Registration) -> GateSection | None:
+def _gate(files: RunFiles, found: Registration) -> GateSection | None:
     if found.version is None or found.status is None or found.status.verdict == "undecided":
         return None
     decisions = [
         DecisionLine(entry.number, entry.moment, entry.who, event, entry.reasons) for event, entry in found.decisions
     ]
-    return gate_section(*_last_judged(kept, found.version, found.status.own_entry), decisions)
+    return gate_section(*_last_decision(files, found.version, found.status.own_entry), decisions)
 
 
-def _last_judged(
-    kept: RunFiles, version: registry.Version, last: Entry | None
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _last_decision(
+    files: RunFiles, version: registry.Version, last: Entry | None
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
     if last is None:
-        record = kept.json(f"gate/gate_v{version.number}.json") or {}
-        return record, record.get("comparison")
+        record = files.json(f"gate/gate_v{version.number}.json") or {"rules": [], "comparison": None}
+        return record["rules"], record["comparison"]
     try:
-        rules = rules_of(kept.tracking, version, last)
+        rules = rules_of(files.tracking, version, last)
     except DarkroomError as problem:
-        kept.problems.append(str(problem))
+        files.problems.append(str(problem))
         rules = last.record["rules"]
-    return {"rules": rules}, last.record.get("comparison")
+    return rules, last.record["comparison"]
 
 
 def _data(model: ReportedModel, place: str, lineage: dict[str, Any]) -> DataSection:
-    kept = model.files
-    split, proof = kept.path(place, "split.parquet"), kept.read(LeakProof, place, LEAK_PROOF)
-    params = lineage.get("params") or {}
+    files = model.files
+    split, proof = files.path(place, "split.parquet"), files.read(LeakProof, place, LEAK_PROOF)
     return data_section(
         counts=class_counts(_labels_and_splits(split)) if split is not None else [],
-        validation=kept.json(place, "validation.json"),
+        validation=files.json(place, "validation.json"),
         proof=proof,
         split_digest=lineage["split_digest"],
-        augment=params.get("augment") or {},
-        preview=kept.picture(
+        augment=lineage["params"]["augment"],
+        preview=files.picture(
             "figures",
             "preview.png",
-            alt="A sheet of training images, each in a row with its augmented copies",
-            caption="A row an image: first as it came, then augmented copies as training sees them.",
+            alt="Training images in rows, each with its augmented copies",
+            caption="One row per training image: the original first, then augmented copies as training sees them.",
         ),
         pictures=model.pictures(split, paths_to_show(proof)) if split and proof else {},
     )
@@ -269,25 +267,30 @@ def _labels_and_splits(split: Path) -> list[tuple[str, str]]:
     return [(name, row["split"]) for row in rows for name in counted_names(row["label"], row["labels"] or [])]
 
 
-def _phases(kept: RunFiles, tags: dict[str, str]) -> list[Phase]:
-    if kept.made_by == "ensemble":
+def _phases(files: RunFiles, tags: dict[str, str]) -> list[Phase]:
+    if files.made_by == "ensemble":
         return []
     parent = tags.get("darkroom.trained_from")
-    return [_phase(RunFiles(kept.tracking, parent, "train", kept.problems)), _phase(kept)] if parent else [_phase(kept)]
+    return (
+        [_phase(RunFiles(files.tracking, parent, "train", files.problems)), _phase(files)]
+        if parent
+        else [_phase(files)]
+    )
 
 
-def _phase(kept: RunFiles) -> Phase:
-    step = _STEP_NAMES.get(kept.made_by, kept.made_by)
-    best = runs.metric_history(kept.tracking, kept.run_id, "best_epoch")
-    diagnosis = runs.tags_of(kept.tracking, kept.run_id).get("darkroom.diagnosis")
-    return Phase(step, kept.json("history.json") or [], int(best[-1][1]) if best else None, diagnosis)
+def _phase(files: RunFiles) -> Phase:
+    step = _STEP_NAMES.get(files.made_by, files.made_by)
+    best = runs.metric_history(files.tracking, files.run_id, "best_epoch")
+    diagnosis = runs.tags_of(files.tracking, files.run_id).get("darkroom.diagnosis")
+    epochs = [EpochReport(**report) for report in files.json("history.json") or []]
+    return Phase(step, epochs, int(best[-1][1]) if best else None, diagnosis)
 
 
-def _formats(kept: RunFiles, export: ExportRecord) -> FormatSection:
+def _formats(files: RunFiles, export: ExportRecord) -> FormatSection:
     return format_section(
         export,
         served=export.served,
-        picture=kept.picture(
+        picture=files.picture(
             "export",
             "formats.png",
             alt="Bars of each file's size, latency, throughput, memory and accuracy",

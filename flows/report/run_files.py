@@ -59,8 +59,13 @@ class RunFiles:
             return None
 
     def json(self, folder: str, name: str = "") -> Any:
+        """Content of a JSON file; None, with a note, where it can't be read."""
         path = self.path(folder, name)
-        return read_json(path) if path is not None else None
+        try:
+            return read_json(path) if path is not None else None
+        except ValueError as problem:
+            self.problems.append(f"{folder}/{name} of run {self.run_id} can't be read: {problem}")
+            return None
 
     def picture(self, folder: str, name: str, *, alt: str, caption: str) -> "Picture | None":
         from components.reporting.pictures import picture_of_file

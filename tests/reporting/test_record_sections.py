@@ -1,31 +1,59 @@
-"""Sections from the records that runs keep, whole ones and those of another release."""
+"""Sections of the report from the records of a run."""
 
 import math
 
 import pytest
+from epochs import epoch_report
 from exports import export_record, exported_file, measured_file
 
 from components.records.export import ExportedFile, Parity, ScoresOnTest
+from components.reporting.data_section import class_counts, data_section
 from components.reporting.format_section import format_section
+from components.reporting.gate_section import gate_section
 from components.reporting.line_charts import Line, draw_chart
-from components.reporting.record_sections import (
-    Phase,
-    class_counts,
-    data_section,
-    gate_section,
-    lineage_section,
-    training_section,
-)
+from components.reporting.lineage_section import lineage_section
 from components.reporting.report_page import score_text, size_text
 from components.reporting.score_estimates import Estimate
+from components.reporting.training_section import Phase, training_section
 
 
-def test_empty_records_give_sections_full_of_unknowns() -> None:
-    assert gate_section({}, {}, []).rules == []
-    lineage = lineage_section({}, run_id="r", trained_from=None, version=None, sha256=None, served=None)
-    values = {fact.name: fact.value for fact in lineage.facts}
-    assert values["Git revision"] is None
-    assert values["Registered version"] == "not registered yet"
+def test_a_version_that_was_compared_with_no_champion_has_rules_alone() -> None:
+    rule = {"rule": "accuracy", "value": "0.9", "limit": "at least 0.8", "passed": True}
+    section = gate_section([rule], None, [])
+    assert [(line.rule, line.passed) for line in section.rules] == [("accuracy", True)]
+    assert (section.champion, list(section.comparison)) == (None, [])
+
+
+def test_scores_of_the_champion_stand_beside_those_of_the_version() -> None:
+    comparison = {
+        "version": "3",
+        "challenger": {"accuracy": 0.9, "macro_f1": 0.8},
+        "champion": {"accuracy": 0.7, "macro_f1": 0.6},
+        "paired": {"images": 40},
+    }
+    section = gate_section([], comparison, [])
+    assert (section.champion, section.compared_images) == ("3", 40)
+    assert [(one.challenger, one.champion) for one in section.comparison] == [(0.9, 0.7), (0.8, 0.6)]
+
+
+def test_the_lineage_of_an_unregistered_model_says_so() -> None:
+    record = {
+        "git": "abc+changes",
+        "data_version": "d",
+        "split_digest": "s",
+        "machine": {"processor": "p", "system": "Linux"},
+        "python": "3.11",
+        "packages": {"torch": "2.14"},
+        "params": {"train": {"epochs": 3, "swa": {"start": None}}},
+    }
+    lineage = lineage_section(record, run_id="r", trained_from=None, version=None, sha256=None, served=None)
+    facts = {fact.name: (fact.value, fact.note) for fact in lineage.facts}
+    assert facts["Git revision"] == ("abc", "with changes that were not committed")
+    assert facts["Registered version"] == ("not registered yet", "")
+    assert [(fact.name, fact.value) for fact in lineage.params["train"]] == [("epochs", "3"), ("swa.start", "null")]
+
+
+def test_data_without_validation_and_proof_says_that_they_are_unknown() -> None:
     data = data_section(counts=[], validation=None, proof=None, split_digest="a", augment={}, preview=None)
     assert data.num_quarantined is None
     assert data.leak is None
@@ -44,21 +72,19 @@ def test_counts_stand_by_class_and_split_in_the_order_of_the_splits() -> None:
     assert [(one.label, list(one.splits)) for one in counts] == [("cat", [0, 0, 1]), ("dog", [2, 1, 0])]
 
 
-def test_fine_tuning_goes_on_where_training_ended() -> None:
-    epochs = [
-        {"epoch": 1, "train_loss": 1.0, "val_loss": 1.1},
-        {"epoch": 2, "train_loss": 0.5, "val_loss": float("nan")},
-    ]
+def test_fine_tuning_continues_the_curves_of_training() -> None:
+    epochs = [epoch_report(1, train_loss=1.0), epoch_report(2, train_loss=0.5, val_loss=float("nan"))]
     section = training_section(
         [Phase("training", epochs, 1), Phase("fine-tuning", epochs, None, "fine")], params={}, classes=2
     )
     assert [fact.value for fact in section.facts if fact.name.startswith("Curves")] == ["fine"]
-    (loss,) = section.charts
+    loss, scores = section.charts
+    assert len(scores.lines) == 2
     assert loss.mark is not None
     assert loss.mark.label == "fine-tuning"
     assert [tick.label for tick in loss.x_ticks] == ["1", "2", "3", "4"]
     assert [len(line.dots) for line in loss.lines] == [4, 2]
-    assert [line.kept for line in section.epochs] == [True, False, None, None]
+    assert [line.chosen for line in section.epochs] == [True, False, None, None]
 
 
 def test_a_chart_encloses_its_values_and_never_passes_the_ceiling() -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from epochs import epoch_report
 from PIL import Image
 
 from components.records.scores import ConfusedPair
@@ -13,7 +14,6 @@ from components.reporting.analysis_section import AnalysisSection, SliceLine
 from components.reporting.evaluation_section import ClassLine, Confusion, EvaluationSection, ScoreLine
 from components.reporting.inline_pictures import Picture, embedded
 from components.reporting.leak_proof_section import LeakingPair, LeakLine, LeakProofSection
-from components.reporting.record_sections import Phase, training_section
 from components.reporting.report_page import (
     ClassCounts,
     DataSection,
@@ -31,6 +31,8 @@ from components.reporting.report_page import (
     render_page,
 )
 from components.reporting.score_estimates import Estimate
+from components.reporting.training_section import Phase, training_section
+from components.training.epoch_report import EpochReport
 
 _EVIL = '<script>alert("x")</script>'
 _EVIL_ATTRIBUTE = '"onerror="alert(1)'
@@ -55,24 +57,14 @@ class Elements(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def picture(alt: str = "a grey square", caption: str = "3, taken for 8 at 97.0%") -> Picture:
+def picture(alt: str = "a grey square", caption: str = "3, predicted as 8 with 97.0% confidence") -> Picture:
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), "grey").save(stream, "PNG")
     return Picture(embedded(stream.getvalue(), "png"), alt, caption, small=True)
 
 
-def history(*losses: float) -> list[dict[str, float]]:
-    return [
-        {
-            "epoch": number,
-            "train_loss": loss,
-            "val_loss": loss,
-            "val_accuracy": 0.9,
-            "val_macro_f1": 0.8,
-            "seconds": 1.5,
-        }
-        for number, loss in enumerate(losses, start=1)
-    ]
+def history(*losses: float) -> list[EpochReport]:
+    return [epoch_report(number, train_loss=loss, val_loss=loss) for number, loss in enumerate(losses, start=1)]
 
 
 OUTCOMES = (1, 1, 0, 2)
@@ -85,7 +77,7 @@ def contents() -> PageContents:
             name="digits",
             version="3",
             verdict="refused",
-            standing="Version 2 is @champion.",
+            status="Version 2 is @champion.",
             decided="by somebody@somewhere, 2026-01-02 03:04:05 UTC",
             reasons=["macro F1 of the served file: 0.9312, should be at least 0.97"],
             aliases=[],
@@ -221,8 +213,8 @@ def test_every_rule_stands_there_with_value_limit_and_a_verdict_in_words(content
     [
         ("promoted", "Promoted"),
         ("refused", "Not promoted"),
-        ("taken-back", "Rolled back"),
-        ("unjudged", "Not judged yet"),
+        ("rolled-back", "Rolled back"),
+        ("undecided", "No decision yet"),
         ("unregistered", "Not registered yet"),
     ],
 )
@@ -238,8 +230,8 @@ def test_the_verdict_is_said_in_words_with_its_reasons(contents: PageContents, v
 @pytest.mark.parametrize(("p95_ms", "unsteady"), [(0.3, False), (0.6, True)])
 def test_a_latency_that_swung_is_marked(contents: PageContents, p95_ms: float, unsteady: bool) -> None:
     text = Elements(render_page(replace(contents, headline=replace(contents.headline, latency_p95_ms=p95_ms)))).text
-    assert f"95% within {p95_ms:.2f} ms" in text
-    assert ("unsteady: the machine was busy" in text) == unsteady
+    assert f"95% of images within {p95_ms:.2f} ms" in text
+    assert ("unreliable: the machine was busy" in text) == unsteady
 
 
 def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageContents) -> None:
@@ -249,7 +241,7 @@ def test_names_that_users_gave_are_escaped_wherever_they_stand(contents: PageCon
     assert contents.gate is not None
     hostile = replace(
         contents,
-        headline=replace(contents.headline, name=_EVIL, reasons=[f"`{_EVIL}`"], standing=_EVIL),
+        headline=replace(contents.headline, name=_EVIL, reasons=[f"`{_EVIL}`"], status=_EVIL),
         gate=replace(contents.gate, rules=[RuleLine(_EVIL, _EVIL, _EVIL, False)]),
         data=replace(
             contents.data,
@@ -344,12 +336,12 @@ def test_splits_that_do_not_exist_yet_are_said_in_a_sentence(contents: PageConte
         "&#39;", "'"
     )
     assert "<code>darkroom register</code>" in html
-    assert Elements(html).text.count("Nothing is known about this part.") == 5
+    assert Elements(html).text.count("There is no information for this section.") == 5
 
 
 def test_a_few_of_many_quarantined_files_are_named_and_all_are_counted(contents: PageContents) -> None:
     text = " ".join(Elements(render_page(contents)).text.split())
-    assert "7 files were set aside and took no part; the first 1 are named here." in text
+    assert "7 files were quarantined because they can't be decoded, and not used; the first 1 are listed here." in text
     assert "three/broken.png" in text
 
 
@@ -361,7 +353,7 @@ def test_totals_of_the_splits_are_sums_over_the_classes(contents: PageContents) 
 
 def test_a_training_without_history_still_makes_a_page(contents: PageContents) -> None:
     page = replace(contents, training=TrainingSection([Fact("Training", None)]))
-    assert "keeps no history of its epochs" in render_page(page)
+    assert "has no history of its epochs" in render_page(page)
 
 
 def test_a_file_name_that_is_no_text_does_not_stop_the_page(contents: PageContents) -> None:
