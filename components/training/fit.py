@@ -255,7 +255,7 @@ class _Training:
     def _sampling_options(self) -> dict[str, Any]:
         balanced = self._job.train.sampling == "balanced"
         return {
-            "shares_N": self._model.spec.labels.sampling_weights(self._split.target) if balanced else None,
+            "probability_N": self._model.spec.labels.sampling_weights(self._split.target) if balanced else None,
             "rank": self._group.rank,
             "world": self._group.world,
         }

@@ -1,4 +1,4 @@
-"""Augmented images. Each draw is a function of seed, image and epoch alone, whoever asks for it and when."""
+"""Augmented images: a function of seed, image and epoch alone, in whatever process and order."""
 
 import hashlib
 from collections.abc import Callable
@@ -22,37 +22,37 @@ class AugmentSettings(Settings):
 
     policy: Policy
     """none; basic: shift, scale, rotation, light; advanced: also shear, noise, blur, cutout; medical: conservative;
-    autoaugment, randaugment, trivialaugment: the published searches; pipeline: what `pipeline` writes out."""
+    autoaugment, randaugment, trivialaugment: as published; pipeline: the transforms of `pipeline`."""
     pipeline: list[Any]
-    """With `policy: pipeline`: albumentations' transforms with their arguments, in their order."""
+    """With `policy: pipeline`: transforms of albumentations with their arguments, in order."""
     flips: Flips
-    """Which mirror images keep their label; handwriting has none. With `policy: none` nothing is mirrored."""
+    """Flips that keep the label; handwriting has none. With `policy: none` nothing is flipped."""
     copies: int = Field(ge=0, le=20)
-    """Augmented copies of each training image that the stage writes beside it; more costs disk and time an epoch."""
+    """Augmented copies on disk of each training image; more costs disk and time per epoch."""
     balance: float = Field(ge=0, le=1)
-    """Rare classes get more copies until they have this share of the largest class; 0 leaves them as they are."""
+    """Rare classes get copies up to this fraction of the largest class; 0 adds none."""
     store: Literal["auto", "pixels", "jpeg"]
-    """How the training split lies on disk: decoded, or as JPEGs of the model's size, which take a fifth of the space
-    and are decoded once a training; auto: decoded up to `pixels_limit_gib`."""
+    """Format of the training split on disk: decoded pixels, or JPEGs of the model's size, which take a fifth of the
+    space and are decoded once per run; auto: pixels up to `pixels_limit_gib`."""
     pixels_limit_gib: float = Field(gt=0)
-    """Decoded splits may be this large with `store: auto`; best below the memory of the machine that trains."""
+    """Largest size of all splits as pixels with `store: auto`; best below the memory of the training machine."""
     seed: int = Field(ge=0)
-    """Another seed draws other augmentations."""
+    """Another seed gives other random transforms."""
 
     @model_validator(mode="after")
-    def _pipeline_can_be_made(self) -> Self:
+    def _check_pipeline(self) -> Self:
         if self.policy == "pipeline":
             read_pipeline(self.pipeline)
         elif self.pipeline:
             raise SettingsError(
-                f"params.yaml: augment.pipeline: is written out, but augment.policy is {self.policy}; "
+                f"params.yaml: augment.pipeline: is set, but augment.policy is {self.policy}; "
                 "set augment.policy to pipeline, or the pipeline to []"
             )
         return self
 
 
 def augmenter(settings: AugmentSettings) -> Draw:
-    """Draws from the policy. Equal seed, image and epoch give equal pixels, on any worker and after a resume."""
+    """The policy as a function. Equal seed, image and epoch give equal pixels, on any worker and after a resume."""
     steps = policy_steps(settings.policy, settings.flips, settings.pipeline)
     prefix = f"{settings.seed} "
 
@@ -66,8 +66,8 @@ def augmenter(settings: AugmentSettings) -> Draw:
     return _checked(draw) if settings.policy == "pipeline" else draw
 
 
-def policies_to_show(settings: AugmentSettings) -> dict[str, AugmentSettings]:
-    """Each policy that a sheet can show, with the other settings as they are; a written pipeline where it is chosen."""
+def preview_policies(settings: AugmentSettings) -> dict[str, AugmentSettings]:
+    """The settings with each policy that has a preview; `pipeline` only if it is chosen."""
     named: dict[str, AugmentSettings] = {
         policy: settings.model_copy(update={"policy": policy, "pipeline": []}) for policy in NAMED if policy != "none"
     }
@@ -75,13 +75,13 @@ def policies_to_show(settings: AugmentSettings) -> dict[str, AugmentSettings]:
 
 
 def _checked(draw: Draw) -> Draw:
-    """What a written pipeline does to an image is known only once it has done it."""
+    """Checks each image after a pipeline: its effect on shape and type is unknown before."""
 
     def checked(pixels_HWC: NDArray[np.uint8], image: str, epoch: int) -> NDArray[np.uint8]:
         height, width = pixels_HWC.shape[:2]
         try:
             augmented = draw(pixels_HWC, image, epoch)
-        # Transforms refuse an image with errors of many kinds.
+        # Transforms raise errors of many types.
         except Exception as problem:
             raise SettingsError(
                 f"params.yaml: augment.pipeline: can't be applied to {height}×{width} pixels: "

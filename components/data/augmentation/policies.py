@@ -1,8 +1,7 @@
-"""Augmentation policies: what is drawn, with all randomness taken from one seed a draw.
+"""Augmentation policies as seeded steps: all randomness comes from one seed per image.
 
-Four kinds: the mild ones (affine.py), a mix of albumentations' transforms, the published searches
-(published_policies.py), and a pipeline written out in params.yaml from the names of albumentations' transforms, which
-is data and never code.
+Four types: mild (affine.py), advanced (transforms of albumentations), published (published_policies.py), and a pipeline
+that params.yaml lists by the names of albumentations' transforms, which is data and never code.
 """
 
 import inspect
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from components.data.augmentation.affine import BASIC, MEDICAL, Flips, MildDraws, MildRanges
-from components.data.augmentation.published_policies import SEARCHES, Search, draw_search
+from components.data.augmentation.affine import BASIC, MEDICAL, Flips, MildRanges, MildTransform
+from components.data.augmentation.published_policies import PUBLISHED, PublishedPolicy, apply_published
 from components.shared.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 Policy = Literal["none", "basic", "advanced", "medical", "autoaugment", "randaugment", "trivialaugment", "pipeline"]
 NAMED: tuple[Policy, ...] = ("none", "basic", "advanced", "medical", "autoaugment", "randaugment", "trivialaugment")
-"""The policies that need nothing but their name."""
+"""The policies that need no further settings."""
 SEED_BYTES = 16
 
 SeededStep = Callable[[NDArray[np.uint8], bytes], NDArray[np.uint8]]
@@ -52,18 +51,18 @@ _REFUSED = {
 
 
 def policy_steps(policy: Policy, flips: Flips, pipeline: list[Any]) -> list[SeededStep]:
-    """The steps of a policy in their order, mirror images first; `none` has none, whatever the flips are."""
+    """The steps of a policy in order, flips first; `none` has no steps, whatever the flips."""
     if policy in _MILD:
-        return [MildDraws(_MILD[policy], flips)]
+        return [MildTransform(_MILD[policy], flips)]
     transforms = [*_flips(flips), *_albumentations_of(policy, pipeline)] if policy != "none" else []
     steps: list[SeededStep] = [_Albumentations(transforms)] if transforms else []
-    if policy in SEARCHES:
-        steps.append(_Searched(policy))
+    if policy in PUBLISHED:
+        steps.append(_Published(policy))
     return steps
 
 
 def read_pipeline(entries: list[Any]) -> "Transforms":
-    """The transforms that params.yaml writes out; raises SettingsError naming the first that can't be made.
+    """The transforms that params.yaml lists; raises SettingsError for the first invalid one.
 
     An entry is a name, or a name with its arguments: `GaussianBlur` or `{GaussianBlur: {blur_limit: [3, 5], p: 0.3}}`.
     OneOf, SomeOf, Sequential and RandomOrder take entries of their own under `transforms`.
@@ -73,11 +72,11 @@ def read_pipeline(entries: list[Any]) -> "Transforms":
             "params.yaml: augment.pipeline: is empty; write transforms such as `- HorizontalFlip: {p: 0.5}`, "
             "or choose another augment.policy"
         )
-    return [_transform(entry, f"params.yaml: augment.pipeline.{place}") for place, entry in enumerate(entries)]
+    return [_transform(entry, f"params.yaml: augment.pipeline.{index}") for index, entry in enumerate(entries)]
 
 
 class _Albumentations:
-    """One pair of generators for all transforms. albumentations' own seeding gives every transform the same draws."""
+    """Transforms that share one pair of generators; seeded by albumentations, all would get the same random numbers."""
 
     def __init__(self, transforms: "Transforms") -> None:
         self._transforms = transforms
@@ -88,7 +87,7 @@ class _Albumentations:
             transform.set_random_state(generator, self._python)
 
     def __call__(self, pixels_HWC: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
-        # Both generators are set in place, which is cheaper by far than new ones for every transform.
+        # Setting the state of both generators is far cheaper than new generators for every transform.
         number = int.from_bytes(seed, "big")
         self._bits.state = {
             "bit_generator": "PCG64",
@@ -104,20 +103,20 @@ class _Albumentations:
         return augmented
 
 
-class _Searched:
-    """A published search on a generator of its own."""
+class _Published:
+    """A published policy with a generator of its own."""
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
+    def __init__(self, policy: PublishedPolicy) -> None:
+        self._policy = policy
         self._python = random.Random(0)
 
     def __call__(self, pixels_HWC: NDArray[np.uint8], seed: bytes) -> NDArray[np.uint8]:
         self._python.seed(int.from_bytes(seed, "big"))
-        return np.asarray(draw_search(self._search, Image.fromarray(pixels_HWC), self._python))
+        return np.asarray(apply_published(self._policy, Image.fromarray(pixels_HWC), self._python))
 
 
 def _albumentations() -> Any:
-    # albumentations asks the network for its newest version when it is imported, unless told not to.
+    # albumentations looks up its newest version online when it is imported, unless this is set.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
@@ -127,10 +126,10 @@ def _albumentations() -> Any:
 def _albumentations_of(policy: Policy, pipeline: list[Any]) -> "Transforms":
     if policy == "pipeline":
         return read_pipeline(pipeline)
-    if policy in SEARCHES:
+    if policy in PUBLISHED:
         return []
     with warnings.catch_warnings():
-        # An argument name that it doesn't know only warns and runs on defaults: here that is an error.
+        # An unknown argument would only cause a warning and run on defaults: make it an error.
         warnings.simplefilter("error")
         return _advanced()
 
@@ -153,26 +152,26 @@ def _advanced() -> "Transforms":
     ]
 
 
-def _transform(entry: Any, place: str) -> Any:
-    name, arguments = _name_and_arguments(entry, place)
+def _transform(entry: Any, setting: str) -> Any:
+    name, arguments = _name_and_arguments(entry, setting)
     alb = _albumentations()
     if name in _REFUSED:
-        raise SettingsError(f"{place}: {name} {_REFUSED[name]}; leave it out")
+        raise SettingsError(f"{setting}: {name} {_REFUSED[name]}; leave it out")
     if name not in _known_names():
-        raise SettingsError(f"{place}: {name} is no transform of albumentations{nearest(name, _known_names())}")
-    kind = getattr(alb, name)
-    _refuse_unknown_arguments(kind, arguments, f"{place}.{name}")
+        raise SettingsError(f"{setting}: {name} is no transform of albumentations{nearest(name, _known_names())}")
+    transform = getattr(alb, name)
+    _check_arguments(transform, arguments, f"{setting}.{name}")
     if name in _COMPOSITIONS:
         inner = arguments.get("transforms")
         if not isinstance(inner, list) or not inner:
-            raise SettingsError(f"{place}.{name}: needs a list of transforms under `transforms`")
+            raise SettingsError(f"{setting}.{name}: needs a list of transforms under `transforms`")
         arguments = arguments | {
-            "transforms": [_transform(one, f"{place}.{name}.{number}") for number, one in enumerate(inner)]
+            "transforms": [_transform(one, f"{setting}.{name}.{number}") for number, one in enumerate(inner)]
         }
-    return _made(kind, arguments, f"{place}.{name}")
+    return _make(transform, arguments, f"{setting}.{name}")
 
 
-def _name_and_arguments(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
+def _name_and_arguments(entry: Any, setting: str) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, str):
         return entry, {}
     if isinstance(entry, dict) and len(entry) == 1:
@@ -180,44 +179,44 @@ def _name_and_arguments(entry: Any, place: str) -> tuple[str, dict[str, Any]]:
         if isinstance(name, str) and (arguments is None or isinstance(arguments, dict)):
             return name, dict(arguments or {})
     raise SettingsError(
-        f"{place}: is {entry!r}, should be a transform with its arguments, such as `HorizontalFlip: {{p: 0.5}}`"
+        f"{setting}: is {entry!r}, should be a transform with its arguments, such as `HorizontalFlip: {{p: 0.5}}`"
     )
 
 
 def _known_names() -> list[str]:
-    """Image transforms of albumentations' own and its compositions; nothing else of the module can be reached."""
+    """Names of albumentations' image transforms and compositions; nothing else of the module is reachable."""
     alb = _albumentations()
-    kinds = (alb.ImageOnlyTransform, alb.DualTransform)
-    found = [
+    bases = (alb.ImageOnlyTransform, alb.DualTransform)
+    names = [
         name
-        for name, kind in vars(alb).items()
-        if inspect.isclass(kind)
-        and issubclass(kind, kinds)
-        and kind not in kinds
-        and "apply" in dir(kind)
+        for name, transform in vars(alb).items()
+        if inspect.isclass(transform)
+        and issubclass(transform, bases)
+        and transform not in bases
+        and "apply" in dir(transform)
         and not name.startswith("Base")
         and name not in _REFUSED
     ]
-    return sorted([*found, *_COMPOSITIONS])
+    return sorted([*names, *_COMPOSITIONS])
 
 
-def _refuse_unknown_arguments(kind: Any, arguments: dict[str, Any], place: str) -> None:
-    known = [name for name in inspect.signature(kind).parameters if name not in ("args", "kwargs")]
+def _check_arguments(transform: Any, arguments: dict[str, Any], setting: str) -> None:
+    known = [name for name in inspect.signature(transform).parameters if name not in ("args", "kwargs")]
     for name in arguments:
         if name not in known:
-            raise SettingsError(f"{place}.{name}: unknown{nearest(str(name), known)} (it takes {', '.join(known)})")
+            raise SettingsError(f"{setting}.{name}: unknown{nearest(str(name), known)} (it takes {', '.join(known)})")
 
 
-def _made(kind: Any, arguments: dict[str, Any], place: str) -> Any:
+def _make(transform: Any, arguments: dict[str, Any], setting: str) -> Any:
     with warnings.catch_warnings():
-        # Advice on other transforms is no mistake; an argument that would be ignored is.
+        # Recommendations of other transforms are fine; an argument that would be ignored is not.
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", message=".*not valid.*")
         try:
-            return kind(**arguments)
-        # albumentations refuses values with pydantic errors, ValueErrors, TypeErrors and warnings of its own.
+            return transform(**arguments)
+        # albumentations raises pydantic errors, ValueErrors, TypeErrors and warnings.
         except Exception as problem:
-            raise SettingsError(f"{place}: {_reason(problem)}") from None
+            raise SettingsError(f"{setting}: {_reason(problem)}") from None
 
 
 def _reason(problem: Exception) -> str:

@@ -1,7 +1,7 @@
-"""The published searches on Pillow's operations: AutoAugment, RandAugment and TrivialAugment.
+"""The published policies AutoAugment, RandAugment and TrivialAugment, on Pillow's operations.
 
-Operations, ranges and the ImageNet policy are those of torchvision.transforms.v2 for PIL images, which draws from
-torch's global generator; here a generator is handed in, and no torch is needed. The tests compare the two.
+Operations, ranges and the ImageNet policy are those of torchvision.transforms.v2 for PIL images, which uses torch's
+global generator; here the caller passes a generator, and no torch is needed (docs/adr/0011). Tests compare the two.
 AutoAugment: Cubuk et al. 2018. RandAugment: Cubuk et al. 2019. TrivialAugment: Müller and Hutter 2021.
 """
 
@@ -12,8 +12,8 @@ from typing import Literal
 
 from PIL import Image, ImageEnhance, ImageOps
 
-Search = Literal["autoaugment", "randaugment", "trivialaugment"]
-SEARCHES: tuple[Search, ...] = ("autoaugment", "randaugment", "trivialaugment")
+PublishedPolicy = Literal["autoaugment", "randaugment", "trivialaugment"]
+PUBLISHED: tuple[PublishedPolicy, ...] = ("autoaugment", "randaugment", "trivialaugment")
 
 _RAND_OPERATIONS, _RAND_MAGNITUDE, _BINS = 2, 9, 31
 _AUTO_BINS = 10
@@ -24,16 +24,16 @@ _UNSIGNED = ("Posterize", "Solarize", *_PLAIN, "Identity", "Invert")
 
 @dataclass(frozen=True)
 class Ranges:
-    """The strongest magnitude of each operation."""
+    """The largest magnitude of each operation."""
 
     shear: float
     translate: float | None
-    """In pixels; None: 150/331 of the side."""
+    """Pixels; None: 150/331 of the side."""
     rotate: float
-    """In degrees."""
+    """Degrees."""
     enhance: float
     posterize: int
-    """Bits that go at most."""
+    """Largest number of bits that are removed."""
 
 
 MODERATE = Ranges(shear=0.3, translate=None, rotate=30.0, enhance=0.9, posterize=4)
@@ -88,12 +88,12 @@ IMAGENET: tuple[tuple[_Step, _Step], ...] = (
 )
 
 
-def draw_search(search: Search, image: Image.Image, generator: random.Random) -> Image.Image:
-    """An RGB image of the same size, drawn with the generator alone."""
-    if search == "trivialaugment":
+def apply_published(policy: PublishedPolicy, image: Image.Image, generator: random.Random) -> Image.Image:
+    """The RGB image after the policy's random operations; all random numbers come from the generator."""
+    if policy == "trivialaugment":
         name = generator.choice(_CHOICES)
         return _applied(name, image, generator.randrange(_BINS) / (_BINS - 1), WIDE, generator)
-    if search == "randaugment":
+    if policy == "randaugment":
         for _ in range(_RAND_OPERATIONS):
             name = generator.choice(_CHOICES)
             image = _applied(name, image, _RAND_MAGNITUDE / (_BINS - 1), MODERATE, generator)
@@ -104,48 +104,48 @@ def draw_search(search: Search, image: Image.Image, generator: random.Random) ->
     return image
 
 
-def _applied(name: str, image: Image.Image, share: float, ranges: Ranges, generator: random.Random) -> Image.Image:
-    """The operation at a share of its strongest magnitude, with a sign where it has two directions."""
+def _applied(name: str, image: Image.Image, strength: float, ranges: Ranges, generator: random.Random) -> Image.Image:
+    """The image after the operation at a fraction of its largest magnitude, in a random direction if it has two."""
     sign = 1 if name in _UNSIGNED or generator.random() < 0.5 else -1
-    return operate(name, image, sign * magnitude_of(name, share, ranges, image.size))
+    return operate(name, image, sign * magnitude_of(name, strength, ranges, image.size))
 
 
-def magnitude_of(name: str, share: float, ranges: Ranges, size: tuple[int, int]) -> float:
+def magnitude_of(name: str, strength: float, ranges: Ranges, size: tuple[int, int]) -> float:
     if name.startswith("Shear"):
-        return share * ranges.shear
+        return strength * ranges.shear
     if name.startswith("Translate"):
         side = size[0] if name.endswith("X") else size[1]
-        # Whole pixels are taken of it: 15/30 of 32 are 16, whatever the last binary digit says.
-        return round(share * (ranges.translate if ranges.translate is not None else 150 / 331 * side), 4)
+        # It is truncated to whole pixels: 15/30 of 32 must give 16, whatever the last binary digit.
+        return round(strength * (ranges.translate if ranges.translate is not None else 150 / 331 * side), 4)
     if name == "Rotate":
-        return share * ranges.rotate
+        return strength * ranges.rotate
     if name in _ENHANCERS:
-        return share * ranges.enhance
+        return strength * ranges.enhance
     if name == "Posterize":
-        return 8 - round(share * ranges.posterize)
+        return 8 - round(strength * ranges.posterize)
     if name == "Solarize":
-        return 1 - share
+        return 1 - strength
     return 0.0
 
 
 def operate(name: str, image: Image.Image, magnitude: float) -> Image.Image:
-    """One operation; what comes in from outside is black."""
+    """The image after one operation; uncovered borders are black."""
     if name in _ENHANCERS:
         return _ENHANCERS[name](image).enhance(1 + magnitude)
     if name == "ShearX":
-        return _sheared(image, (1, magnitude, 0, 0, 1, 0))
+        return _transform(image, (1, magnitude, 0, 0, 1, 0))
     if name == "ShearY":
-        return _sheared(image, (1, 0, 0, magnitude, 1, 0))
+        return _transform(image, (1, 0, 0, magnitude, 1, 0))
     if name == "TranslateX":
-        return _sheared(image, (1, 0, -int(magnitude), 0, 1, 0))
+        return _transform(image, (1, 0, -int(magnitude), 0, 1, 0))
     if name == "TranslateY":
-        return _sheared(image, (1, 0, 0, 0, 1, -int(magnitude)))
+        return _transform(image, (1, 0, 0, 0, 1, -int(magnitude)))
     if name == "Rotate":
         return image.rotate(magnitude, Image.Resampling.NEAREST)
     if name == "Posterize":
         return ImageOps.posterize(image, int(magnitude))
     if name == "Solarize":
-        # The bound is no whole number, and Pillow compares whole levels with it all the same.
+        # Pillow accepts a threshold that is no integer.
         return ImageOps.solarize(image, 255 * magnitude)  # type: ignore[arg-type]
     if name == "AutoContrast":
         return ImageOps.autocontrast(image)
@@ -154,5 +154,5 @@ def operate(name: str, image: Image.Image, magnitude: float) -> Image.Image:
     return ImageOps.invert(image) if name == "Invert" else image
 
 
-def _sheared(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
+def _transform(image: Image.Image, matrix: tuple[float, ...]) -> Image.Image:
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)

@@ -1,6 +1,6 @@
-"""Training images that fix the ranges of int8: originals, spread evenly over the split.
+"""Training images that calibrate the ranges of int8: originals, spread evenly over the split.
 
-Letters: N images.
+Shapes: N images.
 """
 
 from collections.abc import Sized
@@ -17,25 +17,25 @@ from components.shared.files import sha256_of_record
 class CalibrationImages:
     pixels_NHWC: NDArray[np.uint8]
     names: list[dict[str, str]]
-    """Path and SHA-256 of each."""
+    """Path and SHA-256 of each image."""
 
     @property
     def digest(self) -> str:
         return sha256_of_record({"images": self.names})
 
     def spread(self, count: int) -> "CalibrationImages":
-        """At most so many of them, spread evenly."""
-        places = calibration_sample(self.names, count)
-        return CalibrationImages(self.pixels_NHWC[places], [self.names[place] for place in places])
+        """At most `count` of the images, spread evenly."""
+        chosen = calibration_sample(self.names, count)
+        return CalibrationImages(self.pixels_NHWC[chosen], [self.names[index] for index in chosen])
 
 
 def calibration_images(train: PackedSplit, count: int) -> CalibrationImages:
     originals = np.flatnonzero(train.copy_N == 0)
-    places = originals[calibration_sample(originals, count)]
-    names = [{"path": train.path_N[place], "sha256": train.sha256_N[place]} for place in places]
-    return CalibrationImages(np.array(train.pixels_NHWC[places]), names)
+    chosen = originals[calibration_sample(originals, count)]
+    names = [{"path": train.path_N[index], "sha256": train.sha256_N[index]} for index in chosen]
+    return CalibrationImages(np.array(train.pixels_NHWC[chosen]), names)
 
 
 def calibration_sample(images: Sized, count: int) -> NDArray[np.int64]:
-    """Places of `count` images spread evenly over the array, so that equal data gives equal ranges."""
+    """Indices of `count` images, spread evenly, so that equal data give equal ranges."""
     return np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).astype(np.int64))

@@ -1,7 +1,7 @@
-"""Training images that lie as JPEG, decoded once for all trainings and processes of a run on one machine.
+"""A cache of decoded training images, shared by all trainings and processes of a run on one machine.
 
-The first that needs a square decodes it and keeps it in a file, which all others map. The file goes with the last
-process that holds it. Letters: N images, S side in pixels, C channels.
+The first process that needs an image decodes it into a file, which all others map. The last process removes the file.
+Why both JPEGs and this cache exist: docs/adr/0012. Shapes: N images, S side in pixels, C channels.
 """
 
 import contextlib
@@ -25,10 +25,9 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def decoded_once(split: PackedSplit, file: Path) -> Iterator[PackedSplit]:
-    """The split, of which no image is decoded twice as long as anyone holds the file, in whatever epoch or process.
+    """The split, whose JPEG images are decoded at most once while any process uses the file.
 
-    Where its disk lacks the room, that is logged, and JPEG images are decoded whenever they are read. What is read is
-    the same either way.
+    If the disk is too small, that is logged, and images are decoded on each access. The pixels are equal either way.
     """
     store = split.pixels_NHWC
     if not isinstance(store, JpegStore):
@@ -36,13 +35,13 @@ def decoded_once(split: PackedSplit, file: Path) -> Iterator[PackedSplit]:
         return
     uncached = "JPEG training images are decoded again in each epoch"
     try:
-        held = RefCountedFile(file)
+        shared = RefCountedFile(file)
     except OSError as problem:
         logger.info(f"{uncached}: {file} can't be shared between processes ({problem.strerror})")
         yield split
         return
     try:
-        needed, free = _bytes_lacking(store, file), shutil.disk_usage(file.parent).free
+        needed, free = _missing_bytes(store, file), shutil.disk_usage(file.parent).free
         if needed > free:
             logger.info(
                 f"{uncached}: their cache needs {needed / 1e9:.3g} GB in {file.parent}, where {free / 1e9:.3g} GB "
@@ -50,25 +49,25 @@ def decoded_once(split: PackedSplit, file: Path) -> Iterator[PackedSplit]:
             )
             yield split
             return
-        kept = DecodedOnce(store, file)
+        cached = DecodedOnce(store, file)
         try:
-            yield replace(split, pixels_NHWC=kept)
+            yield replace(split, pixels_NHWC=cached)
         finally:
-            kept.close()
+            cached.close()
     finally:
-        held.release()
+        shared.release()
 
 
-def _bytes_lacking(store: JpegStore, file: Path) -> int:
-    """What the file will still grow by: it has holes where squares are not there yet."""
+def _missing_bytes(store: JpegStore, file: Path) -> int:
+    """Bytes by which the sparse file will still grow."""
     return int(np.prod(store.shape)) + len(store) - 512 * file.stat().st_blocks
 
 
 class DecodedOnce:
-    """A JPEG store whose squares are kept in a file from the first time that they are asked for.
+    """A JPEG store whose images are cached in a file from their first access.
 
-    All processes that unpickle it map the same file: N squares, then N bytes that say which of them are there. What is
-    read is the same bytes either way. A disk that takes no more costs time only: what it lacks is decoded again.
+    All processes that unpickle it map the same file: N images, then N bytes that flag which images are present. On a
+    full disk, missing images are decoded again: that costs time only.
     """
 
     def __init__(self, store: JpegStore, file: Path) -> None:
@@ -77,10 +76,10 @@ class DecodedOnce:
         self._square_bytes = int(np.prod(store.shape[1:]))
         self._handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
         os.ftruncate(self._handle, count * (self._square_bytes + 1))
-        # Both are views of the file as it grows: what any process writes shows in them.
+        # Both are views of the file, and show what any process writes.
         whole = np.asarray(np.memmap(file, np.uint8, mode="r"))
         self._pixels_NSSC = whole[: count * self._square_bytes].reshape(store.shape)
-        self._is_there_N = whole[count * self._square_bytes :]
+        self._is_present_N = whole[count * self._square_bytes :]
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,28 +92,28 @@ class DecodedOnce:
         if isinstance(rows, int | np.integer):
             return self._square(checked_row(int(rows), len(self)))
         row_B = np.arange(len(self))[rows]
-        if self._is_there_N[row_B].all():
-            kept: NDArray[np.uint8] = self._pixels_NSSC[row_B]
-            return kept
+        if self._is_present_N[row_B].all():
+            cached: NDArray[np.uint8] = self._pixels_NSSC[row_B]
+            return cached
         images = np.empty((len(row_B), *self.shape[1:]), np.uint8)
-        for place, row in enumerate(row_B.tolist()):
-            images[place] = self._square(row)
+        for index, row in enumerate(row_B.tolist()):
+            images[index] = self._square(row)
         return images
 
     def __reduce__(self) -> Any:
         return DecodedOnce, (self._store, self._file)
 
     def close(self) -> None:
-        """Closes the file; what was read stays readable."""
+        """Closes the file; images that were read stay valid."""
         os.close(self._handle)
 
     def _square(self, row: int) -> NDArray[np.uint8]:
-        if self._is_there_N[row]:
-            there: NDArray[np.uint8] = self._pixels_NSSC[row]
-            return there
+        if self._is_present_N[row]:
+            present: NDArray[np.uint8] = self._pixels_NSSC[row]
+            return present
         square = self._store[row]
         try:
-            # The pixels first: whoever sees the mark finds them.
+            # Pixels first: a process that sees the flag must find them.
             written = os.pwrite(self._handle, np.ascontiguousarray(square).data, row * self._square_bytes)
             if written == self._square_bytes:
                 os.pwrite(self._handle, b"\1", len(self) * self._square_bytes + row)

@@ -1,6 +1,6 @@
-"""Batches for training and evaluation, mapped from the packed arrays.
+"""Batches for training and evaluation, read from the packed splits.
 
-Letters: N images of a split, B images of a batch, H height, W width, C channels, K classes.
+Shapes: N images of a split, B images of a batch, H height, W width, C channels, K classes.
 """
 
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ class Batch(NamedTuple):
     images_BHWC: Tensor
     """uint8."""
     target: Tensor
-    """Class indices, int64 [B]; of sets of labels truth values, bool [B, K]."""
+    """Class indices, int64 [B]; with many labels per image, bool [B, K]."""
     weight_B: Tensor
-    """Of each image's loss in training, float32."""
+    """Weight of each image's loss in training, float32."""
 
 
 _BatchOfEpoch = tuple[int, NDArray[np.int64]]
@@ -38,14 +38,14 @@ _BatchOfEpoch = tuple[int, NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class PackedSplit:
-    """One split, mapped into memory."""
+    """One packed split, mapped into memory."""
 
     pixels_NHWC: ImageRows
     task: Task
     target: NDArray[Any]
-    """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
+    """Class indices, int64 [N]; with many labels per image, bool [N, K]."""
     weight_N: NDArray[np.float32]
-    """Of each image's loss in training; 1 where the source says nothing."""
+    """Weight of each image's loss in training; 1 if the source has none."""
     path_N: list[str]
     sha256_N: list[str]
     copy_N: NDArray[np.int64]
@@ -73,7 +73,7 @@ def open_split(folder: Path, split: str) -> PackedSplit:
 
 
 def _targets(task: Task, index: Any) -> NDArray[Any]:
-    """Of each distinct label text once: a million images have few of them."""
+    """Targets of all images, computed once for each distinct label text: a million images have few."""
     texts = index["label"].combine_chunks().dictionary_encode()
     text_N = texts.indices.to_numpy()
     _, first = np.unique(text_N, return_index=True)
@@ -89,14 +89,14 @@ def training_loader(
     seed: int,
     augment: AugmentSettings | None,
     workers: int,
-    shares_N: NDArray[np.float64] | None = None,
+    probability_N: NDArray[np.float64] | None = None,
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[Batch]:
-    """Shuffled batches; originals are augmented anew each epoch. The same for any number of workers."""
+    """Shuffled batches; originals get new augmentations each epoch. Equal for any number of workers."""
     return DataLoader(
         _Batches(split, augment),
-        sampler=ShuffledBatches(len(split), batch_size, seed, shares_N=shares_N, rank=rank, world=world),
+        sampler=ShuffledBatches(len(split), batch_size, seed, probability_N=probability_N, rank=rank, world=world),
         batch_size=None,
         num_workers=workers,
         persistent_workers=workers > 0,
@@ -104,7 +104,7 @@ def training_loader(
 
 
 def evaluation_loader(split: PackedSplit, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:
-    """Every image in its order; of `world` processes each has its share of every batch, which may be empty."""
+    """Every image in order; each of `world` processes gets its fraction of every batch, which may be empty."""
     order = _OrderedBatches(len(split), batch_size, rank, world)
     return DataLoader(_Batches(split, None), sampler=order, batch_size=None)
 
@@ -116,32 +116,32 @@ class _Batches(Dataset[Batch]):
         self._draw: Draw | None = None
 
     def __getitem__(self, batch: _BatchOfEpoch) -> Batch:
-        epoch, places = batch
-        images = self._split.pixels_NHWC[places] if self._draws_nothing else self._drawn(epoch, places)
-        target, weight_B = self._split.target[places], self._split.weight_N[places]
+        epoch, row_B = batch
+        images = self._split.pixels_NHWC[row_B] if self._has_no_augmentation else self._augmented(epoch, row_B)
+        target, weight_B = self._split.target[row_B], self._split.weight_N[row_B]
         return Batch(torch.from_numpy(images), torch.from_numpy(target), torch.from_numpy(weight_B))
 
     @property
-    def _draws_nothing(self) -> bool:
+    def _has_no_augmentation(self) -> bool:
         return self._augment is None or self._augment.policy == "none"
 
-    def _drawn(self, epoch: int, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def _augmented(self, epoch: int, row_B: NDArray[np.int64]) -> NDArray[np.uint8]:
         split = self._split
         assert self._augment is not None
         self._draw = self._draw or augmenter(self._augment)
-        images = np.empty((len(places), *split.pixels_NHWC.shape[1:]), np.uint8)
-        # One by one from the store, whose images are views of the file: a draw makes its own copy.
-        for position, place in enumerate(places.tolist()):
-            pixels_SSC = split.pixels_NHWC[place]
-            images[position] = pixels_SSC if split.copy_N[place] else self._draw(pixels_SSC, split.path_N[place], epoch)
+        images = np.empty((len(row_B), *split.pixels_NHWC.shape[1:]), np.uint8)
+        # One by one, as views of the file: the augmentation makes its own copy.
+        for index, row in enumerate(row_B.tolist()):
+            pixels_SSC = split.pixels_NHWC[row]
+            images[index] = pixels_SSC if split.copy_N[row] else self._draw(pixels_SSC, split.path_N[row], epoch)
         return images
 
 
 class ShuffledBatches(Sampler[_BatchOfEpoch]):
-    """The order is a function of seed and epoch alone, so an epoch can be begun anywhere.
+    """Shuffled batches in an order that is a function of seed and epoch alone, so an epoch can resume anywhere.
 
-    With shares each image is drawn anew with that chance, else each comes once. Of `world` processes that train
-    together each has an equal split of every batch; what can't be dealt evenly is left out of this epoch.
+    With `probability_N`, images are sampled with replacement by these probabilities, else each comes once. Each of `world`
+    processes gets an equal fraction of every batch; a remainder is left out of this epoch.
     """
 
     def __init__(
@@ -150,28 +150,28 @@ class ShuffledBatches(Sampler[_BatchOfEpoch]):
         batch_size: int,
         seed: int,
         *,
-        shares_N: NDArray[np.float64] | None = None,
+        probability_N: NDArray[np.float64] | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         self._count, self._batch_size, self._seed = count, batch_size, seed
-        self._shares_N, self._rank, self._world = shares_N, rank, world
+        self._probability_N, self._rank, self._world = probability_N, rank, world
         self._epoch = self._first = 0
 
     def begin_at(self, epoch: int, batch: int) -> None:
-        """The next pass is that epoch's, without the batches before this one."""
+        """Starts the next pass at this batch of this epoch."""
         self._epoch, self._first = epoch, batch
 
     def __len__(self) -> int:
-        # Batch norm can't train on a single image: such a rest is left out of this epoch (another one the next).
+        # Batch norm can't train on a single image: such a remainder is left out (a different image each epoch).
         return self._count // self._batch_size + (self._count % self._batch_size >= 2 * self._world)
 
     def __iter__(self) -> Iterator[_BatchOfEpoch]:
         random = np.random.default_rng([self._seed, self._epoch])
-        if self._shares_N is None:
+        if self._probability_N is None:
             order = random.permutation(self._count)
         else:
-            order = random.choice(self._count, self._count, p=self._shares_N)
+            order = random.choice(self._count, self._count, p=self._probability_N)
         for number in range(self._first, len(self)):
             batch = order[number * self._batch_size : (number + 1) * self._batch_size]
             even = len(batch) // self._world * self._world

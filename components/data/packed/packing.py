@@ -1,11 +1,11 @@
-"""Packed splits: decoded once, at the size that the model sees, in few large files that a loader maps into memory.
+"""Packing of the splits: images at the model's size, in few large files that a loader maps into memory.
 
 augmented/train-00000.npy …  the images of a split, originals first, then the augmented copies (stores.py)
 augmented/index.parquet      a row per image: split, row, path, sha256, label, labels, weight, copy (0: original) and,
                              for a split stored as JPEG, shard, offset and size_bytes
 augmented/dataset.json       labels, preprocessing, channel statistics of the training originals, counts, digest
-augmented/preview.png        originals of the training split beside draws of the chosen policy
-augmented/previews/          the same sheet for every policy, and statistics.json
+augmented/preview.png        originals of the training split beside augmented images of the chosen policy
+augmented/previews/          the same preview for every policy, and statistics.json
 """
 
 import contextlib
@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from components.data.augmentation.augmenter import AugmentSettings, Draw, augmenter, policies_to_show
-from components.data.augmentation.preview import STATISTICS, write_sheet
+from components.data.augmentation.augmenter import AugmentSettings, Draw, augmenter, preview_policies
+from components.data.augmentation.preview import STATISTICS, write_preview
 from components.data.images.channel_statistics import ChannelStatistics
 from components.data.images.preprocessing import PreprocessSettings, square_of
-from components.data.packed.stores import ImageRows, Place, Store, new_writer, open_images
+from components.data.packed.stores import ImageRows, Location, Store, new_writer, open_images
 from components.data.raw.dataset import RawImages
 from components.data.split.names import SPLITS
 from components.shared.errors import DarkroomError, DataError
@@ -47,8 +47,8 @@ DATASET = "dataset.json"
 PREVIEW = "preview.png"
 PREVIEWS = "previews"
 _CHUNK = 16
-_JPEG_SHARE = 0.3
-"""Bytes of a JPEG square over its pixels, on the safe side: photographs of clothes have 0.27 at 64 px, 0.15 at 224."""
+_JPEG_FRACTION = 0.3
+"""Upper estimate of a JPEG's bytes over its pixels' bytes: photographs of clothes have 0.27 at 64 px, 0.15 at 224."""
 _PREVIEW_IMAGES = 48
 
 _INDEX = pa.schema(
@@ -73,15 +73,15 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class SplitImage:
-    """A row of the split."""
+    """One image of the split."""
 
     path: str
     label: str
-    """The text key of the labels: a hierarchy's joined by "/", a set's by "|"."""
+    """Text of the labels: joined by "/" in a hierarchy, by "|" with many labels."""
     labels: list[str]
-    """One; or a set; or a hierarchy's, from the coarsest to the finest."""
+    """A single label, many labels, or the path of a hierarchy from coarse to fine."""
     weight: float | None
-    """Of its loss in training; None counts as 1."""
+    """Weight of its loss in training; None counts as 1."""
     split: str
     sha256: str
     shard: str
@@ -91,22 +91,22 @@ class SplitImage:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What a model must know of the data it is trained on."""
+    """Facts about the packed data that a model needs."""
 
     labels: Task
     image_size_px: int
     preprocess: dict[str, Any]
-    """params.yaml's section, as the images were packed with it."""
+    """Section of params.yaml with which the images were packed."""
     mean: list[float]
-    """Per channel, of the training originals, in [0, 1]."""
+    """Mean of each channel over the training originals, in [0, 1]."""
     std: list[float]
     split_digest: str
     images: dict[str, int]
-    """Originals in each split."""
+    """Number of originals in each split."""
     copies: int
-    """Augmented training images that the stage wrote."""
+    """Number of augmented training images."""
     stores: dict[str, Store]
-    """How each split lies on disk."""
+    """Format of each split on disk."""
 
     @property
     def classes(self) -> list[str]:
@@ -177,29 +177,29 @@ def pack(
 
 
 def _copies(training: list[SplitImage], labels: Task, settings: AugmentSettings) -> list[_Row]:
-    """Copies of every image, then of rare classes until they have their share of the largest."""
+    """Copies of every image, then of rare classes up to their fraction of the largest class."""
     members_of = defaultdict(list)
-    for place, image in enumerate(training):
+    for index, image in enumerate(training):
         for name in labels.classes_of(image.labels):
-            members_of[name].append(place)
+            members_of[name].append(index)
     largest = max(map(len, members_of.values()), default=0)
-    # The setting is a decimal number: as a binary one, 0.1 of 30 would be more than 3.
+    # The setting is a decimal number: as a binary one, 0.1 · 30 would be more than 3.
     least = math.ceil(Fraction(str(settings.balance)) * largest)
     copies_N = np.zeros(len(training), np.int64)
-    # The rarest first: where images carry several labels, its copies count for the others too.
+    # The rarest class first: with many labels per image, its copies count for other classes too.
     for _, members in sorted(members_of.items(), key=lambda entry: (len(entry[1]), entry[0])):
         wanted = max(len(members), least) * (1 + settings.copies) - len(members)
-        fewest = [(int(copies_N[place]), place) for place in members]
+        fewest = [(int(copies_N[index]), index) for index in members]
         for _ in range(wanted - sum(copies for copies, _ in fewest)):
-            copies, place = heapq.heappop(fewest)
-            heapq.heappush(fewest, (copies + 1, place))
-            copies_N[place] += 1
+            copies, index = heapq.heappop(fewest)
+            heapq.heappush(fewest, (copies + 1, index))
+            copies_N[index] += 1
     numbered = ((image, copy) for image, copies in zip(training, copies_N, strict=True) for copy in range(copies))
     return [_Row(image, 1 + copy) for image, copy in sorted(numbered, key=lambda one: (one[0].label, one[1]))]
 
 
 def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: AugmentSettings) -> dict[str, Store]:
-    """val and test stay pixels, so that what is measured is what serving sees, bit for bit."""
+    """Format of each split; val and test stay pixels, so that scores are of the exact pixels that serving sees."""
     pixels = sum(counts.values()) * 3 * preprocess.image_size_px**2
     fits = pixels <= settings.pixels_limit_gib * 2**30
     train: Store = ("pixels" if fits else "jpeg") if settings.store == "auto" else settings.store
@@ -207,14 +207,14 @@ def _stores(counts: dict[str, int], preprocess: PreprocessSettings, settings: Au
 
 
 def _bytes_needed(counts: dict[str, int], stores: dict[str, Store], preprocess: PreprocessSettings) -> int:
-    share = {"pixels": 1.0, "jpeg": _JPEG_SHARE}
+    fraction_of = {"pixels": 1.0, "jpeg": _JPEG_FRACTION}
     square = 3 * preprocess.image_size_px**2
-    return math.ceil(sum(square * count * share[stores[split]] for split, count in counts.items()))
+    return math.ceil(sum(square * count * fraction_of[stores[split]] for split, count in counts.items()))
 
 
 @contextlib.contextmanager
 def _room_for(folder: Path, needed: int) -> Iterator[None]:
-    """Says before the work what does not fit, and, where others fill the disk meanwhile, what happened."""
+    """Raises DarkroomError if the disk is too small, before the work, or if it fills up meanwhile."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(folder.parent).free
     remedy = (
@@ -222,14 +222,14 @@ def _room_for(folder: Path, needed: int) -> Iterator[None]:
         "nothing half-packed was left"
     )
     if needed > free:
-        raise DarkroomError(f"packing needs {_size(needed)} in {folder}, where {_size(free)} are free: {remedy}")
+        raise DarkroomError(f"packing needs {_size(needed)} in {folder}, which has {_size(free)} free: {remedy}")
     try:
         yield
     except OSError as problem:
         if problem.errno not in DISK_FULL:
             raise
         raise DarkroomError(
-            f"packing needs about {_size(needed)} in {folder}, and its disk took no more "
+            f"packing needs about {_size(needed)} in {folder}, but its disk is full "
             f"({os.strerror(problem.errno).lower()}): {remedy}"
         ) from None
 
@@ -254,10 +254,10 @@ def _write(
     writer = new_writer(
         store, folder, split, count=len(rows), side_px=preprocess.image_size_px, first_shard=first_shard
     )
-    places: list[Place] = []
+    locations: list[Location] = []
     with contextlib.closing(writer):
         for block_NSSC in blocks:
-            places += writer.append(block_NSSC)
+            locations += writer.append(block_NSSC)
     columns = {
         "split": [split] * len(rows),
         "row": range(first_row, first_row + len(rows)),
@@ -267,9 +267,9 @@ def _write(
         "labels": [row.image.labels for row in rows],
         "weight": [1.0 if row.image.weight is None else row.image.weight for row in rows],
         "copy": [row.copy for row in rows],
-        "shard": [place.shard for place in places],
-        "offset": [place.offset for place in places],
-        "size_bytes": [place.size_bytes for place in places],
+        "shard": [location.shard for location in locations],
+        "offset": [location.offset for location in locations],
+        "size_bytes": [location.size_bytes for location in locations],
     }
     return pa.table({field.name: pa.array(columns[field.name], field.type) for field in _INDEX}, schema=_INDEX)
 
@@ -277,7 +277,7 @@ def _write(
 def _squares(
     rows: list[_Row], source: RawImages, preprocess: PreprocessSettings, *, task: str, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """Blocks of decoded squares, in the order of the rows."""
+    """Yields blocks of decoded images, in the order of the rows."""
 
     def decoded(chunk: list[_Row]) -> NDArray[np.uint8]:
         contents = [source.read(row.image.shard, row.image.offset, row.image.size_bytes) for row in chunk]
@@ -293,15 +293,15 @@ def _squares(
 def _drawn(
     copies: list[_Row], rows: list[_Row], originals: ImageRows, settings: AugmentSettings, progress: Progress
 ) -> Iterator[NDArray[np.uint8]]:
-    """Blocks of augmented copies. Copies count down from -1, epochs of training up from 0: no draw is made twice."""
-    place_of = {row.image.path: place for place, row in enumerate(rows)}
-    # A draw may keep generators of its own, so no two threads share one.
+    """Yields blocks of augmented copies. Copies count down from -1, epochs up from 0: no random transform repeats."""
+    index_of = {row.image.path: index for index, row in enumerate(rows)}
+    # An augmenter may have generators of its own, so each thread takes one.
     free: SimpleQueue[Draw] = SimpleQueue()
     for _ in range(min(usable_cores(), len(copies))):
         free.put(augmenter(settings))
 
     def drawn(chunk: list[_Row]) -> NDArray[np.uint8]:
-        pairs = zip(chunk, originals[[place_of[row.image.path] for row in chunk]], strict=True)
+        pairs = zip(chunk, originals[[index_of[row.image.path] for row in chunk]], strict=True)
         draw = free.get()
         try:
             return np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
@@ -320,8 +320,8 @@ def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:
 
 
 def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results in order, never far ahead of who takes them."""
-    # OpenCV and Pillow let go of the interpreter lock while they decode, resample and draw, so threads are enough.
+    """Yields the results in order; computes only a few ahead of the consumer."""
+    # OpenCV and Pillow release the interpreter lock while they work, so threads are enough.
     cores = usable_cores()
     with ThreadPoolExecutor(cores) as threads:
         waiting: deque[Future[Result]] = deque()
@@ -334,16 +334,16 @@ def _on_all_cores(work: Callable[[Item], Result], items: Iterable[Item]) -> Iter
 
 
 def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSettings, progress: Progress) -> None:
-    """A sheet for every policy, so that another choice can be judged without trying it."""
+    """Writes a preview for every policy, so that they can be compared without a run."""
     chosen = np.unique(np.linspace(0, len(originals) - 1, min(_PREVIEW_IMAGES, len(originals))).astype(np.int64))
     sample_NSSC = originals[chosen]
-    policies = policies_to_show(settings)
-    # albumentations changes the warnings of the whole process while it makes its transforms: all before the threads.
+    policies = preview_policies(settings)
+    # Before the threads: albumentations changes the warnings of the whole process while it makes transforms.
     draws = [(policy, augmenter(one)) for policy, one in policies.items()]
 
     def written(policy_and_draw: tuple[str, Draw]) -> dict[str, Any]:
         policy, draw = policy_and_draw
-        return write_sheet(folder / PREVIEWS / f"{policy}.png", sample_NSSC, draw, title=policy)
+        return write_preview(folder / PREVIEWS / f"{policy}.png", sample_NSSC, draw, title=policy)
 
     statistics = {}
     for done, (policy, both) in enumerate(zip(policies, _on_all_cores(written, draws), strict=True), start=1):
@@ -354,4 +354,4 @@ def _write_previews(folder: Path, originals: ImageRows, settings: AugmentSetting
         with atomic_file(folder / PREVIEW) as draft:
             shutil.copyfile(folder / PREVIEWS / f"{settings.policy}.png", draft)
     else:
-        write_sheet(folder / PREVIEW, sample_NSSC, augmenter(settings), title=settings.policy)
+        write_preview(folder / PREVIEW, sample_NSSC, augmenter(settings), title=settings.policy)

@@ -1,4 +1,4 @@
-"""A file that several processes of one machine fill and read together, as long as any of them needs it."""
+"""A reference-counted file that several processes of one machine fill and read, as long as any of them needs it."""
 
 import fcntl
 import os
@@ -7,27 +7,27 @@ from pathlib import Path
 
 
 def decoded_file(folder: Path, name: str) -> Path:
-    """Where this machine keeps decoded images by that name; another one that shares the folder has its own file, for a
-    mapped file shows only what is written on the same machine."""
+    """Path of this machine's file of decoded images. Machines that share the folder have a file each, because a mapped
+    file shows only what the same machine writes."""
     return folder / f"{name}-{platform.node()}.decoded"
 
 
 class RefCountedFile:
-    """A file that several processes share: empty when the first one takes it, removed when the last one lets it go."""
+    """A file that several processes use: empty for the first one, removed by the last one."""
 
     def __init__(self, file: Path) -> None:
-        """Raises OSError where the file system can't lock."""
+        """Raises OSError if the file system can't lock."""
         self.file = file
         file.parent.mkdir(parents=True, exist_ok=True)
-        while not self._take():
+        while not self._lock():
             pass
 
-    def _take(self) -> bool:
-        """False where the last holder removed the file between its opening and its lock."""
+    def _lock(self) -> bool:
+        """Locks the file; False if its last user removed it between opening and locking."""
         self._handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             if self._is_alone():
-                # What a killed run left may have marks whose pixels never reached the disk.
+                # A killed run may have left flags whose pixels never reached the disk.
                 os.ftruncate(self._handle, 0)
             fcntl.flock(self._handle, fcntl.LOCK_SH)
             if os.path.samestat(self.file.stat(), os.fstat(self._handle)):

@@ -1,9 +1,9 @@
-"""The images of a split in few large files that a loader maps into memory.
+"""Storage of the images of a split, in few large files that a loader maps into memory.
 
-train-00000.npy    uint8 [n, S, S, 3]: decoded squares, an ordinary NumPy file
-train-00000.jpegs  the same squares as JPEG files one after the other; where each lies stands in the index
+train-00000.npy    uint8 [n, S, S, 3]: pixels, an ordinary NumPy file
+train-00000.jpegs  the same images as JPEG files one after the other; the index has the offset of each
 
-A file holds at most SHARD_BYTES, so that a million images are few files. Letters: N images, S side in pixels.
+A file holds at most SHARD_BYTES, so that a million images are few files. Shapes: N images, S side in pixels.
 """
 
 import io
@@ -20,11 +20,11 @@ Rows = slice | NDArray[Any] | list[int]
 
 SHARD_BYTES = 2**30
 JPEG_QUALITY = 95
-"""With full colour resolution: 41, 43 and 44 dB on photographs of clothes at 64, 128 and 224 px."""
+"""Without chroma subsampling: 41, 43 and 44 dB on photographs of clothes at 64, 128 and 224 px."""
 
 
-class Place(NamedTuple):
-    """Where an image lies; offset and size_bytes are null among pixels, where the row alone says it."""
+class Location(NamedTuple):
+    """Location of an image; offset and size_bytes are None for pixels, which are found by row."""
 
     shard: int
     offset: int | None
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 
 class ImageRows(Protocol):
-    """The images of a split; indexed like an array [N, S, S, 3], but read only where it is asked for."""
+    """The images of a split: indexed like an array [N, S, S, 3], but read only on access."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -47,23 +47,23 @@ class ImageRows(Protocol):
 
 
 class PixelWriter:
-    """Appends decoded squares; each file's header is written first, for the count is known."""
+    """Appends images as pixels; the header of each file is written first, as the count is known."""
 
     def __init__(self, folder: Path, split: str, *, count: int, side_px: int, first_shard: int) -> None:
         self._folder, self._split, self._side = folder, split, side_px
-        self._left, self._room = count, 0
+        self._remaining, self._room = count, 0
         self._stream: BinaryIO | None = None
         self.next_shard = first_shard
 
-    def append(self, block_NSSC: NDArray[np.uint8]) -> list[Place]:
-        places = []
+    def append(self, block_NSSC: NDArray[np.uint8]) -> list[Location]:
+        locations = []
         while len(block_NSSC):
             stream = self._stream if self._stream and self._room else self._new_shard()
             now, block_NSSC = block_NSSC[: self._room], block_NSSC[self._room :]
             stream.write(np.ascontiguousarray(now).data)
             self._room -= len(now)
-            places += [Place(self.next_shard - 1, None, None)] * len(now)
-        return places
+            locations += [Location(self.next_shard - 1, None, None)] * len(now)
+        return locations
 
     def close(self) -> None:
         if self._stream:
@@ -72,8 +72,8 @@ class PixelWriter:
     def _new_shard(self) -> BinaryIO:
         self.close()
         self._stream = (self._folder / f"{self._split}-{self.next_shard:05d}.npy").open("wb")
-        self._room = min(max(1, SHARD_BYTES // (3 * self._side**2)), self._left)
-        self._left -= self._room
+        self._room = min(max(1, SHARD_BYTES // (3 * self._side**2)), self._remaining)
+        self._remaining -= self._room
         self.next_shard += 1
         header = {"descr": "|u1", "fortran_order": False, "shape": (self._room, self._side, self._side, 3)}
         np.lib.format.write_array_header_1_0(self._stream, header)
@@ -81,28 +81,28 @@ class PixelWriter:
 
 
 class JpegWriter:
-    """Appends squares as JPEG files one after the other."""
+    """Appends images as JPEG files one after the other."""
 
     def __init__(self, folder: Path, split: str, *, first_shard: int) -> None:
         self._folder, self._split = folder, split
         self._stream: BinaryIO | None = None
         self.next_shard = first_shard
 
-    def append(self, block_NSSC: NDArray[np.uint8]) -> list[Place]:
+    def append(self, block_NSSC: NDArray[np.uint8]) -> list[Location]:
         return [self._append(_to_jpeg(square_SSC)) for square_SSC in block_NSSC]
 
     def close(self) -> None:
         if self._stream:
             self._stream.close()
 
-    def _append(self, content: bytes) -> Place:
+    def _append(self, content: bytes) -> Location:
         if self._stream is None or self._stream.tell() + len(content) > SHARD_BYTES:
             self.close()
             self._stream = (self._folder / f"{self._split}-{self.next_shard:05d}.jpegs").open("wb")
             self.next_shard += 1
-        place = Place(self.next_shard - 1, self._stream.tell(), len(content))
+        location = Location(self.next_shard - 1, self._stream.tell(), len(content))
         self._stream.write(content)
-        return place
+        return location
 
 
 def new_writer(
@@ -113,21 +113,21 @@ def new_writer(
     return JpegWriter(folder, split, first_shard=first_shard)
 
 
-def open_images(folder: Path, split: str, places: pa.Table, *, side_px: int) -> ImageRows:
-    """The images of a split, given the columns shard, offset and size_bytes of its index."""
-    if places["offset"].null_count:
+def open_images(folder: Path, split: str, locations: pa.Table, *, side_px: int) -> ImageRows:
+    """The images of a split, by the columns shard, offset and size_bytes of its index."""
+    if locations["offset"].null_count:
         return PixelStore(folder, split)
-    columns = {name: places[name].to_numpy() for name in ("shard", "offset", "size_bytes")}
+    columns = {name: locations[name].to_numpy() for name in ("shard", "offset", "size_bytes")}
     return JpegStore(folder, split, columns, side_px)
 
 
 class PixelStore:
-    """Decoded squares, mapped; pickles as its paths."""
+    """Images as memory-mapped pixels; pickles as its paths."""
 
     def __init__(self, folder: Path, split: str) -> None:
         self._folder, self._split = folder, split
         files = sorted(folder.glob(f"{split}-*.npy"))
-        # A plain view of each map: indexing a memmap pays for its bookkeeping each time.
+        # Plain views: indexing a memmap is slower.
         self._shards = [np.asarray(np.load(file, mmap_mode="r")) for file in files]
         self._starts = np.cumsum([0, *map(len, self._shards)])
 
@@ -151,8 +151,8 @@ class PixelStore:
         shard_B = np.searchsorted(self._starts, row_B, side="right") - 1
         images = np.empty((len(row_B), *self.shape[1:]), np.uint8)
         for shard in np.unique(shard_B):
-            here = shard_B == shard
-            images[here] = self._shards[shard][row_B[here] - self._starts[shard]]
+            in_shard_B = shard_B == shard
+            images[in_shard_B] = self._shards[shard][row_B[in_shard_B] - self._starts[shard]]
         return images
 
     def __reduce__(self) -> Any:
@@ -160,10 +160,10 @@ class PixelStore:
 
 
 class JpegStore:
-    """Squares as JPEG, decoded when they are asked for; pickles as its paths and places."""
+    """Images as JPEG, decoded on access; pickles as its paths and locations."""
 
-    def __init__(self, folder: Path, split: str, places: dict[str, NDArray[np.int64]], side_px: int) -> None:
-        self._folder, self._split, self._places, self._side = folder, split, places, side_px
+    def __init__(self, folder: Path, split: str, locations: dict[str, NDArray[np.int64]], side_px: int) -> None:
+        self._folder, self._split, self._locations, self._side = folder, split, locations, side_px
         files = sorted(folder.glob(f"{split}-*.jpegs"))
         self._shards = [np.asarray(np.memmap(file, np.uint8, mode="r")) for file in files]
 
@@ -172,23 +172,23 @@ class JpegStore:
         return len(self), self._side, self._side, 3
 
     def __len__(self) -> int:
-        return len(self._places["offset"])
+        return len(self._locations["offset"])
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
         if isinstance(rows, int | np.integer):
             return self._decoded(checked_row(int(rows), len(self)))
         row_B = np.arange(len(self))[rows]
         images = np.empty((len(row_B), *self.shape[1:]), np.uint8)
-        for place, row in enumerate(row_B):
-            images[place] = self._decoded(row)
+        for index, row in enumerate(row_B):
+            images[index] = self._decoded(row)
         return images
 
     def __reduce__(self) -> Any:
-        return JpegStore, (self._folder, self._split, self._places, self._side)
+        return JpegStore, (self._folder, self._split, self._locations, self._side)
 
     def _decoded(self, row: int) -> NDArray[np.uint8]:
-        start = self._places["offset"][row]
-        content = self._shards[self._places["shard"][row]][start : start + self._places["size_bytes"][row]]
+        start = self._locations["offset"][row]
+        content = self._shards[self._locations["shard"][row]][start : start + self._locations["size_bytes"][row]]
         return np.asarray(Image.open(io.BytesIO(content.tobytes()), formats=["JPEG"]))
 
 

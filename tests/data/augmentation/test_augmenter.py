@@ -102,7 +102,8 @@ def test_the_searches_have_torchvisions_operations_and_strengths(reference: Any,
 
 def test_autoaugment_has_the_published_policy() -> None:
     theirs = [
-        tuple((name, share, magnitude or 0) for name, share, magnitude in pair) for pair in v2.AutoAugment()._policies
+        tuple((name, probability, magnitude or 0) for name, probability, magnitude in pair)
+        for pair in v2.AutoAugment()._policies
     ]
     assert theirs == list(IMAGENET)
 
@@ -154,5 +155,5 @@ def test_a_pipeline_that_changes_the_size_is_refused_at_the_first_image() -> Non
 
 
 def test_a_pipeline_without_its_policy_is_not_ignored() -> None:
-    with pytest.raises(SettingsError, match=r"augment.pipeline: is written out, but augment.policy is basic"):
+    with pytest.raises(SettingsError, match=r"augment.pipeline: is set, but augment.policy is basic"):
         settings(policy="basic", pipeline=["NoOp"])

@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_said_before_the_work(tmp_path: Path, monkeypatch: 
     usage = packing.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: usage._replace(free=20_000))
     with pytest.raises(
-        DarkroomError, match=r"needs 0\.1 MB in .*augmented, where 0\.0 MB are free: free some, lower"
+        DarkroomError, match=r"needs 0\.1 MB in .*augmented, which has 0\.0 MB free: free some, lower"
     ) as lack:
         pack_images(images, tmp_path / "raw", tmp_path / "augmented")
     assert lack.value.exit_code == 1, "3 is for what is wrong with the data"
@@ -205,7 +205,7 @@ pack_images(images, folder / "raw", folder / "augmented", copies=2, store=sys.ar
     )
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("components.shared.errors.DarkroomError: packing needs about "), run.stderr
-    assert "took no more (file too large): free some" in last
+    assert "its disk is full (file too large): free some" in last
     assert [file.name for file in tmp_path.iterdir()] == ["raw"]
 
 
