@@ -138,10 +138,10 @@ class _Batches(Dataset[Batch]):
 
 
 class ShuffledBatches(Sampler[_BatchOfEpoch]):
-    """Shuffled batches in an order that is a function of seed and epoch alone, so an epoch can resume anywhere.
+    """Shuffled batches; their order is a function of seed and epoch alone, so an epoch can resume anywhere.
 
-    With `probability_N`, images are sampled with replacement by these probabilities, else each comes once. Each of `world`
-    processes gets an equal fraction of every batch; a remainder is left out of this epoch.
+    With `probability_N`, images are sampled with replacement, else each comes once. Each of `world` processes gets an
+    equal fraction of every batch; a remainder is left out of this epoch.
     """
 
     def __init__(

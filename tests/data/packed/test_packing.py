@@ -75,7 +75,7 @@ def test_equal_inputs_give_equal_bytes(tmp_path: Path) -> None:
         (2, 0.5, {"circle": 90, "square": 45, "stripes": 45}),
     ],
 )
-def test_copies_lift_rare_classes_to_their_share_of_the_largest(
+def test_copies_lift_rare_classes_to_their_fraction_of_the_largest(
     tmp_path: Path, copies: int, balance: float, expected: dict[str, int]
 ) -> None:
     images = raw_version(tmp_path / "raw", {"circle": 30, "square": 3, "stripes": 12}, splits=("train",))
@@ -147,7 +147,7 @@ def test_auto_keeps_pixels_up_to_the_limit(tmp_path: Path, limit: float, store: 
     assert dataset.stores["train"] == store
 
 
-def test_every_policy_has_its_sheet_and_its_statistics(tmp_path: Path) -> None:
+def test_every_policy_has_its_preview_and_its_statistics(tmp_path: Path) -> None:
     folder, dataset = packed(tmp_path, {"circle": 12}, policy="medical")
     statistics = read_json(folder / "previews" / "statistics.json")
     named = {"basic", "advanced", "medical", "autoaugment", "randaugment", "trivialaugment"}

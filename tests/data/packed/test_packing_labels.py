@@ -1,4 +1,4 @@
-"""Sets of labels and weights through packing: what a rare label is, and what training is told of each image."""
+"""Packing of many labels and weights: which labels are rare, and what training reads of each image."""
 
 from pathlib import Path
 from typing import Any
