@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from components.records.record import Record
-from components.records.scores import ScoresRecord
 from components.reporting.latency_text import latency_text
 from components.shared.plural import counted
 
 if TYPE_CHECKING:
+    from components.records.scores import ScoresRecord
     from flows.steps.promote import Promoted
     from flows.steps.step import Results
 
@@ -25,8 +24,11 @@ def finish(result: Any, as_json: bool, describe: Callable[[Any], str] | None = N
 
 
 def _as_dict(result: Any) -> dict[str, Any]:
-    """A result that JSON doesn't know: a record, or a dataclass."""
-    return result.as_dict() if isinstance(result, Record) else asdict(result)
+    """A result that JSON doesn't know: a dataclass, or a record (whose class takes long to import)."""
+    record: dict[str, Any] = (
+        asdict(result) if is_dataclass(result) and not isinstance(result, type) else result.as_dict()
+    )
+    return record
 
 
 def summary(found: "Results") -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _headline(scores: dict[str, Any]) -> dict[str, float]:
     return {"accuracy": scores["accuracy"], "macro_f1": scores["macro_f1"]}
 
 
-def scores(record: ScoresRecord) -> str:
+def scores(record: "ScoresRecord") -> str:
     return f"accuracy {record.values['accuracy']:.4f}, macro F1 {record.values['macro_f1']:.4f}"
 
 
