@@ -1,4 +1,4 @@
-"""Let the gate judge a registered version, write down the outcome, and move the aliases last."""
+"""Have the gate decide on a registered version, write the decision into the ledger, and move the aliases last."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -76,13 +76,13 @@ class Promote(TimedStep[Promoted]):
         number = self.version or results[Registered].version
         check_levels(session)
         version = registry.require_ours(registry.get_version(session.tracking, name, number))
-        judge = _Judge(session, prepared, version, again=self.again)
-        decided = decide(session.project, session.tracking, name, judge.draft, versions=[version])
+        gate_step = _Gate(session, prepared, version, again=self.again)
+        decided = decide(session.project, session.tracking, name, gate_step.draft, versions=[version])
         if decided.entry is None:
             watch.reused("")
         now = decided.ledger
         status = now.status(version.number)
-        reasons = _told(version, status, now.champion)
+        reasons = _reasons(version, status, now.champion)
         rules = rules_of(session.tracking, version, status.own_entry) if status.own_entry else []
         promoted = status.verdict == "promoted" and now.champion == version.number
         outlived = status.verdict in ("promoted", "rolled back") and not promoted
@@ -107,7 +107,7 @@ def newest_version(session: Session) -> str:
 
 
 def check_levels(session: Session) -> None:
-    """Raises SettingsError where the gate asks for scores of a level that the labels of the data at hand don't have.
+    """Raises SettingsError where the gate asks for scores of a level that the labels of the current data don't have.
 
     Data that are gone are brought back first; DataError where they can't be had.
     """
@@ -116,7 +116,7 @@ def check_levels(session: Session) -> None:
 
 
 @dataclass(frozen=True)
-class _Judge:
+class _Gate:
     """Decides given a ledger; asked again where another decision came between."""
 
     session: Session
@@ -126,13 +126,13 @@ class _Judge:
 
     def draft(self, now: Ledger) -> Draft | None:
         """None where the last decision on the version holds."""
-        if _stands(self.session, self.prepared, self.version, now, again=self.again):
+        if _holds(self.session, self.prepared, self.version, now, again=self.again):
             return None
         session, version, settings = self.session, self.version, self.session.params.promote
-        rival = _rival(session, version, now)
+        champion = _champion(session, version, now)
         with image_files(session.project, "test") as files:
             candidate, predictions = _candidate(session, version, files)
-            comparison = _compare(session, rival, files, predictions) if rival is not None else None
+            comparison = _compare(session, champion, files, predictions) if champion is not None else None
         decision = gate.decide(candidate, comparison, settings)
         action, reasons = _action(decision, version, now, waits=settings.approval)
         rules = decision.as_record()["rules"]
@@ -150,7 +150,7 @@ class _Judge:
                 "sha256": version.sha256,
                 "data_version": self.prepared.data_version,
                 "split_digest": self.prepared.split_digest,
-                "judged": _mark(session, self.prepared, version, rival.number if rival else None),
+                "fingerprint": _fingerprint(session, self.prepared, version, champion.number if champion else None),
                 **recorded,
                 "scores": dict(candidate.scores),
                 "intervals": _intervals(session, version),
@@ -184,7 +184,7 @@ def _action(decision: gate.Decision, version: Version, now: Ledger, *, waits: bo
     return "promoted", decision.reasons
 
 
-def _told(version: Version, status: Status, serving: str | None) -> list[str]:
+def _reasons(version: Version, status: Status, serving: str | None) -> list[str]:
     """The reasons; of what was promoted and doesn't serve, what came of it and how to promote it after all."""
     serves = f"version {serving} serves" if serving else "no version serves"
     remedy = f"to promote it after all: darkroom promote --version {version.number}"
@@ -196,23 +196,23 @@ def _told(version: Version, status: Status, serving: str | None) -> list[str]:
     return status.reasons
 
 
-def _stands(session: Session, prepared: Prepared, version: Version, now: Ledger, *, again: bool) -> bool:
-    """Whether the last word on the version is left as it is."""
+def _holds(session: Session, prepared: Prepared, version: Version, now: Ledger, *, again: bool) -> bool:
+    """Whether the last decision on the version holds."""
     if again and now.champion != version.number:
         return False
     status = now.status(version.number)
     if status.verdict == "rolled back":
-        # What a person took back only a person puts in its place again.
+        # What a person rolled back only a person promotes again.
         return True
     other = [number for number in champions(now.current) if number != version.number]
-    mark = _mark(session, prepared, version, other[-1] if other else None)
-    return status.own_entry is not None and status.own_entry.record.get("judged") == mark
+    wanted = _fingerprint(session, prepared, version, other[-1] if other else None)
+    return status.own_entry is not None and status.own_entry.record.get("fingerprint") == wanted
 
 
-def _mark(session: Session, prepared: Prepared, version: Version, rival: str | None) -> str:
+def _fingerprint(session: Session, prepared: Prepared, version: Version, champion: str | None) -> str:
     return fingerprint(
         "promote",
-        inputs={"sha256": version.sha256, "split": prepared.split_digest, "rival": rival},
+        inputs={"sha256": version.sha256, "split": prepared.split_digest, "champion": champion},
         settings={
             "promote": session.params.promote.model_dump(),
             "top_k": session.params.evaluate.top_k,
@@ -224,8 +224,8 @@ def _mark(session: Session, prepared: Prepared, version: Version, rival: str | N
     )
 
 
-def _rival(session: Session, version: Version, now: Ledger) -> Version | None:
-    """The champion that the version has to stand up to; None where it is the champion, or there is none."""
+def _champion(session: Session, version: Version, now: Ledger) -> Version | None:
+    """The champion that the version is compared with; None where it is the champion, or there is none."""
     name = session.params.register.name
     if not now.entries:
         # A registry that was used before there was a ledger.
@@ -247,14 +247,14 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
     model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
     if model.fell_back is not None:
         raise ServiceError(
-            f"{version.name} version {version.number} can't be judged here: {model.fell_back}; judge it where it will "
-            "serve, or export it again with another quantize.provider"
+            f"{version.name} version {version.number} can't be scored here: {model.fell_back}; promote it where it "
+            "will serve, or export it again with another quantize.provider"
         )
     try:
         predictions = predictions_of_files(model, files)
     except DataError as problem:
         raise DataError(
-            f"{version.name} version {version.number} can't be judged on the test split at hand: {problem}; "
+            f"{version.name} version {version.number} can't be scored on the current test split: {problem}; "
             "train on this data"
         ) from None
     scores = score(predictions, top_k=session.params.evaluate.top_k)
@@ -340,17 +340,17 @@ def _validation_passed(session: Session, version: Version) -> bool | None:
 
 
 def _compare(
-    session: Session, rival: Version, files: "ImageFiles", predictions: "Predictions"
+    session: Session, champion: Version, files: "ImageFiles", predictions: "Predictions"
 ) -> gate.ChampionComparison:
     """On the same images, without those that the champion knows: it learned from them or was chosen by them."""
     from components.evaluation.predictions import predictions_at
 
-    seen = known_images(session, rival, ("train", "val"))
+    seen = known_images(session, champion, ("train", "val"))
     kept = [place for place, sha256 in enumerate(files.sha256_N) if sha256 not in seen]
     truth = [sorted(labels) for labels in files.labels_N]
-    changes = _changes(session, rival, files.at(kept), predictions_at(predictions, kept)) if kept else None
+    changes = _changes(session, champion, files.at(kept), predictions_at(predictions, kept)) if kept else None
     return gate.ChampionComparison(
-        version=rival.number,
+        version=champion.number,
         images=len(kept),
         taken_out=len(files) - len(kept),
         test_digest=sha256_of_record(sorted((files.sha256_N[place], truth[place]) for place in kept)),
@@ -361,15 +361,15 @@ def _compare(
     )
 
 
-def _changes(session: Session, rival: Version, files: "ImageFiles", own: "Predictions") -> "Changes":
+def _changes(session: Session, champion: Version, files: "ImageFiles", own: "Predictions") -> "Changes":
     """A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone."""
     from components.evaluation.score_differences import changes_between, changes_by_name
     from components.evaluation.served_predictions import predictions_of_files, said_of_files
     from components.serving.onnx_classifier import OnnxClassifier
 
-    model = OnnxClassifier(registry.fetch_model(session.tracking, rival), expected_sha256=rival.sha256)
+    model = OnnxClassifier(registry.fetch_model(session.tracking, champion), expected_sha256=champion.sha256)
     if model.fell_back is not None:
-        logger.warning(f"the champion, {rival.name} version {rival.number}: {model.fell_back}")
+        logger.warning(f"the champion, {champion.name} version {champion.number}: {model.fell_back}")
     settings = session.params.promote
     names, confidence = settings.max_drop_against_champion or {}, settings.confidence
     if model.card.labels == own.task:

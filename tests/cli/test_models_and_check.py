@@ -172,7 +172,7 @@ def test_a_class_named_like_markup_stays_text(page: str) -> None:
     assert "&lt;i&gt;stripes" in page
 
 
-def test_mistakes_are_single_pictures_while_the_data_is_at_hand_and_a_sheet_when_it_is_not(
+def test_mistakes_are_single_pictures_while_the_data_is_there_and_one_grid_when_it_is_not(
     inside: Path, page: str
 ) -> None:
     assert 'class="errors"' in page
@@ -449,7 +449,7 @@ def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
 
 
 def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> None:
-    """Another seed deals another split, so that test images stand among those that were trained on."""
+    """Another seed makes another split, so that test images stand among those that were trained on."""
     assert life.register_other() == "3"
     session = life.session("split.seed=8")
     prepared = Prepare().run(session, Results())

@@ -47,7 +47,7 @@ def test_an_architecture_is_no_version() -> None:
     assert all(map(is_version, ("models:/a/1", "a/1", "a@champion", "@champion", "1")))
 
 
-def test_a_version_of_another_model_than_the_one_at_hand_is_refused() -> None:
+def test_a_version_of_another_model_is_refused() -> None:
     assert require_same_model("digits@champion", own="digits", where="NAME") == "champion"
     with pytest.raises(SettingsError, match="clothes/3: is a version of clothes, and NAME says digits"):
         require_same_model("clothes/3", own="digits", where="NAME")

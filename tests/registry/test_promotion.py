@@ -241,7 +241,7 @@ def test_a_file_is_scored_on_the_provider_that_it_was_measured_on_or_not_at_all(
 ) -> None:
     before = life.aliases()
     version = life.register(small, colour_model(tmp_path / "elsewhere.onnx", red_bias=9, provider="tensorrt"))
-    with pytest.raises(ServiceError, match=f"version {version} can't be judged here: the model was measured on tens"):
+    with pytest.raises(ServiceError, match=f"version {version} can't be scored here: the model was measured on tens"):
         life.decide(small, version)
     assert life.aliases() == before
 
@@ -334,7 +334,7 @@ def test_a_class_list_that_does_not_match_moves_nothing(life: Life, small: Prepa
     number = life.register(small, colour_model(tmp_path / "two.onnx", classes=("blue", "green")))
     before = life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)
     with pytest.raises(
-        DataError, match=r"can't be judged on the test split at hand: red is none of the 2 classes; train"
+        DataError, match=r"can't be scored on the current test split: red is none of the 2 classes; train"
     ):
         life.decide(small, number)
     assert (life.aliases(), len(ledger.read_ledger(life.session.tracking, "colours").entries)) == before
