@@ -47,7 +47,7 @@ class MeasuredFile:
     """At the best batch size."""
     best_batch: int
     peak_mib: float | None
-    """Largest resident memory of the process; None where the system doesn't report it."""
+    """Peak memory of the process; None where the system doesn't report it."""
 
 
 @dataclass(frozen=True)

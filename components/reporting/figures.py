@@ -1,4 +1,4 @@
-"""Pictures for people: curves, confusion, errors. matplotlib is imported where it is used, for it takes a second."""
+"""Figures of a run: curves, confusion, errors, formats. matplotlib is imported where it is used: it takes a second."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,39 +53,39 @@ def draw_rate_test(test: Mapping[str, Any], target: Path) -> None:
 
 
 def draw_confusion(scores: Scores, target: Path) -> None:
-    """Rows: true classes; columns: predicted ones; counts in the cells. Sets of labels have none."""
+    """Rows: true classes; columns: predicted ones; counts in the cells. Multi-label data has no such matrix."""
     if scores.confusion is None:
         return
     counts = scores.confusion
     labels = [one.label for one in scores.classes]
     side = min(14.0, 2.5 + 0.45 * len(labels))
     figure, axes = _new_figure(1, 1, width=side, height=side)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", title=f"{scores.images} test images, accuracy {scores.accuracy:.4f}")
     if len(labels) <= _LABELLED_CLASSES:
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
         for row, column in np.argwhere(counts > 0):
-            shade = "white" if shares[row, column] > 0.5 else "black"
+            shade = "white" if fractions[row, column] > 0.5 else "black"
             axes.text(column, row, counts[row, column], ha="center", va="center", color=shade, fontsize=8)
     _save(figure, target)
 
 
 def draw_label_confusion(predictions: Predictions, target: Path) -> None:
-    """Of each label of a set, the images by whether they have it and whether it was said."""
+    """True and false positives and negatives of each label of multi-label data."""
     from sklearn.metrics import multilabel_confusion_matrix
 
     found_K22 = multilabel_confusion_matrix(predictions.target, predictions.predicted)
     counts_K4 = found_K22.reshape(-1, 4)[:, [3, 2, 1, 0]]
     labels, columns = (
         predictions.classes,
-        ("has it, said", "has it, missed", "has it not, said", "has it not, left out"),
+        ("true positives", "false negatives", "false positives", "true negatives"),
     )
     figure, axes = _new_figure(1, 1, width=6.5, height=min(14.0, 2 + 0.35 * len(labels)))
     axes.imshow(counts_K4 / len(predictions.target), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(4), columns, rotation=20)
-    axes.set_title(f"{len(predictions.target)} test images, all labels right of {predictions.correct_N.mean():.4f}")
+    axes.set_title(f"{len(predictions.target)} test images, all labels correct in {predictions.correct_N.mean():.4f}")
     if len(labels) <= _LABELLED_CLASSES:
         axes.set_yticks(range(len(labels)), labels)
         for row, column in np.ndindex(*counts_K4.shape):
@@ -104,24 +104,24 @@ def draw_answers(scores: Scores, predictions: Predictions, pixels_NHWC: ImageRow
 
 
 def draw_errors(predictions: Predictions, pixels_NHWC: ImageRows, target: Path, *, most: int) -> None:
-    """The most confident mistakes, each with its true and its predicted class."""
+    """The errors with the highest confidence, each with its true and its predicted class."""
     wrong = np.flatnonzero(~predictions.correct_N)
     confidence = predictions.confidence_N
-    true_N, said_N = (predictions.task.names(chosen) for chosen in (predictions.target, predictions.predicted))
+    true_N, predicted_N = (predictions.task.names(chosen) for chosen in (predictions.target, predictions.predicted))
     chosen = wrong[np.argsort(-confidence[wrong])][:most]
     height = _TILE_PX + _CAPTION_PX
     lines = max(1, -(-len(chosen) // _COLUMNS))
-    sheet = Image.new("RGB", (_COLUMNS * _TILE_PX, lines * height), "white")
-    draw = ImageDraw.Draw(sheet)
+    grid = Image.new("RGB", (_COLUMNS * _TILE_PX, lines * height), "white")
+    draw = ImageDraw.Draw(grid)
     if not len(chosen):
-        draw.text((8, 8), "no mistakes on the test split", fill="black", font_size=_FONT_PX)
-    for number, place in enumerate(chosen):
+        draw.text((8, 8), "no errors on the test split", fill="black", font_size=_FONT_PX)
+    for number, index in enumerate(chosen):
         left, top = number % _COLUMNS * _TILE_PX, number // _COLUMNS * height
-        picture = Image.fromarray(pixels_NHWC[place]).resize((_TILE_PX - 6, _TILE_PX - 6))
-        sheet.paste(picture, (left + 3, top + 3))
-        _write_below(draw, left, top, true_N[place], f"said {said_N[place]}", f" {confidence[place]:.2f}")
+        picture = Image.fromarray(pixels_NHWC[index]).resize((_TILE_PX - 6, _TILE_PX - 6))
+        grid.paste(picture, (left + 3, top + 3))
+        _write_below(draw, left, top, true_N[index], f"predicted {predicted_N[index]}", f" {confidence[index]:.2f}")
     with atomic_file(target) as draft:
-        sheet.save(draft, "PNG")
+        grid.save(draft, "PNG")
 
 
 _LATENCY = "ms per image (line: 95%)"
@@ -139,11 +139,11 @@ def draw_formats(formats: Mapping[str, ExportedFile], target: Path) -> None:
     figure, all_axes = _new_figure(1, len(panels), width=2.4 * len(panels), height=2.6)
     for axes, (title, value_of) in zip(all_axes, panels.items(), strict=True):
         values = [value_of(one) for one in formats.values()]
-        # How far 95% of the images reach: a long line says that the figure is unsteady.
+        # Distance to the 95th percentile: a long line means that the measurement is unreliable.
         latencies = [one.measured.latency for one in formats.values()]
         tails = [max(0.0, one.p95_ms - one.p50_ms) for one in latencies]
-        reach = {"yerr": [[0.0] * len(tails), tails], "capsize": 3} if title == _LATENCY else {}
-        bars = axes.bar(list(formats), values, color="tab:blue", **reach)
+        error_bars = {"yerr": [[0.0] * len(tails), tails], "capsize": 3} if title == _LATENCY else {}
+        bars = axes.bar(list(formats), values, color="tab:blue", **error_bars)
         axes.bar_label(bars, [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values], fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.margins(y=0.15)
@@ -153,44 +153,44 @@ def draw_formats(formats: Mapping[str, ExportedFile], target: Path) -> None:
 def draw_neighbours(
     inspected_images: Sequence[InspectedImage], pixels_NHWC: ImageRows, known_NHWC: ImageRows, target: Path
 ) -> None:
-    """A line a test image: the image, then the training images nearest to it; no file where there is none."""
+    """One row per test image: the image, then its nearest training images; no file where there is none."""
     if not inspected_images:
         return
     columns = 1 + max(len(one.neighbours) for one in inspected_images)
-    sheet = _Sheet(len(inspected_images), columns)
+    grid = _Grid(len(inspected_images), columns)
     for line, one in enumerate(inspected_images):
-        sheet.tile(line, 0, pixels_NHWC[one.row], one.label, f"predicted {one.predicted}", f" {one.confidence:.2f}")
+        grid.tile(line, 0, pixels_NHWC[one.row], one.label, f"predicted {one.predicted}", f" {one.confidence:.2f}")
         for place, (near, row) in enumerate(zip(one.neighbours, one.neighbour_rows, strict=True), start=1):
-            sheet.tile(line, place, known_NHWC[row], near.label, "alike", f" {near.similarity:.2f}")
-    sheet.write(target)
+            grid.tile(line, place, known_NHWC[row], near.label, "similarity", f" {near.similarity:.2f}")
+    grid.write(target)
 
 
 def draw_heat_maps(maps: "HeatMaps | None", pixels_NHWC: ImageRows, target: Path) -> None:
-    """A line an image: the image, what speaks for the answer, and the attention where the model has one."""
-    kinds = [] if maps is None else [("Grad-CAM", maps.grad_cam_NHW), ("attention", maps.attention_NHW)]
-    shown = [(name, found) for name, found in kinds if found is not None]
+    """One row per image: the image, its Grad-CAM heat map, and the attention map where the model has one."""
+    heat_maps = [] if maps is None else [("Grad-CAM", maps.grad_cam_NHW), ("attention", maps.attention_NHW)]
+    shown = [(name, found) for name, found in heat_maps if found is not None]
     if maps is None or not shown:
         return
     from components.evaluation.saliency import overlay
 
-    sheet = _Sheet(len(maps.rows), 1 + len(shown))
+    grid = _Grid(len(maps.rows), 1 + len(shown))
     for line, row in enumerate(maps.rows):
-        sheet.tile(line, 0, pixels_NHWC[row], "image")
+        grid.tile(line, 0, pixels_NHWC[row], "image")
         for place, (name, found) in enumerate(shown, start=1):
-            sheet.tile(line, place, overlay(pixels_NHWC[row], found[line]), name)
-    sheet.write(target)
+            grid.tile(line, place, overlay(pixels_NHWC[row], found[line]), name)
+    grid.write(target)
 
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """A model as a point of the picture."""
+    """A model as a point of the plot."""
 
     name: str
     accuracy: float
     latency_ms: float
     megabytes: float
     training_seconds: float | None
-    """None where it isn't known: the point is left out."""
+    """None where it is unknown: the point is left out."""
     non_dominated: bool
 
 
@@ -200,7 +200,7 @@ def draw_tradeoffs(models: Sequence[Tradeoff], target: Path) -> None:
     A .png or .svg, by the name of the target.
     """
     measures = (
-        ("latency_ms", "milliseconds an image"),
+        ("latency_ms", "milliseconds per image"),
         ("megabytes", "megabytes of the served file"),
         ("training_seconds", "seconds of training"),
     )
@@ -221,8 +221,8 @@ def draw_tradeoffs(models: Sequence[Tradeoff], target: Path) -> None:
     _save(figure, target, kind=target.suffix.lower().removeprefix("."))
 
 
-class _Sheet:
-    """Lines of captioned tiles, a few lines beside each other, no wider than a page shows without shrinking it."""
+class _Grid:
+    """A grid of captioned tiles, several rows side by side, no wider than a page shows at full size."""
 
     _TILES_ACROSS = 8
 

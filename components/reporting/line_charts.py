@@ -1,4 +1,4 @@
-"""Line charts as plain geometry, for a template to draw: they follow the page's colours and stay sharp in print."""
+"""Line charts as plain geometry for a template: they follow the page's colours and stay sharp in print."""
 
 import math
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ _TICKS = 5
 class Line:
     name: str
     points: Sequence[tuple[float, float]]
-    """Such as epoch and value; what is not finite is left out."""
+    """Such as epoch and value; points that are not finite are left out."""
     note: str | None = None
-    """For the legend; None: the value at its end."""
+    """For the legend; None: the last value."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DrawnLine:
 class Chart:
     title: str
     summary: str
-    """What it shows, for who can't see it."""
+    """Text alternative: what the chart shows."""
     lines: Sequence[DrawnLine]
     x_ticks: Sequence[Tick]
     y_ticks: Sequence[Tick]
@@ -73,7 +73,7 @@ def draw_chart(
     y_range = (y_ticks[0], y_ticks[-1])
     return Chart(
         title=title,
-        summary="; ".join(_told(line, x_label) for line in finite),
+        summary="; ".join(_summary(line, x_label) for line in finite),
         lines=[_drawn(line, x_range, y_range) for line in finite],
         x_ticks=[Tick(_across(x, x_range), f"{x:g}") for x in _x_ticks(x_values)],
         y_ticks=[Tick(_down(y, y_range), f"{y:.6g}") for y in y_ticks],
@@ -82,14 +82,14 @@ def draw_chart(
     )
 
 
-def _told(line: Line, x_label: str) -> str:
+def _summary(line: Line, x_label: str) -> str:
     (first_x, first_y), (last_x, last_y) = line.points[0], line.points[-1]
     return f"{line.name} from {first_y:.4f} at {x_label} {first_x:.4g} to {last_y:.4f} at {x_label} {last_x:.4g}"
 
 
 def _drawn(line: Line, x_range: tuple[float, float], y_range: tuple[float, float]) -> DrawnLine:
     dots = [(_across(x, x_range), _down(y, y_range)) for x, y in line.points]
-    note = f"at the end {line.points[-1][1]:.4f}" if line.note is None else line.note
+    note = f"final {line.points[-1][1]:.4f}" if line.note is None else line.note
     return DrawnLine(line.name, " ".join(f"{x:.1f},{y:.1f}" for x, y in dots), dots, note)
 
 

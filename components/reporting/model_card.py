@@ -1,6 +1,6 @@
-"""The model card: what a version is, how it was judged, where it comes from, in Markdown.
+"""The model card in Markdown: what a version is, how it scores, what the gate decided, where it comes from.
 
-The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting", as far as they are known here.
+The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting", as far as they are known.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,11 +33,11 @@ class WeakClass:
 
 @dataclass(frozen=True)
 class CorruptedAccuracy:
-    """Of this file under the common corruptions, over all of them and their strengths."""
+    """Accuracy of this file under the common corruptions, averaged over all of them and their strengths."""
 
     images: int
     clean: float
-    """Of the same images as they are."""
+    """Accuracy on the same images, uncorrupted."""
     accuracy: float
     interval: Sequence[float] | None
 
@@ -50,7 +50,7 @@ class CardContents:
     """fp32 or int8."""
     architecture: str
     classes: Sequence[str]
-    """The first of them."""
+    """The first of the class names."""
     num_classes: int
     image_size_px: int
     verdict: str
@@ -60,11 +60,11 @@ class CardContents:
     reasons: Sequence[str]
     rules: Sequence[Mapping[str, Any]]
     top_k: int
-    """Of the top-k accuracy."""
+    """The k of the top-k accuracy."""
     scores: Mapping[str, float]
-    """Of the file that ships, on the test split."""
+    """Scores of the served file on the test split."""
     intervals: Mapping[str, Sequence[float]]
-    """The middle 95% of what another draw of the test images would have given; empty where none were drawn."""
+    """95% bootstrap interval of each score; empty without resamples."""
     test_images: int
     weakest: Sequence[WeakClass]
     """Classes with the lowest recall."""
@@ -74,16 +74,16 @@ class CardContents:
     latency_p95_ms: float | None
     processor: str
     lineage: Mapping[str, str]
-    """What leads from the data to the file, by name."""
+    """Links from the data to the file, by name."""
     pictures: Sequence[CardPicture]
     corrupted: CorruptedAccuracy | None = None
-    """None where it was not looked at."""
+    """None where it was not measured."""
     qat_epochs: int = 0
-    """Of quantization-aware fine-tuning, by which the file differs from the model of its run."""
+    """Epochs of quantization-aware fine-tuning, after which the file differs from the model of its run."""
 
 
-def model_card(card: CardContents, *, most_letters: int | None = None) -> str:
-    """Markdown; where it has more than `most_letters` the least telling sections are left out, and it says so."""
+def model_card(card: CardContents, *, most_characters: int | None = None) -> str:
+    """Markdown; where it would be longer than `most_characters`, sections are left out, and a note says so."""
     sections = [
         _head(card),
         _scores(card),
@@ -93,13 +93,13 @@ def model_card(card: CardContents, *, most_letters: int | None = None) -> str:
         _lineage(card),
         _usage(card),
     ]
-    told = "\n".join(section for section in sections if section)
-    if most_letters is None or len(told) <= most_letters:
-        return told
-    note = "\nThe whole card stands with the run, under `card`.\n"
+    whole = "\n".join(section for section in sections if section)
+    if most_characters is None or len(whole) <= most_characters:
+        return whole
+    note = "\nThe complete card is stored with the run, under `card`.\n"
     kept: list[str] = []
     for section in sections:
-        if sum(map(len, kept)) + len(kept) + len(section) + len(note) <= most_letters:
+        if sum(map(len, kept)) + len(kept) + len(section) + len(note) <= most_characters:
             kept.append(section)
     return "\n".join(section for section in kept if section) + note
 
@@ -113,7 +113,7 @@ def _head(card: CardContents) -> str:
         f"**{card.verdict.capitalize()}** ({plain(card.decided)}): {reasons}\n\n"
         f"An image classifier: {plain(card.architecture)}, one {card.format} ONNX file"
         f"{f' of {card.size_bytes:,} bytes' if card.size_bytes is not None else ''}{after_epochs(card.qat_epochs)}. "
-        f"It takes an RGB image, sees it at {card.image_size_px} × {card.image_size_px} pixels and answers with "
+        f"It takes an RGB image, resizes it to {card.image_size_px} × {card.image_size_px} pixels and predicts among "
         f"{card.num_classes} classes: {shown}{more}.\n"
     )
 
@@ -129,7 +129,7 @@ def _scores(card: CardContents) -> str:
 
 
 def _rank(score: str) -> tuple[bool, int]:
-    """The telling ones first, those of coarser levels last."""
+    """The most important scores first, those of coarser levels last."""
     known, name = (*LARGER_IS_BETTER, *SMALLER_IS_BETTER), without_level(score)
     return score != name, known.index(name) if name in known else len(known)
 
@@ -145,7 +145,7 @@ def _gate(card: CardContents) -> str:
         (*(plain(rule[name]) for name in ("rule", "value", "limit")), "passed" if rule["passed"] else "**broken**")
         for rule in card.rules
     ]
-    return "## The gate\n\n" + table(("rule", "value", "limit", "verdict"), rows)
+    return "## The gate\n\n" + table(("rule", "measured", "limit", "result"), rows)
 
 
 def _pictures(card: CardContents) -> str:
@@ -159,19 +159,18 @@ def _pictures(card: CardContents) -> str:
 
 def _limits(card: CardContents) -> str:
     weakest = [
-        f"- {plain(one.label)}: finds {one.recall:.1%} of its images ({_reach(one)}{one.images} were tested)"
-        for one in card.weakest
+        f"- {plain(one.label)}: recall {one.recall:.1%} ({_reach(one)}{one.images} test images)" for one in card.weakest
     ]
     latency = (
         f"- One image took {latency_text(card.latency_p50_ms, card.latency_p95_ms)} on {plain(card.processor)}; "
-        "another processor differs in speed, and an int8 file in its answers, too.\n"
+        "another processor differs in speed and, for an int8 file, slightly in its predictions.\n"
         if card.latency_p50_ms is not None
         else ""
     )
     return (
         "## Limits\n\n"
-        "- An image of none of these classes gets one of them all the same; look at its unlike-training score.\n"
-        "- The scores are those of images like the ones it was trained on; other cameras or places may lower them.\n"
+        "- An image that shows none of these classes still gets one of them; look at its OOD score.\n"
+        "- The scores hold for images like the ones it was trained on; other cameras or places may lower them.\n"
         f"{latency}{_corrupted(card)}"
         + ("- Its weakest classes:\n" if weakest else "")
         + "".join(f"  {line}\n" for line in weakest)
@@ -184,14 +183,14 @@ def _corrupted(card: CardContents) -> str:
     found = card.corrupted
     reach = f" (95%: {found.interval[0]:.4f} to {found.interval[1]:.4f})" if found.interval is not None else ""
     return (
-        f"- On {found.images} of the test images made worse (noise, blur, brightness, contrast, JPEG, pixelation, at "
-        f"five strengths) its accuracy is {found.accuracy:.4f}{reach} on average; on the same images as they are "
+        f"- On {found.images} of the test images under corruptions (noise, blur, brightness, contrast, JPEG, pixels, "
+        f"at five strengths) its mean accuracy is {found.accuracy:.4f}{reach}; on the original images it is "
         f"{found.clean:.4f}.\n"
     )
 
 
 def _reach(one: WeakClass) -> str:
-    """The interval of its recall."""
+    """The 95% interval of its recall."""
     if not one.images:
         return ""
     low, high = share_interval(round(one.recall * one.images), one.images)
@@ -204,13 +203,12 @@ def _usage(card: CardContents) -> str:
         "## How to use it\n\n```\n"
         f'darkroom predict PHOTOS --model "{address}" --out labels.csv\n'
         f'MLFLOW_TRACKING_URI={_REGISTRY} mlflow models serve -m "{address}" --env-manager local\n```\n\n'
-        "Both from the project's folder; where its models are kept by a server, `MLFLOW_TRACKING_URI` is that server's "
-        "address.\n"
+        "Run both in the project's folder; if a server stores the models, set `MLFLOW_TRACKING_URI` to its address.\n"
     )
 
 
 def _lineage(card: CardContents) -> str:
-    return "## Lineage\n\n" + table(("what", "which"), [(name, _digest(value)) for name, value in card.lineage.items()])
+    return "## Lineage\n\n" + table(("link", "value"), [(name, _digest(value)) for name, value in card.lineage.items()])
 
 
 def _digest(value: str) -> str:

@@ -1,4 +1,4 @@
-"""What the page of a registered model says, in Markdown: what it is, which version serves and how that came."""
+"""Description of a registered model in Markdown: what it is, which version serves, and why."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from components.promotion.ledger import Entry, champions
 from components.promotion.registration import LEDGER_SUFFIX
 from components.reporting.markdown import plain
 
-_MOST_LETTERS = 1000
-"""Of the classes and of the reasons: a description has a limited length."""
+_MOST_CHARACTERS = 1000
+"""Limit for the classes and for the reasons: a description has a limited length."""
 
 KEPT = "*Darkroom keeps this text up to date.*"
-"""Its last line; a description without it is somebody else's."""
+"""Its last line; a description without it was written by a person and stays."""
 
 
 def model_page(name: str, entries: Sequence[Entry]) -> str:
@@ -19,10 +19,10 @@ def model_page(name: str, entries: Sequence[Entry]) -> str:
     about = next((entry for entry in reversed(entries) if entry.version == serving and "classes" in entry.record), None)
     return "\n\n".join(
         (
-            f"An image classifier{_classes(about)}. Each version is an ONNX file that answers as a `pyfunc` model: "
+            f"An image classifier{_classes(about)}. Each version is an ONNX file, packaged as a `pyfunc` model: "
             "image files (base64) in, labels and probabilities out.",
             _champion(serving, entries),
-            f"Every decision stands in {plain(name + LEDGER_SUFFIX)}; `darkroom models` lists versions and decisions.",
+            f"Every decision is recorded in {plain(name + LEDGER_SUFFIX)}; `darkroom models` lists them.",
             KEPT,
         )
     )
@@ -33,14 +33,14 @@ def _classes(entry: Entry | None) -> str:
         return ""
     named, number = entry.record["classes"], entry.record["num_classes"]
     more = f" and {number - len(named)} more" if number > len(named) else ""
-    return f" of {number} classes ({plain(', '.join(named)[:_MOST_LETTERS])}{more})"
+    return f" of {number} classes ({plain(', '.join(named)[:_MOST_CHARACTERS])}{more})"
 
 
 def _champion(serving: str | None, entries: Sequence[Entry]) -> str:
     """By the decision that it serves by."""
     if serving is None:
-        return "**No version serves**: none was promoted, or the one that was is gone."
+        return "**No version serves**: none was promoted, or the promoted one was deleted."
     came = [entry for entry in entries if entry.champion == serving and entry.action in ("promoted", "rolled back")][-1]
-    how = "promoted" if came.action == "promoted" else f"gone back to from version {came.record.get('from')}"
-    reasons = plain("; ".join(came.reasons)[:_MOST_LETTERS])
+    how = "promoted" if came.action == "promoted" else f"restored by a rollback from version {came.record.get('from')}"
+    reasons = plain("; ".join(came.reasons)[:_MOST_CHARACTERS])
     return f"**Version {serving} serves** (`@champion`): {how} by {plain(came.who)} on {came.moment}: {reasons}."

@@ -31,7 +31,7 @@ _PUBLISHED = "darkroom.published"
 _OF_OLDER_RELEASES = ("verdict", "promoted", "ledger_entry")
 """Tags that said what the ledger does, and would contradict it by now."""
 _PICTURES = (
-    ("served", "quantize", "confusion.png", "What is taken for what (rows: the truth)"),
+    ("served", "quantize", "confusion.png", "Confusion matrix (rows: true classes)"),
     ("served", "quantize", "errors.png", "High-confidence errors on test images"),
     ("figures", None, "curves.png", "Losses and validation scores over the epochs"),
 )
@@ -113,7 +113,7 @@ def _card(tracking: Tracking, version: Version, status: Status) -> str:
     write_text(folder / "model_card.md", model_card(card))
     runs.store(tracking, version.run_id, folder, place)
     shown = [replace(one, address=_address(version, f"{place}/{one.address}")) for one in pictures]
-    return model_card(replace(card, pictures=shown), most_letters=registry.DESCRIPTION_LETTERS)
+    return model_card(replace(card, pictures=shown), most_characters=registry.DESCRIPTION_LETTERS)
 
 
 def _address(version: Version, path: str) -> str:

@@ -394,7 +394,7 @@ def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     assert version.tags["status"] == "rolled back"
     assert "promoted" not in version.tags
     assert f"**Rolled back** ({entry.who}, {entry.moment}): a test" in version.description
-    serving = f"**Version 1 serves** (`@champion`): gone back to from version 2 by {entry.who}"
+    serving = f"**Version 1 serves** (`@champion`): restored by a rollback from version 2 by {entry.who}"
     assert serving in tracking.client.get_registered_model("digits").description
     page = write_report(Path("rolled_back.html"), "digits/2").read_text(encoding="utf-8")
     assert "Rolled back" in page

@@ -1,4 +1,4 @@
-"""The model card: what it tells, what a page can hold, and names that are no markup."""
+"""The model card: its content, its length, and names that must not become markup."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ CARD = CardContents(
     latency_p50_ms=1.0,
     latency_p95_ms=1.5,
     processor="a processor with avx512_vnni",
-    lineage={"data version": "abc.dir", "judged on": "avx512_vnni|2"},
+    lineage={"data version": "abc.dir", "decided on": "avx512_vnni|2"},
     pictures=[CardPicture("Rows: the true class", "confusion.png")],
     corrupted=CorruptedAccuracy(50, 0.92, 0.7, (0.6, 0.8)),
 )
@@ -36,7 +36,7 @@ CARD = CardContents(
 
 def test_the_card_tells_what_is_known() -> None:
     text = model_card(CARD)
-    for told in (
+    for sentence in (
         "# digits version 3",
         "**Awaiting approval**",
         "one int8 ONNX file of 1,234,567 bytes",
@@ -48,23 +48,23 @@ def test_the_card_tells_what_is_known() -> None:
         "Rows: the true class:\n\n![Rows: the true class](confusion.png)",
         "| top-3 accuracy | 0.9900 |",
         "| log loss (nats) | 0.3000 |",
-        "its accuracy is 0.7000 (95%: 0.6000 to 0.8000) on average; on the same images as they are 0.9200",
-        "finds 10.0% of its images (95%: 1.8% to 40.4%; 10 were tested)",
+        "its mean accuracy is 0.7000 (95%: 0.6000 to 0.8000); on the original images it is 0.9200",
+        "recall 10.0% (95%: 1.8% to 40.4%; 10 test images)",
         "1.00 ms (95% within 1.50) on a processor with avx512_vnni;",
-        "| judged on | `avx512_vnni\\|2` |",
+        "| decided on | `avx512_vnni\\|2` |",
         "| data version | `abc.dir` |",
         "MLFLOW_TRACKING_URI=sqlite:///.darkroom/mlflow/mlflow.db mlflow models serve -m "
         '"models:/digits/3" --env-manager local',
     ):
-        assert told in text
+        assert sentence in text
     assert "<b>" not in text
     order = ["| accuracy |", "| top-3", "| macro F1 |", "| log loss", "| kind.accuracy |"]
     assert sorted(order, key=text.index) == order
 
 
 def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
-    told = "after 3 epochs of quantization-aware fine-tuning. It takes an RGB image"
-    assert told in model_card(replace(CARD, qat_epochs=3))
+    sentence = "after 3 epochs of quantization-aware fine-tuning. It takes an RGB image"
+    assert sentence in model_card(replace(CARD, qat_epochs=3))
     assert "fine-tuning" not in model_card(CARD)
 
 
@@ -78,9 +78,9 @@ def test_what_is_not_known_is_left_out() -> None:
 
 def test_a_page_that_holds_less_gets_the_telling_sections_and_says_where_the_rest_is() -> None:
     whole = model_card(CARD)
-    assert model_card(CARD, most_letters=len(whole)) == whole
+    assert model_card(CARD, most_characters=len(whole)) == whole
     for room in range(700, len(whole), 100):
-        short = model_card(CARD, most_letters=room)
+        short = model_card(CARD, most_characters=room)
         assert len(short) <= room
         assert short.startswith("# digits version 3")
-        assert "The whole card stands with the run" in short
+        assert "The complete card is stored with the run" in short

@@ -26,5 +26,5 @@ def test_it_says_what_the_model_is_who_serves_and_how_that_came() -> None:
 
 def test_it_says_that_a_rollback_brought_the_champion_back() -> None:
     text = model_page("pets", entries(("promoted", "1", None), ("promoted", "2", None), ("rolled back", "1", "2")))
-    assert "**Version 1 serves** (`@champion`): gone back to from version 2 by ada@host" in text
+    assert "**Version 1 serves** (`@champion`): restored by a rollback from version 2 by ada@host" in text
     assert "No version serves" in model_page("pets", [])
