@@ -63,7 +63,7 @@ def fingerprint(
 
 def code_fingerprint(roots: tuple[str, ...]) -> str:
     """A digest of what computes in the modules of these names and in all modules of ours that they import."""
-    modules = imported_modules(roots)
+    modules = imported_modules(roots, without=PRESENTATION)
     digests = {name: _module(path).computing_sha256 for name, path in sorted(modules.items())}
     _store_parsed()
     return sha256_of_record(digests)
@@ -81,23 +81,19 @@ def code_digest(root: Path) -> str:
     return sha256_of_record({file.relative_to(root).as_posix(): sha256_of_file(file) for file in files})
 
 
-def imported_modules(roots: tuple[str, ...]) -> dict[str, Path]:
-    """The file of each module of ours that the roots import, themselves included, but for those of PRESENTATION."""
+def imported_modules(roots: tuple[str, ...], *, without: tuple[str, ...] = ()) -> dict[str, Path]:
+    """The file of each module of ours that the roots import, themselves included, `without` modules or packages."""
     found: dict[str, Path] = {}
     waiting = list(roots)
     while waiting:
         name = waiting.pop()
         path = _source(name)
-        if path is None or name in found or _presents(name):
+        if path is None or name in found or any(name == one or name.startswith(f"{one}.") for one in without):
             continue
         found[name] = path
         waiting += _module(path).imports
         waiting += [name.rpartition(".")[0]] if "." in name else []
     return found
-
-
-def _presents(name: str) -> bool:
-    return any(name == one or name.startswith(f"{one}.") for one in PRESENTATION)
 
 
 @cache
@@ -115,7 +111,7 @@ class _Module:
     computing_sha256: str
     """The digest of its code without anything that doesn't compute."""
     imports: tuple[str, ...]
-    """Names of ours that it imports, wherever in its code the import stands."""
+    """Names of ours that it imports as it runs, wherever in its code the import stands."""
 
 
 @cache
@@ -124,17 +120,16 @@ def _module(path: Path) -> _Module:
     sha256 = hashlib.sha256(source).hexdigest()
     parsed = _parsed()
     if sha256 not in parsed:
-        tree = _WithoutProse().visit(ast.parse(source))
-        assert isinstance(tree, ast.Module)
+        imports = _imports(ast.parse(source))
+        computing = ast.unparse(_WithoutProse().visit(ast.parse(source)))
         _unsaved.add(sha256)
-        parsed[sha256] = [hashlib.sha256(ast.unparse(tree).encode()).hexdigest(), *_imports(tree)]
-    computing_sha256, *imports = parsed[sha256]
-    return _Module(computing_sha256, tuple(imports))
+        parsed[sha256] = [hashlib.sha256(computing.encode()).hexdigest(), *imports]
+    return _Module(parsed[sha256][0], tuple(parsed[sha256][1:]))
 
 
 def _imports(tree: ast.Module) -> list[str]:
     names = []
-    for node in ast.walk(tree):
+    for node in ast.walk(_WithoutTypeChecking().visit(tree)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -171,7 +166,16 @@ def _cache_file() -> Path:
     return base / "darkroom" / f"code-{own}-{sys.version_info.major}.{sys.version_info.minor}.json"
 
 
-class _WithoutProse(ast.NodeTransformer):
+class _WithoutTypeChecking(ast.NodeTransformer):
+    """Removes what only type checkers read."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse:
+            return None
+        return self.generic_visit(node)
+
+
+class _WithoutProse(_WithoutTypeChecking):
     """Removes what the module's docstring says doesn't count."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
@@ -187,11 +191,6 @@ class _WithoutProse(ast.NodeTransformer):
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         node.msg = None
         return self.generic_visit(node)
-
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse:
-            return None
-        return self._with_body(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         says = node.returns is not None and _SENTENCE in {
