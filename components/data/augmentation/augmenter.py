@@ -21,19 +21,21 @@ class AugmentSettings(Settings):
     """params.yaml: augment."""
 
     policy: Policy
-    """none; basic: shift, scale, rotation, light; advanced: also shear, noise, blur, cutout; medical: conservative;
-    autoaugment, randaugment, trivialaugment: as published; pipeline: the transforms of `pipeline`."""
+    """none | basic | advanced | medical | autoaugment | randaugment | trivialaugment | pipeline.
+
+    basic: shift, scale, rotation, light; advanced: also shear, noise, blur, cutout; medical: conservative; autoaugment,
+    randaugment, trivialaugment: as published; pipeline: the transforms of `pipeline`.
+    """
     pipeline: list[Any]
-    """With `policy: pipeline`: transforms of albumentations with their arguments, in order."""
+    """With policy: pipeline, albumentations' transforms: - GaussianBlur: {blur_limit: [3, 5], p: 0.3}."""
     flips: Flips
-    """Flips that keep the label; handwriting has none. With `policy: none` nothing is flipped."""
+    """none | horizontal | both: flips that keep the label; handwriting has none; with policy: none there are none."""
     copies: int = Field(ge=0, le=20)
     """Augmented copies on disk of each training image; more costs disk and time per epoch."""
     balance: float = Field(ge=0, le=1)
     """Rare classes get copies up to this fraction of the largest class; 0 adds none."""
     store: Literal["auto", "pixels", "jpeg"]
-    """Format of the training split on disk: decoded pixels, or JPEGs of the model's size, which take a fifth of the
-    space and are decoded once per run; auto: pixels up to `pixels_limit_gib`."""
+    """pixels (decoded once) | jpeg (a fifth of the disk, decoded once per run) | auto: pixels up to the limit below."""
     pixels_limit_gib: float = Field(gt=0)
     """Largest size of all splits as pixels with `store: auto`; best below the memory of the training machine."""
     seed: int = Field(ge=0)

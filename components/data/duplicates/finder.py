@@ -31,11 +31,11 @@ class DuplicateSettings(Settings):
     """params.yaml: split.duplicates."""
 
     max_bits: int = Field(ge=0, le=MAX_BITS)
-    """Perceptual hashes that differ in at most so many of 64 bits make a candidate pair; larger finds more copies."""
+    """Most hash bits, of 64, that may differ in a candidate pair; larger finds more copies."""
     min_correlation: float = Field(gt=0, le=1)
-    """Least correlation of two aligned 32×32 grey pictures for a candidate pair to count; larger joins fewer."""
+    """Least correlation of two aligned 32×32 grey images for a pair to count; larger joins fewer."""
     embeddings: EmbeddingSettings | None = None
-    """A second level: pairs that a named model takes for one picture; another model decodes and embeds all anew."""
+    """null | {model: features.onnx, min_similarity: 0.95}: also pairs similar to a model; decodes all again."""
 
 
 @dataclass(frozen=True)

@@ -39,20 +39,21 @@ class SplitSettings(Settings):
     """params.yaml: split."""
 
     method: Literal["random", "group", "time", "given"]
-    """random: stratified; group: the same, and each image must have a group; time: the newest of each ingest into
-    test; given: as found.
+    """random (stratified) | group (each image has one) | time (newest of each ingest into test) | given.
 
-    Groups and duplicates stay whole under each of them.
+    Groups and duplicates stay together under each of them.
     """
     fractions: dict[str, float]
-    """Fraction of the images in each split: train, val, test and any further ones; they sum to 1."""
+    """Fraction of the images in each split: train, val, test, perhaps a holdout; they sum to 1."""
     folds: int = Field(ge=0)
-    """Number of stratified folds over the images of train and val, for cross-validation; 0 writes none."""
+    """Stratified folds over train and val in a column `fold`, for cross-validation; 0 writes none."""
     seed: int = Field(ge=0)
     """Another seed gives another split."""
     given: Literal["repair", "keep", "ignore"]
-    """repair: keep the author's splits but bring each cluster to one side; keep: leave leaks, and list them;
-    ignore: assign all images again."""
+    """The author's own splits: repair (keep them, but fix leaks) | keep (and list leaks) | ignore.
+
+    To fix a leak, `repair` moves each cluster of duplicates or group into one split.
+    """
     duplicates: DuplicateSettings
 
     @field_validator("fractions")
