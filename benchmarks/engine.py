@@ -96,8 +96,8 @@ def bare_seconds(job: TrainingJob) -> tuple[float, float]:
 
 def scaled(moments: list[tuple[float, float]]) -> tuple[float, float]:
     (wall, cpu), (last_wall, last_cpu) = moments[0], moments[-1]
-    share = len(moments) / (len(moments) - 1)
-    return (last_wall - wall) * share, (last_cpu - cpu) * share
+    factor = len(moments) / (len(moments) - 1)
+    return (last_wall - wall) * factor, (last_cpu - cpu) * factor
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 CIFAR10 holds train/ and test/, a folder a class in each. Training is the preset of docs/training.md, in a process of
 its own as `darkroom train` starts it; seconds count from its start, with loading the libraries, and stop at the end of
-the epoch whose weights reach the score. Packing the images comes before and is told apart.
+the epoch whose weights reach the score. Packing the images comes before and is timed separately.
 
 Bare: the loop that everybody writes, over the same images on the GPU, drawn there in the same way, with the same
 network, batch, optimizer and precision. The two take turns over some epochs; what is compared is images a second.
@@ -68,7 +68,7 @@ def main() -> None:
         data = packed(files, folder, side_px=SIDE_PX, augment=drawn())
         print(f"packed in {time.perf_counter() - began:.1f} s", flush=True)
         print(time_to_score(preset(data, folder / "whole", flags, flags.epochs), flags.until), flush=True)
-        print(share_of_bare_loop(data, folder, flags))
+        print(ratio_to_bare_loop(data, folder, flags))
     device = current_device()
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "no GPU", machine("torch", "lightning"))
 
@@ -110,7 +110,7 @@ def time_to_score(job: TrainingJob, until: float) -> str:
     return f"{reached}; at best {best:.2%}; {used.seconds:.1f} s in all, {before:.1f} s of them around the epochs"
 
 
-def share_of_bare_loop(data: Path, folder: Path, flags: argparse.Namespace) -> str:
+def ratio_to_bare_loop(data: Path, folder: Path, flags: argparse.Namespace) -> str:
     engine_s, bare_s = [], []
     for number in range(flags.rounds + 1):
         job = preset(data, folder / f"round {number}", flags, flags.round_epochs)
@@ -120,8 +120,8 @@ def share_of_bare_loop(data: Path, folder: Path, flags: argparse.Namespace) -> s
             bare_s.append(bare)
     images = flags.round_epochs * (len(open_split(data, "train")) // flags.batch) * flags.batch
     rates = [f"{images / sorted(seconds)[len(seconds) // 2]:,.0f}" for seconds in (engine_s, bare_s)]
-    share = ratio_range(bare_s, engine_s)
-    return f"engine {rates[0]} images/s, bare loop {rates[1]} images/s: {share} of it"
+    ratio = ratio_range(bare_s, engine_s)
+    return f"engine {rates[0]} images/s, bare loop {rates[1]} images/s: {ratio} of it"
 
 
 def engine_seconds(job: TrainingJob) -> float:

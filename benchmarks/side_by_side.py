@@ -1,4 +1,4 @@
-"""What every benchmark shares: sides that take turns, the machine's facts, and a refusal to time on a busy one.
+"""Common to all benchmarks: sides that take turns, the machine's facts, and a refusal to time on a busy one.
 
 One that is timed by the CPU seconds of one thread may share the machine, and does not refuse.
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 _FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
-_BUSY_SHARE = 0.25
+_BUSY_FRACTION = 0.25
 _ALLOW_BUSY = "DARKROOM_BENCH_BUSY"
 
 
@@ -70,7 +70,7 @@ class Usage:
 
     seconds: float
     peak_mib: float
-    """Resident memory of the largest of its processes."""
+    """Peak memory (RSS) of the largest of its processes."""
     exit_code: int
 
 
@@ -83,13 +83,13 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).
 
 
 def usage(command: list[str], *, folder: Path | None = None, env: Mapping[str, str] | None = None) -> Usage:
-    """Runs the command, which tells nothing.
+    """Runs the command, whose output is discarded.
 
     A small process starts it: a child's peak is at least the memory that its parent had when it was started.
     """
     launched = [sys.executable, "-I", "-c", _LAUNCHER, *command]
-    told = subprocess.run(launched, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
-    seconds, peak_mib, code = told.split()
+    printed = subprocess.run(launched, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout
+    seconds, peak_mib, code = printed.split()
     return Usage(float(seconds), float(peak_mib), int(code))
 
 
@@ -118,13 +118,13 @@ def machine(*packages: str) -> str:
 
 def refuse_busy_machine() -> None:
     """Ends the program where others keep the cores busy, for wall times would be theirs too."""
-    share = _busy_share()
-    if share > _BUSY_SHARE and not os.environ.get(_ALLOW_BUSY):
-        sys.exit(f"others use {share:.0%} of this machine's processors; wait, or set {_ALLOW_BUSY}=1 and say so")
+    busy = _busy_fraction()
+    if busy > _BUSY_FRACTION and not os.environ.get(_ALLOW_BUSY):
+        sys.exit(f"others use {busy:.0%} of this machine's processors; wait, or set {_ALLOW_BUSY}=1 and say so")
 
 
 def needs_peer(package: str) -> None:
-    """Ends the program, which is no failure, where the peer isn't installed: none of ours needs it."""
+    """Ends the program, without failure, where the peer isn't installed: none of ours needs it."""
     if find_spec(package) is None:
         print(f"left out: {package} is not installed; make an environment of its own that has it beside Darkroom's")
         sys.exit()
@@ -135,8 +135,8 @@ def _cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _busy_share() -> float:
-    """Share of all cores' time that was used during one second in which this process slept."""
+def _busy_fraction() -> float:
+    """Fraction of all cores' time that was used during one second in which this process slept."""
     before = _ticks()
     time.sleep(1)
     busy, total = (after - earlier for after, earlier in zip(_ticks(), before, strict=True))

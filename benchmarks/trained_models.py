@@ -1,9 +1,9 @@
 """Networks trained and exported from a folder of real images as `darkroom run` does it, without its servers.
 
 work/data/      raw, validated, split and packed images, with the params.yaml that they were made with
-work/NAME/      train and finetune (each goes on from its last checkpoint), then export, with aware where int8 needs it
+work/NAME/      train and finetune (each resumes from its last checkpoint), then export, with QAT where int8 needs it
 
-What is there is taken as it is: give other settings another folder. int8.py makes it, predict.py and serving.py have it
+Existing files are reused: give other settings another folder. int8.py makes it, predict.py and serving.py have it
 made in a process of its own and read it.
 """
 
@@ -51,7 +51,7 @@ SPLITS = {"train": 0.55, "val": 0.1, "test": 0.35}
 
 
 def prepared(source: Path, work: Path, *, side_px: int) -> Path:
-    """The packed splits of the folder's images, dealt anew: duplicates stay in one split."""
+    """The packed splits of the folder's images, split again: duplicates stay in one split."""
     data = work / "data"
     packed = data / "augmented"
     if (packed / DATASET).is_file():
@@ -157,13 +157,13 @@ def finished(job: TrainingJob) -> Path:
     if not (output / RESULT).is_file():
         write_json(output / "job.json", job.model_dump())
 
-        def tell(event: Event) -> None:
+        def log_epoch(event: Event) -> None:
             if event["event"] == "epoch":
                 _say(f"{name}: {job.step} {event['epoch']}/{event['epochs']}: accuracy {event['val_accuracy']:.3f}")
 
         log = output / "log.txt"
         command = [sys.executable, "-m", "components.training.process", str(output / "job.json")]
-        if run_child(command, folder=REPOSITORY, log=log, on_event=tell).exit_code:
+        if run_child(command, folder=REPOSITORY, log=log, on_event=log_epoch).exit_code:
             sys.exit(f"{name}: {job.step} failed: {last_lines(log)}")
     return output / MODEL
 

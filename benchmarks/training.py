@@ -130,7 +130,7 @@ class Comparison:
     def _peer_epoch(self) -> tuple[float, float]:
         model, moments = self._peer_model(), []
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-4)
-        # Processes that load count once they have ended: the share of all their time that lies between the moments.
+        # Processes that load count once they have ended: the fraction of all their time that lies between the moments.
         started, spent = time.perf_counter(), cpu_seconds()
         for _ in self._peer_steps(model, optimizer):
             moments.append((time.perf_counter(), cpu_seconds()))
@@ -272,14 +272,14 @@ def _workers(count: int) -> dict[str, Any]:
 def timed(run: Callable[[], str]) -> tuple[float, float, str]:
     """Wall and CPU seconds of the call, and what it returns."""
     wall, cpu = time.perf_counter(), cpu_seconds()
-    told = run()
-    return time.perf_counter() - wall, cpu_seconds() - cpu, told
+    result = run()
+    return time.perf_counter() - wall, cpu_seconds() - cpu, result
 
 
 def scaled(moments: list[tuple[float, float]]) -> tuple[float, float]:
     (wall, cpu), (last_wall, last_cpu) = moments[0], moments[-1]
-    share = len(moments) / (len(moments) - 1)
-    return (last_wall - wall) * share, (last_cpu - cpu) * share
+    factor = len(moments) / (len(moments) - 1)
+    return (last_wall - wall) * factor, (last_cpu - cpu) * factor
 
 
 def cpu_seconds() -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 LOCK = Path("requirements.lock")
 RESOLVE = (
-    "uv pip compile pyproject.toml --group dev --extra s3 --extra timm --universal --python-version 3.11 "
+    "uv pip compile pyproject.toml --group dev --extra s3 --universal --python-version 3.11 "
     "--constraint infra/constraints.txt --generate-hashes --no-emit-index-url --no-annotate --no-header "
     f"--no-strip-extras --quiet --output-file {LOCK}"
 )

@@ -26,7 +26,10 @@ from flows.tracking.serving_check import SERVING_CHECK, ServingCheck
 if TYPE_CHECKING:
     from flows.session.session import Prepared
 
-PACKAGES = ("torch", "torchvision", "lightning", "albumentations", "onnx", "onnxruntime", "dvc", "mlflow", "prefect")
+PACKAGES = (
+    *("torch", "torchvision", "timm", "lightning", "albumentations", "onnx", "onnxruntime"),
+    *("dvc", "mlflow", "prefect"),
+)
 
 
 RECORD = "lineage.json"

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 TRAINING_CODE = ("components.training.process",)
 """The modules that compute in a training process."""
-TRAINING_PACKAGES = ("torch", "torchvision", "lightning", "albumentations")
+TRAINING_PACKAGES = ("torch", "torchvision", "timm", "lightning", "albumentations")
 _STORED = (
     ("model", "model"),
     ("members", "members"),

@@ -144,8 +144,8 @@ def test_published_weights_keep_their_first_kernel_on_small_images(publish: Pret
     ],
 )
 def test_a_stem_that_stays_as_it_is_for_small_images_is_said(name: str, with_weights: bool, keeps: bool) -> None:
-    told = describe_stem(name, stem_for(name, 32, with_weights=with_weights), 32)
-    assert (told == f"{name} keeps its own stem, also for 32 px") == keeps
+    note = describe_stem(name, stem_for(name, 32, with_weights=with_weights), 32)
+    assert (note == f"{name} keeps its own stem, also for 32 px") == keeps
 
 
 def from_file(file: Path, name: str, side: int, compound: float | None = None) -> tuple[ImageClassifier, list[str]]:
@@ -164,7 +164,7 @@ def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "note"),
     [
         (
             SingleLabel.of([["bus"], ["car"]]),
@@ -176,7 +176,7 @@ def test_a_stored_model_as_weights_brings_normalization_and_stem(tmp_path: Path)
     ids=["other names", "another kind", "the same"],
 )
 def test_a_head_of_other_labels_starts_afresh_though_its_shape_fits(
-    labels: Task, told: str | None, tmp_path: Path
+    labels: Task, note: str | None, tmp_path: Path
 ) -> None:
     source = classifier("lenet5", ("a", "b"))
     save_classifier(source, tmp_path / "model")
@@ -184,18 +184,18 @@ def test_a_head_of_other_labels_starts_afresh_though_its_shape_fits(
     settings = ModelSettings(architecture="lenet5", weights=weights, freeze_backbone=False)
     model, said = new_classifier(settings, labels=labels, preprocess=PREPROCESS, mean=[0.1] * 3, std=[0.1] * 3)
     kept = torch.equal(model.net.classifier.weight, source.net.classifier.weight)  # type: ignore[arg-type, union-attr]
-    assert kept == (told is None)
-    assert re.search(told or r"weights from \S+$", said[-1])
+    assert kept == (note is None)
+    assert re.search(note or r"weights from \S+$", said[-1])
 
 
-def test_weights_that_do_not_tell_their_normalization_are_said_to_take_that_of_the_data(tmp_path: Path) -> None:
+def test_weights_without_a_record_of_their_normalization_take_that_of_the_data(tmp_path: Path) -> None:
     save_file(build("lenet5", num_classes=2, image_size_px=16).state_dict(), tmp_path / "w.safetensors")
     _, said = from_file(tmp_path / "w.safetensors", "lenet5", 16)
     assert any("has no record of its normalization: that of the current images" in one for one in said)
 
 
 @pytest.mark.parametrize(("trained_at", "used_at", "stem"), [(32, 64, "small"), (64, 32, "dense"), (32, 32, "small")])
-def test_the_stem_of_a_bare_file_is_told_by_its_first_kernel(
+def test_the_stem_of_a_bare_file_is_recognized_by_its_first_kernel(
     trained_at: int, used_at: int, stem: str, tmp_path: Path
 ) -> None:
     source = build("resnet18", num_classes=2, image_size_px=trained_at)

@@ -119,7 +119,7 @@ def test_a_stored_model_keeps_its_head(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("architecture", ["resnet18", "googlenet", "lenet5"])
-def test_dropout_forgets_that_share_of_what_the_last_layer_is_given(architecture: str) -> None:
+def test_dropout_drops_that_fraction_of_the_last_layers_input(architecture: str) -> None:
     network = model(architecture, dropout=0.75).net
     assert list(network.state_dict()) == list(build(architecture, num_classes=3, image_size_px=64).state_dict())
     layer = last_layer(network)

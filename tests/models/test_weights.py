@@ -250,7 +250,7 @@ def test_published_densenets_have_keys_of_an_older_time_and_no_counters(tmp_path
     assert same(source, target)
 
 
-def test_weights_without_counters_tell_the_stem_that_they_were_trained_with() -> None:
+def test_weights_without_counters_show_the_stem_that_they_were_trained_with() -> None:
     state = without_counters(build("resnet18", num_classes=3, image_size_px=32, stem="dense"))
     fits = {stem: backbone_fits(build("resnet18", num_classes=2, image_size_px=32, stem=stem), state) for stem in STEMS}
     assert fits == {"dense": True, "small": False}

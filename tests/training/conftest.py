@@ -39,7 +39,7 @@ def params_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def packed(params_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the augment stage writes for three classes of thirty images, told apart by where they are bright."""
+    """What the augment stage writes for three classes of thirty images, distinguished by where they are bright."""
     from projects import validate_in
 
     from components.data.raw.ingest import write_raw

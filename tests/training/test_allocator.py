@@ -31,5 +31,5 @@ def page_faults(how: str) -> int:
 
 def test_a_freed_block_is_used_again_without_new_pages() -> None:
     assert page_faults("keep") < PAGES_OF_ONE / 10
-    # What it saves: without it each round has all its pages to map anew (huge pages make that fewer).
+    # What it saves: without it each round has to map all its pages again (huge pages make that fewer).
     assert page_faults("as ever") > 2 * page_faults("keep")

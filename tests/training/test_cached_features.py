@@ -103,7 +103,7 @@ def test_a_backbone_that_learns_has_no_features_to_cache(make_job: MakeJob, tmp_
         trained(job)
 
 
-def test_finetuning_the_backbone_goes_on_where_features_were_cached_for_training(
+def test_finetuning_trains_the_backbone_where_features_were_cached_for_training(
     make_job: MakeJob, tmp_path: Path
 ) -> None:
     start, _ = trained(frozen(make_job, tmp_path / "train", architecture="plain", epochs=1, cache_features="on"))

@@ -1,4 +1,4 @@
-"""Classes that weigh alike in the loss and come equally often."""
+"""Classes with equal weight in the loss, and sampled equally often."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_a_class_that_yaml_reads_as_a_number_may_be_weighed(
 
 @pytest.mark.filterwarnings("error")
 def test_a_whole_number_is_a_weight_like_any_other(make_job: Callable[..., TrainingJob], tmp_path: Path) -> None:
-    """pydantic warns of a number that isn't of the type it was told."""
+    """pydantic warns of a number that isn't of the declared type."""
     job = make_job(tmp_path, train={"class_weights": {"cat": 2}})
     assert job.model_dump()["train"]["class_weights"] == {"cat": 2.0}
 

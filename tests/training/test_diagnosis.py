@@ -42,7 +42,7 @@ def history(train: Sequence[float], val: Sequence[float], accuracy: float) -> li
         ([2.3, 2.3], [2.2, 2.3], 0.1, "too early", "went from 2.2 to 2.3; try more train.epochs"),
     ],
 )
-def test_curves_are_told_apart_and_the_setting_to_try_is_named(
+def test_curves_are_distinguished_and_the_setting_to_try_is_named(
     train: list[float], val: list[float], accuracy: float, verdict: str, setting: str
 ) -> None:
     guess = math.log(10)
@@ -63,7 +63,7 @@ def test_curves_are_told_apart_and_the_setting_to_try_is_named(
     ],
     ids=["binary", "weighted", "mixed", "binary diverged", "heavy weights", "noise of one that learns nothing"],
 )
-def test_a_training_loss_of_another_kind_is_held_against_its_own_chance(
+def test_a_training_loss_of_another_type_is_compared_with_its_own_chance_level(
     train: list[float], val: list[float], accuracy: float, train_chance: float, verdict: str
 ) -> None:
     curves = history(train, val, accuracy)

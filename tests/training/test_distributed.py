@@ -111,7 +111,7 @@ def test_two_processes_unfreeze_write_checkpoints_within_an_epoch_and_halve_thei
     make_job: MakeJob, packed: Path, tmp_path: Path, train_unlike: Callable[..., tuple[int, list[str], str]]
 ) -> None:
     start = fit(make_job(tmp_path / "start", train={"epochs": 1}), on_epoch=lambda _: None).model
-    # As many images as whole batches hold: a rest would be dealt otherwise.
+    # As many images as whole batches hold: a remainder would be divided differently.
     shutil.copytree(packed, tmp_path / "data")
     index = pq.read_table(packed / "index.parquet")
     wanted = pc.or_(pc.not_equal(index["split"], "train"), pc.less(index["row"], 60))
@@ -178,7 +178,9 @@ def test_the_core_trains_where_neither_prefect_nor_dvc_nor_mlflow_is_installed(
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 
-def test_what_torchrun_started_is_taken_up(make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_group_that_torchrun_started_is_used(
+    make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4"), ("RANK", "5")):
         monkeypatch.setenv(name, value)
     assert process_group_of(make_job(tmp_path).train) == ProcessGroup(world=8, rank=5, on_this_host=4)
@@ -203,7 +205,7 @@ def test_several_processes_have_no_cached_features(
     ]
 
 
-def test_a_batch_that_can_not_be_dealt_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_batch_that_can_not_be_divided_evenly_is_refused(make_job: MakeJob, tmp_path: Path) -> None:
     settings = make_job(tmp_path).train
     with pytest.raises(
         SettingsError, match=r"16 images can't be divided among 3 processes; give a multiple of 3, 6 or more"

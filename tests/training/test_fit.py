@@ -1,4 +1,4 @@
-"""Training from a job to a model: it learns, it goes on where it was cut off, it says what to change."""
+"""Training from a job to a model: it learns, it resumes where it was interrupted, it names the setting to change."""
 
 import shutil
 import signal
@@ -56,7 +56,7 @@ def unbroken(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Fit
     return fit(make_job(output, model={"architecture": "plain"}, train=LONG), on_epoch=ignore_epoch)
 
 
-def test_fit_lowers_the_loss_on_images_that_can_be_told_apart(unbroken: FitResult) -> None:
+def test_fit_lowers_the_loss_on_separable_images(unbroken: FitResult) -> None:
     losses = [report.train_loss for report in unbroken.history]
     assert losses[-1] < 0.8 * losses[0]
     assert unbroken.history[-1].val_accuracy > 0.6
@@ -141,7 +141,7 @@ fit(
 
 @pytest.fixture(scope="module")
 def often_killed(make_job: MakeJob, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the same job with a checkpoint a step, killed again and again and gone on with after each."""
+    """The folder of the same job with a checkpoint a step, killed again and again and resumed after each."""
     output = tmp_path_factory.mktemp("killed")
     train = LONG | {"checkpoint_minutes": 1e-9}
     write_json(output / "job.json", make_job(output, model={"architecture": "plain"}, train=train).model_dump())
@@ -160,14 +160,14 @@ def test_a_training_killed_at_any_moment_ends_with_the_same_weights(often_killed
     assert "train resumes from its last checkpoint" in messages
     assert [report.epoch for report in result.history] == [1, 2, 3]
     for score in ("train_loss", "val_loss", "learning_rate"):
-        told = [getattr(one, score) for one in result.history]
-        assert told == [getattr(one, score) for one in unbroken.history]
+        scores = [getattr(one, score) for one in result.history]
+        assert scores == [getattr(one, score) for one in unbroken.history]
     assert result.best_epoch == unbroken.best_epoch
     assert same(often_killed / "model", unbroken.model)
     assert [path.name for path in (often_killed / "checkpoints").iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_training_that_goes_on_prepares_only_what_is_left(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_resumed_training_prepares_only_what_is_left(make_job: MakeJob, tmp_path: Path) -> None:
     def cut(done: int, total: int) -> None:
         if done == 7:
             raise Cut
@@ -210,7 +210,7 @@ def test_a_training_killed_after_its_last_epoch_still_gives_its_model(
     assert same(result.model, unbroken.model)
 
 
-def test_a_training_goes_on_from_its_last_epoch_even_if_another_was_better(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_training_resumes_from_its_last_epoch_even_if_another_was_better(make_job: MakeJob, tmp_path: Path) -> None:
     def cut(report: EpochReport) -> None:
         if report.epoch == 3:
             raise Cut
@@ -252,7 +252,7 @@ def test_training_stops_early_when_nothing_gets_better(make_job: MakeJob, tmp_pa
     assert "stopped after epoch 2: validation accuracy didn't improve for train.patience (1) epochs" in messages
 
 
-def test_a_training_that_had_stopped_early_is_not_gone_on_with(make_job: MakeJob, tmp_path: Path) -> None:
+def test_a_training_that_had_stopped_early_is_not_resumed(make_job: MakeJob, tmp_path: Path) -> None:
     settings = {"learning_rate": 1e-12, "epochs": 6, "patience": 1, "monitor": "accuracy", "augment": False}
     job = make_job(tmp_path, train=settings)
     stopped = fit(job, on_epoch=ignore_epoch)
@@ -345,7 +345,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_way_to_train_learns_and_goes_on_to_the_same_weights(make_job: MakeJob, tmp_path: Path, way: str) -> None:
+def test_each_way_to_train_learns_and_resumes_to_the_same_weights(make_job: MakeJob, tmp_path: Path, way: str) -> None:
     def cut(done: int, total: int) -> None:
         # Half-way through the third epoch, where there is an average, a schedule and a best score to lose.
         if done == total * 5 // 8:

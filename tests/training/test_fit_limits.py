@@ -1,4 +1,4 @@
-"""Where training ends early, begins anew, or doesn't begin: each with a sentence."""
+"""Where training ends early, restarts, or doesn't start: each with a message."""
 
 import shutil
 from collections.abc import Callable
@@ -132,10 +132,10 @@ def test_a_time_limit_ends_training_with_the_best_model_until_then(make_job: Mak
     assert any("train.time_limit_minutes is 0.0001" in sentence for sentence in said)
     assert (result.model / "model.safetensors").exists()
     shutil.rmtree(result.model)
-    assert len(fitted(job)[0].history) == len(result.history), "gone on with, though its time is over"
+    assert len(fitted(job)[0].history) == len(result.history), "resumed, though its time is over"
 
 
-def test_the_rate_is_found_kept_and_used_again_by_a_training_that_goes_on(make_job: MakeJob, tmp_path: Path) -> None:
+def test_the_rate_is_found_stored_and_used_again_by_a_resumed_training(make_job: MakeJob, tmp_path: Path) -> None:
     job = make_job(tmp_path, train={"learning_rate": "auto", "epochs": 1})
     result, said = fitted(job)
     test = read_json(tmp_path / "rate.json")

@@ -1,4 +1,4 @@
-"""Settings of `train` and `finetune` beside the usual ones: each learns, and goes on where it was cut off."""
+"""Settings of `train` and `finetune` beside the usual ones: each learns, and resumes where it was interrupted."""
 
 import shutil
 from collections.abc import Callable

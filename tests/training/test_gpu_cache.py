@@ -62,7 +62,7 @@ def gradient(packed: Path, count: int = 400) -> PackedSplit:
     )
 
 
-def drawn_of(split: PackedSplit, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
+def augmented_images(split: PackedSplit, augment: AugmentSettings, batch_size: int = 400) -> torch.Tensor:
     """Each image of the split as it is in the first epoch, in the split's order."""
     order = ShuffledBatches(len(split), batch_size, 5)
     loader = GpuCachedBatches(split, order, lambda: (0, 0), device=CPU, augment=augment)
@@ -74,7 +74,7 @@ def drawn_of(split: PackedSplit, augment: AugmentSettings, batch_size: int = 400
 def test_images_are_shifted_by_an_eighth_at_most_and_half_of_them_flipped(
     packed: Path, augment: AugmentSettings
 ) -> None:
-    drawn = drawn_of(gradient(packed), augment).int()
+    drawn = augmented_images(gradient(packed), augment).int()
     flipped = drawn[:, 16, 10, 0] > drawn[:, 16, 20, 0]
     assert 0.4 < flipped.float().mean() < 0.6
     upright = drawn[~flipped][:, 16, 16]
@@ -88,9 +88,9 @@ def test_draws_belong_to_the_image_whatever_its_batch_and_copies_have_none(
     # Seeds may be of any size.
     seeded = augment.model_copy(update={"seed": 2**63})
     split = gradient(packed, 64)
-    drawn = drawn_of(split, seeded, 64)
-    assert torch.equal(drawn, drawn_of(split, seeded, 8))
-    assert not torch.equal(drawn, drawn_of(split, augment, 64))
+    drawn = augmented_images(split, seeded, 64)
+    assert torch.equal(drawn, augmented_images(split, seeded, 8))
+    assert not torch.equal(drawn, augmented_images(split, augment, 64))
     assert torch.equal(drawn[-1], torch.tensor(split.pixels_NHWC[63]))
     assert not torch.equal(drawn[0], drawn[-1])
 
@@ -98,7 +98,7 @@ def test_draws_belong_to_the_image_whatever_its_batch_and_copies_have_none(
 def test_an_image_more_changes_no_draw_of_the_others(packed: Path, augment: AugmentSettings) -> None:
     split = replace(gradient(packed, 64), copy_N=np.zeros(64, np.int64))
     grown = replace(gradient(packed, 65), path_N=["new.png", *split.path_N], copy_N=np.zeros(65, np.int64))
-    assert torch.equal(drawn_of(grown, augment)[1:], drawn_of(split, augment))
+    assert torch.equal(augmented_images(grown, augment)[1:], augmented_images(split, augment))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_an_image_more_changes_no_draw_of_the_others(packed: Path, augment: Augm
     [("none", {"augment": True}, {}), ("basic", {"augment": False}, {"freeze_backbone": True})],
     ids=["no policy", "cached features"],
 )
-def test_where_nothing_is_to_be_drawn_resident_images_stay_as_they_are(
+def test_without_augmentation_cached_images_stay_as_they_are(
     make_job: MakeJob, tmp_path: Path, policy: str, train: dict[str, Any], model: dict[str, Any]
 ) -> None:
     settings = {"augment": {"policy": policy}, "model": model}

@@ -53,22 +53,22 @@ def test_equal_searches_suggest_equal_values_within_the_space(tmp_path: Path) ->
     assert finish_all(open_search(tmp_path / "third", seed=8)) != one
 
 
-def test_a_search_that_was_cut_off_goes_on_as_an_unbroken_one_would(tmp_path: Path) -> None:
+def test_an_interrupted_search_resumes_as_an_uninterrupted_one_would(tmp_path: Path) -> None:
     unbroken = finish_all(open_search(tmp_path / "unbroken"))
     broken = open_search(tmp_path / "broken", trials=3)
     first = broken.ask()
     assert first is not None
     first.finish(first.values["train.learning_rate"], run_id="run", seconds=1.0)
-    cut_off = broken.ask()
-    assert cut_off is not None
-    cut_off.report(1, 0.5)
+    interrupted = broken.ask()
+    assert interrupted is not None
+    interrupted.report(1, 0.5)
     again = open_search(tmp_path / "broken")
-    taken_up = again.ask()
-    assert taken_up is not None
-    assert (taken_up.number, taken_up.values) == (2, cut_off.values)
-    assert taken_up.report(1, 0.9) is None, "the epoch was told before the kill"
-    taken_up.finish(taken_up.values["train.learning_rate"], run_id="run", seconds=1.0)
-    assert [first.values, taken_up.values, *finish_all(again)] == unbroken
+    resumed = again.ask()
+    assert resumed is not None
+    assert (resumed.number, resumed.values) == (2, interrupted.values)
+    assert resumed.report(1, 0.9) is None, "the epoch was reported before the kill"
+    resumed.finish(resumed.values["train.learning_rate"], run_id="run", seconds=1.0)
+    assert [first.values, resumed.values, *finish_all(again)] == unbroken
     assert [one.number for one in again.outcomes()] == list(range(1, 9))
 
 

@@ -57,7 +57,7 @@ def test_a_long_one_takes_what_was_fastest_and_says_how_fast(make_job: MakeJob, 
 
 
 class Stopwatch:
-    """In place of seconds_per_step: a machine as fast as told, that is busy while some of the times are taken."""
+    """In place of seconds_per_step: a machine of a given speed, that is busy while some of the times are taken."""
 
     def __init__(self, seconds: dict[Numerics, float], busy: range = range(0)) -> None:
         self.seconds, self.busy, self.asked = seconds, busy, list[Numerics]()
@@ -85,7 +85,7 @@ PLAIN_LOOSE, LAST_LOOSE = Numerics(fused=False), Numerics(channels_last=True, fu
     ],
     ids=["neither", "layout", "both", "optimizer", "within the noise"],
 )
-# The first time tells how long training takes, the next four are of the layout.
+# The first time shows how long training takes, the next four are of the layout.
 @pytest.mark.parametrize("busy", [range(0), range(1, 3), range(2, 4), range(3, 5)], ids=str)
 def test_the_fastest_is_chosen_also_where_the_machine_is_busy_for_a_moment(
     seconds: dict[Numerics, float],

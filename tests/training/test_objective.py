@@ -76,13 +76,13 @@ def test_the_loss_of_a_blend_is_the_cross_entropy_to_the_blended_target(make_job
     batch = Batch(IMAGES, target, torch.ones(4))
     loss = objective(make_job, tmp_path, SINGLE, mixup=1.0)(model, batch, number=5, epoch=0)
     own = model(IMAGES)
-    # Each blended logit lies between its image's and its partner's: the share can be read off it.
-
+    # Each blended logit lies between its image's and its partner's: the weight can be read off it.
+    torch.manual_seed((2 << 32) + 5)
     mixed = mix(IMAGES, mixup=1.0, cutmix=0.0, random_erasing=0.0, random=np.random.default_rng([2, 5]))
     hot = F.one_hot(target, 3).float()
-    soft = mixed.share * hot + (1 - mixed.share) * hot[mixed.partner_B]
+    soft = mixed.own_weight * hot + (1 - mixed.own_weight) * hot[mixed.partner_B]
     assert torch.allclose(loss, F.cross_entropy(seen[0], soft))
-    assert torch.allclose(seen[0], mixed.share * own + (1 - mixed.share) * own[mixed.partner_B], atol=1e-4)
+    assert torch.allclose(seen[0], mixed.own_weight * own + (1 - mixed.own_weight) * own[mixed.partner_B], atol=1e-4)
 
 
 def test_an_images_weight_multiplies_its_loss_alone(make_job: MakeJob, tmp_path: Path) -> None:

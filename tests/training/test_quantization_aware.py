@@ -137,10 +137,10 @@ def test_without_the_rounding_nothing_is_learnt(spoiled: Spoiled, make_job: Make
     assert after > 0.8 * static
 
 
-def test_killed_within_an_epoch_it_goes_on_to_the_same_weights(
+def test_killed_within_an_epoch_it_resumes_to_the_same_weights(
     spoiled: Spoiled, learnt: Path, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    """Ranges are found anew from the weights at the start, not from those that had been learnt."""
+    """Ranges are computed again from the weights at the start, not from those that had been learnt."""
     job = aware_job(make_job, tmp_path / "killed", spoiled.folder, REDUCED)
     job = job.model_copy(update={"train": job.train.model_copy(update={"checkpoint_minutes": 1e-9})})
 

@@ -41,7 +41,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], tup
     return call
 
 
-def test_a_process_tells_its_epochs_as_events_and_leaves_a_result(
+def test_a_process_reports_its_epochs_as_events_and_leaves_a_result(
     run: Callable[[Path], tuple[int, list[dict[str, Any]]]], make_job: MakeJob, tmp_path: Path
 ) -> None:
     exit_code, events = run(write_job(make_job(tmp_path / "job", train={"loader_workers": 2})))
@@ -55,7 +55,7 @@ def test_a_process_tells_its_epochs_as_events_and_leaves_a_result(
     assert (tmp_path / "job" / "model" / "model.safetensors").exists()
 
 
-def test_a_mistake_is_told_as_an_event_with_its_kind(
+def test_a_mistake_is_reported_as_an_event_with_its_type(
     run: Callable[[Path], tuple[int, list[dict[str, Any]]]], make_job: MakeJob, tmp_path: Path
 ) -> None:
     job = write_job(make_job(tmp_path / "job", model={"weights": str(tmp_path / "missing.pth")}))
