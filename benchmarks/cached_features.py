@@ -2,7 +2,7 @@
 
     python benchmarks/cached_features.py [--images 2400] [--epochs 20] [--rounds 5] [--architecture resnet18]
 
-Images are generated (bright shapes on noise, 64 px), the backbone has fresh weights: what is compared is time and whether
+Images are generated (bright shapes on noise, 64 px), the backbone has fresh weights: compared are time and whether
 the heads come out alike, not how good such features are. Each round computes its features again.
 """
 
