@@ -3,7 +3,7 @@
 from typing import Literal
 
 Scenario = Literal["mobile", "edge", "server", "real_time", "max_accuracy", "transfer"]
-"""What a model is for."""
+"""Purpose of a model, which chooses its architecture."""
 
 OWN_ARCHITECTURES = ("plain", "lenet5", "se_resnet18", "se_resnet34", "se_resnet50", "efficientnet")
 """Our own networks; `efficientnet` has any size, by model.compound."""

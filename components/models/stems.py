@@ -21,7 +21,7 @@ dense: without them too, but with the first convolution as published, so that pu
 """
 
 _REDUCTION = 4
-"""By which a network for 224 px reduces the image before its first stage: what a small image does without."""
+"""Factor by which a network for 224 px reduces the image before its first stage; the small stem leaves it out."""
 _PROBE_PX = 256
 _PATCH_SIDES_PX = (4, 3, 2)
 # They see the full resolution in their first layers, or are bound to the size that they were made for.
@@ -52,7 +52,7 @@ def adapt_stem(model: nn.Module, name: str, stem: Stem, image_size_px: int) -> N
 
 
 def describe_stem(name: str, stem: Stem, image_size_px: int) -> str | None:
-    """For the log; None where the network is as published, and meant for images of this size."""
+    """A note for the log; None where the network is as published, and meant for images of this size."""
     stem_note = f"small-image stem for {image_size_px} px"
     match stem:
         case "small" if name.startswith("vit_"):

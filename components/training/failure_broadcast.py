@@ -25,7 +25,7 @@ _FAILURE, _EXIT, _RECEIVED = "darkroom/failure", "darkroom/exit", "darkroom/rece
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 10.0
 """Time that a failing process waits for the others, which may be gone already."""
-_OUT_OF_MEMORY = {"kind": "OutOfMemory", "message": ""}
+_OUT_OF_MEMORY = {"type": "OutOfMemory", "message": ""}
 
 
 @dataclass(frozen=True)

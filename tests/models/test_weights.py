@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 
 from components.models.architectures import build
 from components.models.stems import Stem
-from components.models.weights import LoadedWeights, backbone_fits, fill, pretrained_weights, read_weights
+from components.models.weights import LoadedWeights, backbone_fits, load_weights, pretrained_weights, read_weights
 from components.shared.errors import SettingsError
 
 STEMS: tuple[Stem, ...] = ("dense", "small")
@@ -26,7 +26,7 @@ def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
 
 def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
     state = pretrained_weights(architecture).state if weights == "imagenet" else read_weights(Path(weights))
-    return fill(model, state, source=weights, architecture=architecture)
+    return load_weights(model, state, source=weights, architecture=architecture)
 
 
 def same(left: nn.Module, right: nn.Module, prefix: str = "") -> bool:
@@ -232,7 +232,7 @@ def transformer(side: int) -> nn.Module:
 
 def test_a_transformer_interpolates_its_position_embeddings() -> None:
     source, target = transformer(112), transformer(32)
-    loaded = fill(target, source.state_dict(), source="w.pth", architecture="vit_b_16")
+    loaded = load_weights(target, source.state_dict(), source="w.pth", architecture="vit_b_16")
     places, original = target.encoder.pos_embedding, source.encoder.pos_embedding  # type: ignore[union-attr]
     assert places.shape == (1, 5, 8)  # type: ignore[union-attr]
     # The class token and the corners stay what they are.

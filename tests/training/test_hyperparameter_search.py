@@ -69,7 +69,7 @@ def test_an_interrupted_search_resumes_as_an_uninterrupted_one_would(tmp_path: P
     assert resumed.report(1, 0.9) is None, "the epoch was reported before the kill"
     resumed.finish(resumed.values["train.learning_rate"], run_id="run", seconds=1.0)
     assert [first.values, resumed.values, *finish_all(again)] == unbroken
-    assert [one.number for one in again.outcomes()] == list(range(1, 9))
+    assert [one.number for one in again.results()] == list(range(1, 9))
 
 
 @pytest.mark.parametrize(("metric", "good", "bad"), [("accuracy", 0.9, 0.2), ("loss", 0.2, 0.9)])
@@ -93,9 +93,9 @@ def test_a_trial_behind_the_others_is_pruned_and_the_best_one_wins(
     assert failed.report(1, float("nan")) is None
     failed.fail("loss is nan", run_id=None, seconds=1.0)
     assert search.ask() is None
-    assert [one.state for one in search.outcomes()] == ["finished"] * 4 + ["pruned", "failed"]
-    assert (search.outcomes()[4].score, search.outcomes()[5].score) == (bad, None)
-    assert search.outcomes()[5].reason == "loss is nan"
+    assert [one.state for one in search.results()] == ["finished"] * 4 + ["pruned", "failed"]
+    assert (search.results()[4].score, search.results()[5].score) == (bad, None)
+    assert search.results()[5].reason == "loss is nan"
     best = search.best()
     assert best is not None
     assert (best.number, best.score) == (1, good)
@@ -108,7 +108,7 @@ def test_each_pruner_takes_reports(tmp_path: Path, pruner: str) -> None:
     assert trial is not None
     assert trial.report(1, 0.5) is None
     trial.finish(0.5, run_id="run", seconds=1.0)
-    assert [one.score for one in search.outcomes()] == [0.5]
+    assert [one.score for one in search.results()] == [0.5]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,21 @@ def test_a_warmup_climbs_in_equal_steps() -> None:
     assert rates("cosine", steps=10, warmup=2)[0] == pytest.approx(1 / 3)
 
 
+def test_a_cosine_climbs_then_falls_to_nothing() -> None:
+    rate = rates("cosine", steps=100, warmup=10)
+    assert rate[:11] == sorted(rate[:11])
+    assert rate[0] == pytest.approx(1 / 11)
+    assert rate[10] == max(rate) == 1
+    assert rate[10:] == sorted(rate[10:], reverse=True)
+    assert rate[55] == pytest.approx(0.5)
+    assert rate[100] == pytest.approx(0)
+
+
+def test_a_cosine_without_warmup_begins_at_its_peak() -> None:
+    assert rates("cosine", steps=10)[0] == 1
+    assert rates("cosine", steps=2, warmup=1)[0] == 0.5
+
+
 def test_steps_fall_to_a_tenth_after_each_third() -> None:
     found = rates("step", steps=90)
     assert [found[step] for step in (0, 29, 30, 59, 60, 90)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])

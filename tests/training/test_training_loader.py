@@ -10,7 +10,6 @@ from torch import Tensor
 
 from components.data.augmentation.augmenter import AugmentSettings
 from components.data.packed.loaders import evaluation_loader, open_split, training_loader
-from components.training.schedules import WarmupCosine
 
 Policy = Literal["none", "basic", "advanced", "medical"]
 
@@ -71,18 +70,3 @@ def test_evaluation_sees_every_image_in_order_as_it_is(packed: Path) -> None:
     split = open_split(packed, "val")
     images = torch.cat([batch.images_BHWC for batch in evaluation_loader(split, batch_size=7)])
     assert np.array_equal(images.numpy(), split.pixels_NHWC)
-
-
-def test_the_rate_climbs_then_falls_to_nothing() -> None:
-    rate = [WarmupCosine(steps=100, warmup=10)(step) for step in range(101)]
-    assert rate[:11] == sorted(rate[:11])
-    assert rate[0] == pytest.approx(1 / 11)
-    assert rate[10] == max(rate) == 1
-    assert rate[10:] == sorted(rate[10:], reverse=True)
-    assert rate[55] == pytest.approx(0.5)
-    assert rate[100] == pytest.approx(0)
-
-
-def test_a_schedule_without_warmup_begins_at_its_peak() -> None:
-    assert WarmupCosine(steps=10, warmup=0)(0) == 1
-    assert WarmupCosine(steps=1, warmup=1)(0) == 0.5
