@@ -24,7 +24,7 @@ def network(num_classes: int = 3, name: str = "plain") -> nn.Module:
     return build(name, num_classes=num_classes, image_size_px=32)
 
 
-def load_weights(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
+def load_named(model: nn.Module, weights: str, *, architecture: str) -> LoadedWeights:
     state = pretrained_weights(architecture).state if weights == "imagenet" else read_weights(Path(weights))
     return load_weights(model, state, source=weights, architecture=architecture)
 
@@ -58,7 +58,7 @@ def test_weights_of_a_file_fill_the_network(tmp_path: Path, ending: str) -> None
         save_file(source.state_dict(), file)
     else:
         torch.save({"state_dict": source.state_dict()} if "with" in ending else source.state_dict(), file)
-    loaded = load_weights(target, str(file), architecture="plain")
+    loaded = load_named(target, str(file), architecture="plain")
     assert same(source, target)
     assert not loaded.new_head
 
@@ -67,7 +67,7 @@ def test_a_head_of_other_classes_starts_afresh_and_the_rest_is_loaded(tmp_path: 
     source, target = network(7), network(3)
     head = target.classifier.weight.clone()  # type: ignore[union-attr, operator]
     save_file(source.state_dict(), tmp_path / "w.safetensors")
-    loaded = load_weights(target, str(tmp_path / "w.safetensors"), architecture="plain")
+    loaded = load_named(target, str(tmp_path / "w.safetensors"), architecture="plain")
     assert loaded.new_head
     assert loaded.skipped == ["classifier.bias", "classifier.weight"]
     assert same(target, source, "features")
@@ -78,7 +78,7 @@ def test_weights_without_a_head_are_enough(tmp_path: Path) -> None:
     source, target = network(), network()
     state = {key: value for key, value in source.state_dict().items() if not key.startswith("classifier")}
     save_file(state, tmp_path / "w.safetensors")
-    assert load_weights(target, str(tmp_path / "w.safetensors"), architecture="plain").new_head
+    assert load_named(target, str(tmp_path / "w.safetensors"), architecture="plain").new_head
     assert same(target, source, "features")
 
 
@@ -91,7 +91,7 @@ def test_weights_that_do_not_fit_are_refused_with_their_keys(tmp_path: Path) -> 
     target = network()
     before = {key: value.clone() for key, value in target.state_dict().items()}
     with pytest.raises(SettingsError) as refused:
-        load_weights(target, str(tmp_path / "w.safetensors"), architecture="plain")
+        load_named(target, str(tmp_path / "w.safetensors"), architecture="plain")
     for text in (
         "model.weights",
         "doesn't fit plain",
@@ -106,7 +106,7 @@ def test_weights_that_do_not_fit_are_refused_with_their_keys(tmp_path: Path) -> 
 def test_weights_of_another_architecture_name_only_some_keys(tmp_path: Path) -> None:
     save_file(network(name="resnet18").state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(SettingsError, match=r"\d+ missing \(.* and \d+ more\), \d+ unknown \(.* more\)") as refused:
-        load_weights(network(), str(tmp_path / "w.safetensors"), architecture="plain")
+        load_named(network(), str(tmp_path / "w.safetensors"), architecture="plain")
     assert len(str(refused.value)) < 1500
 
 
@@ -191,7 +191,7 @@ def test_published_weights_come_from_torchs_own_cache_with_a_new_head(torch_home
     source = build(NAME, num_classes=1000, image_size_px=64)
     torch.save(source.state_dict(), cached(torch_home))
     target = build(NAME, num_classes=3, image_size_px=64)
-    loaded = load_weights(target, "imagenet", architecture=NAME)
+    loaded = load_named(target, "imagenet", architecture=NAME)
     assert loaded.new_head
     assert loaded.skipped == ["classifier.1.bias", "classifier.1.weight"]
     assert same(target, source, "features")
@@ -201,7 +201,7 @@ def test_published_weights_in_the_cache_run_no_code(torch_home: Path) -> None:
     mark = torch_home / "it ran"
     torch.save({"attack": Attack(mark)}, cached(torch_home))
     with pytest.raises(SettingsError, match=r"model\.weights: .* \(it holds more than tensors\); delete ") as refused:
-        load_weights(network(name=NAME), "imagenet", architecture=NAME)
+        load_named(network(name=NAME), "imagenet", architecture=NAME)
     assert "weights_only" not in str(refused.value)
     assert not mark.exists()
 
@@ -210,18 +210,18 @@ def test_a_broken_file_in_the_cache_is_named(torch_home: Path) -> None:
     torch.save(build(NAME, num_classes=1000, image_size_px=64).state_dict(), cached(torch_home))
     cached(torch_home).write_bytes(cached(torch_home).read_bytes()[:5000])
     with pytest.raises(SettingsError, match=r"model\.weights"):
-        load_weights(network(name=NAME), "imagenet", architecture=NAME)
+        load_named(network(name=NAME), "imagenet", architecture=NAME)
 
 
 def test_without_network_published_weights_are_refused_with_the_remedy(torch_home: Path) -> None:
     assert not any((torch_home / "hub" / "checkpoints").iterdir())
     with pytest.raises(SettingsError, match=r"can't be downloaded.*use null, or a file that you have"):
-        load_weights(network(name=NAME), "imagenet", architecture=NAME)
+        load_named(network(name=NAME), "imagenet", architecture=NAME)
 
 
 def test_a_net_without_published_weights_says_so() -> None:
     with pytest.raises(SettingsError, match="plain has no published weights; use null"):
-        load_weights(network(), "imagenet", architecture="plain")
+        load_named(network(), "imagenet", architecture="plain")
 
 
 def transformer(side: int) -> nn.Module:
@@ -246,7 +246,7 @@ def test_published_densenets_have_keys_of_an_older_time_and_no_counters(tmp_path
     old = {re.sub(r"(norm|conv)([12])\.", r"\1.\2.", key): value for key, value in state.items()}
     assert set(old) != set(state)
     torch.save(old, tmp_path / "w.pth")
-    load_weights(target, str(tmp_path / "w.pth"), architecture="densenet121")
+    load_named(target, str(tmp_path / "w.pth"), architecture="densenet121")
     assert same(source, target)
 
 
@@ -266,4 +266,4 @@ def test_weights_that_are_not_finite_are_refused_with_their_keys(tmp_path: Path)
     state["features.block2.0.weight"][0, 0, 0, 0] = float("nan")
     save_file(state, tmp_path / "w.safetensors")
     with pytest.raises(SettingsError, match=r"numbers that aren't finite in features\.block2\.0\.weight; use weights"):
-        load_weights(network(), str(tmp_path / "w.safetensors"), architecture="plain")
+        load_named(network(), str(tmp_path / "w.safetensors"), architecture="plain")
