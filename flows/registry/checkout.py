@@ -1,6 +1,6 @@
-"""What training a version again needs besides its code and data: files of the project, and models that it started from.
+"""What a version needs to be trained again besides code and data: files of the project, and its initial models.
 
-Both are pinned in the lineage of the version, and go into a project of their own.
+Both are pinned in the lineage of the version, and are copied into a project of their own.
 """
 
 import shutil
@@ -24,15 +24,15 @@ WEIGHTS, TEACHER = "model.weights", "train.teacher"
 
 
 def bring_files(project: Project, lineage: dict[str, Any], again: Project, *, who: str) -> None:
-    """Weights, judgements too large to be kept, and images unlike the training data, from the project to its copy.
+    """Copies initial weights, large reference files and OOD images from the project into `again`.
 
-    Raises SettingsError that names what isn't there any more or has changed.
+    Raises SettingsError that names what is missing or has changed.
     """
     params, pinned = lineage["params"], lineage.get(INITIAL_WEIGHTS, {})
     weights, ood = params["model"]["weights"], params["evaluate"].get("ood")
     if weights is not None and weights != IMAGENET and not weights.startswith(REGISTERED):
         _require(project.root / weights, f"{who} was trained from {weights} (model.weights)")
-        if WEIGHTS in pinned and weights_fingerprint(project.root / weights) != pinned[WEIGHTS]["mark"]:
+        if WEIGHTS in pinned and weights_fingerprint(project.root / weights) != pinned[WEIGHTS]["fingerprint"]:
             raise _changed(f"{who} was trained from {weights} (model.weights)")
         for file in (Path(weights), Path(weights).with_name(SPEC)):
             _copy(project, file, again, who=who)
@@ -51,26 +51,21 @@ def bring_files(project: Project, lineage: dict[str, Any], again: Project, *, wh
 
 
 def bring_models(tracking: Tracking, lineage: dict[str, Any], again: Project, *, who: str) -> None:
-    """The registered models that it started or learned from, into the registry of `again` under the same names.
+    """Copies the registered models that it was trained from into the registry of `again`, under the same names.
 
-    Raises SettingsError where the lineage doesn't say which ones they were, or they aren't what they were.
+    Raises SettingsError where one of them is missing or has changed.
     """
     params, pinned = lineage["params"], lineage.get(INITIAL_WEIGHTS, {})
     copies = []
     for setting, address in ((WEIGHTS, params["model"]["weights"]), (TEACHER, params["train"].get("teacher"))):
         if address is None or not address.startswith(REGISTERED):
             continue
-        if setting not in pinned:
-            raise SettingsError(
-                f"{who} can't be reproduced: an older release trained it, which didn't note the version behind "
-                f"{address} ({setting}); train it again"
-            )
         pin = pinned[setting]
         step = runs.step_of(tracking, pin["run_id"])
         if step is None:
             raise _gone(f"{who} was trained with {pin['version']} ({setting})")
         folder = runs.fetch(tracking, pin["run_id"], "model", step=step)
-        if RegisteredModel(pin["run_id"], pin["version"], folder).mark != pin["mark"]:
+        if RegisteredModel(pin["run_id"], pin["version"], folder).fingerprint != pin["fingerprint"]:
             raise _changed(f"{who} was trained with {pin['version']} ({setting})")
         name, wanted = parse_address(address, setting=setting)
         number = parse_address(pin["version"], setting=setting)[1]
@@ -80,7 +75,7 @@ def bring_models(tracking: Tracking, lineage: dict[str, Any], again: Project, *,
 
 
 def _copy(project: Project, path: Path, again: Project, *, who: str) -> None:
-    """A file or folder of the project; what lies elsewhere by a whole path stays where it is, and is read there."""
+    """Copies a file or folder of the project; an absolute path is left where it is, and read there."""
     if path.is_absolute():
         return
     source, target = project.root / path, again.root / path

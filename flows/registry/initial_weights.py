@@ -1,4 +1,4 @@
-"""Models that a training starts from or learns from: a registered version as a folder of its weights."""
+"""Models that a training starts from or is distilled from: a registered version as a folder of its weights."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from flows.session.session import Session
 from flows.tracking import registry, runs
 
 _WEIGHTS, SPEC = "model.safetensors", "model.json"
-INITIAL_WEIGHTS = "starting"
-"""In the lineage of a run: what its training started from."""
+INITIAL_WEIGHTS = "initial_weights"
+"""Key in the lineage record: the models that the training started from."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class RegisteredModel:
     run_id: str
     """The run that trained it."""
     name: str
-    """models:/NAME/VERSION, whatever alias it was asked for by."""
+    """models:/NAME/VERSION, also where it was asked for by an alias."""
     folder: Path
-    """model.safetensors and model.json; of an ensemble folders of such, one a member."""
+    """Holds model.safetensors and model.json; for an ensemble one such folder per member."""
 
     @property
     def weights(self) -> Path:
         return self.folder / _WEIGHTS
 
     @property
-    def mark(self) -> str:
-        """The version, and the digests of its files."""
+    def fingerprint(self) -> str:
+        """The version and the SHA-256 of its files."""
         members = sorted(file.parent for file in self.folder.rglob(_WEIGHTS))
         digests = [sha256_of_file(member / name) for member in members for name in (_WEIGHTS, SPEC)]
         return " ".join([self.name, *digests])
@@ -60,35 +60,35 @@ def fetch_version(session: Session, name: str, wanted: str, *, ensembles: bool =
 
 
 def initial_weights(session: Session) -> tuple[str | None, str | None]:
-    """What the training is to load, as a setting, and a mark of what that is: of an alias the version and digest."""
+    """Where the training loads its weights from, and a fingerprint of them: for an alias its version and SHA-256."""
     weights = session.params.model.weights
     if weights is None or weights == IMAGENET:
         return weights, weights
     if weights.startswith(REGISTERED):
         model = registered_model(session, weights, setting="model.weights")
-        return str(model.weights), model.mark
+        return str(model.weights), model.fingerprint
     return weights, weights_fingerprint(session.project.root / weights)
 
 
 def weights_fingerprint(weights: Path) -> str:
-    """The digest of a file of weights, and of the description beside it where there is one."""
+    """SHA-256 of a file of weights, and of the description beside it where there is one."""
     beside = weights.with_name(SPEC)
     return sha256_of_file(weights) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
 
 
 def initial_weights_record(session: Session) -> dict[str, Any]:
-    """What the weights and the teacher of a training were, by setting: aliases move on, and files change."""
+    """The initial weights and the teacher of a training by setting, pinned: aliases move, and files change."""
     weights, found = session.params.model.weights, {}
     if weights is not None and weights.startswith(REGISTERED):
         found["model.weights"] = _pinned(registered_model(session, weights, setting="model.weights"))
     elif weights is not None and weights != IMAGENET:
-        found["model.weights"] = {"mark": weights_fingerprint(session.project.root / weights)}
+        found["model.weights"] = {"fingerprint": weights_fingerprint(session.project.root / weights)}
     teacher = teacher_model(session)
     return found | ({"train.teacher": _pinned(teacher)} if teacher is not None else {})
 
 
 def _pinned(model: RegisteredModel) -> dict[str, str]:
-    return {"version": model.name, "run_id": model.run_id, "mark": model.mark}
+    return {"version": model.name, "run_id": model.run_id, "fingerprint": model.fingerprint}
 
 
 def teacher_model(session: Session) -> RegisteredModel | None:
@@ -97,7 +97,7 @@ def teacher_model(session: Session) -> RegisteredModel | None:
     return registered_model(session, address, setting="train.teacher", ensembles=True) if address is not None else None
 
 
-def teacher_mark(session: Session) -> dict[str, str]:
-    """For a fingerprint: the version and digest of the teacher; empty where there is none."""
+def teacher_fingerprint(session: Session) -> dict[str, str]:
+    """Version and SHA-256 of the teacher, for a fingerprint; empty where there is none."""
     teacher = teacher_model(session)
-    return {"teacher": teacher.mark} if teacher is not None else {}
+    return {"teacher": teacher.fingerprint} if teacher is not None else {}

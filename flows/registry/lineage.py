@@ -1,4 +1,4 @@
-"""One record from pixel to served file, and the small files that reproduce a model."""
+"""The lineage record that leads from the raw data to the served file, and the small files that reproduce a model."""
 
 import io
 import platform
@@ -35,7 +35,7 @@ PACKAGES = (
 RECORD = "lineage.json"
 _SPLIT = "split.parquet"
 REFERENCE = "reference"
-"""Below a run's lineage: what people had judged of the data."""
+"""Below the lineage of a run: the reference files that people supplied."""
 LINEAGE_TAG = "lineage"
 """Of a registered version: where its run keeps the version's own lineage."""
 REFERENCE_LEFT_OUT = "reference_left_out"
@@ -46,7 +46,7 @@ _KEPT_BYTES = 1 << 20
 
 
 def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
-    """The files that pin the data and the settings, the split and its leak proof, judgements, and the record itself."""
+    """Writes the files that pin data and settings, the split with its leak proof, reference files, and the record."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     paths = data_paths(session.project)
@@ -74,7 +74,7 @@ def write_version_lineage(
     """Keeps the lineage of a file that is about to be registered; returns its place with the run.
 
     Data that changed without changing what training reads leave the trained model as it was, and so may other settings
-    of evaluation and export: the version is of the data and settings at hand. What the training alone knows (the
+    of evaluation and export: the version is of the current data and settings. What the training alone knows (the
     network, where it started, the machine it ran on) is taken over from its own record. `export` is the record of the
     export, which another export of the run would replace, `made` says which of its files this is, and `check` is of its
     package.
@@ -93,13 +93,13 @@ def write_version_lineage(
 
 
 def version_lineage(tracking: Tracking, version: Version) -> Path:
-    """The files that pin a registered version; where an older release registered it, those of its run."""
+    """Folder with the files that pin a registered version."""
     place = version.tags.get(LINEAGE_TAG, "lineage")
     return runs.fetch(tracking, version.run_id, place, step=version.tags.get("step", "train"))
 
 
 def training_lineage(tracking: Tracking, version: Version) -> Path:
-    """What the run of a version keeps of its training."""
+    """Folder with the lineage of the training behind a version."""
     return runs.fetch(tracking, version.run_id, "lineage", step=version.tags["step"])
 
 
@@ -110,14 +110,14 @@ def images_of(lineage: Path, splits: tuple[str, ...]) -> set[str]:
 
 
 def known_images(session: Session, version: Version, splits: tuple[str, ...]) -> set[str]:
-    """The same, and those of the images at hand that are near duplicates of one, or of its group."""
+    """The same, with the current images that are near duplicates of one of them, or of its group."""
     known = images_of(training_lineage(session.tracking, version), splits)
     split = pq.read_table(data_paths(session.project).split / _SPLIT, columns=["sha256", "cluster"])
     return known | with_clusters(split, known)
 
 
 def with_clusters(split: pa.Table, known: set[str]) -> set[str]:
-    """SHA-256 of each image in a cluster that holds a known one; the clusters are those that the split was dealt by."""
+    """SHA-256 of each image in a cluster that holds a known one; the split keeps clusters together."""
     rows = list(zip(split["sha256"].to_pylist(), split["cluster"].to_pylist(), strict=True))
     clusters = {cluster for sha256, cluster in rows if sha256 in known}
     return {sha256 for sha256, cluster in rows if cluster in clusters}

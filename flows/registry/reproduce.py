@@ -1,4 +1,4 @@
-"""Train a registered version again, from its own data, settings and code, and say what differs."""
+"""Trains a registered version again, from its own data, settings and code, and reports what differs."""
 
 import logging
 import os
@@ -33,9 +33,9 @@ _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
 
 
 def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
-    """Whether all came out the same, and every finding; the registry and the project stay as they are.
+    """Whether everything is the same, with every finding; the registry and the project stay unchanged.
 
-    Raises SettingsError where the code of the version can't be had any more, DataError where its data can't.
+    Raises SettingsError where the code of the version is gone, DataError where its data is.
     """
     project = open_project()
     model, number = parse_version(number, own=name or model_name(project))
@@ -89,16 +89,16 @@ def _check_out(project: Project, version: registry.Version, kept: Path, again: P
 
 def _code(project: Project, version: registry.Version, lineage: dict[str, Any], target: Path) -> str:
     """Puts the code of the version below the target; says where it is from."""
-    wanted, git = lineage.get("code"), str(lineage["git"])
-    if wanted is not None and code_digest(CODE_ROOT) == wanted:
+    wanted, git = lineage["code"], str(lineage["git"])
+    if code_digest(CODE_ROOT) == wanted:
         for folder in ("components", "flows"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(CODE_ROOT / folder, target / folder, ignore=ignored)
-        return "the code at hand, which is the same"
+        return "the current code, which is the same"
     who = _who(version)
     if git == "unknown":
         raise SettingsError(
-            f"{who} can't be reproduced: it was trained outside of git, by other code than that at hand; commit the "
+            f"{who} can't be reproduced: it was trained outside of git, by other code than the current; commit the "
             "code before training, so that its revision is known"
         )
     revision = git.removesuffix(UNCOMMITTED)
@@ -107,8 +107,7 @@ def _code(project: Project, version: registry.Version, lineage: dict[str, Any], 
             f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
             "`git fetch`"
         )
-    changed = git.endswith(UNCOMMITTED) if wanted is None else code_digest(target) != wanted
-    if changed:
+    if code_digest(target) != wanted:
         raise SettingsError(
             f"{who} can't be reproduced: it was trained at revision {revision[:12]} with changes of the code that "
             "were never committed; commit the code before training"
@@ -196,7 +195,7 @@ def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, fold
 def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:
     """Digests of the data on its way from raw to packed."""
     digests = {stage: lock_digest(folder / "dvc.lock", stage) for stage in ("validate", "split", "augment")}
-    return {name: lineage.get(name) for name in _FROM_LINEAGE} | digests
+    return {name: lineage[name] for name in _FROM_LINEAGE} | digests
 
 
 def _weights(model: Path) -> Path:

@@ -1,4 +1,4 @@
-"""From pixel to served file: every link of a version's lineage, checked where it can be checked here and now."""
+"""Verifies every link of a version's lineage, from the raw data to the served file, as far as this machine can."""
 
 import tempfile
 from collections.abc import Iterator
@@ -70,25 +70,22 @@ def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[L
     yield from _runs(tracking, version, kept)
     yield _file(tracking, version)
     yield _package(tracking, version)
-    yield _judged(tracking, version)
+    yield _ledger(tracking, version)
 
 
 def _code(project: Project, record: dict[str, Any]) -> Iterator[Link]:
-    git, code = str(record["git"]), record.get("code")
+    git, code = str(record["git"]), record["code"]
     yield Link("git revision", git, *_revision(project, git, code))
-    if code is not None:
-        same = code_digest(CODE_ROOT) == code
-        yield Link("code", code, "verified" if same else "not checked", _at_hand(same, "the code"))
+    same = code_digest(CODE_ROOT) == code
+    yield Link("code", code, "verified" if same else "not checked", _current(same, "code"))
 
 
-def _revision(project: Project, git: str, code: str | None) -> tuple[State, str]:
+def _revision(project: Project, git: str, code: str) -> tuple[State, str]:
     """Whether the commit holds the code that was used: what else wasn't committed then is kept with the run."""
     if git == "unknown":
         return "not checked", "it was trained outside of git, or before the first commit; commit before the next run"
     revision = git.removesuffix(UNCOMMITTED)
     commit, changed = f"commit {revision[:_SHOWN_REVISION]}", revision != git
-    if code is None:
-        return "not checked", f"it was trained on {commit}, by an older release that kept no digest of the code"
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         if not unpack_revision(project, revision, Path(scratch)):
             return "not checked", f"{commit} isn't in this repository; fetch it with `git fetch`"
@@ -108,13 +105,13 @@ def _raw(project: Project, kept: Path, record: dict[str, Any]) -> Iterator[Link]
     pinned = YAML(typ="safe", pure=True).load(next(kept.glob("*.dvc")).read_text(encoding="utf-8"))["outs"][0]["md5"]
     version = record["data_version"]
     yield _compared("raw data", version, pinned, "the .dvc file that is kept with the run")
-    manifest, wanted = data_paths(project).raw / MANIFEST, record.get("raw_manifest")
-    if wanted is None or data_version(project) != version or not manifest.exists():
+    manifest, wanted = data_paths(project).raw / MANIFEST, record["raw_manifest"]
+    if data_version(project) != version or not manifest.exists():
         yield Link(
-            "raw manifest", str(wanted), "not checked", f"data version {version[:12]} isn't at hand: dvc checkout"
+            "raw manifest", wanted, "not checked", f"data version {version[:12]} isn't checked out; run dvc checkout"
         )
     else:
-        yield _compared("raw manifest", wanted, sha256_of_file(manifest), f"the SHA-256 of {manifest.name} at hand")
+        yield _compared("raw manifest", wanted, sha256_of_file(manifest), f"the SHA-256 of the current {manifest.name}")
 
 
 def _split(kept: Path, record: dict[str, Any]) -> Iterator[Link]:
@@ -132,7 +129,7 @@ def _packed(project: Project, kept: Path) -> Iterator[Link]:
     yield Link("split → packed", _out_of_stage(kept, "split"), _state(used), "dvc.lock names it as what augment read")
     packed, lock = lock_digest(kept / "dvc.lock", "augment"), project.root / "dvc.lock"
     same = lock.exists() and lock_digest(lock, "augment") == packed
-    yield Link("packed", packed, "verified" if same else "not checked", _at_hand(same, "the packed data"))
+    yield Link("packed", packed, "verified" if same else "not checked", _current(same, "packed data"))
 
 
 def _runs(tracking: Tracking, version: Version, kept: Path) -> Iterator[Link]:
@@ -142,8 +139,8 @@ def _runs(tracking: Tracking, version: Version, kept: Path) -> Iterator[Link]:
         run_id = waiting.pop(0)
         tags = runs.tags_of(tracking, run_id)
         state = tags.get("darkroom.step", "run")
-        told = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
-        if told == (record["data_version"], record["split_digest"]):
+        tagged = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
+        if tagged == (record["data_version"], record["split_digest"]):
             yield Link(f"run ({state})", run_id, "verified", "its tags name this data and this split")
         else:
             own = runs.fetch(tracking, run_id, "lineage", step=state) / "dvc.lock"
@@ -167,7 +164,7 @@ def _file(tracking: Tracking, version: Version) -> Link:
 def _package(tracking: Tracking, version: Version) -> Link:
     digest = version.tags.get(registry.PACKAGE_TAG)
     if digest is None:
-        return Link("package", "unknown", "not checked", "an older release registered it")
+        return Link("package", "unknown", "not checked", "it was registered without a serving check")
     try:
         registry.require_package(tracking, version)
     except DarkroomError as problem:
@@ -175,16 +172,18 @@ def _package(tracking: Tracking, version: Version) -> Link:
     return Link("package", digest, "verified", "the digest of the package that the clean process was given")
 
 
-def _judged(tracking: Tracking, version: Version) -> Link:
+def _ledger(tracking: Tracking, version: Version) -> Link:
     try:
         # All entries: of those that stand, a version whose digest was changed has none.
         status = status_of(ledger.read_ledger(tracking, version.name).entries, version.number)
     except DarkroomError as problem:
         return Link("ledger", f"version {version.number}", "broken", str(problem))
     if status.entry is None or status.own_entry is None:
-        return Link("ledger", f"version {version.number}", "not checked", "the gate hasn't judged it")
+        return Link("ledger", f"version {version.number}", "not checked", "the gate hasn't decided on it")
     what = f"entry {status.own_entry.number}; by entry {status.entry.number} it is {status.verdict}"
-    return _compared("ledger", version.sha256, status.own_entry.record["sha256"], f"the file that was judged ({what})")
+    return _compared(
+        "ledger", version.sha256, status.own_entry.record["sha256"], f"the file that the gate decided on ({what})"
+    )
 
 
 def _compared(link: str, value: str, other: str, how: str) -> Link:
@@ -195,8 +194,8 @@ def _state(same: bool) -> State:
     return "verified" if same else "broken"
 
 
-def _at_hand(same: bool, what: str) -> str:
-    return f"{what} at hand is the same" if same else f"{what} at hand is another"
+def _current(same: bool, what: str) -> str:
+    return f"the current {what} is the same" if same else f"the current {what} differs"
 
 
 def _of_stage(kept: Path, stage: str, kind: str, md5: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flows.registry.initial_weights import initial_weights, teacher_mark
+from flows.registry.initial_weights import initial_weights, teacher_fingerprint
 from flows.session.session import Prepared, Session
 from flows.steps.step import FingerprintedStep, Results
 from flows.steps.training_run import TRAINING_CODE, TRAINING_PACKAGES, OnEpoch, train_in_run
@@ -37,7 +37,7 @@ class Train(FingerprintedStep[Trained]):
 
     def inputs(self, session: Session, results: Results) -> dict[str, Any]:
         weights = {"augmented": results[Prepared].augmented_digest, "weights": initial_weights(session)[1]}
-        return weights | teacher_mark(session)
+        return weights | teacher_fingerprint(session)
 
     def settings(self, session: Session) -> dict[str, Any]:
         params = session.params

@@ -401,7 +401,7 @@ def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     assert f"Decided by {entry.who}, {entry.moment}" in page
     assert "It no longer serves. Version 1 is @champion now." in page
     assert {link["how"] for link in trace("digits/2", show=False)["links"] if link["link"] == "ledger"} == {
-        f"the file that was judged (entry 3; by entry {entry.number} it is rolled back)"
+        f"the file that the gate decided on (entry 3; by entry {entry.number} it is rolled back)"
     }
 
 
@@ -491,7 +491,7 @@ def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_
 @pytest.mark.parametrize(
     ("git", "sentence"),
     [
-        ("unknown", "it was trained outside of git, by other code than that at hand"),
+        ("unknown", "it was trained outside of git, by other code than the current"),
         ("f" * 40, "its git revision ffffffffffff isn't in this repository"),
     ],
 )

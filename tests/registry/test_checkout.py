@@ -19,7 +19,7 @@ from flows.project.dvc import data_paths
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
 from flows.registry.checkout import bring_files, bring_models
-from flows.registry.initial_weights import INITIAL_WEIGHTS, initial_weights, initial_weights_record, teacher_mark
+from flows.registry.initial_weights import INITIAL_WEIGHTS, initial_weights, initial_weights_record, teacher_fingerprint
 from flows.registry.lineage import REFERENCE_LEFT_OUT
 from flows.session.session import Session
 from flows.tracking import runs
@@ -94,20 +94,18 @@ def test_the_champion_of_then_is_brought_along_and_not_the_one_of_now(
     asking = ("models:/source@champion", "models:/source/1")
     own = session(project, *asking)
     then = lineage(*asking, **{INITIAL_WEIGHTS: initial_weights_record(own)})
-    marks = initial_weights(own)[1], teacher_mark(own)
+    before = initial_weights(own)[1], teacher_fingerprint(own)
     champion_of(project, 3)
-    assert initial_weights(own)[1] != marks[0]
+    assert initial_weights(own)[1] != before[0]
     bring_models(own.tracking, then, again, who=WHO)
-    with pytest.raises(SettingsError, match=r"target version 1 can't be reproduced: an older release trained it"):
-        bring_models(own.tracking, lineage(*asking), again, who=WHO)
-    other = {INITIAL_WEIGHTS: {name: pin | {"mark": "other"} for name, pin in then[INITIAL_WEIGHTS].items()}}
+    other = {INITIAL_WEIGHTS: {name: pin | {"fingerprint": "other"} for name, pin in then[INITIAL_WEIGHTS].items()}}
     with pytest.raises(SettingsError, match=r"was trained with models:/source/2 .model.weights., which has changed"):
         bring_models(own.tracking, lineage(*asking, **other), again, who=WHO)
 
     # MLflow writes the address of the project's registry into the environment.
     isolate(monkeypatch)
     there = session(again, *asking)
-    assert (initial_weights(there)[1], teacher_mark(there)) == marks
+    assert (initial_weights(there)[1], teacher_fingerprint(there)) == before
 
 
 def test_files_of_the_project_are_brought_along_as_they_were(project: Project, again: Project) -> None:

@@ -111,7 +111,7 @@ def test_an_ensemble_may_teach(project: Project, source: torch.nn.Module, tmp_pa
     train = target.params.train.model_copy(update={"teacher": "models:/source/3"})
     teacher = teacher_model(replace(target, params=replace(target.params, train=train)))
     assert teacher is not None
-    assert len(teacher.mark.split()) == 5
+    assert len(teacher.fingerprint.split()) == 5
     assert open_teacher(teacher.folder, labels("a", "b", "c"))(torch.zeros(2, 32, 32, 3)).shape == (2, 3)
 
 
