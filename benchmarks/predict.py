@@ -15,7 +15,7 @@ registered package    the same server with the registered package of the fp32 fi
 decode alone          the files to the model's squares, on all cores, with no model: the most that is possible
 
 Both servers are warm, and asked for 16 images at a time by as many clients as there are cores.
-With --memory: peak resident memory of the whole command with the int8 file, in a process of its own, over so many
+With --memory: peak memory (RSS) of the whole command with the int8 file, in a process of its own, over so many
 images (links to files).
 """
 
@@ -46,8 +46,8 @@ from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.models.classifier import ImageClassifier
 from components.serving.batch_prediction import batch_size, predict
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions, answer_columns
-from components.serving.prediction_tables import Job, columns_of, write_predictions
+from components.serving.prediction_records import PredictionOptions, prediction_columns
+from components.serving.prediction_tables import PredictionJob, table_columns, write_predictions
 from components.shared.processor import usable_cores
 
 BATCH, REQUEST = 64, 16
@@ -65,7 +65,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         network = ready(flags, scratch, images=flags.images)
-        files = written([image.content for image in network.images], scratch / "judged")
+        files = written([image.content for image in network.images], scratch / "images")
         if flags.memory:
             for count in flags.memory:
                 print(peak_memory(scratch, network.files["int8"], files, count), flush=True)
@@ -77,17 +77,19 @@ def measure(scratch: Path, network: Ready, sources: list[Path], rounds: int) -> 
     refuse_busy_machine()
     torch.set_num_threads(usable_cores())
     preprocess = network.model.spec.preprocess
-    answers: dict[str, list[str]] = {}
+    predictions: dict[str, list[str]] = {}
     flavor = onnx_package(network.files["fp32"], scratch, preprocess.image_size_px)
     with served(network.files["fp32"], scratch) as ours, serving(flavor, scratch) as peer:
         sides: dict[str, Callable[[], None]] = {
-            f"darkroom {name}": partial(by_darkroom, network.files[name], scratch, sources, answers, f"darkroom {name}")
+            f"darkroom {name}": partial(
+                by_darkroom, network.files[name], scratch, sources, predictions, f"darkroom {name}"
+            )
             for name in ("int8", "fp32")
         }
-        sides[WARM] = partial(by_warm_darkroom, loaded(network.files["fp32"]), scratch, sources, answers, WARM)
-        sides[PACKAGE] = partial(by_package, ours, sources, answers)
-        sides[TORCH] = partial(by_torch, network.model, sources, answers)
-        sides[PEER] = partial(by_peer, peer, network.model, sources, answers)
+        sides[WARM] = partial(by_warm_darkroom, loaded(network.files["fp32"]), scratch, sources, predictions, WARM)
+        sides[PACKAGE] = partial(by_package, ours, sources, predictions)
+        sides[TORCH] = partial(by_torch, network.model, sources, predictions)
+        sides[PEER] = partial(by_peer, peer, network.model, sources, predictions)
         sides[DECODING] = partial(decode_alone, preprocess, sources)
         timings = compare(sides, rounds=rounds)
     print(machine("onnxruntime", "torch", "torchvision", "mlflow", "pillow"), f"{usable_cores()} threads")
@@ -96,10 +98,10 @@ def measure(scratch: Path, network: Ready, sources: list[Path], rounds: int) -> 
         f"{network.model.spec.architecture}, {preprocess.image_size_px} px, {len(sources)} JPEGs of {kilobytes:.0f} kB"
     )
     print(f"{network.verdict}\n")
-    tell(timings, answers, [image.label for image in network.images])
+    print_table(timings, predictions, [image.label for image in network.images])
 
 
-def tell(timings: dict[str, Timing], answers: dict[str, list[str]], truth: list[str]) -> None:
+def print_table(timings: dict[str, Timing], predictions: dict[str, list[str]], truth: list[str]) -> None:
     """Median rates, and the medians of the rounds' own ratios (lowest to highest)."""
     peers = (TORCH, PEER, PACKAGE, DECODING)
     print(f"| | images/s | {' | '.join(f'times {peer}' for peer in peers)} | accuracy | agreement with torch |")
@@ -107,10 +109,12 @@ def tell(timings: dict[str, Timing], answers: dict[str, list[str]], truth: list[
     for name, timing in timings.items():
         rate = f"{len(truth) / median(timing.wall_s):,.1f}"
         times = [ratio_range(timings[peer].wall_s, timing.wall_s) if name != peer else "1" for peer in peers]
-        shares = ["", ""]
-        if name in answers:
-            shares = [f"{float((np.array(answers[name]) == side).mean()):.4f}" for side in (truth, answers[TORCH])]
-        print(f"| {name} | {rate} | {' | '.join(times + shares)} |")
+        fractions = ["", ""]
+        if name in predictions:
+            fractions = [
+                f"{float((np.array(predictions[name]) == side).mean()):.4f}" for side in (truth, predictions[TORCH])
+            ]
+        print(f"| {name} | {rate} | {' | '.join(times + fractions)} |")
 
 
 def loaded(file: Path) -> OnnxClassifier:
@@ -118,24 +122,26 @@ def loaded(file: Path) -> OnnxClassifier:
     return OnnxClassifier(file, threads=1)
 
 
-def by_darkroom(file: Path, scratch: Path, sources: list[Path], answers: dict[str, list[str]], name: str) -> None:
-    by_warm_darkroom(loaded(file), scratch, sources, answers, name)
+def by_darkroom(file: Path, scratch: Path, sources: list[Path], predictions: dict[str, list[str]], name: str) -> None:
+    by_warm_darkroom(loaded(file), scratch, sources, predictions, name)
 
 
 def by_warm_darkroom(
-    model: OnnxClassifier, scratch: Path, sources: list[Path], answers: dict[str, list[str]], name: str
+    model: OnnxClassifier, scratch: Path, sources: list[Path], predictions: dict[str, list[str]], name: str
 ) -> None:
-    options = AnswerOptions()
+    options = PredictionOptions()
     out = scratch / "out.csv"
-    job = Job(out, columns_of(answer_columns(model.card, options)), {"model": model.sha256}, batch_size(model))
+    job = PredictionJob(
+        out, table_columns(prediction_columns(model.card, options)), {"model": model.sha256}, batch_size(model)
+    )
     write_predictions(
         job,
         partial(find_images, [str(sources[0].parent)]),
         partial(predict, model=model, model_name=name, options=options),
-        told=lambda done: None,
+        on_progress=lambda done: None,
     )
     with out.open(newline="") as stream:
-        answers[name] = [row["label"] for row in csv.DictReader(stream)]
+        predictions[name] = [row["label"] for row in csv.DictReader(stream)]
 
 
 class Files(Dataset[torch.Tensor]):
@@ -148,37 +154,37 @@ class Files(Dataset[torch.Tensor]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, place: int) -> torch.Tensor:
-        with Image.open(self._files[place]) as image:
+    def __getitem__(self, index: int) -> torch.Tensor:
+        with Image.open(self._files[index]) as image:
             pixels: torch.Tensor = self._transform(image.convert("RGB"))
         return pixels.permute(1, 2, 0)
 
 
-def by_torch(model: ImageClassifier, sources: list[Path], answers: dict[str, list[str]]) -> None:
+def by_torch(model: ImageClassifier, sources: list[Path], predictions: dict[str, list[str]]) -> None:
     data = Files(sources, model.spec.preprocess.image_size_px)
     loader = DataLoader(data, batch_size=BATCH, num_workers=usable_cores())
-    said: list[str] = []
+    labels: list[str] = []
     with torch.inference_mode():
         for images_BHWC in loader:
-            said += [model.spec.labels.classes[index] for index in model(images_BHWC).argmax(dim=1).tolist()]
-    answers[TORCH] = said
+            labels += [model.spec.labels.classes[index] for index in model(images_BHWC).argmax(dim=1).tolist()]
+    predictions[TORCH] = labels
 
 
-def by_package(address: str, sources: list[Path], answers: dict[str, list[str]]) -> None:
+def by_package(address: str, sources: list[Path], predictions: dict[str, list[str]]) -> None:
     def ask(contents: list[bytes]) -> list[str]:
         rows = [[base64.b64encode(content).decode()] for content in contents]
         body = json.dumps({"dataframe_split": {"columns": ["image"], "data": rows}}).encode()
         return [row["label"] for row in asked(address, body)]
 
-    answers[PACKAGE] = by_clients(ask, sources)
+    predictions[PACKAGE] = by_clients(ask, sources)
 
 
-def by_peer(address: str, model: ImageClassifier, sources: list[Path], answers: dict[str, list[str]]) -> None:
+def by_peer(address: str, model: ImageClassifier, sources: list[Path], predictions: dict[str, list[str]]) -> None:
     def ask(contents: list[bytes]) -> list[str]:
         logits = asked(address, as_numbers(contents, model.spec.preprocess))["logits"]
         return [model.spec.labels.classes[index] for index in np.argmax(logits, axis=1)]
 
-    answers[PEER] = by_clients(ask, sources)
+    predictions[PEER] = by_clients(ask, sources)
 
 
 def by_clients(ask: Callable[[list[bytes]], list[str]], sources: list[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""MLflow's scoring server as a process of its own, and clients that ask it."""
+"""MLflow's scoring server as a separate process, and clients that send it requests."""
 
 import contextlib
 import http.client
@@ -77,14 +77,14 @@ def asked(address: str, body: bytes) -> Any:
 
 
 class Client:
-    """Asks again and again over one connection."""
+    """Sends requests over one connection."""
 
     def __init__(self, address: str) -> None:
-        place = urlsplit(address)
-        self._connection = http.client.HTTPConnection(str(place.hostname), place.port)
+        url = urlsplit(address)
+        self._connection = http.client.HTTPConnection(str(url.hostname), url.port)
 
     def asked(self, body: bytes) -> Any:
-        """The predictions of one request; a connection that the server gave up is opened anew."""
+        """The predictions of one request; a connection that the server closed is opened again."""
         try:
             return self._asked(body)
         except (ConnectionError, http.client.HTTPException):
@@ -94,9 +94,9 @@ class Client:
     def _asked(self, body: bytes) -> Any:
         self._connection.request("POST", "/invocations", body, {"Content-Type": "application/json"})
         answer = self._connection.getresponse()
-        said = answer.read()
-        assert answer.status == 200, said
-        return json.loads(said)["predictions"]
+        body = answer.read()
+        assert answer.status == 200, body
+        return json.loads(body)["predictions"]
 
 
 def _wait_for(address: str, server: "subprocess.Popen[bytes]") -> None:

@@ -37,13 +37,13 @@ from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.processor import usable_cores
 
 CLIENTS = (1, 16)
-WARMING = 32
+NUM_WARM_UP = 32
 Ask = Callable[[bytes], str]
 """From the bytes of an image file to its label."""
 
 
 @dataclass
-class Taken:
+class Measured:
     """A line of the table, by round."""
 
     latencies: list[list[float]] = field(default_factory=list)
@@ -51,8 +51,8 @@ class Taken:
     labels: list[str] = field(default_factory=list)
     """Of the last round."""
 
-    def percentile_ms(self, share: float) -> list[float]:
-        return [1e3 * float(np.percentile(one, share)) for one in self.latencies]
+    def percentile_ms(self, percent: float) -> list[float]:
+        return [1e3 * float(np.percentile(one, percent)) for one in self.latencies]
 
 
 def main() -> None:
@@ -74,24 +74,28 @@ def main() -> None:
                 "mlflow's onnx flavor": partial(flavor_client, peer, network.model),
                 "no server": partial(no_server, OnnxClassifier(file)),
             }
-            taken = in_turns(sides, contents, flags.rounds)
+            measured = in_turns(sides, contents, flags.rounds)
         print(machine("onnxruntime", "torch", "mlflow", "uvicorn"), f"{usable_cores()} threads")
         print(f"{flags.network}, {preprocess.image_size_px} px, {flags.rounds} × {len(contents)} requests a line\n")
-        tell(taken, by_torch(network.model, contents, preprocess), [image.label for image in network.images])
+        print_table(measured, by_torch(network.model, contents, preprocess), [image.label for image in network.images])
 
 
-def in_turns(sides: dict[str, Callable[[], Ask]], contents: list[bytes], rounds: int) -> dict[tuple[str, int], Taken]:
+def in_turns(
+    sides: dict[str, Callable[[], Ask]], contents: list[bytes], rounds: int
+) -> dict[tuple[str, int], Measured]:
     """By side and number of clients; each is asked for some images untimed before."""
-    taken = {(name, clients): Taken() for clients in CLIENTS for name in sides if name != "no server" or clients == 1}
-    for name, clients in taken:
-        ask_all(sides[name], contents[:WARMING], clients)
+    measured = {
+        (name, clients): Measured() for clients in CLIENTS for name in sides if name != "no server" or clients == 1
+    }
+    for name, clients in measured:
+        ask_all(sides[name], contents[:NUM_WARM_UP], clients)
     for _ in range(rounds):
-        for (name, clients), line in taken.items():
+        for (name, clients), line in measured.items():
             began = time.perf_counter()
             latencies, line.labels = ask_all(sides[name], contents, clients)
             line.seconds.append(time.perf_counter() - began)
             line.latencies.append(latencies)
-    return taken
+    return measured
 
 
 def ask_all(connect: Callable[[], Ask], contents: list[bytes], clients: int) -> tuple[list[float], list[str]]:
@@ -100,10 +104,10 @@ def ask_all(connect: Callable[[], Ask], contents: list[bytes], clients: int) -> 
 
     def work(first: int) -> None:
         ask = connect()
-        for place in range(first, len(contents), clients):
+        for index in range(first, len(contents), clients):
             began = time.perf_counter()
-            labels[place] = ask(contents[place])
-            latencies[place] = time.perf_counter() - began
+            labels[index] = ask(contents[index])
+            latencies[index] = time.perf_counter() - began
 
     with ThreadPoolExecutor(clients) as threads:
         list(threads.map(work, range(clients)))
@@ -141,20 +145,20 @@ def by_torch(model: ImageClassifier, contents: list[bytes], preprocess: Preproce
     return [model.spec.labels.classes[int(model(square_HWC[None]).argmax())] for square_HWC in squares]
 
 
-def tell(taken: dict[tuple[str, int], Taken], torch_says: list[str], truth: list[str]) -> None:
+def print_table(measured: dict[tuple[str, int], Measured], torch_labels: list[str], truth: list[str]) -> None:
     """Medians of the rounds, lowest and highest in brackets."""
     print("| server | clients | p50, ms | p99, ms | images/s | p50 of no server's | accuracy | agreement with torch |")
     print("|---|---|---|---|---|---|---|---|")
-    alone = taken["no server", 1].percentile_ms(50)
-    for (name, clients), line in taken.items():
-        p50, p99 = (_told(line.percentile_ms(share)) for share in (50, 99))
+    alone = measured["no server", 1].percentile_ms(50)
+    for (name, clients), line in measured.items():
+        p50, p99 = (_median_and_range(line.percentile_ms(percent)) for percent in (50, 99))
         rate = len(truth) / median(line.seconds)
         times = ratio_range(line.percentile_ms(50), alone) if name != "no server" else "1"
-        accuracy, agreement = (float((np.array(line.labels) == side).mean()) for side in (truth, torch_says))
+        accuracy, agreement = (float((np.array(line.labels) == side).mean()) for side in (truth, torch_labels))
         print(f"| {name} | {clients} | {p50} | {p99} | {rate:.1f} | {times} | {accuracy:.4f} | {agreement:.4f} |")
 
 
-def _told(each_ms: list[float]) -> str:
+def _median_and_range(each_ms: list[float]) -> str:
     return f"{median(each_ms):,.1f} ({min(each_ms):,.1f} to {max(each_ms):,.1f})"
 
 

@@ -21,8 +21,8 @@ from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings, after_epochs
 from components.models.classifier import ImageClassifier
 from components.records.export import ExportedFile, ExportRecord, Latency, MeasuredFile, Parity, ScoresOnTest
-from components.serving.model_trial import Speed
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.serving.timing_probe import Speed
 from components.shared.errors import TrainingDiverged
 from components.shared.files import write_json
 from components.shared.processor import Processor, this_processor

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from components.serving.model_trial import TrialReport, TrialRequest
+from components.serving.timing_probe import ProbeReport, ProbeRequest
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json, write_json
 
@@ -14,14 +14,14 @@ class FileDoesNotServe(DarkroomError):
     """The clean process could not load or run the file."""
 
 
-def time_file(file: Path, *, provider: str, latency_runs: int) -> TrialReport:
+def time_file(file: Path, *, provider: str, latency_runs: int) -> ProbeReport:
     """Latency, throughput and memory of a file; raises FileDoesNotServe where it doesn't run."""
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         asked, answer = Path(scratch, "request.json"), Path(scratch, "report.json")
-        request = TrialRequest(model=str(file), answer=str(answer), provider=provider, latency_runs=latency_runs)
+        request = ProbeRequest(model=str(file), report=str(answer), provider=provider, latency_runs=latency_runs)
         write_json(asked, request.model_dump())
         finished = subprocess.run(
-            [sys.executable, "-m", "components.serving.model_trial", str(asked)],
+            [sys.executable, "-m", "components.serving.timing_probe", str(asked)],
             capture_output=True,
             text=True,
             check=False,
@@ -29,4 +29,4 @@ def time_file(file: Path, *, provider: str, latency_runs: int) -> TrialReport:
         if finished.returncode != 0 or not answer.exists():
             last = (finished.stderr.strip().splitlines() or ["it said nothing"])[-1]
             raise FileDoesNotServe(f"{file.name} ended its process with exit code {finished.returncode}: {last}")
-        return TrialReport.from_section("report", read_json(answer))
+        return ProbeReport.from_section("report", read_json(answer))

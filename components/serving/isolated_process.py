@@ -1,4 +1,4 @@
-"""A process that has only what serving needs: every other installed package is out of its reach."""
+"""Restricts a process to the packages that serving needs: importing any other installed package fails."""
 
 import re
 import sys
@@ -8,39 +8,36 @@ from types import ModuleType
 
 RUNTIME = "onnxruntime"
 RUNTIME_BUILDS = {"tensorrt": "onnxruntime-gpu", "cuda": "onnxruntime-gpu", "openvino": "onnxruntime-openvino"}
-"""By provider: builds of ONNX Runtime that have it come as packages of other names."""
+"""By provider: the package with the build of ONNX Runtime that contains it."""
 _IMAGE_STACK = ("numpy", "opencv-python-headless", "pillow", "pydantic", "simplejpeg")
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
-_OF_THIS_PLATFORM = "_sysconfigdata_"
-"""Begins the name of a module of the standard library that isn't among its names, for it ends in the platform's."""
+_PACKAGE_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_SYSCONFIG_PREFIX = "_sysconfigdata_"
+"""Prefix of a standard module that sys.stdlib_module_names lacks, for its name ends with the platform's."""
 
 
 def serving_packages() -> tuple[str, ...]:
-    """Whoever serves installs these, and what they themselves require."""
+    """Packages that serving needs; what they require themselves is not listed."""
     return (*_IMAGE_STACK, runtime_package())
 
 
 def runtime_package() -> str:
-    """The build of ONNX Runtime that is installed."""
+    """Name of the package with the installed build of ONNX Runtime."""
     return next((name for name in RUNTIME_BUILDS.values() if _is_installed(name)), RUNTIME)
 
 
-def forget_other_packages(packages: Sequence[str]) -> None:
-    """From now on importing anything but the standard library, Darkroom's components and these packages fails.
-
-    What the packages require themselves is within reach too.
-    """
-    sys.meta_path.insert(0, _OutOfReach(_modules_of(packages)))
+def block_other_imports(packages: Sequence[str]) -> None:
+    """From now on only the standard library, Darkroom's components, these packages and their requirements import."""
+    sys.meta_path.insert(0, _ImportBlocker(_modules_of(packages)))
 
 
-class _OutOfReach:
-    def __init__(self, reachable: set[str]) -> None:
-        self._reachable = reachable | set(sys.stdlib_module_names) | {"components"}
+class _ImportBlocker:
+    def __init__(self, allowed: set[str]) -> None:
+        self._allowed = allowed | set(sys.stdlib_module_names) | {"components"}
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> None:
         top = name.partition(".")[0]
-        if top not in self._reachable and not top.startswith(_OF_THIS_PLATFORM):
-            raise ModuleNotFoundError(f"{name} is not among what serving needs", name=name)
+        if top not in self._allowed and not top.startswith(_SYSCONFIG_PREFIX):
+            raise ModuleNotFoundError(f"serving may not import {name}", name=name)
 
 
 def _is_installed(package: str) -> bool:
@@ -52,22 +49,25 @@ def _is_installed(package: str) -> bool:
 
 
 def _modules_of(packages: Sequence[str]) -> set[str]:
-    """Top-level modules of the packages and of everything that they require."""
+    """Top-level modules of the packages and of all that they require."""
     modules: set[str] = set()
-    seen: set[str] = set()
+    visited: set[str] = set()
     waiting = list(packages)
     while waiting:
         package = waiting.pop()
-        if package in seen:
+        if package in visited:
             continue
-        seen.add(package)
+        visited.add(package)
         try:
-            found = distribution(package)
+            installed = distribution(package)
         except PackageNotFoundError:
-            # An optional or another platform's requirement.
+            # The requirement is optional or of another platform.
             continue
-        modules |= {file.parts[0].partition(".")[0] for file in found.files or []}
+        modules |= {file.parts[0].partition(".")[0] for file in installed.files or []}
         waiting += [
-            name.group() for line in found.requires or [] if "extra ==" not in line if (name := _NAME.match(line))
+            name.group()
+            for line in installed.requires or []
+            if "extra ==" not in line
+            if (name := _PACKAGE_NAME.match(line))
         ]
     return modules

@@ -1,4 +1,4 @@
-"""The model that ships: one ONNX file that says itself how it is fed. Needs onnxruntime and the image stack alone.
+"""The served model: one ONNX file with a model card in its metadata. Needs only onnxruntime and the image packages.
 
 Letters: B images, H height, W width, C channels, T logits.
 """
@@ -32,7 +32,7 @@ _TYPED: dict[str, Callable[[str, dict[str, Any]], Settings]] = {
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the file says of itself, in its metadata."""
+    """Description of a model, stored in the metadata of its ONNX file."""
 
     architecture: str
     labels: Task
@@ -43,17 +43,17 @@ class ModelCard:
     run_id: str
     answers: DecisionRule = DEFAULT_RULE
     code_version: str = ""
-    """Git revision of the project that trained it; empty where it was in no repository."""
+    """Git revision of the project that trained the model; empty if it was in no repository."""
     mean: list[float] | None = None
-    """Of the red, green and blue of its images, from 0 to 1. The graph subtracts it itself and divides by `std`; None
-    where the members of an ensemble each do so in their own way."""
+    """Mean of the training images' red, green and blue, from 0 to 1; the graph itself subtracts it and divides by
+    `std`. None for an ensemble whose members have different ones."""
     std: list[float] | None = None
     calibration_digest: str | None = None
-    """Of the training images that fixed int8's ranges; None for other formats."""
+    """Digest of the training images that calibrated int8; None for other formats."""
     qat_epochs: int = 0
-    """Of quantization-aware fine-tuning after the training of the run; 0: the weights are the run's own."""
+    """Epochs of quantization-aware fine-tuning after the run's training; 0 if the weights are the run's own."""
     provider: str = "cpu"
-    """Of ONNX Runtime: the file was chosen by what was measured on it, and serves on it where it is there."""
+    """Execution provider on which the file was measured and chosen, and serves if it is available."""
 
     @property
     def classes(self) -> list[str]:
@@ -70,55 +70,55 @@ class ModelCard:
             return cls(**record | {name: typed(name, record[name]) for name, typed in _TYPED.items()})
         except (KeyError, ValueError, TypeError, AttributeError, SettingsError):
             raise ServiceError(
-                f"{name} is no model of Darkroom: its metadata lacks the model card; give the .onnx file that "
+                f"{name} is no model of Darkroom: its metadata has no model card; give the .onnx file that "
                 "`darkroom quantize` or `darkroom run` wrote, or models:/NAME@ALIAS"
             ) from None
 
 
 class OnnxClassifier:
-    """Checks the file, then answers from raw bytes or decoded squares.
+    """Checks the file, then classifies decoded squares.
 
-    A `provider` that is asked for must be here. Without one it is the file's own, and where that isn't here the
-    processor answers, and `fell_back` says so.
+    A requested `provider` must be available. Without a request it is the file's own; if that is not available the CPU
+    computes, and `fallback_reason` says so.
     """
 
     provider: str
-    fell_back: str | None = None
-    """A sentence; None where the model answers as it was measured, or as it was asked to."""
+    fallback_reason: str | None = None
+    """Why the CPU computes instead of the model's own provider; None if it doesn't have to."""
 
     def __init__(
         self, file: Path, *, expected_sha256: str | None = None, threads: int = 0, provider: str | None = None
     ) -> None:
         if not file.is_file():
-            raise ServiceError(f"{file} isn't there; give an existing .onnx file or models:/NAME@ALIAS")
+            raise ServiceError(f"{file} does not exist; give an existing .onnx file or models:/NAME@ALIAS")
         content = file.read_bytes()
         self.sha256 = hashlib.sha256(content).hexdigest()
         if expected_sha256 is not None and self.sha256 != expected_sha256:
-            raise ServiceError(f"{file} isn't the file that was registered: its SHA-256 is {self.sha256}")
+            raise ServiceError(f"{file} is not the registered file: its SHA-256 is {self.sha256}")
         check_model_file(content, file)
         self.card = ModelCard.from_metadata(metadata_of(content), str(file))
-        # From the bytes that were checked: nobody can change the file in between.
+        # From the checked bytes, for the file could change in between.
         self._session = self._open(content, file, provider, threads)
         self._check_shapes(file)
 
-    def _open(self, content: bytes, file: Path, asked: str | None, threads: int) -> Any:
-        self.provider = asked or self.card.provider
+    def _open(self, content: bytes, file: Path, requested: str | None, threads: int) -> Any:
+        self.provider = requested or self.card.provider
         try:
             return open_session(content, file, self.provider, threads=threads)
         except ProviderMissing as problem:
-            if asked is not None:
+            if requested is not None:
                 raise
-            self.fell_back = (
-                f"the model was measured on {self.provider}, but {problem.reason}: on cpu, which takes its place, "
+            self.fallback_reason = (
+                f"the model was measured on {self.provider}, but {problem.reason}; it runs on cpu instead, where "
                 "speed and numbers differ"
             )
         self.provider = "cpu"
         return open_session(content, file, self.provider, threads=threads)
 
     def logits(self, images_BHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 RGB squares of the model's size to logits [B, T]; raises DataError for anything else.
+        """Logits [B, T] of uint8 RGB squares of the model's size; raises DataError for other arrays.
 
-        Raises ServiceError where the graph fails on so many images.
+        Raises ServiceError if the graph fails on this number of images.
         """
         side = self.card.preprocess.image_size_px
         if images_BHWC.dtype != np.uint8 or images_BHWC.shape[1:] != (side, side, 3):
@@ -127,30 +127,28 @@ class OnnxClassifier:
                 f"{list(images_BHWC.shape)}; make squares of the image files first"
             )
         try:
-            answer: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
+            logits_BT: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: images_BHWC})[0]
         except MemoryError:
             raise
-        # onnxruntime raises kinds of its own that share no base but Exception.
+        # onnxruntime's own exceptions share no base but Exception.
         except Exception as problem:
             raise ServiceError(
                 f"the model fails on {len(images_BHWC)} images at once: {runtime_reason(problem)}; export it again"
             ) from None
-        return answer
+        return logits_BT
 
     def square(self, content: bytes) -> NDArray[np.uint8]:
-        """The bytes of an image file as the square that the model sees; raises UndecodableImage."""
+        """An image file's content as the square that the model takes; raises UndecodableImage."""
         return square_of(content, self.card.preprocess)
 
     def _check_shapes(self, file: Path) -> None:
-        """The card must speak of this very network."""
+        """Raises ServiceError if the model card does not describe this network."""
         side = self.card.preprocess.image_size_px
-        fed = {one.name: (one.type, one.shape[1:]) for one in self._session.get_inputs()}
-        if fed != {INPUT: ("tensor(uint8)", [side, side, 3])}:
-            raise ServiceError(
-                f"{file} doesn't take what its model card says, images of {side}×{side}; export it again"
-            )
+        inputs = {one.name: (one.type, one.shape[1:]) for one in self._session.get_inputs()}
+        if inputs != {INPUT: ("tensor(uint8)", [side, side, 3])}:
+            raise ServiceError(f"{file} does not take images of {side}×{side}, as its model card says; export it again")
         if isinstance(batch := self._session.get_inputs()[0].shape[0], int):
-            raise ServiceError(f"{file} takes {batch} images at once and no other number; export it again for any")
+            raise ServiceError(f"{file} takes only {batch} images at once; export it again for any number")
         if (flaw := self.card.labels.flaw()) is not None:
             raise ServiceError(f"{file} has a model card that contradicts itself: {flaw}; export it again")
         width = {one.name: one.shape[-1] for one in self._session.get_outputs()}.get(OUTPUT)

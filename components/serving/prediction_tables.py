@@ -1,15 +1,13 @@
-"""Tables of predictions that a broken run goes on with: CSV, Parquet or JSON Lines.
+"""Tables of predictions that an interrupted run resumes: CSV, Parquet or JSON Lines.
 
-While a run works, finished parts stand in the folder `.NAME.parts` beside the table, each with a note of which images
-it answers. A second run with the same model, sources and options takes over the parts whose images are still the
-same, and the table comes out as it would have without the break, byte for byte. A file of this machine, or the archive
-that an image lies in, is the same while its name, size and time of change are; what lies in a store while its name is.
+While a run works, finished chunks of rows lie in the folder `.NAME.chunks` beside the table, each with a record of its
+images. A second run with the same model, sources and options reuses the chunks whose images are unchanged, and the
+table is the same as without the interruption, byte for byte. An image counts as unchanged while its name is the same
+and, unless it lies in a store, also the size and modification time of its file, or of the archive that holds it.
 """
 
-import csv
+import fcntl
 import hashlib
-import io
-import json
 import os
 import shutil
 import stat
@@ -18,278 +16,225 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from components.data.files.image_file import ImageFile
 from components.serving.batch_prediction import Row
-from components.serving.prediction_rows import Columns
+from components.serving.prediction_records import Columns, Record
+from components.serving.table_formats import FORMATS
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import atomic_file, read_json, sha256_of_record, write_json
 
-_FORM = 2
-"""Raised whenever the parts of an earlier release can't be gone on with."""
-_PART_CELLS = 2**14
-"""Rows times columns of a part: a few seconds of work, and little to hold."""
-_LISTED = 20
-_ROW_GROUP = 16_384
+_CELLS_PER_CHUNK = 2**14
+"""Rows times columns of a chunk: a few seconds of work, and little memory."""
+_MAX_PROBLEMS = 20
 
 
 @dataclass(frozen=True)
-class Part:
-    """A finished run of rows."""
+class PredictionJob:
+    """What to write where."""
+
+    target: Path
+    columns: Columns
+    plan: dict[str, Any]
+    """Everything but the images that the rows depend on; chunks of another plan are not reused."""
+    batch_size: int
+    """A chunk holds whole batches, so that a run that resumes makes the same batches."""
+
+    @property
+    def rows_per_chunk(self) -> int:
+        return self.batch_size * max(1, _CELLS_PER_CHUNK // (self.batch_size * len(self.columns)))
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Record of a finished chunk of rows."""
 
     rows: int
     unreadable: int
     images_sha256: str
-    """Of its images in order: their names, and of files the size and the time of change."""
+    """Digest of the images in order: their names, and the size and modification time of files."""
     problems: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason of the first images that could not be read."""
+    """Path and reason of the first images that can't be read."""
 
 
 @dataclass(frozen=True)
 class Summary:
     rows: int
     unreadable: int
-    taken_over: int
-    """Rows that an earlier, broken run had finished."""
+    reused: int
+    """Rows that an earlier, interrupted run had finished."""
     problems: list[tuple[str, str]]
-    """Path and reason of the first images that could not be read."""
-
-
-class Format(Protocol):
-    def write_part(self, target: Path, records: list[dict[str, Any]], columns: Columns) -> None: ...
-
-    def join(self, target: Path, parts: list[Path], columns: Columns) -> None: ...
-
-
-class CsvFormat:
-    def write_part(self, target: Path, records: list[dict[str, Any]], columns: Columns) -> None:
-        with target.open("w", newline="", encoding="utf-8") as stream:
-            csv.DictWriter(stream, fieldnames=list(columns)).writerows(records)
-
-    def join(self, target: Path, parts: list[Path], columns: Columns) -> None:
-        header = io.StringIO(newline="")
-        csv.writer(header).writerow(columns)
-        _concatenate(target, header.getvalue().encode(), parts)
-
-
-class JsonLinesFormat:
-    def write_part(self, target: Path, records: list[dict[str, Any]], columns: Columns) -> None:
-        with target.open("w", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-    def join(self, target: Path, parts: list[Path], columns: Columns) -> None:
-        _concatenate(target, b"", parts)
-
-
-class ParquetFormat:
-    def write_part(self, target: Path, records: list[dict[str, Any]], columns: Columns) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        pq.write_table(pa.Table.from_pylist(records, schema=_schema(columns)), target)
-
-    def join(self, target: Path, parts: list[Path], columns: Columns) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        group: list[Any] = []
-        with pq.ParquetWriter(target, _schema(columns), compression="zstd") as writer:
-            for part in parts:
-                group.append(pq.ParquetFile(part).read())
-                if sum(len(table) for table in group) >= _ROW_GROUP:
-                    writer.write_table(pa.concat_tables(group))
-                    group = []
-            if group:
-                writer.write_table(pa.concat_tables(group))
-
-
-FORMATS: dict[str, Format] = {".csv": CsvFormat(), ".parquet": ParquetFormat(), ".jsonl": JsonLinesFormat()}
+    """Path and reason of the first images that can't be read."""
 
 
 def check_target(target: Path) -> None:
-    """Raises SettingsError for an ending of no known format, before any work."""
-    ending = target.suffix.lower()
-    if ending not in FORMATS:
+    """Raises SettingsError for an extension of no known format, before any work."""
+    extension = target.suffix.lower()
+    if extension not in FORMATS:
         raise SettingsError(
-            f"--out {target.name}: the ending {ending or '(none)'} should be one of {', '.join(FORMATS)}"
+            f"--out {target.name}: the extension {extension or '(none)'} should be one of {', '.join(FORMATS)}"
         )
     if target.is_dir():
         raise SettingsError(f"--out {target}: is a folder; name a file in it")
 
 
-def columns_of(answer_columns: Columns) -> Columns:
-    return {"path": str, **answer_columns, "note": str, "error": str, "model": str}
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be written where."""
-
-    target: Path
-    columns: Columns
-    plan: dict[str, Any]
-    """Whatever the rows depend on but the images: another plan begins anew."""
-    batch_size: int
-    """A part holds whole batches, so that a run that goes on makes the same ones."""
-
-    @property
-    def rows_per_part(self) -> int:
-        batches = _PART_CELLS // (self.batch_size * len(self.columns))
-        return self.batch_size * max(1, batches)
+def table_columns(prediction_columns: Columns) -> Columns:
+    return {"path": str, **prediction_columns, "note": str, "error": str, "model": str}
 
 
 def write_predictions(
-    job: Job,
-    inputs: Callable[[], Iterator[ImageFile]],
-    answer: Callable[[Iterator[ImageFile]], Iterator[Row]],
+    job: PredictionJob,
+    find_images: Callable[[], Iterator[ImageFile]],
+    predict: Callable[[Iterator[ImageFile]], Iterator[Row]],
     *,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> Summary:
-    """Writes the table, whole or not at all; `told` hears how many rows are done.
+    """Writes the table, whole or not at all; `on_progress` gets the number of finished rows.
 
-    `inputs` begins anew each time that it is called. Raises DataError where there are none, ServiceError where the
+    `find_images` starts from the first image at each call. Raises DataError if there are none, ServiceError if the
     table can't be written.
     """
-    with _Parts(job) as parts:
-        waiting = parts.go_on(inputs)
-        taken_over = parts.rows
-        told(taken_over)
-        rows = _told_each(answer(waiting), taken_over, told)
-        while block := list(islice(rows, job.rows_per_part)):
-            parts.add(block)
-        if not parts.finished:
+    with _Chunks(job) as chunks:
+        images = chunks.resume(find_images)
+        reused = chunks.rows
+        on_progress(reused)
+        rows = _with_progress(predict(images), reused, on_progress)
+        while block := list(islice(rows, job.rows_per_chunk)):
+            chunks.add(block)
+        if not chunks.finished:
             raise DataError("there is nothing to predict")
-        return parts.join(taken_over)
+        return chunks.join(reused)
 
 
-class _Parts:
-    """The finished parts beside the table; of one process at a time."""
+class _Chunks:
+    """The finished chunks beside the table; one process at a time may write them."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PredictionJob) -> None:
         self._job = job
-        self._format = FORMATS[job.target.suffix.lower()]
-        self._folder = job.target.with_name(f".{job.target.name}.parts")
-        self.finished: list[Part] = []
+        self._extension = job.target.suffix.lower()
+        self._format = FORMATS[self._extension]
+        self._folder = job.target.with_name(f".{job.target.name}.chunks")
+        self.finished: list[Chunk] = []
 
     @property
     def rows(self) -> int:
-        return sum(part.rows for part in self.finished)
+        return sum(chunk.rows for chunk in self.finished)
 
-    def __enter__(self) -> "_Parts":
-        with self._writing():
-            return self._open()
-
-    def _open(self) -> "_Parts":
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT)
-        if not _locked(self._lock):
-            os.close(self._lock)
-            raise ServiceError(f"another run writes {self._job.target} right now; wait for it, or choose another --out")
-        plan = {"form": _FORM, "plan": sha256_of_record(self._job.plan)}
-        if _record_at(self._folder / "plan.json") != plan:
-            self._drop_from(0)
-            write_json(self._folder / "plan.json", plan)
-        while (record := _record_at(self._note(len(self.finished)))) is not None:
-            self.finished.append(Part(**record | {"problems": [tuple(one) for one in record["problems"]]}))
+    def __enter__(self) -> "_Chunks":
+        with self._named_write_errors():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT)
+            if not _lock(self._lock):
+                os.close(self._lock)
+                raise ServiceError(
+                    f"another run is writing {self._job.target}; wait until it ends, or choose another --out"
+                )
+            self._load_finished()
         return self
 
     def __exit__(self, *problem: object) -> None:
-        """Leaves what a later run can go on with, if anything."""
+        """Keeps the finished chunks, if any, for a later run."""
         if not self.finished:
             shutil.rmtree(self._folder)
         os.close(self._lock)
 
-    def go_on(self, inputs: Callable[[], Iterator[ImageFile]]) -> Iterator[ImageFile]:
-        """The inputs behind those that are answered; parts whose images have changed are done anew."""
-        waiting = inputs()
-        for place, part in enumerate(self.finished):
-            if _images_sha256(one.name for one in islice(waiting, part.rows)) != part.images_sha256:
-                self._drop_from(place)
-                self.finished = self.finished[:place]
-                waiting = inputs()
-                for _ in islice(waiting, self.rows):
-                    pass
-                break
-        return waiting
+    def _load_finished(self) -> None:
+        plan = {"plan": sha256_of_record({"columns": list(self._job.columns)} | self._job.plan)}
+        if _read_record(self._folder / "plan.json") != plan:
+            self._delete_from(0)
+            write_json(self._folder / "plan.json", plan)
+        while (record := _read_record(self._record_file(len(self.finished)))) is not None:
+            self.finished.append(Chunk(**record | {"problems": [tuple(one) for one in record["problems"]]}))
+
+    def resume(self, find_images: Callable[[], Iterator[ImageFile]]) -> Iterator[ImageFile]:
+        """The images after the finished chunks; drops the first chunk whose images changed and all after it."""
+        images = find_images()
+        for index, chunk in enumerate(self.finished):
+            if _images_sha256(image.name for image in islice(images, chunk.rows)) != chunk.images_sha256:
+                self._delete_from(index)
+                self.finished = self.finished[:index]
+                return islice(find_images(), self.rows, None)
+        return images
 
     def add(self, rows: Sequence[Row]) -> None:
-        place = len(self.finished)
-        bad = [(row.path, row.error) for row in rows if row.error is not None]
-        part = Part(len(rows), len(bad), _images_sha256(row.path for row in rows), bad[:_LISTED])
-        with self._writing():
-            with atomic_file(self._file(place)) as draft:
-                self._format.write_part(draft, [_record(row, self._job.columns) for row in rows], self._job.columns)
-            # Behind its rows: what has a note is whole.
-            write_json(self._note(place), asdict(part))
-        self.finished.append(part)
+        index = len(self.finished)
+        problems = [(row.path, row.error) for row in rows if row.error is not None]
+        chunk = Chunk(len(rows), len(problems), _images_sha256(row.path for row in rows), problems[:_MAX_PROBLEMS])
+        records = [_record(row, self._job.columns) for row in rows]
+        with self._named_write_errors():
+            with atomic_file(self._chunk_file(index)) as temporary:
+                self._format.write_chunk(temporary, records, self._job.columns)
+            # After the rows: a chunk with a record is complete.
+            write_json(self._record_file(index), asdict(chunk))
+        self.finished.append(chunk)
 
-    def join(self, taken_over: int) -> Summary:
-        """Makes the table of the parts, which are of no more use then."""
-        files = [self._file(place) for place in range(len(self.finished))]
-        with self._writing(), atomic_file(self._job.target) as draft:
-            self._format.join(draft, files, self._job.columns)
-        problems = [problem for part in self.finished for problem in part.problems][:_LISTED]
-        summary = Summary(self.rows, sum(part.unreadable for part in self.finished), taken_over, problems)
+    def join(self, reused: int) -> Summary:
+        """Joins the chunks into the table; then they can be deleted."""
+        files = [self._chunk_file(index) for index in range(len(self.finished))]
+        with self._named_write_errors(), atomic_file(self._job.target) as temporary:
+            self._format.join_chunks(temporary, files, self._job.columns)
+        problems = [problem for chunk in self.finished for problem in chunk.problems][:_MAX_PROBLEMS]
+        summary = Summary(self.rows, sum(chunk.unreadable for chunk in self.finished), reused, problems)
         self.finished = []
         return summary
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _named_write_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as problem:
             raise ServiceError(
-                f"--out {self._job.target} can't be written: {problem.strerror or problem}; make room or allow it, and "
-                "call again to go on, or choose another --out"
+                f"--out {self._job.target} can't be written: {problem.strerror or problem}; free some space or permit "
+                "writing, and run the same command again to resume, or choose another --out"
             ) from None
 
-    def _file(self, place: int) -> Path:
-        return self._folder / f"{place:06d}{self._job.target.suffix.lower()}"
+    def _chunk_file(self, index: int) -> Path:
+        return self._folder / f"{index:06d}{self._extension}"
 
-    def _note(self, place: int) -> Path:
-        return self._folder / f"{place:06d}.json"
+    def _record_file(self, index: int) -> Path:
+        return self._folder / f"{index:06d}.json"
 
-    def _drop_from(self, place: int) -> None:
+    def _delete_from(self, index: int) -> None:
         for file in self._folder.iterdir():
-            if file.stem.isdigit() and int(file.stem) >= place:
+            if file.stem.isdigit() and int(file.stem) >= index:
                 file.unlink()
 
 
-def _told_each(rows: Iterator[Row], done: int, told: Callable[[int], None]) -> Iterator[Row]:
-    for number, row in enumerate(rows, start=done + 1):
+def _with_progress(rows: Iterator[Row], reused: int, on_progress: Callable[[int], None]) -> Iterator[Row]:
+    for num_done, row in enumerate(rows, start=reused + 1):
         yield row
-        told(number)
+        on_progress(num_done)
 
 
-def _record(row: Row, columns: Columns) -> dict[str, Any]:
-    values = {"path": row.path, **row.answer, "note": row.note, "error": row.error, "model": row.model}
+def _record(row: Row, columns: Columns) -> Record:
+    values = {"path": row.path, **row.prediction, "note": row.note, "error": row.error, "model": row.model}
     return {name: values.get(name) for name in columns}
 
 
 def _images_sha256(names: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for name in names:
-        # As the row has it.
+        # The name as it stands in the row.
         text = os.fsencode(name).decode("utf-8", "backslashreplace")
-        digest.update(f"{text}\0{_state_of(text)}\0".encode())
+        digest.update(f"{text}\0{_file_state(text)}\0".encode())
     return digest.hexdigest()
 
 
-def _state_of(name: str) -> str:
-    """Size and time of change of the file, or of the archive that it lies in; empty for what is no file here."""
+def _file_state(name: str) -> str:
+    """Size and modification time of the file or of the archive that holds it; empty if it is not on this machine."""
     if "://" in name:
         return ""
     for path in (Path(name), *Path(name).parents):
         try:
-            found = path.stat()
+            status = path.stat()
         except (OSError, ValueError):
             continue
-        return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else ""
+        return f"{status.st_size} {status.st_mtime_ns}" if stat.S_ISREG(status.st_mode) else ""
     return ""
 
 
-def _record_at(file: Path) -> dict[str, Any] | None:
+def _read_record(file: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = read_json(file)
     except (OSError, ValueError):
@@ -297,27 +242,10 @@ def _record_at(file: Path) -> dict[str, Any] | None:
     return record
 
 
-def _locked(handle: int) -> bool:
-    """The lock goes with the process, however it ends."""
-    import fcntl
-
+def _lock(handle: int) -> bool:
+    """Whether this process gets the lock, which is released when the process ends, however it ends."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _concatenate(target: Path, header: bytes, parts: list[Path]) -> None:
-    with target.open("wb") as joined:
-        joined.write(header)
-        for part in parts:
-            with part.open("rb") as stream:
-                shutil.copyfileobj(stream, joined)
-
-
-def _schema(columns: Columns) -> Any:
-    import pyarrow as pa
-
-    kinds = {str: pa.string(), float: pa.float64(), bool: pa.bool_()}
-    return pa.schema([(name, kinds[kind]) for name, kind in columns.items()])

@@ -1,4 +1,4 @@
-"""The page of the scoring server: one HTML file that asks for nothing from outside and sends images nowhere else."""
+"""The upload page of the scoring server: one HTML file that loads nothing else and sends images only to its server."""
 
 import base64
 import hashlib
@@ -16,14 +16,14 @@ def page() -> str:
     return Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 
-def _digest(found: re.Match[str] | None) -> str:
-    text = found.group(1) if found else ""
+def _digest(match: re.Match[str] | None) -> str:
+    text = match.group(1) if match else ""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 @cache
 def content_policy() -> str:
-    """What a browser lets the page do: run its own script, ask its own server, show pictures that it was given."""
+    """Content-Security-Policy: the page may run its own script, ask its own server, and show images given to it."""
     script, style = _digest(_SCRIPT.search(page())), _digest(_STYLE.search(page()))
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src blob: data:; connect-src 'self'; "

@@ -311,10 +311,10 @@ def predict(
     """
 
     def work() -> dict[str, Any]:
-        from components.serving.prediction_rows import AnswerOptions
+        from components.serving.prediction_records import PredictionOptions
         from flows.serving.predict import predict_files
 
-        options = AnswerOptions(top_k=top_k, probabilities=probabilities)
+        options = PredictionOptions(top_k=top_k, probabilities=probabilities)
         summary, name = predict_files(
             sources, out=out, model=model, options=options, workers=workers, provider=provider
         )

@@ -12,8 +12,14 @@ from typing import BinaryIO
 from components.data.files.find_images import STANDARD_INPUT, IgnoredFiles, count_images, find_images
 from components.serving.batch_prediction import batch_size, predict
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions, answer_columns
-from components.serving.prediction_tables import Job, Summary, check_target, columns_of, write_predictions
+from components.serving.prediction_records import PredictionOptions, prediction_columns
+from components.serving.prediction_tables import (
+    PredictionJob,
+    Summary,
+    check_target,
+    table_columns,
+    write_predictions,
+)
 from components.shared.errors import DataError, SettingsError
 from components.shared.plural import counted
 from flows.console.console import progress
@@ -26,7 +32,7 @@ from flows.tracking.runs import existing_registry
 logger = logging.getLogger(__name__)
 
 _SCHEME = "models:/"
-_DIGEST_SHOWN = 12
+_SHA256_SHOWN = 12
 
 
 def predict_files(
@@ -34,24 +40,24 @@ def predict_files(
     *,
     out: Path,
     model: str | None,
-    options: AnswerOptions,
+    options: PredictionOptions,
     workers: int | None = None,
     provider: str | None = None,
 ) -> tuple[Summary, str]:
-    """Writes a row an image and says which could not be read; returns what was done, and the model's name.
+    """Writes a row per image and reports which can't be read; returns a summary and the model's name.
 
-    A run that was broken off goes on where it stood. Raises DataError for sources that hold nothing.
+    Resumes an interrupted run. Raises DataError for sources without images.
     """
     check_target(out)
-    lines = _Lines(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
+    lines = _StandardInput(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
     find_images(sources)
     classifier, name = open_model(model, threads=1, provider=provider)
-    if classifier.fell_back is not None:
-        logger.warning(classifier.fell_back)
+    if classifier.fallback_reason is not None:
+        logger.warning(classifier.fallback_reason)
     options.check(classifier.card)
-    job = Job(
+    job = PredictionJob(
         target=out,
-        columns=columns_of(answer_columns(classifier.card, options)),
+        columns=table_columns(prediction_columns(classifier.card, options)),
         plan={
             "model": classifier.sha256,
             "provider": classifier.provider,
@@ -66,7 +72,7 @@ def predict_files(
         job,
         partial(find_images, sources, lines=lines, ignored=ignored),
         partial(predict, model=classifier, model_name=name, options=options, workers=workers),
-        told=lambda done: progress()("predict", done, total),
+        on_progress=lambda done: progress()("predict", done, total),
     )
     progress()("predict", summary.rows, summary.rows)
     _report(summary, ignored)
@@ -74,34 +80,34 @@ def predict_files(
 
 
 def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
-    """An .onnx file or a registered version; by default the project's champion.
+    """Opens an .onnx file or a registered version, by default the project's champion, and returns its name.
 
-    The name says which version it is: models:/NAME/VERSION, or the file with the start of its SHA-256.
+    The name identifies the version: models:/NAME/VERSION, or the file with the start of its SHA-256.
     """
     if model is not None and _is_file(model):
         classifier = OnnxClassifier(Path(model), threads=threads, provider=provider)
-        return classifier, f"{model}@{classifier.sha256[:_DIGEST_SHOWN]}"
+        return classifier, f"{model}@{classifier.sha256[:_SHA256_SHOWN]}"
     version, file = open_version(model)
     classifier = OnnxClassifier(file, expected_sha256=version.sha256, threads=threads, provider=provider)
     return classifier, version_name(version)
 
 
 def open_version(model: str | None) -> tuple[registry.Version, Path]:
-    """The registered version and its ONNX file; by default the project's champion.
+    """The registered version and its ONNX file, by default the project's champion; creates nothing.
 
-    Looking makes nothing: raises SettingsError where there is no such version, or where it isn't Darkroom's.
+    Raises SettingsError if there is no such version, or if Darkroom did not register it.
     """
     project = open_project()
     from flows.project.params import read_params
 
     name = read_params(project.params).register.name
-    wanted = CHAMPION
+    alias_or_number = CHAMPION
     if model is not None:
-        name, wanted = parse_version(model, own=name)
+        name, alias_or_number = parse_version(model, own=name)
     tracking = existing_registry(project)
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
-    version = registry.require_ours(registry.get_version(tracking, name, wanted))
+    version = registry.require_ours(registry.get_version(tracking, name, alias_or_number))
     return version, registry.fetch_model(tracking, version)
 
 
@@ -114,30 +120,30 @@ def version_name(version: registry.Version) -> str:
     return f"{_SCHEME}{version.name}/{version.number}"
 
 
-class _Lines:
-    """Paths from standard input, which can be read only once."""
+class _StandardInput:
+    """Lines of standard input, which can be read only once."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
-        self._begun = False
+        self._was_read = False
 
     def __iter__(self) -> Iterator[str]:
-        if self._begun:
+        if self._was_read:
             raise DataError(
-                "standard input lists other images than the run that was broken off; "
-                "give the same list again, or another --out"
+                "standard input lists other images than in the interrupted run; "
+                "give the same list again, or choose another --out"
             )
-        self._begun = True
+        self._was_read = True
         return (os.fsdecode(line) for line in self._stream)
 
 
 def _report(summary: Summary, ignored: IgnoredFiles) -> None:
-    if summary.taken_over:
-        logger.info(f"went on after {counted(summary.taken_over, 'image')} that an earlier run had answered")
+    if summary.reused:
+        logger.info(f"resumed: {counted(summary.reused, 'row')} reused from an interrupted run")
     for path, reason in summary.problems:
         logger.warning(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
-        logger.info(f"and {summary.unreadable - len(summary.problems)} more; see the column error")
+        logger.info(f"and {summary.unreadable - len(summary.problems)} more; see the column `error`")
     if ignored.count:
         files = counted(ignored.count, "file is ignored and has", "files are ignored and have")
         logger.info(f"{files} no row, for want of an image's extension, such as {', '.join(ignored.examples)}")

@@ -245,10 +245,10 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
     from components.serving.onnx_classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, version), expected_sha256=version.sha256)
-    if model.fell_back is not None:
+    if model.fallback_reason is not None:
         raise ServiceError(
-            f"{version.name} version {version.number} can't be scored here: {model.fell_back}; promote it where it "
-            "will serve, or export it again with another quantize.provider"
+            f"{version.name} version {version.number} can't be scored here: {model.fallback_reason}; promote it where "
+            "it will serve, or export it again with another quantize.provider"
         )
     try:
         predictions = predictions_of_files(model, files)
@@ -368,8 +368,8 @@ def _changes(session: Session, champion: Version, files: "ImageFiles", own: "Pre
     from components.serving.onnx_classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, champion), expected_sha256=champion.sha256)
-    if model.fell_back is not None:
-        logger.warning(f"the champion, {champion.name} version {champion.number}: {model.fell_back}")
+    if model.fallback_reason is not None:
+        logger.warning(f"the champion, {champion.name} version {champion.number}: {model.fallback_reason}")
     settings = session.params.promote
     names, confidence = settings.max_drop_against_champion or {}, settings.confidence
     if model.card.labels == own.task:

@@ -50,7 +50,7 @@ class Quantize(FingerprintedStep[Exported]):
         "components.evaluation.metrics",
         "components.evaluation.evaluation_files",
         "components.export.exporter",
-        "components.serving.model_trial",
+        "components.serving.timing_probe",
         "components.training.process",
     )
     packages = ("torch", "lightning", "onnx", "onnxruntime")

@@ -1,4 +1,4 @@
-"""A model file packed as the folder that ships, with which MLflow's scoring server answers as it is."""
+"""Packs a model file into the folder that is registered, and that MLflow's scoring server can run."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from typing import Any
 
 from components.serving.isolated_process import serving_packages
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.prediction_records import PredictionOptions, prediction_columns
 from components.serving.scoring_requests import COLUMN
 from components.shared.files import sha256_of_folder
 from flows.project.fingerprint import CODE_ROOT, imported_modules
@@ -19,18 +19,18 @@ from flows.tracking.connection import quiet_mlflow
 
 _SCORING = "flows.tracking.image_scorer"
 _COMPONENTS = "components"
-_LEFT_BY_READERS = ("__pycache__", "registered_model_meta")
-"""Python and MLflow leave them in a package that is loaded or fetched; they are no part of it."""
+_NOT_PACKAGED = ("__pycache__", "registered_model_meta")
+"""Created by Python and MLflow when a package is loaded or fetched; not part of it."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A folder as MLflow has it: the ONNX file, the code that serves it, the packages that this needs."""
+    """An MLflow model folder: the ONNX file, the code that serves it, and the packages that it requires."""
 
     folder: Path
     model_file: Path
     sha256: str
-    """Of all that is in the folder."""
+    """Digest of all files in the folder."""
 
     @property
     def requirements(self) -> list[str]:
@@ -39,7 +39,7 @@ class Package:
 
 
 def write_package(model_file: Path, folder: Path, *, run_id: str | None = None) -> Package:
-    """Into a folder that isn't there yet; `run_id` is that of the run which made the model."""
+    """Writes a new folder; `run_id` is the run that trained the model."""
     quiet_mlflow()
     import mlflow
     from mlflow.models import Model
@@ -63,11 +63,11 @@ def write_package(model_file: Path, folder: Path, *, run_id: str | None = None) 
 
 
 def package_sha256(folder: Path) -> str:
-    return sha256_of_folder(folder, excluded=_LEFT_BY_READERS)
+    return sha256_of_folder(folder, excluded=_NOT_PACKAGED)
 
 
 def _serving_code(scratch: Path) -> Path:
-    """The components that answer a request, and no others, in folders as they stand here."""
+    """A copy of the components that the scorer imports, and no others."""
     for name, source in imported_modules((_SCORING,)).items():
         if name.partition(".")[0] == _COMPONENTS:
             target = scratch / source.relative_to(CODE_ROOT)
@@ -77,7 +77,7 @@ def _serving_code(scratch: Path) -> Path:
 
 
 def _example(card: ModelCard) -> Any:
-    """One grey picture of the model's size, as a request holds it."""
+    """A request with one grey image of the model's size."""
     import pandas as pd
     from PIL import Image
 
@@ -87,14 +87,14 @@ def _example(card: ModelCard) -> Any:
 
 
 def _signature(card: ModelCard) -> Any:
-    """Base64 image files in, the answers of this very model out; top_k and probabilities may be asked for."""
+    """Base64 image files in, this model's predictions out; optional parameters top_k and probabilities."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
-    columns = {**answer_columns(card, AnswerOptions()), "model": str}
-    kinds = {str: DataType.string, float: DataType.double, bool: DataType.boolean}
+    columns = {**prediction_columns(card, PredictionOptions()), "model": str}
+    types = {str: DataType.string, float: DataType.double, bool: DataType.boolean}
     return ModelSignature(
         inputs=Schema([ColSpec(DataType.string, COLUMN)]),
-        outputs=Schema([ColSpec(kinds[kind], name) for name, kind in columns.items()]),
+        outputs=Schema([ColSpec(types[type_], name) for name, type_ in columns.items()]),
         params=ParamSchema([ParamSpec("top_k", DataType.long, 0), ParamSpec("probabilities", DataType.boolean, False)]),
     )

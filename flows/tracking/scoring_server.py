@@ -1,9 +1,9 @@
-"""MLflow's own scoring server of a registered version, with a page at the same address for people.
+"""MLflow's own scoring server for a registered version, with an upload page at the same address.
 
-POST /invocations   images in, answers out, as with `mlflow models serve`
-GET  /              the page: drop an image, see the answer
-GET  /model         which version answers, and what it takes
-GET  /health /ping /version   as MLflow has them
+POST /invocations             images in, predictions out, as with `mlflow models serve`
+GET  /                        upload page: drop an image, see the prediction
+GET  /model                   description of the model
+GET  /health /ping /version   MLflow's own
 """
 
 from asyncio import to_thread
@@ -22,50 +22,51 @@ if TYPE_CHECKING:
 
 _INVOCATIONS = "/invocations"
 _JSON = ("application/json", "application/json;charset=utf-8")
-_MOST_BYTES = 256 * 2**20
-"""Of a request; about 190 MiB of image files."""
+_MAX_REQUEST_BYTES = 256 * 2**20
+"""About 190 MiB of image files."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """What the page and its visitors are told of the model."""
+class ModelDescription:
+    """Response of GET /model."""
 
     name: str
-    """Such as models:/NAME/VERSION."""
+    """URI of the version: models:/NAME/VERSION."""
     aliases: list[str]
     sha256: str
     format: str
     architecture: str
     task: str
-    """Name of the label type."""
+    """Label type: single_label, multi_label or hierarchy."""
     classes: list[str]
     max_megapixels: float
-    endings: list[str]
+    extensions: list[str]
+    """File extensions of the supported image formats."""
     provider: str
-    """Of ONNX Runtime: what it computes with."""
-    note: str | None
-    """Where that isn't what the model was measured on."""
+    """ONNX Runtime's execution provider in use."""
+    warning: str | None
+    """Why it is not the provider that the model was measured on; None if it is."""
 
 
-def application(location: str, served: Served) -> "FastAPI":
-    """The server's application; `location` is a folder or an address that MLflow can load a model from."""
+def application(model_uri: str, description: ModelDescription) -> "FastAPI":
+    """The server's application; `model_uri` is a folder or URI that MLflow can load a model from."""
     quiet_mlflow()
     import mlflow
     from fastapi.responses import HTMLResponse, JSONResponse
     from mlflow.pyfunc import scoring_server
 
-    app: FastAPI = scoring_server.init(mlflow.pyfunc.load_model(location))
+    app: FastAPI = scoring_server.init(mlflow.pyfunc.load_model(model_uri))
 
     @app.middleware("http")
-    async def refuse_what_cannot_be_answered(request: Any, call_next: Any) -> Any:
+    async def refuse_bad_requests(request: Any, call_next: Any) -> Any:
         is_post = request.method == "POST"
         refusal = _refusal(request.headers) if is_post else None
         if is_post and refusal is None and request.url.path == _INVOCATIONS:
             refusal = await to_thread(_refusal_of_body, await request.body())
         if refusal is None:
             return await call_next(request)
-        status, sentence = refusal
-        return JSONResponse({"error_code": "BAD_REQUEST", "message": sentence}, status_code=status)
+        status, message = refusal
+        return JSONResponse({"error_code": "BAD_REQUEST", "message": message}, status_code=status)
 
     @app.get("/", response_class=HTMLResponse)
     def show_page() -> Any:
@@ -74,17 +75,17 @@ def application(location: str, served: Served) -> "FastAPI":
 
     @app.get("/model")
     def describe_model() -> Any:
-        return JSONResponse(asdict(served))
+        return JSONResponse(asdict(description))
 
     return app
 
 
-def served_of(name: str, aliases: list[str], model_file: Path, *, provider: str | None = None) -> Served:
+def describe(name: str, aliases: list[str], model_file: Path, *, provider: str | None = None) -> ModelDescription:
     from components.serving.onnx_classifier import OnnxClassifier
 
     model = OnnxClassifier(model_file, provider=provider)
     card = model.card
-    return Served(
+    return ModelDescription(
         name=name,
         aliases=aliases,
         sha256=model.sha256,
@@ -93,24 +94,27 @@ def served_of(name: str, aliases: list[str], model_file: Path, *, provider: str 
         task=card.labels.task,
         classes=card.classes,
         max_megapixels=card.preprocess.max_megapixels,
-        endings=list(IMAGE_ENDINGS),
+        extensions=list(IMAGE_ENDINGS),
         provider=model.provider,
-        note=model.fell_back,
+        warning=model.fallback_reason,
     )
 
 
 def _refusal(headers: Any) -> tuple[int, str] | None:
-    """Status and sentence for a request that MLflow's server would stumble over, or read whole however large it is."""
+    """Status and message for a request that MLflow's server can't handle, or would read whole however large it is."""
     content_type = headers.get("content-type")
     if content_type is None:
         return 415, "the request has no Content-Type; send application/json"
     if content_type.replace(" ", "").lower() not in _JSON:
-        return 415, "the request's Content-Type is another one; send application/json"
+        return 415, "the request's Content-Type is not supported; send application/json"
     length = headers.get("content-length", "")
     if not length.isdigit():
-        return 411, "the request doesn't say how long it is; send a Content-Length"
-    if int(length) > _MOST_BYTES:
-        return 413, f"the request has {int(length):,} bytes, more than {_MOST_BYTES:,}; send fewer images at once"
+        return 411, "the request has no Content-Length; send one"
+    if int(length) > _MAX_REQUEST_BYTES:
+        return (
+            413,
+            f"the request has {int(length):,} bytes, more than {_MAX_REQUEST_BYTES:,}; send fewer images at once",
+        )
     return None
 
 

@@ -1,4 +1,4 @@
-"""The serving check: the package that ships, asked recorded and malformed requests in a process with nothing else."""
+"""The serving check: a model's package answers recorded and malformed requests in an isolated process."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from typing import Any
 
 from components.serving import isolated_process
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions, Record, answers_of
+from components.serving.prediction_records import PredictionOptions, Record, prediction_records
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json, write_json
 from flows.tracking import package_probe
@@ -21,10 +21,10 @@ from flows.tracking.packaging import Package
 
 SERVING_CHECK = "serving_check.json"
 _TOLERANCE = 1e-3
-"""How far a number may be from the recorded one."""
-_ANSWER_SECONDS = 60.0
-"""After so many MLflow's server gives a request up, unless it is told otherwise."""
-_PROCESS_SECONDS = 900.0
+"""Largest difference of a number from the recorded one."""
+_MAX_RESPONSE_SECONDS = 60.0
+"""MLflow's default timeout of a request."""
+_PROCESS_TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ServingCheck:
 
     @property
     def failures(self) -> str:
-        """A clause; empty where all passed."""
+        """The failed checks as a clause; empty if all passed."""
         return "; ".join(f"{one.name}: {one.value}, should be {one.limit}" for one in self.checks if not one.passed)
 
     def as_record(self) -> dict[str, Any]:
@@ -54,34 +54,34 @@ class ServingCheck:
 
 
 class _DoesNotLoad(DarkroomError):
-    """The clean process ended without an answer."""
+    """The isolated process ended without a report."""
 
 
 def check_package(package: Package, contents: Sequence[bytes]) -> ServingCheck:
-    """`contents` are image files, whose answers are recorded here, of the ONNX file alone, and asked of the package."""
+    """Compares the package's predictions for the image files `contents` with those of the ONNX file alone."""
     model = OnnxClassifier(package.model_file)
-    recorded = [_answer(model, content) for content in contents]
+    recorded = [_predict(model, content) for content in contents]
     malformed = dict(_malformed(len(model.card.classes)))
     bodies = [*map(_body_of_image, contents), *malformed.values()]
     pinned = _pinned(package)
     try:
-        said = _ask(package, bodies)
+        report = _probe(package, bodies)
     except _DoesNotLoad as problem:
         return ServingCheck(package.sha256, [pinned, _loads(str(problem))])
-    replies, refusals = said["replies"][: len(recorded)], said["replies"][len(recorded) :]
+    replies, refusals = report["replies"][: len(recorded)], report["replies"][len(recorded) :]
     checks = [
         pinned,
-        _loads(f"with {', '.join(said['foreign'])} from elsewhere" if said["foreign"] else "yes"),
-        _as_recorded(recorded, replies),
+        _loads(f"with {', '.join(report['foreign'])} from outside the package" if report["foreign"] else "yes"),
+        _compare(recorded, replies),
         _in_time(replies),
         *(_refused(name, reply) for name, reply in zip(malformed, refusals, strict=True)),
     ]
     return ServingCheck(package.sha256, checks)
 
 
-def _answer(model: OnnxClassifier, content: bytes) -> Record:
+def _predict(model: OnnxClassifier, content: bytes) -> Record:
     logits_1T = model.logits(model.square(content)[None])
-    return answers_of(logits_1T, model.card, AnswerOptions(probabilities=True))[0]
+    return prediction_records(logits_1T, model.card, PredictionOptions(probabilities=True))[0]
 
 
 def _body_of_image(content: bytes) -> str:
@@ -97,7 +97,7 @@ def _malformed(num_classes: int) -> Iterator[tuple[str, str]]:
     yield "an empty file", _body([""])
     yield "a text", _body([base64.b64encode(b"not a picture").decode("ascii")])
     yield "half a PNG", _body([header])
-    yield "what is no base64", _body(["no base64!"])
+    yield "text that is no base64", _body(["no base64!"])
     yield "a number", _body([7])
     yield "no image", _body([])
     yield "another column", _body([header], column="picture")
@@ -105,40 +105,40 @@ def _malformed(num_classes: int) -> Iterator[tuple[str, str]]:
     yield "more classes than there are", _body([header], top_k=num_classes + 1)
 
 
-def _ask(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
-    """Raises _DoesNotLoad where the process breaks down, or takes too long."""
+def _probe(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
+    """Report of the isolated process; raises _DoesNotLoad if it fails or takes too long."""
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         files = [Path(scratch, f"{number}.json") for number in range(len(bodies))]
         for file, body in zip(files, bodies, strict=True):
             file.write_text(body, encoding="utf-8")
-        asked, answer = Path(scratch, "request.json"), Path(scratch, "answer.json")
+        request_file, report_file = Path(scratch, "request.json"), Path(scratch, "report.json")
         request = {
             "package": str(package.folder),
             "packages": [line.partition("==")[0] for line in package.requirements],
             "isolation": isolated_process.__file__,
             "bodies": [str(file) for file in files],
-            "answer": str(answer),
+            "report": str(report_file),
         }
-        write_json(asked, request)
-        command = [sys.executable, "-I", "-B", str(package_probe.__file__), str(asked)]
+        write_json(request_file, request)
+        command = [sys.executable, "-I", "-B", str(package_probe.__file__), str(request_file)]
         try:
             ended = subprocess.run(
-                command, cwd=scratch, capture_output=True, text=True, check=False, timeout=_PROCESS_SECONDS
+                command, cwd=scratch, capture_output=True, text=True, check=False, timeout=_PROCESS_TIMEOUT_SECONDS
             )
         except subprocess.TimeoutExpired:
-            raise _DoesNotLoad(f"no, it didn't end within {_PROCESS_SECONDS:g} s") from None
-        if ended.returncode != 0 or not answer.exists():
-            last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise _DoesNotLoad(f"no, it did not end within {_PROCESS_TIMEOUT_SECONDS:g} s") from None
+        if ended.returncode != 0 or not report_file.exists():
+            last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
             raise _DoesNotLoad(f"no, its process ended with exit code {ended.returncode}: {last}")
-        found: dict[str, Any] = read_json(answer)
-        return found
+        report: dict[str, Any] = read_json(report_file)
+        return report
 
 
 def _pinned(package: Package) -> Check:
-    """Each requirement names the version that it is checked with."""
+    """Each requirement must pin the installed version, with which the package is checked."""
     loose = [line for line in package.requirements if line.partition("==")[2] != _installed(line.partition("==")[0])]
-    value = f"{', '.join(loose)} isn't" if loose else "all of them"
-    return Check("requirements pinned to what is installed", value, "all of them", passed=not loose)
+    value = f"all but {', '.join(loose)}" if loose else "all"
+    return Check("requirements pinned to the installed versions", value, "all", passed=not loose)
 
 
 def _installed(package: str) -> str | None:
@@ -149,47 +149,48 @@ def _installed(package: str) -> str | None:
 
 
 def _loads(value: str) -> Check:
-    return Check("loads with its requirements and its own code alone", value, "yes", passed=value == "yes")
+    return Check("loads with only its requirements and its own code", value, "yes", passed=value == "yes")
 
 
-def _as_recorded(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> Check:
-    apart = [_apart(known, _said(reply)) for known, reply in zip(recorded, replies, strict=True)]
-    other = sum(one is None for one in apart)
-    largest = max((one for one in apart if one is not None), default=0.0)
+def _compare(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> Check:
+    pairs = zip(recorded, map(_prediction_in, replies), strict=True)
+    differences = [_difference(expected, predicted) for expected, predicted in pairs]
+    num_other = differences.count(None)
+    largest = max((one for one in differences if one is not None), default=0.0)
     return Check(
-        f"answers to {len(recorded)} recorded images",
-        f"{other} are others" if other else f"{largest:.2g} apart",
-        f"at most {_TOLERANCE:g} apart",
-        passed=not other and largest <= _TOLERANCE,
+        f"predictions for {len(recorded)} recorded images",
+        f"{num_other} differ" if num_other else f"differ by {largest:.2g}",
+        f"differ by at most {_TOLERANCE:g}",
+        passed=not num_other and largest <= _TOLERANCE,
     )
 
 
-def _said(reply: dict[str, Any]) -> Record:
-    """The answer to a request of one image; empty where there is none."""
+def _prediction_in(reply: dict[str, Any]) -> Record:
+    """The prediction for a request of one image; empty if the request failed."""
     if reply["status"] != 200:
         return {}
-    (answer,) = json.loads(reply["text"])["predictions"]
-    return dict(answer)
+    (prediction,) = json.loads(reply["text"])["predictions"]
+    return dict(prediction)
 
 
-def _apart(known: Record, said: Record) -> float | None:
-    """Of the numbers, the largest difference, in parts of those above 1; None where other words are said."""
-    words = {name for name, value in known.items() if not isinstance(value, float)}
-    if not known.keys() <= said.keys() or any(known[name] != said[name] for name in words):
+def _difference(expected: Record, predicted: Record) -> float | None:
+    """Largest difference of a number, relative if the number exceeds 1; None if a text or truth value differs."""
+    others = {name for name, value in expected.items() if not isinstance(value, float)}
+    if not expected.keys() <= predicted.keys() or any(expected[name] != predicted[name] for name in others):
         return None
-    numbers = known.keys() - words
-    return max(abs(float(known[name]) - float(said[name])) / max(1.0, abs(float(known[name]))) for name in numbers)
+    pairs = [(float(expected[name]), float(predicted[name])) for name in expected.keys() - others]
+    return max(abs(one - other) / max(1.0, abs(one)) for one, other in pairs)
 
 
 def _in_time(replies: Sequence[dict[str, Any]]) -> Check:
     slowest = max((reply["seconds"] for reply in replies), default=0.0)
-    limit = f"at most {_ANSWER_SECONDS:g} s"
-    return Check("slowest of these answers", f"{slowest:.3f} s", limit, passed=slowest <= _ANSWER_SECONDS)
+    limit = f"at most {_MAX_RESPONSE_SECONDS:g} s"
+    return Check("slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS)
 
 
 def _refused(name: str, reply: dict[str, Any]) -> Check:
-    """With a sentence and the status of a mistaken request, not with a traceback."""
+    """The server must return a message and a status of 4xx, no traceback."""
     status, text = reply["status"], reply["text"]
-    broken = status >= 500 or "stack_trace" in text
-    value = "broke down" if broken else "refused" if status >= 400 else "took it"
+    failed = status >= 500 or "stack_trace" in text
+    value = "failed" if failed else "refused" if status >= 400 else "accepted"
     return Check(f"refuses {name}", value, "refused", passed=value == "refused")

@@ -23,7 +23,7 @@ from projects import draw_colours, free_port, new_project
 from components.data.files.stores import open_store
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
-from components.serving.prediction_rows import AnswerOptions
+from components.serving.prediction_records import PredictionOptions
 from components.shared.errors import DataError
 from components.shared.progress import silent
 from flows.project.dvc import data_paths, data_version, restore_raw
@@ -158,7 +158,7 @@ def test_images_are_predicted_where_they_lie(
     photos: str, tmp_path: Path, source: str, expected: list[tuple[str, str]]
 ) -> None:
     out, model = tmp_path / "out.jsonl", colour_model(tmp_path / "colours.onnx")
-    predict_files([photos + source], out=out, model=str(model), options=AnswerOptions(), workers=2)
+    predict_files([photos + source], out=out, model=str(model), options=PredictionOptions(), workers=2)
     rows: list[dict[str, Any]] = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["path"], row["label"] or row["error"]) for row in rows] == [
         (photos + path, said) for path, said in expected

@@ -20,7 +20,7 @@ from projects import draw_colours, new_project, write_shapes
 from components.data.raw.dataset import MANIFEST, read_manifest
 from components.data.raw.ingest import write_raw
 from components.data.sources import IngestSettings, find
-from components.serving.prediction_rows import AnswerOptions
+from components.serving.prediction_records import PredictionOptions
 from components.shared.errors import DataError, ServiceError
 from components.shared.progress import silent
 from flows.project.dvc import data_paths, restore_raw
@@ -211,7 +211,7 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def predicted(out: Path, model: Path, *sources: str) -> list[tuple[str, str | None]]:
     """Path and label of each row, or the reason in place of the label."""
-    predict_files(list(sources), out=out, model=str(model), options=AnswerOptions(), workers=2)
+    predict_files(list(sources), out=out, model=str(model), options=PredictionOptions(), workers=2)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len({row["model"] for row in rows}) == 1
     return [(row["path"], row["label"] or row["error"]) for row in rows]

@@ -1,4 +1,4 @@
-"""Which model answers: what the registry doesn't hold, or holds of somebody else, is said, and nothing is made."""
+"""The model to predict with: a version that is missing or not Darkroom's is reported, and nothing is created."""
 
 import shutil
 from pathlib import Path
@@ -22,7 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("model", [None, "models:/typo@champion", "models:/typo/1"])
-def test_asking_an_empty_project_makes_no_database(project: Path, model: str | None) -> None:
+def test_predicting_in_an_empty_project_creates_no_database(project: Path, model: str | None) -> None:
     with pytest.raises(SettingsError, match=r"(digits|typo) has no version yet; `darkroom run` makes one"):
         open_version(model)
     assert sorted(path.name for path in project.iterdir()) == ["dvc.yaml", "params.yaml"]

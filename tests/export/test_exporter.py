@@ -19,8 +19,8 @@ from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier
 from components.records.export import ExportRecord, ScoresOnTest
-from components.serving.model_trial import Latency, Speed, TrialReport
 from components.serving.onnx_classifier import OnnxClassifier
+from components.serving.timing_probe import Latency, ProbeReport, Speed
 from components.shared.errors import TrainingDiverged
 from components.shared.files import sha256_of_file
 from components.shared.processor import this_processor
@@ -69,8 +69,8 @@ def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One export of this module, `result`, times its files in processes of their own; the others take all for alike."""
     speed = Speed(latency=Latency(p50_ms=1.0, p95_ms=1.0, p99_ms=1.0), images_per_second=1000.0, best_batch=1)
 
-    def alike(file: Path, **_: Any) -> TrialReport:
-        return TrialReport(sha256=sha256_of_file(file), speed=speed, peak_mib=None)
+    def alike(file: Path, **_: Any) -> ProbeReport:
+        return ProbeReport(sha256=sha256_of_file(file), speed=speed, peak_mib=None)
 
     monkeypatch.setattr("components.export.exporter.time_file", alike)
 

@@ -34,8 +34,8 @@ def test_a_file_that_cannot_be_loaded_stops_no_one_else(exported: Exported, tmp_
 
 def test_packages_that_serving_does_not_need_are_out_of_reach(exported: Exported) -> None:
     code = (
-        "from components.serving.isolated_process import forget_other_packages, serving_packages\n"
-        "forget_other_packages(serving_packages())\n"
+        "from components.serving.isolated_process import block_other_imports, serving_packages\n"
+        "block_other_imports(serving_packages())\n"
         "import onnxruntime, numpy, PIL, pydantic\n"
         "for name in ('torch', 'mlflow', 'sklearn', 'onnx', 'pandas'):\n"
         "    try:\n        __import__(name)\n    except ModuleNotFoundError:\n        print(name)\n"

@@ -1,4 +1,4 @@
-"""Images in, a row each out: a bad file is a row with its reason, never a gap."""
+"""A row per image: a bad file is a row with its reason, never a gap."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from components.data.files.find_images import find_images
 from components.data.files.image_file import ImageFile
 from components.serving.batch_prediction import Row, batch_size, predict
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions
+from components.serving.prediction_records import PredictionOptions
 from components.shared.errors import ServiceError
 
 BAD = {"bad_cut.jpg", "bad_empty.png", "bad_text.png", "bad_large.png"}
@@ -27,7 +27,7 @@ def model(onnx_file: Path) -> OnnxClassifier:
 
 def predicted(model: OnnxClassifier, *sources: Path, workers: int = 2) -> list[Row]:
     inputs = find_images([str(source) for source in sources])
-    return list(predict(inputs, model, model_name="digits v3", options=AnswerOptions(), workers=workers))
+    return list(predict(inputs, model, model_name="digits v3", options=PredictionOptions(), workers=workers))
 
 
 @pytest.fixture(scope="module")
@@ -44,21 +44,21 @@ def test_every_file_has_a_row_in_order(rows: list[Row], images: Path) -> None:
 def test_a_bad_file_has_its_reason_and_no_label(rows: list[Row]) -> None:
     bad = {Path(row.path).name: row for row in rows if row.error is not None}
     assert set(bad) == BAD
-    assert all(row.answer == {} for row in bad.values())
+    assert all(row.prediction == {} for row in bad.values())
     assert bad["bad_empty.png"].error == "the file is empty (0 bytes)"
     assert "no image" in str(bad["bad_text.png"].error)
     assert "megapixels" in str(bad["bad_large.png"].error)
     assert "broken image" in str(bad["bad_cut.jpg"].error)
 
 
-def test_a_good_file_has_the_answer_that_it_would_have_alone(model: OnnxClassifier, rows: list[Row]) -> None:
+def test_a_good_file_has_the_prediction_that_it_would_have_alone(model: OnnxClassifier, rows: list[Row]) -> None:
     good = [row for row in rows if row.error is None]
-    assert len({row.answer["label"] for row in good}) > 1
+    assert len({row.prediction["label"] for row in good}) > 1
     for row in good[::10]:
         logits = model.logits(model.square(Path(row.path).read_bytes())[None])
-        shares = model.card.labels.probabilities(logits)[0]
-        assert row.answer["label"] == model.card.classes[int(shares.argmax())]
-        assert row.answer["probability"] == pytest.approx(float(shares.max()), abs=1e-5)
+        probabilities = model.card.labels.probabilities(logits)[0]
+        assert row.prediction["label"] == model.card.classes[int(probabilities.argmax())]
+        assert row.prediction["probability"] == pytest.approx(float(probabilities.max()), abs=1e-5)
         assert row.model == "digits v3"
 
 
@@ -67,24 +67,24 @@ def test_the_number_of_workers_changes_nothing(model: OnnxClassifier, images: Pa
     assert predicted(model, images, workers=5) == rows
 
 
-def test_no_more_than_a_few_batches_are_under_way(model: OnnxClassifier, images: Path) -> None:
+def test_only_a_few_batches_are_read_ahead(model: OnnxClassifier, images: Path) -> None:
     content = (images / "00.png").read_bytes()
-    asked = 0
+    num_read = 0
 
     def endless() -> Iterator[ImageFile]:
-        nonlocal asked
+        nonlocal num_read
         while True:
-            asked += 1
-            yield ImageFile(str(asked), lambda: content)
+            num_read += 1
+            yield ImageFile(str(num_read), lambda: content)
 
-    rows = predict(endless(), model, model_name="m", options=AnswerOptions(), workers=2)
+    rows = predict(endless(), model, model_name="m", options=PredictionOptions(), workers=2)
     for done, row in enumerate(islice(rows, 1000), start=1):
         assert row.path == str(done)
-        assert asked - done <= (2 * 2 + 1) * batch_size(model)
+        assert num_read - done <= (2 * 2 + 1) * batch_size(model)
     rows.close()
 
 
-def test_bad_files_alone_are_answered_too(model: OnnxClassifier, images: Path) -> None:
+def test_a_batch_of_bad_files_gives_rows_too(model: OnnxClassifier, images: Path) -> None:
     found = predicted(model, *(images / name for name in sorted(BAD)))
     assert len(found) == 4
     assert all(row.error for row in found)
@@ -95,7 +95,7 @@ def test_a_file_that_vanishes_is_a_row(model: OnnxClassifier, images: Path, tmp_
     file.write_bytes((images / "00.png").read_bytes())
     inputs = list(find_images([str(file)]))
     file.unlink()
-    (row,) = predict(inputs, model, model_name="m", options=AnswerOptions())
+    (row,) = predict(inputs, model, model_name="m", options=PredictionOptions())
     assert row.error == "the file is missing"
 
 
@@ -106,7 +106,7 @@ def refused() -> bytes:
 def test_a_file_that_a_store_refuses_is_a_row(model: OnnxClassifier, images: Path) -> None:
     good = next(one for one in find_images([str(images)]) if Path(one.name).name not in BAD)
     inputs = [ImageFile("s3://bucket/closed.jpg", refused), good]
-    closed, answered = predict(inputs, model, model_name="digits v3", options=AnswerOptions())
+    closed, answered = predict(inputs, model, model_name="digits v3", options=PredictionOptions())
     assert "Access Denied" in str(closed.error)
     assert answered.error is None
 
@@ -114,7 +114,7 @@ def test_a_file_that_a_store_refuses_is_a_row(model: OnnxClassifier, images: Pat
 def test_a_store_that_gives_nothing_of_a_batch_stops_the_run(model: OnnxClassifier) -> None:
     inputs = [ImageFile(f"s3://bucket/{number}.jpg", refused) for number in range(batch_size(model))]
     with pytest.raises(ServiceError, match="Access Denied"):
-        list(predict(inputs, model, model_name="digits v3", options=AnswerOptions()))
+        list(predict(inputs, model, model_name="digits v3", options=PredictionOptions()))
 
 
 def test_a_name_that_is_no_unicode_is_text_in_the_row(model: OnnxClassifier, images: Path, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_name_that_is_no_unicode_is_text_in_the_row(model: OnnxClassifier, ima
 
 
 @pytest.mark.parametrize(("ending", "options"), [("gif", {}), ("png", {}), ("tif", {}), ("webp", {"lossless": True})])
-def test_of_several_frames_the_first_is_judged_and_the_row_says_so(
+def test_of_several_frames_the_first_is_classified_and_the_row_says_so(
     model: OnnxClassifier, tmp_path: Path, ending: str, options: dict[str, bool]
 ) -> None:
     random = np.random.default_rng(5)
@@ -133,8 +133,8 @@ def test_of_several_frames_the_first_is_judged_and_the_row_says_so(
     frames[0].save(tmp_path / f"moving.{ending}", save_all=True, append_images=frames[1:], **options)
     frames[0].save(tmp_path / f"still.{ending}", **options)
     moving, still = predicted(model, tmp_path)
-    assert (moving.note, still.note) == ("the first of several frames or pages", None)
-    assert moving.answer == still.answer
+    assert (moving.note, still.note) == ("only the first of several frames or pages was classified", None)
+    assert moving.prediction == still.prediction
 
 
 def test_a_200_megapixel_image_is_refused_before_it_is_decoded(model: OnnxClassifier, tmp_path: Path) -> None:

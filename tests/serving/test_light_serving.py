@@ -1,4 +1,4 @@
-"""Who only predicts needs onnxruntime and the image stack, and none of what training brings along."""
+"""Prediction needs onnxruntime and the image packages, and none of the packages that training needs."""
 
 import json
 import pkgutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from projects import REPOSITORY
 
+import components.data.files
 import components.serving
 
 HEAVY = (
@@ -37,22 +38,23 @@ for name in sys.argv[2].split(","):
     importlib.import_module(name)
 from pathlib import Path
 from functools import partial
-from components.serving.prediction_rows import AnswerOptions, answer_columns
+from components.serving.prediction_records import PredictionOptions, prediction_columns
 from components.serving.onnx_classifier import OnnxClassifier
 from components.data.files.find_images import find_images
-from components.serving.prediction_tables import Job, columns_of, write_predictions
+from components.serving.prediction_tables import PredictionJob, table_columns, write_predictions
 from components.serving.batch_prediction import batch_size, predict
 model = OnnxClassifier(Path(sys.argv[3]), threads=1)
-options = AnswerOptions(top_k=2)
-job = Job(Path(sys.argv[5]), columns_of(answer_columns(model.card, options)), {}, batch_size(model))
-answer = partial(predict, model=model, model_name="m", options=options)
-done = write_predictions(job, partial(find_images, [sys.argv[4]]), answer, told=lambda rows: None)
+options = PredictionOptions(top_k=2)
+job = PredictionJob(Path(sys.argv[5]), table_columns(prediction_columns(model.card, options)), {}, batch_size(model))
+predict_all = partial(predict, model=model, model_name="m", options=options)
+done = write_predictions(job, partial(find_images, [sys.argv[4]]), predict_all, on_progress=lambda rows: None)
 print(json.dumps({"rows": done.rows, "loaded": sorted(set(HEAVY) & set(sys.modules))}))
 """
 
 
 def test_prediction_works_where_nothing_of_training_is_installed(onnx_file: Path, images: Path, tmp_path: Path) -> None:
     modules = [f"components.serving.{found.name}" for found in pkgutil.iter_modules(components.serving.__path__)]
+    modules += [f"components.data.files.{found.name}" for found in pkgutil.iter_modules(components.data.files.__path__)]
     arguments = [",".join(HEAVY), ",".join(modules), str(onnx_file), str(images), str(tmp_path / "out.parquet")]
     answer = subprocess.run(
         [sys.executable, "-c", WITHOUT, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60

@@ -87,7 +87,7 @@ def test_weights_in_another_file_are_never_read(onnx_file: Path, tmp_path: Path,
     assert repr(location) in str(said.value)
 
 
-def test_weights_elsewhere_are_found_in_constants_and_branches(tmp_path: Path) -> None:
+def test_weights_in_another_file_are_found_in_constants_and_branches(tmp_path: Path) -> None:
     outside = TensorProto(name="hidden", dims=[1], data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
     outside.external_data.add(key="location", value="elsewhere")
     constant = helper.make_node("Constant", [], ["c"], value=outside)
@@ -118,7 +118,7 @@ def test_a_card_of_another_network_is_refused(onnx_file: Path, tmp_path: Path) -
     (entry,) = model.metadata_props
     entry.value = entry.value.replace('"image_size_px": 16', '"image_size_px": 24')
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(ServiceError, match="doesn't take what its model card says, images of 24×24"):
+    with pytest.raises(ServiceError, match="does not take images of 24×24, as its model card says"):
         OnnxClassifier(tmp_path / "other.onnx")
 
 
@@ -153,16 +153,18 @@ def broken_shape(model: onnx.ModelProto) -> None:
         (broken_shape, ""),
     ],
 )
-def test_what_the_runtime_refuses_is_told_without_its_innards(
+def test_an_error_of_the_runtime_is_reported_without_its_source_locations(
     onnx_file: Path, tmp_path: Path, damage: Callable[[onnx.ModelProto], None], said: str
 ) -> None:
     model = onnx.load(onnx_file)
     damage(model)
     onnx.save(model, tmp_path / "other.onnx")
-    with pytest.raises(ServiceError, match=f"other.onnx can't be loaded as ONNX: .*{said}.*; export it again") as told:
+    with pytest.raises(
+        ServiceError, match=f"other.onnx can't be loaded as ONNX: .*{said}.*; export it again"
+    ) as caught:
         OnnxClassifier(tmp_path / "other.onnx")
-    assert not re.search(r"onnxruntime_src|ONNXRuntimeError|std::|\n", str(told.value))
-    assert len(str(told.value).removeprefix(str(tmp_path))) < 400
+    assert not re.search(r"onnxruntime_src|ONNXRuntimeError|std::|\n", str(caught.value))
+    assert len(str(caught.value).removeprefix(str(tmp_path))) < 400
 
 
 def test_a_model_of_one_batch_size_is_refused(onnx_file: Path, tmp_path: Path) -> None:
@@ -170,12 +172,12 @@ def test_a_model_of_one_batch_size_is_refused(onnx_file: Path, tmp_path: Path) -
     batch = model.graph.input[0].type.tensor_type.shape.dim[0]
     batch.dim_value = 1
     onnx.save(model, tmp_path / "one.onnx")
-    with pytest.raises(ServiceError, match="takes 1 images at once and no other number; export it again for any"):
+    with pytest.raises(ServiceError, match="takes only 1 images at once; export it again for any number"):
         OnnxClassifier(tmp_path / "one.onnx")
 
 
-def test_a_graph_that_fails_on_a_batch_is_told_in_one_sentence(onnx_file: Path, tmp_path: Path) -> None:
-    """It claims to take any number of images, but has the answer to one written into it."""
+def test_a_graph_that_fails_on_a_batch_is_reported_in_one_sentence(onnx_file: Path, tmp_path: Path) -> None:
+    """Its input has any batch size, but its output is reshaped for one image."""
     model = onnx.load(onnx_file)
     model.graph.node[-1].output[0] = "frozen"
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, 3], np.int64), "one"))
@@ -183,9 +185,9 @@ def test_a_graph_that_fails_on_a_batch_is_told_in_one_sentence(onnx_file: Path, 
     onnx.save(model, tmp_path / "frozen.onnx")
     classifier = OnnxClassifier(tmp_path / "frozen.onnx")
     assert classifier.logits(np.zeros((1, 16, 16, 3), np.uint8)).shape == (1, 3)
-    with pytest.raises(ServiceError, match=r"the model fails on 2 images at once: .*; export it again") as told:
+    with pytest.raises(ServiceError, match=r"the model fails on 2 images at once: .*; export it again") as caught:
         classifier.logits(np.zeros((2, 16, 16, 3), np.uint8))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_card_that_names_a_class_twice_is_refused(onnx_file: Path, tmp_path: Path) -> None:

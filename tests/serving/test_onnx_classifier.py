@@ -34,7 +34,7 @@ def test_a_foreign_model_is_refused(onnx_file: Path, tmp_path: Path) -> None:
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "foreign.onnx")
     with pytest.raises(
-        ServiceError, match=r"foreign\.onnx is no model of Darkroom: its metadata lacks the model card; give the"
+        ServiceError, match=r"foreign\.onnx is no model of Darkroom: its metadata has no model card; give the"
     ):
         OnnxClassifier(tmp_path / "foreign.onnx")
 
@@ -56,7 +56,7 @@ def test_text_in_place_of_a_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_model_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ServiceError, match=r"isn't there; give an existing \.onnx file or models:/NAME@ALIAS"):
+    with pytest.raises(ServiceError, match=r"does not exist; give an existing \.onnx file or models:/NAME@ALIAS"):
         OnnxClassifier(tmp_path / "missing.onnx")
 
 
@@ -67,7 +67,7 @@ def test_only_the_registered_bytes_are_served(onnx_file: Path, tmp_path: Path) -
     other.doc_string = "changed"
     onnx.save(other, tmp_path / "other.onnx")
     OnnxClassifier(tmp_path / "other.onnx")
-    with pytest.raises(ServiceError, match="isn't the file that was registered: its SHA-256 is"):
+    with pytest.raises(ServiceError, match="is not the registered file: its SHA-256 is"):
         OnnxClassifier(tmp_path / "other.onnx", expected_sha256=digest)
 
 

@@ -1,4 +1,4 @@
-"""What computes a model travels with it: used where it is here, replaced with a sentence where it isn't."""
+"""A model's execution provider is stored with it: used if it is available, otherwise replaced with a message."""
 
 import logging
 from pathlib import Path
@@ -12,23 +12,23 @@ from PIL import Image
 from components.serving import isolated_process, providers
 from components.serving.isolated_process import serving_packages
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_rows import AnswerOptions
+from components.serving.prediction_records import PredictionOptions
 from components.serving.providers import PROVIDER_VARIABLE, PROVIDERS
 from components.shared.errors import ServiceError, SettingsError, record_of
 from flows.project.fingerprint import package_version
 from flows.serving.predict import predict_files
 from flows.tracking.image_scorer import ImageScorer
-from flows.tracking.scoring_server import served_of
+from flows.tracking.scoring_server import describe
 
-FELL_BACK = (
-    "the model was measured on tensorrt, but ONNX Runtime has no tensorrt provider on this machine (it has cpu): on "
-    "cpu, which takes its place, speed and numbers differ"
+FALLBACK = (
+    "the model was measured on tensorrt, but ONNX Runtime has no tensorrt provider on this machine (it has cpu); "
+    "it runs on cpu instead, where speed and numbers differ"
 )
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that was measured on what isn't here."""
+    """A file that was measured on a provider that is not available here."""
     return colour_model(tmp_path_factory.mktemp("elsewhere") / "model.onnx", provider="tensorrt")
 
 
@@ -38,16 +38,16 @@ def photo(tmp_path: Path) -> Path:
     return tmp_path / "photo.png"
 
 
-def test_a_model_from_elsewhere_answers_on_the_processor_and_says_so(elsewhere: Path) -> None:
+def test_a_model_from_elsewhere_runs_on_the_cpu_and_says_so(elsewhere: Path) -> None:
     model = OnnxClassifier(elsewhere)
-    assert (model.provider, model.fell_back) == ("cpu", FELL_BACK)
+    assert (model.provider, model.fallback_reason) == ("cpu", FALLBACK)
     logits = model.logits(np.full((1, SIDE, SIDE, 3), (0, 200, 0), np.uint8))
     assert model.card.classes[int(logits.argmax())] == "green"
 
 
-def test_what_is_asked_for_is_had_or_refused(elsewhere: Path, tmp_path: Path) -> None:
-    asked = OnnxClassifier(elsewhere, provider="cpu")
-    assert (asked.provider, asked.fell_back) == ("cpu", None)
+def test_a_requested_provider_is_used_or_refused(elsewhere: Path, tmp_path: Path) -> None:
+    requested = OnnxClassifier(elsewhere, provider="cpu")
+    assert (requested.provider, requested.fallback_reason) == ("cpu", None)
     for file in (elsewhere, colour_model(tmp_path / "own.onnx")):
         with pytest.raises(ServiceError, match=r"no tensorrt provider .* install onnxruntime-gpu and the") as refused:
             OnnxClassifier(file, provider="tensorrt")
@@ -69,7 +69,7 @@ def test_the_models_own_provider_is_used_where_it_is_here(tmp_path: Path, monkey
 
     monkeypatch.setattr(providers.ort, "InferenceSession", spied)
     model = OnnxClassifier(colour_model(tmp_path / "model.onnx", provider="openvino"))
-    assert (model.provider, model.fell_back) == ("openvino", None)
+    assert (model.provider, model.fallback_reason) == ("openvino", None)
     assert asked == [["AzureExecutionProvider", "CPUExecutionProvider"]]
 
 
@@ -78,11 +78,11 @@ def test_predict_says_what_takes_the_place_of_the_provider(
 ) -> None:
     def predicted(provider: str | None) -> str:
         out, model = photo.with_name("out.csv"), str(elsewhere)
-        predict_files([str(photo)], out=out, model=model, options=AnswerOptions(), provider=provider)
+        predict_files([str(photo)], out=out, model=model, options=PredictionOptions(), provider=provider)
         assert ",green," in out.read_text()
         return capsys.readouterr().err
 
-    assert predicted(None).count(FELL_BACK) == 1
+    assert predicted(None).count(FALLBACK) == 1
     assert "tensorrt" not in predicted("cpu")
     with pytest.raises(ServiceError, match="no tensorrt provider"):
         predicted("tensorrt")
@@ -96,8 +96,8 @@ def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
     context = SimpleNamespace(artifacts={"model": str(elsewhere)})
     with caplog.at_level(logging.WARNING):
         ImageScorer().load_context(context)
-    assert [record.message for record in caplog.records] == [FELL_BACK]
-    assert (served_of("m", [], elsewhere).provider, served_of("m", [], elsewhere).note) == ("cpu", FELL_BACK)
+    assert [record.message for record in caplog.records] == [FALLBACK]
+    assert (describe("m", [], elsewhere).provider, describe("m", [], elsewhere).note) == ("cpu", FALLBACK)
     caplog.clear()
     monkeypatch.setenv(PROVIDER_VARIABLE, "cpu")
     ImageScorer().load_context(context)

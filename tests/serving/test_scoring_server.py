@@ -1,4 +1,4 @@
-"""The registered model behind MLflow's own server: asked as documented, asked badly, and looked at in a browser."""
+"""The registered model behind MLflow's own server: documented requests, malformed ones, and the page in a browser."""
 
 import base64
 import contextlib
@@ -26,7 +26,7 @@ from flows.project.project import Project
 from flows.tracking import registry
 from flows.tracking.packaging import Package, write_package
 from flows.tracking.runs import open_tracking
-from flows.tracking.scoring_server import application, served_of
+from flows.tracking.scoring_server import application, describe
 
 GUIDE = (REPOSITORY / "docs" / "serving.md").read_text()
 COMMANDS = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
@@ -47,9 +47,9 @@ def server(package: Path, onnx_file: Path) -> Iterator[str]:
     """The address of `darkroom serve`'s application under uvicorn."""
     import uvicorn
 
-    served = served_of("models:/pets/3", ["champion"], onnx_file)
+    description = describe("models:/pets/3", ["champion"], onnx_file)
     port = free_port()
-    running = uvicorn.Server(uvicorn.Config(application(str(package), served), port=port, log_level="warning"))
+    running = uvicorn.Server(uvicorn.Config(application(str(package), description), port=port, log_level="warning"))
     thread = threading.Thread(target=running.run)
     thread.start()
     while not running.started:
@@ -85,8 +85,8 @@ def ask(server: str, body: Any, *, content_type: str = "application/json") -> tu
 
 SECRET = base64.b64encode(b"somebody's image, which no message repeats").decode()
 SEND = 'send {"dataframe_split": {"columns": ["image"], "data": [["BASE64"]]}}'
-ONE_COLUMN = f"should hold one column, image, and nothing else; {SEND}"
-NO_IMAGES = "the request holds no images; give at least one in the column image"
+ONE_COLUMN = f"should have one column, image, and nothing else; {SEND}"
+NO_IMAGES = "the request has no images; send at least one in the column image"
 
 
 def split(*images: Any) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_every_documented_command_is_answered(server: str, photos: Path, command
         assert len(answer["predictions"]) == command.count("base64")
         assert all(row["label"] in ("cat", "dog, big", "Ä/ö") for row in answer["predictions"])
         assert [row.get("note") for row in answer["predictions"]][1:] == [
-            "the first of several frames or pages" for _ in range(command.count("moving.gif"))
+            "only the first of several frames or pages was classified" for _ in range(command.count("moving.gif"))
         ]
         assert ("top_2" in answer["predictions"][0]) == ("top_k" in command)
         assert ("probability:Ä/ö" in answer["predictions"][0]) == ("probabilities" in command)
@@ -141,26 +141,29 @@ def cut_jpeg() -> bytes:
 @pytest.mark.parametrize(
     ("body", "sentence"),
     [
-        (split("no base64!"), "image 1: is no base64; encode the bytes of the image file"),
+        (split("no base64!"), "image 1: is no base64; encode the content of the image file"),
         (split(""), "image 1: the file is empty (0 bytes)"),
         (request_for(b"text"), "image 1: the content is no image that can be read"),
         (split(), NO_IMAGES),
         ({"inputs": {"image": []}}, NO_IMAGES),
         ({"dataframe_records": []}, NO_IMAGES),
-        ({"inputs": SECRET}, f"the part inputs {ONE_COLUMN}"),
-        ({"inputs": {"image": SECRET}}, f"the part inputs {ONE_COLUMN}"),
-        ({"inputs": [SECRET]}, f"the part inputs {ONE_COLUMN}"),
-        ({"instances": [SECRET]}, f"the part instances {ONE_COLUMN}"),
-        ({"dataframe_split": {"columns": ["picture"], "data": [[SECRET]]}}, f"the part dataframe_split {ONE_COLUMN}"),
-        ({"dataframe_split": {"data": [[SECRET]]}}, f"the part dataframe_split {ONE_COLUMN}"),
-        ({"dataframe_split": {"columns": ["image"], "data": [[SECRET, 1]]}}, f"the part dataframe_split {ONE_COLUMN}"),
-        ({"dataframe_split": {"columns": ["image"], "index": [[1]], "data": [[SECRET]]}}, "the part dataframe_split"),
-        (split(7), "image 1: is no base64; encode the bytes of the image file"),
-        ({"dataframe_splt": {}}, "the request has a part 'dataframe_splt', which says nothing here; did you mean"),
-        ({"images": [SECRET]}, f"the request has a part 'images', which says nothing here; {SEND}"),
-        (split(SECRET) | {"top_k": 2}, "the request has a part 'top_k', which says nothing here"),
-        ({"params": {}}, "the request should hold its images once, in one of dataframe_split, dataframe_records, in"),
-        (split(SECRET) | {"inputs": {"image": [SECRET]}}, "the request should hold its images once"),
+        ({"inputs": SECRET}, f"inputs {ONE_COLUMN}"),
+        ({"inputs": {"image": SECRET}}, f"inputs {ONE_COLUMN}"),
+        ({"inputs": [SECRET]}, f"inputs {ONE_COLUMN}"),
+        ({"instances": [SECRET]}, f"instances {ONE_COLUMN}"),
+        ({"dataframe_split": {"columns": ["picture"], "data": [[SECRET]]}}, f"dataframe_split {ONE_COLUMN}"),
+        ({"dataframe_split": {"data": [[SECRET]]}}, f"dataframe_split {ONE_COLUMN}"),
+        ({"dataframe_split": {"columns": ["image"], "data": [[SECRET, 1]]}}, f"dataframe_split {ONE_COLUMN}"),
+        (
+            {"dataframe_split": {"columns": ["image"], "index": [[1]], "data": [[SECRET]]}},
+            "dataframe_split should have one column",
+        ),
+        (split(7), "image 1: is no base64; encode the content of the image file"),
+        ({"dataframe_splt": {}}, "the request has an unknown field 'dataframe_splt'; did you mean"),
+        ({"images": [SECRET]}, f"the request has an unknown field 'images'; {SEND}"),
+        (split(SECRET) | {"top_k": 2}, "the request has an unknown field 'top_k'"),
+        ({"params": {}}, "the request should have its images in exactly one of dataframe_split, dataframe_records, in"),
+        (split(SECRET) | {"inputs": {"image": [SECRET]}}, "the request should have its images in exactly one of"),
         ([1], f"the request is no JSON object; {SEND}"),
         (b'{"dataframe_split"', f"the request is no JSON; {SEND}"),
         (b"\xff", f"the request is no JSON; {SEND}"),
@@ -224,10 +227,10 @@ def test_a_200_megapixel_image_is_refused_before_it_is_decoded(server: str, phot
 
 def test_more_classes_than_there_are_are_refused(server: str, photos: Path) -> None:
     status, answer = ask(server, request_for((photos / "photo.jpg").read_bytes(), top_k=4))
-    assert (status, answer["message"]) == (400, "top_k is 4, should be between 0 and 3, the model's classes")
+    assert (status, answer["message"]) == (400, "top_k is 4, should be between 0 and 3, the model's number of classes")
 
 
-def test_a_request_that_is_too_large_or_says_too_little_is_not_read(server: str) -> None:
+def test_a_request_that_is_too_large_is_not_read(server: str) -> None:
     request = Request(f"{server}/invocations", b"{}", {"Content-Type": "application/json"})
     request.add_unredirected_header("Content-length", str(2**30))
     with pytest.raises(HTTPError) as refused:
@@ -261,7 +264,7 @@ def browser_page() -> Iterator[Any]:
             browser.close()
 
 
-def test_a_person_drops_an_image_and_sees_the_answer(server: str, photos: Path) -> None:
+def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Path) -> None:
     (expected,) = ask(server, request_for((photos / "photo.jpg").read_bytes(), top_k=3))[1]["predictions"]
     complaints: list[str] = []
     asked: list[str] = []
@@ -271,15 +274,15 @@ def test_a_person_drops_an_image_and_sees_the_answer(server: str, photos: Path) 
         page.goto(server)
         page.get_by_text("models:/pets/3 @champion").wait_for()
         drop(page, photos / "photo.jpg", "image/jpeg")
-        page.get_by_text("sure; unlike score").wait_for()
+        page.get_by_text("OOD score").wait_for()
         assert page.locator("#label").inner_text() == expected["label"]
         assert page.get_by_role("meter").count() == 3
-        assert page.locator("#top li b").all_inner_texts() == [expected[f"top_{place}"] for place in (1, 2, 3)]
+        assert page.locator("#top li b").all_inner_texts() == [expected[f"top_{rank}"] for rank in (1, 2, 3)]
         assert page.get_by_role("img", name="photo.jpg").evaluate("image => image.naturalWidth") == 30
-        assert expected["model"] in page.locator("#who").inner_text()
-        # A file chosen by keyboard or mouse does the same; of an animation the page says which frame was judged.
+        assert expected["model"] in page.locator("#origin").inner_text()
+        # A file chosen by keyboard or mouse does the same; for an animation the page says which frame was classified.
         page.get_by_label("Drop an image here").set_input_files(str(photos / "moving.gif"))
-        page.get_by_text("Judged was the first of several frames or pages.").wait_for()
+        page.get_by_text("Only the first of several frames or pages was classified.").wait_for()
         # A file that is no image shows the server's sentence.
         drop(page, Path(__file__), "text/plain")
         page.get_by_role("alert").get_by_text("image 1: the content is no image that can be read").wait_for()
@@ -288,17 +291,17 @@ def test_a_person_drops_an_image_and_sees_the_answer(server: str, photos: Path) 
     assert all(url.startswith((server, "blob:", "data:")) for url in asked)
 
 
-def drop(page: Any, file: Path, kind: str) -> None:
+def drop(page: Any, file: Path, media_type: str) -> None:
     content = base64.b64encode(file.read_bytes()).decode()
     page.evaluate(
-        """([content, name, kind]) => {
+        """([content, name, type]) => {
             const bytes = Uint8Array.from(atob(content), sign => sign.charCodeAt(0));
             const data = new DataTransfer();
-            data.items.add(new File([bytes], name, { type: kind }));
+            data.items.add(new File([bytes], name, { type }));
             document.getElementById("drop").dispatchEvent(
                 new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
         }""",
-        [content, file.name, kind],
+        [content, file.name, media_type],
     )
 
 

@@ -318,7 +318,7 @@ def test_without_files_and_network_the_remedy_is_named(tmp_path: Path, monkeypat
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", offline)
     with pytest.raises(DataError) as caught:
         find(f"torchvision:CIFAR10?root={tmp_path / 'sets'}")
-    assert "could it be downloaded (Network is unreachable)" in str(caught.value)
+    assert "can't be downloaded (Network is unreachable)" in str(caught.value)
     assert "torchvision:CIFAR10?root=FOLDER or DARKROOM_DATASETS=FOLDER" in str(caught.value)
 
 
@@ -344,7 +344,7 @@ def test_files_that_are_cut_are_not_taken(name: str, file: str, tmp_path: Path, 
     LAYOUTS[name](name, tmp_path, monkeypatch)
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "download", offline)
     (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-10])
-    with pytest.raises(DataError, match="is neither whole in") as caught:
+    with pytest.raises(DataError, match="is not complete in") as caught:
         find(f"torchvision:{name}?root={tmp_path}")
     assert "\n" not in str(caught.value)
 
