@@ -97,7 +97,7 @@ def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
     with caplog.at_level(logging.WARNING):
         ImageScorer().load_context(context)
     assert [record.message for record in caplog.records] == [FALLBACK]
-    assert (describe("m", [], elsewhere).provider, describe("m", [], elsewhere).note) == ("cpu", FALLBACK)
+    assert (describe("m", [], elsewhere).provider, describe("m", [], elsewhere).warning) == ("cpu", FALLBACK)
     caplog.clear()
     monkeypatch.setenv(PROVIDER_VARIABLE, "cpu")
     ImageScorer().load_context(context)
