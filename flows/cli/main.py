@@ -306,8 +306,8 @@ def predict(
 ) -> None:
     """Classify images with the champion.
 
-    Typed again after an interruption, it resumes. Exit code 3: the table is written, but some of the images
-    could not be read and have their reason in the column error. What each column means: docs/serving.md, "The answer".
+    The same command resumes an interrupted run. Exit code 3: the table is written, but some of the images can't be read
+    and have the reason in the column error. What each column means: docs/serving.md, "Columns and fields".
     """
 
     def work() -> dict[str, Any]:
