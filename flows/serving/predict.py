@@ -145,5 +145,5 @@ def _report(summary: Summary, ignored: IgnoredFiles) -> None:
     if summary.unreadable > len(summary.problems):
         logger.info(f"and {summary.unreadable - len(summary.problems)} more; see the column `error`")
     if ignored.count:
-        files = counted(ignored.count, "file is ignored and has", "files are ignored and have")
-        logger.info(f"{files} no row, for want of an image's extension, such as {', '.join(ignored.examples)}")
+        files = counted(ignored.count, "file")
+        logger.info(f"ignored {files} without an image extension, such as {', '.join(ignored.examples)}")

@@ -39,7 +39,7 @@ def empty_file(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "kind"),
+    ("made", "file_type"),
     [
         (safetensors_file, "is a safetensors file, no ONNX model"),
         (torch_file, "is a zip archive, perhaps a torch checkpoint, no ONNX model"),
@@ -47,10 +47,10 @@ def empty_file(file: Path) -> None:
         (empty_file, r"is empty \(0 bytes\)"),
     ],
 )
-def test_a_file_of_another_kind_is_called_by_its_name(tmp_path: Path, made, kind: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_file_of_another_type_is_named(tmp_path: Path, made, file_type: str) -> None:  # type: ignore[no-untyped-def]
     file = tmp_path / "other.onnx"
     made(file)
-    with pytest.raises(ServiceError, match=f"other.onnx {kind}; give the .onnx file"):
+    with pytest.raises(ServiceError, match=f"other.onnx {file_type}; give the .onnx file"):
         OnnxClassifier(file)
 
 
@@ -82,9 +82,9 @@ def test_weights_in_another_file_are_never_read(onnx_file: Path, tmp_path: Path,
     file.write_bytes(model.SerializeToString())
     with pytest.raises(
         ServiceError, match=r"in another file .*which is never read; export it again as one file"
-    ) as said:
+    ) as caught:
         OnnxClassifier(file)
-    assert repr(location) in str(said.value)
+    assert repr(location) in str(caught.value)
 
 
 def test_weights_in_another_file_are_found_in_constants_and_branches(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def broken_shape(model: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (other_operator, "ours:Nope.* is not a registered function/op"),
         (later_opset, "ONNX Runtime only .*guarantees.* support for models"),
@@ -154,13 +154,13 @@ def broken_shape(model: onnx.ModelProto) -> None:
     ],
 )
 def test_an_error_of_the_runtime_is_reported_without_its_source_locations(
-    onnx_file: Path, tmp_path: Path, damage: Callable[[onnx.ModelProto], None], said: str
+    onnx_file: Path, tmp_path: Path, damage: Callable[[onnx.ModelProto], None], reason: str
 ) -> None:
     model = onnx.load(onnx_file)
     damage(model)
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(
-        ServiceError, match=f"other.onnx can't be loaded as ONNX: .*{said}.*; export it again"
+        ServiceError, match=f"other.onnx can't be loaded as ONNX: .*{reason}.*; export it again"
     ) as caught:
         OnnxClassifier(tmp_path / "other.onnx")
     assert not re.search(r"onnxruntime_src|ONNXRuntimeError|std::|\n", str(caught.value))

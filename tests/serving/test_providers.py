@@ -60,22 +60,20 @@ def test_a_requested_provider_is_used_or_refused(elsewhere: Path, tmp_path: Path
 def test_the_models_own_provider_is_used_where_it_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The one other provider that the build for processors has: it leaves the operators of ONNX to the processor.
     monkeypatch.setitem(PROVIDERS, "openvino", "AzureExecutionProvider")
-    asked = []
+    requested = []
     session = providers.ort.InferenceSession
 
     def spied(*arguments: object, **options: object) -> object:
-        asked.append(options["providers"])
+        requested.append(options["providers"])
         return session(*arguments, **options)
 
     monkeypatch.setattr(providers.ort, "InferenceSession", spied)
     model = OnnxClassifier(colour_model(tmp_path / "model.onnx", provider="openvino"))
     assert (model.provider, model.fallback_reason) == ("openvino", None)
-    assert asked == [["AzureExecutionProvider", "CPUExecutionProvider"]]
+    assert requested == [["AzureExecutionProvider", "CPUExecutionProvider"]]
 
 
-def test_predict_says_what_takes_the_place_of_the_provider(
-    elsewhere: Path, photo: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_reports_the_fallback(elsewhere: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def predicted(provider: str | None) -> str:
         out, model = photo.with_name("out.csv"), str(elsewhere)
         predict_files([str(photo)], out=out, model=model, options=PredictionOptions(), provider=provider)
@@ -88,10 +86,10 @@ def test_predict_says_what_takes_the_place_of_the_provider(
         predicted("tensorrt")
 
 
-def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
+def test_the_scoring_server_reports_the_fallback_and_obeys_its_environment(
     elsewhere: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As a shell has it that unset it, or `darkroom serve` without --provider.
+    # As with `darkroom serve` without --provider.
     monkeypatch.setenv(PROVIDER_VARIABLE, "")
     context = SimpleNamespace(artifacts={"model": str(elsewhere)})
     with caplog.at_level(logging.WARNING):
@@ -108,17 +106,17 @@ def test_the_scoring_server_says_it_too_and_does_as_its_environment_asks(
 
 
 @pytest.mark.parametrize(
-    ("problem", "said"),
+    ("problem", "message"),
     [
         (RuntimeError(), "as ONNX: RuntimeError; export it again, or install"),
         (ValueError("\nno graph\nat 3"), "as ONNX: no graph; export it again, or install"),
     ],
 )
-def test_what_the_runtime_refuses_is_one_sentence_whatever_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, said: str
+def test_any_error_of_the_runtime_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception, message: str
 ) -> None:
     refuse_with(problem, monkeypatch)
-    with pytest.raises(ServiceError, match=said):
+    with pytest.raises(ServiceError, match=message):
         OnnxClassifier(colour_model(tmp_path / "model.onnx"))
 
 
@@ -135,7 +133,7 @@ def refuse_with(problem: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers.ort, "InferenceSession", refuse)
 
 
-def test_a_build_for_gpus_is_what_serving_needs_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_serving_requires_the_installed_build_for_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "onnxruntime" in serving_packages()
     plain = package_version("onnxruntime")
     monkeypatch.setattr(isolated_process, "_is_installed", lambda name: name == "onnxruntime-gpu")

@@ -1,4 +1,4 @@
-"""A file of any kind becomes one square: the one that was trained on is the one that is served."""
+"""A file of any type becomes the same square in training and in serving."""
 
 import hashlib
 import io

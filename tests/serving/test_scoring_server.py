@@ -267,10 +267,10 @@ def browser_page() -> Iterator[Any]:
 def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Path) -> None:
     (expected,) = ask(server, request_for((photos / "photo.jpg").read_bytes(), top_k=3))[1]["predictions"]
     complaints: list[str] = []
-    asked: list[str] = []
+    requested: list[str] = []
     with browser_page() as page:
         page.on("console", lambda message: complaints.append(message.text))
-        page.on("request", lambda request: asked.append(request.url))
+        page.on("request", lambda request: requested.append(request.url))
         page.goto(server)
         page.get_by_text("models:/pets/3 @champion").wait_for()
         drop(page, photos / "photo.jpg", "image/jpeg")
@@ -288,7 +288,7 @@ def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Pa
         page.get_by_role("alert").get_by_text("image 1: the content is no image that can be read").wait_for()
         assert not page.locator("#shown").is_visible()
     assert [text for text in complaints if "400" not in text] == []
-    assert all(url.startswith((server, "blob:", "data:")) for url in asked)
+    assert all(url.startswith((server, "blob:", "data:")) for url in requested)
 
 
 def drop(page: Any, file: Path, media_type: str) -> None:

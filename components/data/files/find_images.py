@@ -113,10 +113,10 @@ def _images_of_line(path: str, ignored: IgnoredFiles) -> Iterator[ImageFile]:
 
 def _images_of(source: str, ignored: IgnoredFiles) -> Iterator[ImageFile]:
     folder, path = _open(source)
-    found = folder.type_of(path)
-    if found == "folder":
+    found_type = folder.type_of(path)
+    if found_type == "folder":
         yield from _images_below(folder, path, ignored)
-    elif found == "file":
+    elif found_type == "file":
         yield from _images_in_file(folder, path, ignored)
     elif WILDCARD.search(path):
         for match, is_folder in match_pattern(folder, path):

@@ -44,10 +44,10 @@ class StoreFolder:
 
     def entries(self, path: str) -> list[tuple[str, bool]]:
         folder = f"{self._root}/{path}".rstrip("/")
-        found = self._ask(self._filesystem.ls, folder, detail=True)
+        infos = self._ask(self._filesystem.ls, folder, detail=True)
         # Else the driver would cache the listings of all folders that were visited.
         self._filesystem.invalidate_cache(folder)
-        entries = [(str(entry["name"]).strip("/"), entry["type"] == "directory") for entry in found]
+        entries = [(str(entry["name"]).strip("/"), entry["type"] == "directory") for entry in infos]
         # Some stores hold an empty object in place of the folder itself.
         return sorted((name.rpartition("/")[2], is_folder) for name, is_folder in entries if name != folder.strip("/"))
 

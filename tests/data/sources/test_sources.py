@@ -115,23 +115,23 @@ def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) 
 
 def test_a_link_in_place_of_a_class_or_a_split_is_refused(folder: Path, tmp_path: Path) -> None:
     picture(tmp_path / "elsewhere" / "rare" / "1.png")
-    for kind, target in (
+    for link, target in (
         ("class", tmp_path / "elsewhere" / "rare"),
         ("class within", folder / "dog"),
         ("class nowhere", tmp_path / "unmounted"),
     ):
-        (folder / kind).symlink_to(target)
-        with pytest.raises(DataError, match=f"pets: {kind} is a link to a folder or to nothing, .* put the folder its"):
+        (folder / link).symlink_to(target)
+        with pytest.raises(DataError, match=f"pets: {link} is a link to a folder or to nothing, .* put the folder its"):
             find(str(folder))
-        (folder / kind).unlink()
+        (folder / link).unlink()
     splits = tmp_path / "splits"
     for name in ("train/dog/1.png", "train/cat/1.png", "val/dog/1.png"):
         picture(splits / name)
-    for kind in ("test", "train/rare"):
-        (splits / kind).symlink_to(tmp_path / "elsewhere")
-        with pytest.raises(DataError, match=f"splits: {kind} is a link to a folder"):
+    for link in ("test", "train/rare"):
+        (splits / link).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(DataError, match=f"splits: {link} is a link to a folder"):
             find(str(splits))
-        (splits / kind).unlink()
+        (splits / link).unlink()
 
 
 def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path, tmp_path: Path) -> None:

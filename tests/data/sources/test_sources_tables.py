@@ -1,4 +1,4 @@
-"""Folders and tables become a list of images, or one sentence that names the place and the remedy."""
+"""Folders and tables become a list of images, or one message that names the location and the remedy."""
 
 import datetime
 import json

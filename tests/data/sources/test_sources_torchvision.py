@@ -50,17 +50,17 @@ def some_pixels(*shape: int) -> np.ndarray:
 
 def cifar(name: str, root: Path, patch: Patch) -> Expected:
     """Two training batches and one to test with; torchvision checks the MD5 of each."""
-    kind = getattr(torchvision.datasets, name)
-    folder, key = root / kind.base_folder, "labels" if name == "CIFAR10" else "fine_labels"
+    data_set = getattr(torchvision.datasets, name)
+    folder, key = root / data_set.base_folder, "labels" if name == "CIFAR10" else "fine_labels"
 
     def batch(file: str, labels: list[int]) -> list[str]:
         written = write(folder / file, pickle.dumps({"data": some_pixels(len(labels), 3072), key: labels}))
         return [file, md5(written)]
 
-    meta = write(folder / kind.meta["filename"], pickle.dumps({kind.meta["key"]: ["apple", "bear", "chair"]}))
-    patch.setattr(kind, "meta", kind.meta | {"md5": md5(meta)})
-    patch.setattr(kind, "train_list", [batch("data_batch_1", [0, 1, 2]), batch("data_batch_2", [2, 1])])
-    patch.setattr(kind, "test_list", [batch("test_batch", [1, 2])])
+    meta = write(folder / data_set.meta["filename"], pickle.dumps({data_set.meta["key"]: ["apple", "bear", "chair"]}))
+    patch.setattr(data_set, "meta", data_set.meta | {"md5": md5(meta)})
+    patch.setattr(data_set, "train_list", [batch("data_batch_1", [0, 1, 2]), batch("data_batch_2", [2, 1])])
+    patch.setattr(data_set, "test_list", [batch("test_batch", [1, 2])])
     images = [(3, number, f"train/{number}.png", "train") for number in range(3)]
     images += [(2, number, f"train/{number + 3}.png", "train") for number in range(2)]
     images += [(2, number, f"test/{number}.png", "test") for number in range(2)]
@@ -76,12 +76,12 @@ def mnist(name: str, root: Path, _: Patch) -> Expected:
     classes = getattr(torchvision.datasets, name).classes
     expected: Expected = []
     for split, prefix, count in (("train", "train", 4), ("test", "t10k", 2)):
-        for kind, array in (
+        for content, array in (
             ("images-idx3", some_pixels(count, 28, 28)),
             ("labels-idx1", np.arange(count, dtype=np.uint8)),
         ):
             header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
-            file = write(folder / f"{prefix}-{kind}-ubyte", header + array.tobytes())
+            file = write(folder / f"{prefix}-{content}-ubyte", header + array.tobytes())
             write(file.with_name(file.name + ".gz"), gzip.compress(file.read_bytes()))
         expected += [
             (f"{split}/{number}.png", classes[number], split, some_pixels(count, 28, 28)[number])
@@ -107,13 +107,13 @@ def svhn(_: str, root: Path, patch: Patch) -> Expected:
 
 def stl10(_: str, root: Path, patch: Patch) -> Expected:
     """Images lie by columns, and labels start at 1."""
-    kind, folder = torchvision.datasets.STL10, root / "stl10_binary"
+    data_set, folder = torchvision.datasets.STL10, root / "stl10_binary"
     names = [write(folder / f"{split}_X.bin", some_pixels(2, 3, 96, 96).tobytes()) for split in ("train", "test")]
     names += [write(folder / f"{split}_y.bin", bytes([2, 1])) for split in ("train", "test")]
     write(folder / "class_names.txt", "airplane\nbird\n")
     entries = [[file.name, md5(file)] for file in names]
-    patch.setattr(kind, "train_list", entries[0::2])
-    patch.setattr(kind, "test_list", entries[1::2])
+    patch.setattr(data_set, "train_list", entries[0::2])
+    patch.setattr(data_set, "test_list", entries[1::2])
     return [
         (f"{split}/{number}.png", label, split, some_pixels(2, 3, 96, 96)[number].transpose(2, 1, 0))
         for split in ("train", "test")
@@ -136,12 +136,12 @@ def usps(_: str, root: Path, __: Patch) -> Expected:
 
 
 def flowers102(_: str, root: Path, patch: Patch) -> Expected:
-    kind, folder = torchvision.datasets.Flowers102, root / "flowers-102"
+    data_set, folder = torchvision.datasets.Flowers102, root / "flowers-102"
     files = [picture(folder / "jpg" / f"image_{number:05d}.jpg") for number in range(1, 7)]
     savemat(folder / "imagelabels.mat", {"labels": np.array([1, 1, 2, 2, 102, 102], dtype=np.uint8)})
     savemat(folder / "setid.mat", {"trnid": np.array([1, 3]), "valid": np.array([2, 5]), "tstid": np.array([6, 4])})
     for key, file in (("label", "imagelabels.mat"), ("setid", "setid.mat")):
-        patch.setitem(kind._file_dict, key, (file, md5(folder / file)))
+        patch.setitem(data_set._file_dict, key, (file, md5(folder / file)))
     return [
         ("train/0.jpg", "pink primrose", "train", files[0]),
         ("train/1.jpg", "hard-leaved pocket orchid", "train", files[2]),
@@ -295,8 +295,8 @@ def test_images_come_with_names_of_classes_and_the_authors_splits(
 ) -> None:
     expected = LAYOUTS[name](name, tmp_path, monkeypatch)
     images = find(f"torchvision:{name}?root={tmp_path}").images
-    said = [(image.path, image.labels, image.given_split) for image in images]
-    assert said == [(path, (label,), split) for path, label, split, _ in expected]
+    listed = [(image.path, image.labels, image.given_split) for image in images]
+    assert listed == [(path, (label,), split) for path, label, split, _ in expected]
     for image, (path, *_, content) in zip(images, expected, strict=True):
         if isinstance(content, Path):
             assert image.read() == content.read_bytes(), path
