@@ -61,5 +61,5 @@ def test_a_provider_whose_libraries_are_missing_is_no_silent_processor(
 ) -> None:
     # As a build for GPUs says it on a machine without TensorRT's own libraries.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
-    with pytest.raises(ServiceError, match="could not start its tensorrt provider, though it was built with it"):
+    with pytest.raises(ServiceError, match="can't start its tensorrt provider, though it was built with it"):
         OnnxClassifier(exported.file, provider="tensorrt")

@@ -73,12 +73,13 @@ def test_the_models_own_provider_is_used_where_it_is_here(tmp_path: Path, monkey
     assert requested == [["AzureExecutionProvider", "CPUExecutionProvider"]]
 
 
-def test_predict_reports_the_fallback(elsewhere: Path, photo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_reports_the_fallback(elsewhere: Path, photo: Path, caplog: pytest.LogCaptureFixture) -> None:
     def predicted(provider: str | None) -> str:
         out, model = photo.with_name("out.csv"), str(elsewhere)
+        caplog.clear()
         predict_files([str(photo)], out=out, model=model, options=PredictionOptions(), provider=provider)
         assert ",green," in out.read_text()
-        return capsys.readouterr().err
+        return caplog.text
 
     assert predicted(None).count(FALLBACK) == 1
     assert "tensorrt" not in predicted("cpu")

@@ -198,13 +198,13 @@ def test_the_checked_package_is_the_registered_one(tracking: Tracking, package: 
     found = registry.register(tracking, "colours", run_id=run_id, package=package, tags={}, description="")
     assert found.tags[registry.PACKAGE_TAG] == checked.package_sha256
     assert registry.require_package(tracking, found) == checked.package_sha256
-    place = stored_folder(tracking, found)
-    assert {file.name for file in place.iterdir()} == {file.name for file in package.folder.iterdir()}
-    # Who loads it there leaves files behind, which are no part of it.
-    (place / "code" / "__pycache__").mkdir()
-    (place / "code" / "__pycache__" / "x.pyc").touch()
+    stored = stored_folder(tracking, found)
+    assert {file.name for file in stored.iterdir()} == {file.name for file in package.folder.iterdir()}
+    # Loading it creates files that are no part of it.
+    (stored / "code" / "__pycache__").mkdir()
+    (stored / "code" / "__pycache__" / "x.pyc").touch()
     registry.require_package(tracking, found)
-    prepend(place / "scoring.py", "# changed")
+    prepend(stored / "image_scorer.py", "# changed")
     with pytest.raises(ServiceError, match=r"version 1 isn't the one that was checked: its SHA-256 differs; register"):
         registry.require_package(tracking, found)
 
