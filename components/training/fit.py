@@ -25,6 +25,7 @@ from components.data.packed.loaders import (
 from components.data.packed.shared_file import decoded_file
 from components.models.classifier import ImageClassifier, save_classifier
 from components.models.layer_groups import layer_groups, main_head
+from components.records.training_plan import TrainingPlan
 from components.shared.errors import SettingsError
 from components.shared.files import write_json
 from components.training.activation_checkpointing import checkpoint_activations
@@ -57,7 +58,7 @@ from components.training.failure_broadcast import FailureBroadcast, Leave
 from components.training.gpu_cache import GpuCachedBatches, caches_on_gpu
 from components.training.ignored_settings import ineffective_settings
 from components.training.initial_model import initial_model
-from components.training.job_plan import TrainingPlan, read_plan, sha256_of_fingerprint, write_plan
+from components.training.job_plan import read_plan, sha256_of_fingerprint, write_plan
 from components.training.learner import Learner
 from components.training.lr_finder import find_learning_rate
 from components.training.numerics import Numerics, apply_numerics, choose_numerics

@@ -14,8 +14,8 @@ from torchmetrics import MeanMetric, MetricCollection
 from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
 from components.models.layer_groups import freeze_batch_norms
+from components.records.training_plan import TrainingPlan
 from components.shared.errors import TrainingDiverged
-from components.training.job_plan import TrainingPlan
 from components.training.losses import image_losses
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer

@@ -13,9 +13,9 @@ from torch import nn
 
 from components.data.packed.loaders import Batch
 from components.models.classifier import ImageClassifier
+from components.records.training_plan import Precision
 from components.shared.errors import SettingsError
 from components.training.distributed import current_device
-from components.training.job_plan import Precision
 from components.training.objective import Objective
 from components.training.optimizers import new_optimizer
 from components.training.settings import TrainingJob, TrainSettings
