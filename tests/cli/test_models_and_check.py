@@ -161,9 +161,9 @@ def test_the_page_shows_what_the_run_reported(trained: tuple[Path, dict[str, Any
     ):
         assert known in page
     assert "circle/broken.png" in page
-    assert "It serves now, as @champion." in page
+    assert "This version is @champion and serves." in page
     assert f"Scores of the {result['served']} file on" in page
-    assert 'alt="Bars of each form' in page
+    assert 'alt="Bars of each file' in page
     assert "What could not be read" not in page
 
 
@@ -399,7 +399,7 @@ def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     page = write_report(Path("rolled_back.html"), "digits/2").read_text(encoding="utf-8")
     assert "Rolled back" in page
     assert f"Decided by {entry.who}, {entry.moment}" in page
-    assert "It no longer serves. Version 1 is @champion now." in page
+    assert "This version no longer serves. Version 1 is @champion now." in page
     assert {link["how"] for link in trace("digits/2", show=False)["links"] if link["link"] == "ledger"} == {
         f"the file that the gate decided on (entry 3; by entry {entry.number} it is rolled back)"
     }
