@@ -9,20 +9,20 @@ class EvaluateSettings(Settings):
     """params.yaml: evaluate."""
 
     top_k: int = Field(ge=2)
-    """A hit when the true class, or one of a set, is among the k most probable ones."""
+    """Top-k accuracy: correct where the true class, or one of several, is among the k most probable."""
     worst_errors: int = Field(ge=0)
-    """Most confident mistakes to show as pictures."""
+    """Number of high-confidence errors to show as images."""
     bootstrap_resamples: int = Field(ge=0, le=100_000)
-    """Resampled test splits behind the 95% intervals; more is steadier and slower, 0 leaves the intervals out."""
+    """Bootstrap resamples behind the 95% intervals; more is steadier and slower, 0 omits the intervals."""
     min_slice_images: int = Field(ge=1)
-    """Slices with fewer test images are left out; larger looks at fewer, surer ones."""
+    """Slices with fewer test images are left out; larger gives fewer slices with narrower intervals."""
     robustness_images: int = Field(ge=0)
-    """Test images that are scored again under each corruption; more is surer and slower, 0 leaves it out."""
+    """Test images scored under each corruption; more is more precise and slower, 0 omits it."""
     ood: str | None
-    """A folder of images unlike the training data; null: noise and shuffled test images are made."""
+    """A folder of out-of-distribution images | null: noise and shuffled test images."""
     inspected_images: int = Field(ge=0)
-    """Images that are shown in each list of the error analysis; 0 leaves the lists and the heat maps out."""
+    """Images in each list of the error analysis; 0 omits lists and heat maps."""
     embedding_map_images: int = Field(ge=0)
-    """Test images on the map of the embedding; more takes longer, 0 leaves it out."""
+    """Test images on the map of the embedding; more takes longer, 0 omits it."""
     seed: int = Field(ge=0)
-    """Another seed draws other test splits, corruptions and samples."""
+    """Another seed draws other resamples, corruptions and samples."""

@@ -12,20 +12,22 @@ class QuantizeSettings(Settings):
     """params.yaml: quantize."""
 
     serve: Literal["auto", "fp32", "fp16", "int8"]
-    """auto: the quickest form here that keeps what it must keep; a name: that form if it does, else fp32."""
+    """auto: the fastest format here within the limits below | fp32 | fp16 | int8: that one if it is, else fp32."""
     search_trials: int = Field(ge=0)
-    """Further ways to int8 that are tried where the first lose too much; more takes longer."""
+    """Further quantization recipes to try where the first lose too much accuracy; more takes longer."""
     qat: QatSettings
-    """Fine-tuning with the rounding simulated, where all of them lose too much."""
+    """Quantization-aware training, where all recipes lose too much; epochs: 0 for none."""
     provider: Literal["cpu", "cuda", "tensorrt", "openvino"]
-    """ONNX Runtime's execution provider that measures and would serve."""
+    """cpu | cuda | tensorrt | openvino: ONNX Runtime's execution provider, for measuring and serving."""
     calibration_images: int = Field(ge=8)
-    """Training images that fix the int8 ranges; more is steadier and slower."""
+    """Training images that calibrate the int8 ranges; more is steadier and slower."""
     max_accuracy_drop: float = Field(ge=0, le=1)
-    """int8 ships when it loses at most this accuracy against fp32 on the validation split; larger lets more through."""
+    """int8 is served if it loses at most this accuracy against fp32 on validation; larger allows more loss."""
     min_agreement: float = Field(ge=0, le=1)
-    """Least share of validation images to which int8 gives the label of fp32; at the gate, of `parity_images` to which
-    the served file gives that of torch."""
+    """Least fraction of validation images with the same prediction by int8 and fp32.
+
+    At the gate: of `parity_images` with the same prediction by the served file and torch.
+    """
     max_logit_difference: float = Field(gt=0)
     """Largest difference between torch's logits and those of ONNX fp32 from the same image file."""
     parity_images: int = Field(ge=8)

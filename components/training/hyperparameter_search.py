@@ -90,12 +90,14 @@ class TuneSettings(Settings):
     trials: int = Field(ge=1)
     """Number of trainings; more finds better values and takes longer."""
     metric: Metric
-    """The validation score to optimize, of the best epoch; the test split is never used."""
+    """accuracy | macro_f1 | loss: validation score to optimize, of the best epoch; never on test."""
     sampler: Literal["tpe", "random"]
-    """tpe: from the results of earlier trials; random: anywhere."""
+    """tpe (from the results of earlier trials) | random."""
     pruner: Literal["median", "hyperband", "none"]
-    """Trials that end early: median: worse than half of the earlier ones at the same epoch; hyperband: all but the best
-    third, repeatedly; none."""
+    """Trials that end early: median (worse than half of the earlier ones) | hyperband (all but a third) | none.
+
+    Both compare trials at the same epoch; hyperband does so repeatedly.
+    """
     patience_epochs: int = Field(ge=0)
     """With `pruner: median`: epochs of each trial before it may be pruned; larger prunes less."""
     parallel_trials: int = Field(ge=1)

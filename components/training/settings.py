@@ -155,8 +155,7 @@ class FinetuneSettings(Settings):
     layer_decay: float = Field(gt=0, le=1)
     """Ratio of a layer group's learning rate to that of the next one towards the head; 1: the same for all."""
     unfreeze_every_n_epochs: int = Field(ge=0)
-    """Epochs after which one more layer group is unfrozen, the head first; larger unfreezes later; 0: all from the
-    start."""
+    """Epochs after which one more layer group is unfrozen, the head first; larger is later; 0: all at once."""
     freeze_batch_norm: bool
     """true: batch norms keep the statistics of `train`, which suits small batches and few images."""
 

@@ -17,7 +17,10 @@ from components.shared.files import write_text
 from flows.project.params import Params
 from flows.project.project import PARAMS
 
-GENERATED_SECTIONS = ("ingest", "preprocess", "validate", "labels", "split", "augment", "register", "promote")
+GENERATED_SECTIONS = (
+    *("ingest", "preprocess", "validate", "labels", "split", "augment"),
+    *("finetune", "evaluate", "quantize", "register", "promote", "tune"),
+)
 """Sections whose comments are generated. To add one: write the docstrings, add its name here, run this module."""
 
 _LINE = re.compile(r"(?P<setting>(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?))(?: +#.*)?")
