@@ -1,18 +1,18 @@
 """All pairs of embeddings whose cosine is at least a bound: exactly, without comparing every pair.
 
-Two vectors of length 1 and cosine c lie sqrt(2 - 2c) apart. Two bounds leave pairs out, and neither can lose one:
+Two vectors of length 1 and cosine c lie sqrt(2 - 2c) apart. Two bounds exclude pairs, and neither can lose one:
 
 - Short vectors. Of x = Px + Rx, Px in the span of a few leading directions, the numbers of Px and the length of Rx
   make a short vector. By Cauchy and Schwarz x·y ≤ Px·Py + |Rx||Ry|, which is the product of the short ones.
-- Cells. Each short vector belongs to the nearest of K centres. Between cells a and b lies the plane of points as near
-  to the one centre as to the other; a vector y of b lies (|y-a|² - |y-b|²) / 2|a-b| behind it, so x of a and y are at
+- Cells. Each short vector belongs to the nearest of K centers. Between cells a and b lies the plane of points as near
+  to the one center as to the other; a vector y of b lies (|y-a|² - |y-b|²) / 2|a-b| behind it, so x of a and y are at
   least as far apart as both are from the plane, added up (Zezula et al. 2006, "Similarity Search: The Metric Space
   Approach", the generalized hyperplane). y is compared with a cell only where that is near enough for the nearest x.
 
-What is left is compared block by block: by short vectors, and by whole ones what those can't part. Where a sample or
-the cells show that a bound leaves too little out, it is not used; without both this is the flat search (Johnson, Douze
+The remaining pairs are compared block by block: with short vectors first, then with whole ones. If a sample or the
+cells show that a bound excludes too little, it is not used; without both this is the flat search (Johnson, Douze
 and Jégou 2017, "Billion-scale similarity search with GPUs").
-Letters: N vectors, F numbers of each, D numbers of a short one, K cells, S of a sample, P pairs.
+Shapes: N vectors, F numbers of each, D numbers of a short one, K cells, S of a sample, P pairs.
 """
 
 from collections.abc import Iterator
@@ -25,47 +25,47 @@ from components.shared.errors import SettingsError
 from components.shared.progress import Progress, silent
 
 Vectors = NDArray[np.float32]
-Places = NDArray[np.int64]
+Indices = NDArray[np.int64]
 Pairs = NDArray[np.int64]
-"""Shape [P, 2]: positions of two vectors, the smaller first."""
-Block = tuple[slice, slice | Places]
-"""Places of the vectors that are compared with each other."""
+"""Shape [P, 2]: indices of two vectors, the smaller first."""
+Block = tuple[slice, slice | Indices]
+"""Indices of the vectors that a block compares."""
 
 TIE = 1e-6
-"""By so much a cosine may miss the bound: a copy has to have a cosine of 1 whatever its last bits say."""
-_MOST_PAIRS_AN_IMAGE = 100
+"""Amount by which a cosine may miss the bound: a copy must reach a cosine of 1 whatever its last bits."""
+_MAX_PAIRS_PER_IMAGE = 100
 _FEW_PAIRS = 100_000
 _ROUNDING = 2e-5
-"""More than products of unit vectors in 32 bits are ever off by."""
+"""Upper bound of the rounding error of products of unit vectors in 32 bits."""
 _BLOCK = 2048
-"""Vectors of a side that are compared at a time."""
+"""Vectors per side of a block."""
 _FEW = 2048
-"""Up to so many vectors are compared without any preparation."""
+"""Number of vectors up to which all pairs are compared directly."""
 _SAMPLE = 1024
 _LENGTHS = (16, 32, 64, 128, 256)
-"""Leading directions that are tried."""
+"""Candidate numbers of leading directions."""
 _OVERHEAD = 10
-"""Reading a product costs as much as so many of its multiplications."""
+"""Cost of reading a product, in multiplications."""
 _FETCHED = 64
-"""Multiplying a pair of vectors fetched one by one costs as much as so many pairs of a block."""
+"""Cost of a pair of vectors that is gathered singly, in pairs of a block."""
 _CELLS_AT_ONCE = 8
 _MOST_CELLS = 8192
 _CELLS = 3
-"""Times the root of the number of vectors: so many cells."""
-_VECTORS_A_CELL = 8
-"""On which the centres are found."""
+"""Number of cells per square root of the number of vectors."""
+_VECTORS_PER_CELL = 8
+"""Number of vectors per cell from which the centers are computed."""
 _TOO_MANY = 0.5
-"""From this share of all pairs on, choosing them costs more than it saves."""
+"""Fraction of all pairs from which on selecting them costs more than it saves."""
 
 
 @dataclass
 class Compared:
-    """Counts the products that a search made."""
+    """Number of products that a search computes."""
 
     short: int = 0
-    """Of pairs of short vectors."""
+    """Products of short vectors."""
     whole: int = 0
-    """Of pairs of whole vectors."""
+    """Products of whole vectors."""
 
 
 def similar_pairs(
@@ -73,24 +73,24 @@ def similar_pairs(
 ) -> Pairs:
     """Each pair (i, j), i < j, whose embeddings' cosine is at least `min_similarity`, in order.
 
-    An embedding of zeros, or with a number that isn't finite, is like no other. Raises SettingsError where images have
-    more than a hundred such pairs each: then the model sees what the pictures have in common, and nearly all would
-    have to stand in one part.
+    An embedding of zeros, or with a number that isn't finite, matches none. Raises SettingsError if images have more
+    than a hundred such pairs each: then the model sees what all images have in common, and nearly all would
+    have to stay in one split.
     """
     with np.errstate(over="ignore"):
         length_N = np.linalg.norm(embedding_NF, axis=1)
-    pointing = np.flatnonzero((length_N > 0) & np.isfinite(length_N))
-    unit_NF = embedding_NF[pointing]
-    unit_NF /= length_N[pointing, None]
-    found, most = [np.empty((0, 2), np.int64)], _FEW_PAIRS + _MOST_PAIRS_AN_IMAGE * len(embedding_NF)
+    valid = np.flatnonzero((length_N > 0) & np.isfinite(length_N))
+    unit_NF = embedding_NF[valid]
+    unit_NF /= length_N[valid, None]
+    found, most = [np.empty((0, 2), np.int64)], _FEW_PAIRS + _MAX_PAIRS_PER_IMAGE * len(embedding_NF)
     for pairs in close_pairs(unit_NF, min_cosine=min_similarity, compared=compared, progress=progress):
         found.append(pairs)
         if sum(map(len, found)) > most:
             raise SettingsError(
                 f"params.yaml: split.duplicates.embeddings.min_similarity: {min_similarity:g} makes more than "
-                f"{_MOST_PAIRS_AN_IMAGE} pairs an image; raise it"
+                f"{_MAX_PAIRS_PER_IMAGE} pairs per image; raise it"
             )
-    pairs = pointing[np.concatenate(found)]
+    pairs = valid[np.concatenate(found)]
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
@@ -108,7 +108,7 @@ def close_pairs(
     order_N = np.arange(len(unit_NF)) if cells is None else cells.order_N
     if cells is not None:
         short_ND = cells.vector_ND
-    for rows, columns in _squares(len(unit_NF)) if cells is None else cells.blocks():
+    for rows, columns in _all_blocks(len(unit_NF)) if cells is None else cells.blocks():
         progress("compare embeddings", rows.start, len(unit_NF))
         product = short_ND[rows] @ short_ND[columns].T
         count.short += product.size * is_short
@@ -125,15 +125,15 @@ def close_pairs(
     progress("compare embeddings", len(unit_NF), len(unit_NF))
 
 
-def _squares(num: int) -> Iterator[Block]:
-    """All pairs."""
+def _all_blocks(num: int) -> Iterator[Block]:
+    """Yields the blocks of all pairs."""
     for top in range(0, num, _BLOCK):
         for left in range(top, num, _BLOCK):
             yield slice(top, min(num, top + _BLOCK)), slice(left, min(num, left + _BLOCK))
 
 
-def _cosines(unit_NF: Vectors, i: Places, j: Places, count: Compared) -> NDArray[np.float32]:
-    """The products of the pairs: fetched one by one where they are few of their rows' and columns' pairs."""
+def _cosines(unit_NF: Vectors, i: Indices, j: Indices, count: Compared) -> NDArray[np.float32]:
+    """Cosines of the pairs: gathered singly if they are few, else from one block of their rows and columns."""
     (rows, row_P), (columns, column_P) = (np.unique(side, return_inverse=True) for side in (i, j))
     if len(i) * _FETCHED > len(rows) * len(columns):
         count.whole += len(rows) * len(columns)
@@ -142,40 +142,42 @@ def _cosines(unit_NF: Vectors, i: Places, j: Places, count: Compared) -> NDArray
     count.whole += len(i)
     return np.concatenate(
         [np.empty(0, np.float32)]
-        + [np.einsum("pf,pf->p", unit_NF[i[part]], unit_NF[j[part]]) for part in _parts(len(i), unit_NF.shape[1])]
+        + [np.einsum("pf,pf->p", unit_NF[i[chunk]], unit_NF[j[chunk]]) for chunk in _chunks(len(i), unit_NF.shape[1])]
     )
 
 
-def _parts(num_pairs: int, num_numbers: int) -> Iterator[slice]:
-    """Pairs whose vectors are as many numbers as a block of products."""
+def _chunks(num_pairs: int, num_numbers: int) -> Iterator[slice]:
+    """Slices of the pairs whose vectors have as many numbers as a block of products."""
     step = max(1, _BLOCK**2 // max(num_numbers, 1))
     return (slice(start, start + step) for start in range(0, num_pairs, step))
 
 
-def _at_least(unit_NF: Vectors, i: Places, j: Places, cosine_P: NDArray[np.float32], bound: float) -> NDArray[np.bool_]:
-    """Which pairs reach the bound; so near to it that rounding decides, 64 bits do: no block's shape has a say."""
+def _at_least(
+    unit_NF: Vectors, i: Indices, j: Indices, cosine_P: NDArray[np.float32], bound: float
+) -> NDArray[np.bool_]:
+    """Whether each pair reaches the bound; 64 bits decide close calls, so the shape of a block doesn't matter."""
     reach = cosine_P >= bound
     doubtful = np.flatnonzero(np.abs(cosine_P - bound) <= _ROUNDING)
-    for part in _parts(len(doubtful), 2 * unit_NF.shape[1]):
-        left, right = (unit_NF[side[doubtful[part]]].astype(np.float64) for side in (i, j))
-        reach[doubtful[part]] = np.einsum("pf,pf->p", left, right) >= bound
+    for chunk in _chunks(len(doubtful), 2 * unit_NF.shape[1]):
+        left, right = (unit_NF[side[doubtful[chunk]]].astype(np.float64) for side in (i, j))
+        reach[doubtful[chunk]] = np.einsum("pf,pf->p", left, right) >= bound
     return reach
 
 
 def _shortened(unit_NF: Vectors, min_cosine: float) -> Vectors:
-    """Short vectors, of as many directions as a sample shows to cost least; the vectors themselves, where none pays."""
+    """Short vectors, with the number of directions that costs least on a sample; or the vectors, if none pays."""
     num_numbers = unit_NF.shape[1]
     lengths = [length for length in _LENGTHS if 2 * length <= num_numbers]
     if len(unit_NF) <= _FEW or not lengths:
         return unit_NF
     sample_SF = _evenly(unit_NF, _SAMPLE)
-    # Half of it gives the directions, the other half judges them.
+    # One half gives the directions, the other half estimates their cost.
     basis_FD = _leading_directions(sample_SF[::2], lengths[-1])
     along_SD = sample_SF[1::2] @ basis_FD
     cost = {}
     for length in lengths:
-        judged_SD = _with_rest(along_SD[:, :length])
-        left = float((judged_SD @ judged_SD.T >= min_cosine - _ROUNDING).mean())
+        short_SD = _with_rest(along_SD[:, :length])
+        left = float((short_SD @ short_SD.T >= min_cosine - _ROUNDING).mean())
         cost[length] = length + _OVERHEAD + min(_FETCHED * left, 1) * (num_numbers + _OVERHEAD)
     length = min(cost, key=lambda each: cost[each])
     if cost[length] >= num_numbers + _OVERHEAD:
@@ -186,14 +188,14 @@ def _shortened(unit_NF: Vectors, min_cosine: float) -> Vectors:
 
 
 def _leading_directions(sample_SF: Vectors, num: int) -> Vectors:
-    """Orthonormal columns, those first along which the vectors are longest."""
+    """Orthonormal columns, ordered by the length of the vectors along them."""
     _, left_SS = np.linalg.eigh((sample_SF @ sample_SF.T).astype(np.float64))
     basis_FD, _ = np.linalg.qr(sample_SF.T.astype(np.float64) @ left_SS[:, : -num - 1 : -1])
     return basis_FD.astype(np.float32)
 
 
 def _with_rest(along_ND: Vectors) -> Vectors:
-    """With the length of what the directions leave, rounded up: no product of short vectors may be too small."""
+    """Short vectors with the length of the remainder, rounded up: no product of them may be too small."""
     rest_N = np.sqrt(np.maximum(1 - np.einsum("nd,nd->n", along_ND, along_ND), 0) + _ROUNDING / 2)
     return np.concatenate([along_ND, rest_N[:, None]], axis=1)
 
@@ -204,28 +206,28 @@ def _worth_cells(short_ND: Vectors) -> bool:
 
 @dataclass(frozen=True)
 class _Cells:
-    """Vectors in order of their cells; a score is the squared distance to a centre, less the vector's own square."""
+    """Vectors sorted by cell; a score is the squared distance to a center, minus the square of the vector."""
 
-    order_N: Places
-    """Which vector is at each place."""
+    order_N: Indices
+    """Index of the vector at each position."""
     vector_ND: Vectors
     own_N: NDArray[np.float32]
-    """The score of each vector for the centre of its cell."""
-    centre_KD: Vectors
-    start_K: Places
-    count_K: Places
+    """Score of each vector for the center of its own cell."""
+    center_KD: Vectors
+    start_K: Indices
+    count_K: Indices
     limit_KK: NDArray[np.float32]
-    """A vector of the second cell meets the first where its score for that exceeds its own by at most this."""
+    """Largest excess of the score for the first cell over its own at which a vector of the second cell is compared."""
 
     @classmethod
     def of(cls, vector_ND: Vectors, min_cosine: float, progress: Progress) -> "_Cells | None":
-        """None where too many pairs would be compared all the same."""
-        centre_KD = _centres(vector_ND)
-        cell_N, own_N, excess_KK = _nearest(vector_ND, centre_KD, progress)
+        """The cells; None if too many pairs would remain."""
+        center_KD = _centers(vector_ND)
+        cell_N, own_N, excess_KK = _nearest(vector_ND, center_KD, progress)
         used, cell_N = np.unique(cell_N, return_inverse=True)
-        centre_KD, excess_KK = centre_KD[used], excess_KK[np.ix_(used, used)]
-        square_K = np.einsum("kd,kd->k", centre_KD, centre_KD)
-        gap_KK = np.sqrt(np.maximum(square_K[:, None] + square_K - 2 * centre_KD @ centre_KD.T, 0) + _ROUNDING)
+        center_KD, excess_KK = center_KD[used], excess_KK[np.ix_(used, used)]
+        square_K = np.einsum("kd,kd->k", center_KD, center_KD)
+        gap_KK = np.sqrt(np.maximum(square_K[:, None] + square_K - 2 * center_KD @ center_KD.T, 0) + _ROUNDING)
         distance = np.sqrt(2 - 2 * min_cosine + 4 * _ROUNDING)
         limit_KK = 2 * distance * gap_KK + 4 * _ROUNDING - excess_KK
         # Each pair of cells comes once.
@@ -236,25 +238,25 @@ class _Cells:
             order_N,
             vector_ND[order_N],
             own_N[order_N],
-            centre_KD,
+            center_KD,
             np.cumsum(count_K) - count_K,
             count_K,
             limit_KK.astype(np.float32),
         )
-        return cells if cells.share() < _TOO_MANY else None
+        return cells if cells.fraction() < _TOO_MANY else None
 
-    def share(self) -> float:
-        """Of all pairs those that `blocks` leaves, by a sample."""
-        places = np.linspace(0, len(self.order_N) - 1, _SAMPLE).astype(np.int64)
-        cell_S = np.searchsorted(self.start_K, places, side="right") - 1
-        excess_KS = _scores(self.centre_KD, self.vector_ND[places]) - self.own_N[places]
+    def fraction(self) -> float:
+        """Fraction of all pairs that `blocks` compares, estimated on a sample."""
+        sample_S = np.linspace(0, len(self.order_N) - 1, _SAMPLE).astype(np.int64)
+        cell_S = np.searchsorted(self.start_K, sample_S, side="right") - 1
+        excess_KS = _scores(self.center_KD, self.vector_ND[sample_S]) - self.own_N[sample_S]
         return float(2 * (self.count_K @ (excess_KS <= self.limit_KK[:, cell_S])).mean() / len(self.order_N))
 
     def blocks(self) -> Iterator[Block]:
-        """Each cell, and in it and the later ones whatever may be near to one of its vectors."""
+        """Yields each cell with the vectors, of it and later cells, that may be close to one of its vectors."""
         for first in range(0, len(self.start_K), _CELLS_AT_ONCE):
             some = slice(first, first + _CELLS_AT_ONCE)
-            score_AN = _scores(self.centre_KD[some], self.vector_ND[self.start_K[first] :])
+            score_AN = _scores(self.center_KD[some], self.vector_ND[self.start_K[first] :])
             for cell, score_N in enumerate(score_AN, first):
                 begin, end = int(self.start_K[cell]), int(self.start_K[cell] + self.count_K[cell])
                 most_N = np.repeat(self.limit_KK[cell, cell:], self.count_K[cell:]) + self.own_N[begin:]
@@ -264,16 +266,16 @@ class _Cells:
                         yield slice(top, min(end, top + _BLOCK)), columns[left : left + _BLOCK]
 
 
-def _scores(centre_KD: Vectors, vector_ND: Vectors) -> Vectors:
-    """[K, N]"""
-    score_KN: Vectors = np.einsum("kd,kd->k", centre_KD, centre_KD)[:, None] - (2 * centre_KD) @ vector_ND.T
+def _scores(center_KD: Vectors, vector_ND: Vectors) -> Vectors:
+    """Scores of all vectors for all centers, shape [K, N]."""
+    score_KN: Vectors = np.einsum("kd,kd->k", center_KD, center_KD)[:, None] - (2 * center_KD) @ vector_ND.T
     return score_KN
 
 
-def _centres(vector_ND: Vectors) -> Vectors:
-    """The means of the cells of evenly taken vectors: a step of k-means (Lloyd 1982), more gain nothing."""
+def _centers(vector_ND: Vectors) -> Vectors:
+    """Means of the cells of a sample: one step of k-means (Lloyd 1982); more steps gain nothing."""
     num_cells = min(int(_CELLS * len(vector_ND) ** 0.5), _MOST_CELLS)
-    sample_SD = _evenly(vector_ND, _VECTORS_A_CELL * num_cells)
+    sample_SD = _evenly(vector_ND, _VECTORS_PER_CELL * num_cells)
     cell_S = _nearest(sample_SD, _evenly(vector_ND, num_cells))[0]
     order_S = np.argsort(cell_S, kind="stable")
     start_K = np.flatnonzero(np.diff(cell_S[order_S], prepend=-1))
@@ -286,24 +288,24 @@ def _evenly(vector_ND: Vectors, num: int) -> Vectors:
 
 
 def _nearest(
-    vector_ND: Vectors, centre_KD: Vectors, progress: Progress = silent
-) -> tuple[Places, NDArray[np.float32], Vectors]:
-    """Of each vector the cell and the score for it; [K, K]: by how much its vectors score more for each other cell."""
-    num, num_cells = len(vector_ND), len(centre_KD)
+    vector_ND: Vectors, center_KD: Vectors, progress: Progress = silent
+) -> tuple[Indices, NDArray[np.float32], Vectors]:
+    """Cell and score of each vector; and, shape [K, K], the least excess of the scores for every other cell."""
+    num, num_cells = len(vector_ND), len(center_KD)
     cell_N, own_N = np.empty(num, np.int64), np.empty(num, np.float32)
     least_KK = np.full((num_cells, num_cells), np.inf, np.float32)
     step = max(1, _BLOCK**2 // num_cells)
     for start in range(0, num, step):
         progress("group embeddings", start, num)
-        part = slice(start, start + step)
-        score_BK = _scores(centre_KD, vector_ND[part]).T
+        chunk = slice(start, start + step)
+        score_BK = _scores(center_KD, vector_ND[chunk]).T
         cell_B = score_BK.argmin(axis=1)
         own_B = score_BK[np.arange(len(cell_B)), cell_B]
-        cell_N[part], own_N[part] = cell_B, own_B
+        cell_N[chunk], own_N[chunk] = cell_B, own_B
         order_B = np.argsort(cell_B, kind="stable")
         first_B = np.flatnonzero(np.diff(cell_B[order_B], prepend=-1))
         least = np.minimum.reduceat((score_BK - own_B[:, None])[order_B], first_B)
-        here = cell_B[order_B[first_B]]
-        least_KK[here] = np.minimum(least_KK[here], least)
+        present = cell_B[order_B[first_B]]
+        least_KK[present] = np.minimum(least_KK[present], least)
     progress("group embeddings", num, num)
     return cell_N, own_N, least_KK

@@ -1,10 +1,10 @@
 """Exact and near duplicates, found without comparing every pair.
 
-The hash of each whole picture is joined with the hashes of all crops of all pictures and of their mirror images
-(hash_join.py), so a crop or a bordered copy meets its source. A candidate pair counts once the two 32×32 grey pictures,
-laid over each other as well as shifting and scaling can (alignment.py), agree in their details and in their coarse
-colours too: plain or similar scenes don't, nor do two colours of one shirt.
-Letters: N images, U images with different bytes, P pairs, S side of the grey square, G side of the colour grid.
+The hash of each whole image is joined with the hashes of crops of all images and of their horizontal flips
+(hash_join.py), so that a crop or a framed copy is found. A candidate pair counts if its two 32×32 gray
+thumbnails, aligned by shift and scale (alignment.py), agree in their details and in their coarse colors: images that
+are plain or merely similar don't, nor do two colors of one shirt.
+Shapes: N images, U distinct contents, P pairs, S side of the thumbnail, G side of the color grid.
 """
 
 from collections.abc import Iterator
@@ -22,9 +22,9 @@ from components.data.images.perceptual_hash import distance, perceptual_hashes
 from components.shared.progress import Progress, silent
 from components.shared.settings import Settings
 
-_PAIRS_A_STEP = 20_000
+_PAIRS_PER_STEP = 20_000
 Pairs = NDArray[np.int64]
-"""Shape [P, 2]: positions of two images, the smaller first; each pair once, in order."""
+"""Shape [P, 2]: indices of two images, the smaller first; each pair once, sorted."""
 
 
 class DuplicateSettings(Settings):
@@ -41,17 +41,17 @@ class DuplicateSettings(Settings):
 @dataclass(frozen=True)
 class DuplicatePairs:
     exact: Pairs
-    """Equal bytes; each image with the first of its kind."""
+    """Images of equal bytes: each image with the first one."""
     near: Pairs
-    """Not equal bytes, but one picture, perhaps mirrored, cropped or framed."""
+    """Images of different bytes that show the same, perhaps flipped, cropped or framed."""
     embedding: Pairs | None
-    """Alike to the named model; None where none is named."""
+    """Pairs whose embeddings are close; None without a model."""
     num_cut: int
-    """Comparisons left out because too many pictures share a bucket or a hash; 0: the search was complete."""
+    """Number of comparisons skipped because too many images share a bucket or a hash; 0: the search was complete."""
 
     @property
     def alike(self) -> Pairs:
-        """Near and embedding pairs: what has to stay together beside equal bytes."""
+        """Near and embedding pairs, which have to stay in one split as exact ones do."""
         return self.near if self.embedding is None else np.concatenate([self.near, self.embedding])
 
 
@@ -65,16 +65,16 @@ def find_duplicates(
     settings: DuplicateSettings,
     progress: Progress = silent,
 ) -> DuplicatePairs:
-    """All pairs among N images; other than exact ones are reported between the first images of each exact kind.
+    """All duplicate pairs among N images; near and embedding pairs link the first images of each content.
 
-    Embeddings are asked for where the settings name a model. The generations say which images came first: where so
-    many are alike that not all are compared, later ones take no pair of earlier ones away.
+    Embeddings are needed if the settings name a model. Ingest ids order the images by age: if so many are alike that
+    not all are compared, later images never remove a pair of earlier ones.
     """
-    _, first_U, kind_N = np.unique(sha256_N.astype(str), return_index=True, return_inverse=True)
-    exact = np.stack([first_U[kind_N], np.arange(len(sha256_N))], axis=1)
+    _, first_U, content_N = np.unique(sha256_N.astype(str), return_index=True, return_inverse=True)
+    exact = np.stack([first_U[content_N], np.arange(len(sha256_N))], axis=1)
     exact = exact[exact[:, 0] != exact[:, 1]]
     if ingest_id_N is not None:
-        first_U = first_U[_by_age(kind_N, ingest_id_N)]
+        first_U = first_U[_by_age(content_N, ingest_id_N)]
     thumbnail_USS = thumbnail_NSS[first_U]
     pictures = Pictures.of(thumbnail_USS, colour_NGG3[first_U])
     cut = Cut()
@@ -95,26 +95,26 @@ def find_duplicates(
     return DuplicatePairs(in_order(exact), near, embedding, cut.pairs)
 
 
-def _by_age(kind_N: NDArray[np.int64], ingest_id_N: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The kinds in the order in which they came, those of one generation in order of their content."""
-    oldest_U = np.full(int(kind_N.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-    np.minimum.at(oldest_U, kind_N, ingest_id_N)
+def _by_age(content_N: NDArray[np.int64], ingest_id_N: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The distinct contents by the ingest that brought them, those of one ingest by SHA-256."""
+    oldest_U = np.full(int(content_N.max(initial=-1)) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(oldest_U, content_N, ingest_id_N)
     return np.argsort(oldest_U, kind="stable")
 
 
 def _candidates(
     thumbnail_USS: NDArray[np.uint8], plain_U: NDArray[np.bool_], max_bits: int, cut: Cut, progress: Progress
 ) -> tuple[Pairs, NDArray[np.int64]]:
-    """Ordered pairs (i, j) where the hash of i is near to that of a view of j, and the number of the nearest view."""
-    # Plain pictures are like none, however many share a hash.
+    """Ordered pairs (i, j) where the hash of i is near the hash of a view of j, and the index of the nearest view."""
+    # Plain images match nothing, however many share a hash.
     structured = np.flatnonzero(~plain_U)
     thumbnail_USS = thumbnail_USS[structured]
     hash_U = perceptual_hashes(thumbnail_USS)[:, 0]
     num_images = np.int64(len(hash_U))
     best = np.empty(0, np.int64), np.empty(0, np.int64)
-    for number, (crop, mirrored) in enumerate(VIEWS):
+    for number, (crop, flipped) in enumerate(VIEWS):
         progress("look for duplicates", number, len(VIEWS))
-        view_U = hash_U if number == 0 else perceptual_hashes(thumbnail_USS, crop)[:, int(mirrored)]
+        view_U = hash_U if number == 0 else perceptual_hashes(thumbnail_USS, crop)[:, int(flipped)]
         keys, ranks = [best[0]], [best[1]]
         for pairs in candidate_pairs(hash_U, view_U, max_bits=max_bits, cut=cut):
             i, j = pairs[pairs[:, 0] != pairs[:, 1]].T
@@ -126,7 +126,7 @@ def _candidates(
 
 
 def _least(key_P: NDArray[np.int64], rank_P: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each key once, in order, with its lowest rank."""
+    """Each distinct key, sorted, with its lowest rank."""
     order = np.lexsort((rank_P, key_P))
     key_P, rank_P = key_P[order], rank_P[order]
     first = np.ones(len(key_P), bool)
@@ -135,15 +135,15 @@ def _least(key_P: NDArray[np.int64], rank_P: NDArray[np.int64]) -> tuple[NDArray
 
 
 def _steps(total: int, task: str, progress: Progress) -> Iterator[tuple[int, int]]:
-    for begin in range(0, max(total, 1), _PAIRS_A_STEP):
+    for begin in range(0, max(total, 1), _PAIRS_PER_STEP):
         progress(task, begin, total)
-        yield begin, min(begin + _PAIRS_A_STEP, total)
+        yield begin, min(begin + _PAIRS_PER_STEP, total)
     progress(task, total, total)
 
 
 def clusters(num_images: int, *links: Pairs) -> NDArray[np.int64]:
-    """The number of the connected component of each image, shape [num_images]."""
-    # Not needed by who only reads the settings.
+    """The connected component of each image, shape [num_images]."""
+    # Imported here: reading the settings must not need scipy.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -154,5 +154,5 @@ def clusters(num_images: int, *links: Pairs) -> NDArray[np.int64]:
 
 
 def in_order(pairs: Pairs) -> Pairs:
-    """Each pair once, the smaller position first."""
+    """Each pair once, sorted, the smaller index first."""
     return np.unique(np.sort(pairs, axis=1), axis=0).astype(np.int64).reshape(-1, 2)

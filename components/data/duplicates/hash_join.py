@@ -5,7 +5,7 @@ Space with Multi-Index Hashing"). Cut that half into blocks: 3 bits touch at mos
 one set of a Steiner quadruple system, so in the blocks outside of that set the two hashes are equal. Those blocks are
 a key; hashes are sorted by each key in turn, and only neighbours with an equal key are compared. A small set takes the
 system S(3,4,8), 28 keys of 16 bits; a large one S(3,4,10), 60 keys of 18 to 20 bits, whose buckets stay small.
-Letters: N images, H different hashes, R runs of hashes with an equal key, P pairs.
+Shapes: N images, H distinct hashes, R runs of hashes with an equal key, P pairs.
 """
 
 from collections.abc import Iterator
@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 from components.data.images.perceptual_hash import distance
 
 MAX_BITS = 7
-"""For which the keys were made; a larger distance would be searched for in vain."""
+"""Largest distance that the keys can find."""
 MAX_BUCKET = 20_000
-"""Different hashes of one bucket that each hash is compared with; a larger bucket is cut, and said to be."""
+"""Most distinct hashes of a bucket with which a hash is compared; a larger bucket is cut, which is counted."""
 _MANY_ALIKE = 64
-"""Equal hashes that are all compared with each other; of more, each is compared with about so many."""
+"""Number of images with one hash up to which all are compared; of more, each is compared with about this many."""
 _WIDER_KEYS_FROM = 1 << 23
-"""Different hashes from which on the longer comparisons of narrow keys cost more than the sorting of wider ones."""
+"""Number of distinct hashes from which on wider keys, which cost more sorting, save more comparisons."""
 _CHUNK = 1 << 15
-"""Hashes compared at a time: they stay in a processor's second cache."""
+"""Hashes compared at a time, which fit into a processor's L2 cache."""
 _QUARTER_BITS = 16
 
 Pairs = NDArray[np.int64]
-"""Shape [P, 2]: positions of two images."""
+"""Shape [P, 2]: indices of two images."""
 Hashes = NDArray[np.uint64]
 
 
 @dataclass
 class Cut:
-    """Counts the comparisons that a search left out."""
+    """Number of comparisons that a search skips."""
 
     pairs: int = 0
 
@@ -47,16 +47,16 @@ def candidate_pairs(
 ) -> Iterator[Pairs]:
     """Batches of the pairs (i, j) with left[i] and right[j] at most max_bits (≤ 7) apart; each pair comes once.
 
-    Equal hashes collapse first, so a thousand equal pictures cost as much as one. Where left and right are one array,
-    each pair of different positions comes as (i, j) or as (j, i). `wide` chooses the keys; None: by the set's size.
-    However many share a hash, the pairs among the first of both arrays are found whatever comes behind them: with
-    images in order of age none of them is lost when data grow, unless MAX_BUCKET cuts.
+    Equal hashes collapse first, so a thousand equal images cost as much as one. Where left and right are one array,
+    each pair of different indices comes as (i, j) or as (j, i). `wide` chooses the keys; None: by the set's size.
+    However many share a hash, later entries never remove a pair of earlier ones: with images by age no pair is lost
+    when data grow, unless MAX_BUCKET cuts.
     """
     cut = cut or Cut()
     same = left_N is right_N
-    hash_H, kind = np.unique(left_N if same else np.concatenate([left_N, right_N]), return_inverse=True)
-    left = _Members.of(kind[: len(left_N)], len(hash_H))
-    right = left if same else _Members.of(kind[len(left_N) :], len(hash_H))
+    hash_H, hash_index_N = np.unique(left_N if same else np.concatenate([left_N, right_N]), return_inverse=True)
+    left = _Members.of(hash_index_N[: len(left_N)], len(hash_H))
+    right = left if same else _Members.of(hash_index_N[len(left_N) :], len(hash_H))
     alone = np.arange(len(hash_H))
     yield left.spread(alone, alone, right, cut, within=same)
     for i, j in _distinct_pairs(hash_H, max_bits, cut, len(hash_H) >= _WIDER_KEYS_FROM if wide is None else wide):
@@ -67,21 +67,21 @@ def candidate_pairs(
 
 @dataclass(frozen=True)
 class _Members:
-    """Which images have each of the different hashes."""
+    """The images of each distinct hash."""
 
     start_H: Pairs
     count_H: Pairs
     order_N: Pairs
 
     @classmethod
-    def of(cls, kind_N: Pairs, num_hashes: int) -> "_Members":
-        count_H = np.bincount(kind_N, minlength=num_hashes)
-        return cls(np.cumsum(count_H) - count_H, count_H, np.argsort(kind_N, kind="stable"))
+    def of(cls, hash_index_N: Pairs, num_hashes: int) -> "_Members":
+        count_H = np.bincount(hash_index_N, minlength=num_hashes)
+        return cls(np.cumsum(count_H) - count_H, count_H, np.argsort(hash_index_N, kind="stable"))
 
     def spread(self, i: Pairs, j: Pairs, other: "_Members", cut: Cut, *, within: bool = False) -> Pairs:
-        """The image pairs behind pairs of hashes; of many images with one hash not all pairs are taken.
+        """The pairs of images of pairs of hashes; if many images have one hash, not all of their pairs.
 
-        `within` says that i and j are the same hashes of the same images, which make no pair with themselves.
+        `within`: i and j are the same hashes of the same images, where no image is paired with itself.
         """
         used = (self.count_H[i] > within) & (other.count_H[j] > 0)
         i, j = i[used], j[used]
@@ -100,22 +100,22 @@ class _Members:
 
 
 def _counted(times: Pairs) -> tuple[Pairs, Pairs]:
-    """Each position as often as is said, and the count within it."""
+    """Each index repeated by its count, and the number of the repetition."""
     at = np.repeat(np.arange(len(times)), times)
     return at, np.arange(len(at)) - np.repeat(np.cumsum(times) - times, times)
 
 
 def _columns(row: Pairs, num_columns: Pairs, *, within: bool) -> tuple[Pairs, Pairs, Pairs]:
-    """The columns that each row meets: the first so many, and those from `begin` to before `end`.
+    """The columns with which each row is compared: the first `first`, and those from `begin` to before `end`.
 
-    Row and column are places among the images of a hash, in order. Among the first _MANY_ALIKE all meet. A later row
-    meets the first half as many columns, which link all of one picture, and its neighbours, which came when it came.
-    Its own number alone decides, so that more images behind it take no pair away.
+    Row and column are indices among the images of a hash, by age. The first _MANY_ALIKE are all compared. A later row
+    is compared with the first half as many columns, which link all copies, and with its neighbors in age.
+    Only its own index decides, so that later images remove no pair.
     """
     half = _MANY_ALIKE // 2
     most = np.minimum(num_columns, row) if within else num_columns
     first = np.minimum(most, np.where(row < _MANY_ALIKE, _MANY_ALIKE, half))
-    # Within one hash a row meets those before it alone, for each pair comes once.
+    # Within one hash a row is compared only with earlier ones, so that each pair comes once.
     below, above = (half, 0) if within else (half // 2, half // 2)
     begin, end = (np.clip(row + reach, first, np.maximum(most, first)) for reach in (-below, above))
     return first, begin, end
@@ -123,12 +123,12 @@ def _columns(row: Pairs, num_columns: Pairs, *, within: bool) -> tuple[Pairs, Pa
 
 @dataclass(frozen=True)
 class _Key:
-    """The blocks of one half of the hash that have to be equal."""
+    """The blocks of one half of the hash that must be equal."""
 
     quarters: tuple[int, int]
-    """Numbers of the 16-bit quarters that make up the half."""
+    """Indices of the 16-bit quarters of the half."""
     masks: tuple[int, int]
-    """Of each quarter the bits that belong to the key."""
+    """Bits of each quarter that belong to the key."""
 
     @property
     def mask(self) -> np.uint64:
@@ -136,7 +136,7 @@ class _Key:
         return np.uint64(sum(mask << (quarter * _QUARTER_BITS) for quarter, mask in pairs))
 
     def order(self, quarter_4H: list[NDArray[np.uint16]]) -> Pairs:
-        """The hashes sorted by the key; a radix sort, as numpy sorts 16-bit numbers in steady time."""
+        """Indices that sort the hashes by the key: a radix sort, as numpy sorts 16-bit numbers in linear time."""
         low, high = (_packed(mask)[quarter_4H[one]] for one, mask in zip(self.quarters, self.masks, strict=True))
         width = self.masks[0].bit_count()
         if width + self.masks[1].bit_count() <= _QUARTER_BITS:
@@ -146,7 +146,7 @@ class _Key:
 
 
 def _distinct_pairs(hash_H: Hashes, max_bits: int, cut: Cut, wide: bool) -> Iterator[tuple[Pairs, Pairs]]:
-    """Each pair of different hashes once: where it comes up under several keys, under the first of them."""
+    """Yields each pair of distinct hashes once, under the first of its keys."""
     quarter_4H = [(hash_H >> np.uint64(_QUARTER_BITS * each)).astype(np.uint16) for each in range(4)]
     keys = _keys(wide)
     masks = np.array([key.mask for key in keys])

@@ -43,9 +43,9 @@ def clustered(random: np.random.Generator, num: int, numbers: int, spread: float
 def copied(random: np.random.Generator, num: int, numbers: int) -> Vectors:
     """Many of the very same, a quarter of them of one, and opposite ones."""
     few = unit(random.normal(size=(num // 20, numbers)))
-    kind = random.integers(0, len(few), num)
-    kind[: num // 4] = 0
-    many: Vectors = few[kind] * random.choice(np.array([1, -1], np.float32), (num, 1))
+    source = random.integers(0, len(few), num)
+    source[: num // 4] = 0
+    many: Vectors = few[source] * random.choice(np.array([1, -1], np.float32), (num, 1))
     return many
 
 
@@ -59,13 +59,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("min_cosine", [0.3, 0.8, 0.9, 0.97, 1.0])
 @pytest.mark.parametrize("numbers", [3, 40, 300])
-@pytest.mark.parametrize("kind", [everywhere, clustered, copied])
+@pytest.mark.parametrize("distribution", [everywhere, clustered, copied])
 @pytest.mark.usefixtures("small_blocks")
 def test_no_pair_is_lost_and_none_comes_twice(
-    kind: Callable[[np.random.Generator, int, int], Vectors], numbers: int, min_cosine: float
+    distribution: Callable[[np.random.Generator, int, int], Vectors], numbers: int, min_cosine: float
 ) -> None:
     for seed in range(2):
-        vectors = kind(np.random.default_rng([seed, numbers]), 400, numbers)
+        vectors = distribution(np.random.default_rng([seed, numbers]), 400, numbers)
         assert joined(vectors, min_cosine) == by_force(vectors, min_cosine)
 
 
@@ -108,12 +108,12 @@ def test_where_nothing_can_be_left_out_all_are_compared_once() -> None:
     assert compared.whole <= 1.6 * 4096**2 / 2
 
 
-def test_the_search_tells_where_it_stands() -> None:
-    told: list[tuple[str, int, int | None]] = []
+def test_the_search_reports_its_progress() -> None:
+    events: list[tuple[str, int, int | None]] = []
     vectors = clustered(np.random.default_rng(2), 3000, 64)
-    list(close_pairs(vectors, min_cosine=0.97, progress=lambda *event: told.append(event)))
-    assert {task for task, _, _ in told} == {"group embeddings", "compare embeddings"}
-    assert told[-1] == ("compare embeddings", 3000, 3000)
+    list(close_pairs(vectors, min_cosine=0.97, progress=lambda *event: events.append(event)))
+    assert {task for task, _, _ in events} == {"group embeddings", "compare embeddings"}
+    assert events[-1] == ("compare embeddings", 3000, 3000)
 
 
 def test_the_pairs_are_numbered_as_the_images_are() -> None:
@@ -124,5 +124,5 @@ def test_the_pairs_are_numbered_as_the_images_are() -> None:
 
 def test_a_model_that_takes_all_for_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding_join, "_FEW_PAIRS", 0)
-    with pytest.raises(SettingsError, match=r"min_similarity: 0\.9 makes more than 100 pairs an image; raise it"):
+    with pytest.raises(SettingsError, match=r"min_similarity: 0\.9 makes more than 100 pairs per image; raise it"):
         similar_pairs(np.ones((300, 4), np.float32), min_similarity=0.9)

@@ -127,7 +127,7 @@ def test_a_copy_of_a_coloured_picture_is_found_and_its_recoloured_twin_is_not(ch
     assert search([shirt, other, COPIES[change](shirt)]).near.tolist() == [[0, 2]]
 
 
-def test_embeddings_find_what_pixels_do_not_and_are_a_kind_of_their_own() -> None:
+def test_embeddings_find_what_pixels_do_not_and_are_a_type_of_their_own() -> None:
     images = [scene(seed) for seed in range(4)]
     settings = SETTINGS.model_copy(update={"embeddings": EmbeddingSettings(model="m.onnx", min_similarity=0.9)})
     found = find_duplicates(
