@@ -4,7 +4,7 @@
 
 FOLDER holds a folder a class of JPEGs; without it photographs-like JPEGs are drawn. Three comparisons:
 
-first pass   decode, resize and pack (the whole `augment` stage's work; the sheets that show the policies cost the same
+first pass   decode, resize and pack (the whole `augment` stage's work; the previews of the policies cost the same
              whatever the number of images and are timed by themselves) against one epoch of ImageFolder with Resize,
              CenterCrop and PILToTensor
 later epochs a shuffled epoch from the packed split against the same epoch of ImageFolder
@@ -115,10 +115,12 @@ class Comparison:
         self._compare("first pass", lambda: self._pack(previews=1), self._folder)
         self._compare("later epochs", lambda: self._epoch(self._plain), self._folder)
         self._compare("drawn epochs", lambda: self._epoch(self._basic), self._drawn)
-        sheets = compare(
+        previews = compare(
             {"one image": lambda: self._pack(previews=1), "as in use": lambda: self._pack(previews=_SHOWN)}, rounds=3
         )
-        print(f"the sheets: {_cpu_of(sheets, 'as in use') - _cpu_of(sheets, 'one image'):.2f} CPU seconds a packing")
+        print(
+            f"the previews: {_cpu_of(previews, 'as in use') - _cpu_of(sheets, 'one image'):.2f} CPU seconds per packing"
+        )
         self._say_draws()
 
     def _compare(self, name: str, ours: Callable[[], None], peer: ImageFolder) -> None:

@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py [FOLDER] [--images 300] [--seed 2027] [--peer]
         [--embeddings FILE.onnx [--similarity 0.95]]
-    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py FOLDER --between OTHER [--sheet pairs.png]
+    OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py FOLDER --between OTHER [--grid pairs.png]
 
 Without a folder, tiles of scikit-learn's two sample photographs are used.
 
@@ -15,7 +15,7 @@ for. Its CNN method needs weights that it downloads, and is left out. Both sides
 other, on the same images and 7 bits. `--embeddings` measures the second level alone, by a file of `darkroom features`.
 
 With --between nothing is planted: all images of both folders are searched, and the pairs from one to the other are
-counted; --sheet draws 40 of them, evenly taken, one above the other.
+counted; --grid plots 40 of them, evenly taken, one above the other.
 """
 
 import argparse
@@ -88,10 +88,10 @@ def main() -> None:
     parser.add_argument("--embeddings", type=Path)
     parser.add_argument("--similarity", type=float, default=0.95)
     parser.add_argument("--between", type=Path)
-    parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--grid", type=Path)
     flags = parser.parse_args()
     if flags.between:
-        natural(flags.folder, flags.between, flags.sheet)
+        natural(flags.folder, flags.between, flags.grid)
         return
     draw = random.Random(flags.seed)
     sources = from_folder(flags.folder, flags.images, draw) if flags.folder else tiles()
@@ -119,7 +119,7 @@ def main() -> None:
         )  # fmt: skip
 
 
-def natural(folder: Path, other: Path, sheet: Path | None) -> None:
+def natural(folder: Path, other: Path, grid: Path | None) -> None:
     """The near duplicates that two folders hold already, such as the train and test splits of a published set."""
     files = [sorted(file for file in one.rglob("*") if file.is_file()) for one in (folder, other)]
     both = files[0] + files[1]
@@ -144,14 +144,14 @@ def natural(folder: Path, other: Path, sheet: Path | None) -> None:
         f"between the folders, of {len(np.unique(across[:, 1]))} images of {other.name}; search {cpu:.1f} CPU-s, "
         f"{wall:.1f} s"
     )
-    if sheet:
+    if grid:
         shown = across[np.linspace(0, len(across) - 1, 40).astype(int)]
         page = Image.new("RGB", (10 * 70, 4 * 140), "white")
         for number, pair in enumerate(shown):
             for row, place in enumerate(pair):
                 picture = Image.open(both[place]).convert("RGB").resize((64, 64))
                 page.paste(picture, (number % 10 * 70, number // 10 * 140 + row * 66))
-        page.save(sheet)
+        page.save(grid)
 
 
 def from_folder(folder: Path, count: int, draw: random.Random) -> list[bytes]:

@@ -18,7 +18,7 @@ from components.training.settings import TrainingJob
 from flows.project.params import read_params
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# The sheets of example images are no part of what is measured.
+# The previews of example images are no part of what is measured.
 packing._PREVIEW_IMAGES = 1
 
 File = tuple[str, str, bytes]

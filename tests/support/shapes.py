@@ -30,7 +30,7 @@ SHARD = "images-00000.tar"
 def raw_version(
     folder: Path, counts: dict[str, int], *, splits: tuple[str, ...] = ("train", "train", "val", "test")
 ) -> list[SplitImage]:
-    """Writes one shard of PNGs; the images of each class are dealt to the splits in turn."""
+    """Writes one shard of PNGs; the images of each class go to the splits in turn."""
     folder.mkdir(exist_ok=True)
     images, content = [], b""
     for label, count in counts.items():
