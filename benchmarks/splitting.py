@@ -3,7 +3,7 @@
     python benchmarks/splitting.py [--rows 1000000] [--peer-rows 40000] [--rounds 5]
 
 The manifest is made here: unevenly common classes, a third of the images in groups of 2 to 9, exact copies and near
-pairs, three ingests. First the whole of it, from the table in memory to the proof: union-find, assignment, audit, digest,
+pairs, three ingests. First all of it, from the table in memory to the proof: union-find, assignment, audit, digest,
 the written table (the search for near pairs is a benchmark of its own). Then, in turns, only the assignment, against
 scikit-learn's StratifiedGroupKFold with 7 folds, of which 5 are train, one val and one test. The peer is handed the
 finished clusters as groups; it knows neither duplicates nor growth. Each measurement is a process of its own, so that
