@@ -119,7 +119,7 @@ class Comparison:
             {"one image": lambda: self._pack(previews=1), "as in use": lambda: self._pack(previews=_SHOWN)}, rounds=3
         )
         print(
-            f"the previews: {_cpu_of(previews, 'as in use') - _cpu_of(previews, 'one image'):.2f} CPU seconds per packing"
+            f"the previews: {_cpu_of(previews, 'as in use') - _cpu_of(previews, 'one image'):.2f} CPU s per packing"
         )
         self._say_draws()
 
