@@ -118,9 +118,7 @@ class Comparison:
         previews = compare(
             {"one image": lambda: self._pack(previews=1), "as in use": lambda: self._pack(previews=_SHOWN)}, rounds=3
         )
-        print(
-            f"the previews: {_cpu_of(previews, 'as in use') - _cpu_of(previews, 'one image'):.2f} CPU s per packing"
-        )
+        print(f"the previews: {_cpu_of(previews, 'as in use') - _cpu_of(previews, 'one image'):.2f} CPU s per packing")
         self._say_draws()
 
     def _compare(self, name: str, ours: Callable[[], None], peer: ImageFolder) -> None:
