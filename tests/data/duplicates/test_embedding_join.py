@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from components.data.duplicates import embedding_join
 from components.data.duplicates.embedding_join import TIE, Compared, close_pairs, similar_pairs
-from components.data.duplicates.finder import embedding_join
 from components.shared.errors import SettingsError
 
 Vectors = NDArray[np.float32]
