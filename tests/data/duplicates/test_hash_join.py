@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from components.data.duplicates.finder import clusters, hash_join
+from components.data.duplicates import hash_join
+from components.data.duplicates.finder import clusters
 from components.data.duplicates.hash_join import Cut, candidate_pairs
 from components.data.images.perceptual_hash import distance
 
