@@ -70,7 +70,7 @@ def _built(project: Project, architecture: str, weights: str | None, image_size_
         mean=_MEAN,
         std=_STD,
     )
-    for sentence in said if weights == IMAGENET else [f"{weights}: normalized as ImageNet is, unless it tells its own"]:
+    for sentence in said if weights == IMAGENET else [f"{weights}: normalized as ImageNet is, unless it names its own"]:
         logger.info(sentence)
     return network
 

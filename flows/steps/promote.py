@@ -68,7 +68,7 @@ class Promote(TimedStep[Promoted]):
     version: str | None = None
     """None takes the version that this run registered."""
     again: bool = False
-    """Whether the gate decides anew on a version that it decided on by the same rules, on the same images and against
+    """Whether the gate decides again on a version that it decided on by the same rules, on the same images and against
     the same champion, or that was rolled back."""
 
     def find_or_work(self, session: Session, results: Results, watch: Stopwatch) -> Promoted:

@@ -42,10 +42,9 @@ BANNED = {
     r"\bleftovers?\b": "stale runs",
     r"\bshort-lived\b": "ephemeral",
     r"\bentrants?\b": "candidate",
-    r"\bresident\b": "GPU-cached",
-    # As a noun alone: not "several runs share the cache".
-    r"\bshares?\b(?! (a|an|the|no|it|its|them|their|this|one|these|what|some|memory|data|only|nothing|with|between|by|"
-    r"cache|any)\b)": "fraction",
+    r"\bresident\b(?! (memory|set))": "GPU-cached",
+    # As a noun alone: not "runs share the cache".
+    r"\bshares? (of|in)\b|\b(an?|the|its|largest|least|unknown|same) shares?\b": "fraction",
     r"\bparts? of the (data|split)\b|\b(train|training|val|validation|test) parts?\b": "split",
     r"\bunder way\b": "in progress",
     r"\bsheets?\b": "preview grid",
