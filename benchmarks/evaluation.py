@@ -1,6 +1,6 @@
 """All scores of 100,000 predictions over 1,000 classes, beside scikit-learn's own functions for the same scores.
 
-    python benchmarks/evaluation.py [--images 100000] [--classes 1000] [--rounds 5] [--draws 1000]
+    python benchmarks/evaluation.py [--images 100000] [--classes 1000] [--rounds 5] [--resamples 1000]
 
 Both sides get the same logits. The peer computes what scikit-learn has a function for: accuracy, balanced accuracy,
 macro, micro and weighted precision, recall and F1, top-k, log loss, Brier score, confusion matrix, ROC AUC and average
@@ -32,25 +32,25 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--draws", type=int, default=1000)
+    parser.add_argument("--resamples", type=int, default=1000)
     flags = parser.parse_args()
     refuse_busy_machine()
     print(machine("numpy", "scikit-learn", "torch", "torchmetrics"))
     print(f"{torch.get_num_threads()} threads of torch, {flags.rounds} rounds")
-    judged = predictions(flags.images, flags.classes)
-    ours, theirs = score(judged, top_k=TOP_K).values, by_scikit_learn(judged)
+    scored = predictions(flags.images, flags.classes)
+    ours, theirs = score(scored, top_k=TOP_K).values, by_scikit_learn(scored)
     worst = max(abs(ours[name] - value) for name, value in theirs.items())
     print(f"{len(theirs)} scores that both have differ by at most {worst:.1e} (accuracy {ours['accuracy']:.4f})")
     if worst > 1e-6:
         raise SystemExit("the values differ by more than 1e-6")
-    sides = {"darkroom": lambda: score(judged, top_k=TOP_K), "scikit-learn": lambda: by_scikit_learn(judged)}
+    sides = {"darkroom": lambda: score(scored, top_k=TOP_K), "scikit-learn": lambda: by_scikit_learn(scored)}
     # Both were run above.
     timings = compare(sides, rounds=flags.rounds, warm=False)
     print(table(timings, per_round=flags.images, unit="predictions/s", peer="scikit-learn"))
     began, cpu = time.perf_counter(), time.process_time()
-    score(judged, top_k=TOP_K, num_resamples=flags.draws)
+    score(scored, top_k=TOP_K, num_resamples=flags.resamples)
     wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-    print(f"with {flags.draws} bootstrap draws: {wall_s:.1f} s, {cpu_s:.1f} s CPU")
+    print(f"with {flags.resamples} bootstrap resamples: {wall_s:.1f} s, {cpu_s:.1f} s CPU")
     print(f"largest memory of the process, scikit-learn's included: {_peak_gb():.2f} GB")
 
 
@@ -65,24 +65,24 @@ def predictions(images: int, classes: int) -> Predictions:
     return Predictions(names, names, target_N, logits_NK, task)
 
 
-def by_scikit_learn(judged: Predictions) -> dict[str, float]:
+def by_scikit_learn(scored: Predictions) -> dict[str, float]:
     """The same scores by scikit-learn's functions, from the same logits."""
-    probability_NK = judged.task.probabilities(judged.logits_NT).astype(np.float64)
+    probability_NK = scored.task.probabilities(scored.logits_NT).astype(np.float64)
     probability_NK /= probability_NK.sum(axis=1, keepdims=True)
-    target_N, said_N = judged.target, judged.logits_NT.argmax(axis=1)
-    labels = np.arange(len(judged.classes))
+    target_N, pred_N = scored.target, scored.logits_NT.argmax(axis=1)
+    labels = np.arange(len(scored.classes))
     found = {
-        "accuracy": peer.accuracy_score(target_N, said_N),
-        "balanced_accuracy": peer.balanced_accuracy_score(target_N, said_N),
+        "accuracy": peer.accuracy_score(target_N, pred_N),
+        "balanced_accuracy": peer.balanced_accuracy_score(target_N, pred_N),
         "log_loss": peer.log_loss(target_N, probability_NK, labels=labels),
         "brier": peer.brier_score_loss(target_N, probability_NK, labels=labels),
         "top_k_accuracy": peer.top_k_accuracy_score(target_N, probability_NK, k=TOP_K, labels=labels),
     }
     for mean in ("macro", "micro", "weighted"):
-        three = peer.precision_recall_fscore_support(target_N, said_N, labels=labels, average=mean, zero_division=0)
+        three = peer.precision_recall_fscore_support(target_N, pred_N, labels=labels, average=mean, zero_division=0)
         found |= {f"{mean}_{name}": value for name, value in zip(("precision", "recall", "f1"), three, strict=False)}
-    peer.precision_recall_fscore_support(target_N, said_N, labels=labels, zero_division=0)
-    peer.confusion_matrix(target_N, said_N, labels=labels)
+    peer.precision_recall_fscore_support(target_N, pred_N, labels=labels, zero_division=0)
+    peer.confusion_matrix(target_N, pred_N, labels=labels)
     same_NK = target_N[:, None] == labels
     count_K = np.bincount(target_N, minlength=len(labels))
     for name, function in (("roc_auc", peer.roc_auc_score), ("average_precision", peer.average_precision_score)):

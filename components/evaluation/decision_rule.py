@@ -1,4 +1,4 @@
-"""The rule by which a model's logits become answers, fitted on the validation split.
+"""Fits the rule by which a model's logits become predictions, on the validation split.
 
 Letters: N images, K classes.
 """
@@ -9,9 +9,9 @@ from components.evaluation.predictions import Predictions
 from components.task.task import DecisionRule
 
 
-def fit_answers(validation: Predictions) -> DecisionRule:
-    """The temperature with the least log loss, the score that 95% of the images stay below, and of sets of labels the
-    threshold of each label that has the highest F1 at that temperature."""
+def fit_decision_rule(validation: Predictions) -> DecisionRule:
+    """The temperature with the least log loss, the OOD score that 95% of the images stay below, and in multi-label
+    tasks the threshold of each label with the highest F1 at that temperature."""
     logits_NT, task = validation.logits_NT, validation.task
     rule = DecisionRule(
         temperature=fit_temperature(logits_NT, validation.target, task),

@@ -1,6 +1,7 @@
-"""Which images to look at: sure mistakes, unsure hits, suspected labels, and the training images nearest to them.
+"""Which images to inspect: confident errors, unconfident correct predictions, suspected labels, and their nearest
+training images.
 
-Letters: N images, K classes, F features, E near images.
+Letters: N images, C options of a choice, F features, E near images.
 """
 
 from typing import Any
@@ -15,20 +16,20 @@ from components.records.analysis import SuspectedLabel
 _ROWS = 1024
 
 
-def sure_mistakes(predictions: Predictions, most: int) -> list[int]:
+def high_confidence_errors(predictions: Predictions, most: int) -> list[int]:
     """Places of the wrong answers that the model was most sure of, the surest first."""
     return _ordered(np.flatnonzero(~predictions.correct_N), -predictions.confidence_N)[:most]
 
 
-def unsure_hits(predictions: Predictions, most: int) -> list[int]:
-    """Places of the right answers that the model was least sure of, the least sure first."""
+def low_confidence_correct(predictions: Predictions, most: int) -> list[int]:
+    """Indices of the correct predictions with the lowest confidence, the lowest first."""
     return _ordered(np.flatnonzero(predictions.correct_N), predictions.confidence_N)[:most]
 
 
 def suspected_labels(predictions: Predictions, most: int) -> list[SuspectedLabel]:
-    """Labels of the test images that the model contradicts by confident learning, the least probable label first.
+    """Labels of the test images that confident learning contradicts, the least probable label first.
 
-    Of sets each label is judged alone, as a choice between being there and not.
+    In multi-label tasks each label is checked on its own: the image has it or not.
     """
     found: list[SuspectedLabel] = []
     for names, probability_NC, given_N in predictions.task.choices(predictions.probabilities_NK, predictions.target):
@@ -43,18 +44,18 @@ def suspected_labels(predictions: Predictions, most: int) -> list[SuspectedLabel
 def nearest(
     features_NF: NDArray[np.float32], known_MF: NDArray[np.float32], *, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """For each image the places of the `count` known ones with the largest cosine, and the cosines [N, E]."""
+    """For each image the indices of the `count` known ones with the largest cosine, and the cosines [N, E]."""
     count = min(count, len(known_MF))
     known_MF = _unit(known_MF)
-    places, cosines = [], []
+    indices, cosines = [], []
     for start in range(0, len(features_NF), _ROWS):
         cosine_RM = _unit(features_NF[start : start + _ROWS]) @ known_MF.T
-        place_RE = np.argsort(-cosine_RM, axis=1, kind="stable")[:, :count]
-        places.append(place_RE)
-        cosines.append(np.take_along_axis(cosine_RM, place_RE, axis=1))
-    if not places:
+        index_RE = np.argsort(-cosine_RM, axis=1, kind="stable")[:, :count]
+        indices.append(index_RE)
+        cosines.append(np.take_along_axis(cosine_RM, index_RE, axis=1))
+    if not indices:
         return np.zeros((0, count), np.int64), np.zeros((0, count), np.float32)
-    return np.concatenate(places), np.concatenate(cosines)
+    return np.concatenate(indices), np.concatenate(cosines)
 
 
 def _ordered(rows: NDArray[np.int64], key_N: NDArray[np.floating[Any]]) -> list[int]:

@@ -1,11 +1,11 @@
-"""Evaluations as files: JSON for programs and people, Parquet for whoever asks more of them.
+"""Evaluations as files: JSON for programs and people, Parquet for further analysis.
 
 scores.json       every score with its interval, classes, confused pairs, the worst slices
 classes.parquet   a row a class (and level), with its confusion with the rest
-confusion.parquet a row a true class and a class that was said of some of its images (and level); not of sets of labels,
-                  whose confusion is that of each label
+confusion.parquet a row a true class and a class predicted for some of its images (and level); not for multi-label
+                  tasks, whose confusion is that of each label
 slices.parquet    a row a slice, the lowest accuracy first
-analysis.json     calibration, corruptions, strange images, mistakes with their neighbours, suspected labels
+analysis.json     calibration, corruptions, out-of-distribution images, errors with their neighbours, suspected labels
 map.parquet       a row an image of the embedding's map, with a small picture
 """
 
@@ -67,7 +67,7 @@ def _scores_record(scores: Scores, slices: Sequence[SliceScores]) -> ScoresRecor
         task=scores.task,
         images=scores.images,
         top_k=scores.top_k,
-        resamples=scores.draws,
+        resamples=scores.resamples,
         values=scores.values,
         intervals=scores.intervals,
         classes=scores.classes,
@@ -85,28 +85,28 @@ def _class_rows(scores: Scores) -> Iterator[dict[str, Any]]:
             row = asdict(one)
             intervals = row.pop("intervals")
             yield {"level": level, **row} | {
-                f"{name}_{end}": edges[place]
+                f"{name}_{end}": edges[index]
                 for name, edges in intervals.items()
-                for place, end in enumerate(("low", "high"))
+                for index, end in enumerate(("low", "high"))
             }
 
 
 def _levels(scores: Scores) -> list[tuple[str, Scores]]:
-    """The coarsest first; the classes themselves have no name of a level."""
+    """The coarsest first; the classes themselves have an empty level name."""
     return [*scores.levels.items(), ("", scores)]
 
 
 def _confusion_table(level: str, scores: Scores) -> pa.Table:
-    """Of the cells that aren't empty, so that it stays small where the classes are many."""
+    """The cells that aren't empty, so that the table stays small with many classes."""
     matrix = scores.confusion if scores.confusion is not None else np.zeros((0, 0), np.int64)
-    true_C, said_C = np.nonzero(matrix)
+    true_C, pred_C = np.nonzero(matrix)
     labels = pa.array([one.label for one in scores.classes], pa.string())
     return pa.table(
         {
             "level": pa.array([level] * len(true_C), pa.string()),
             "label": labels.take(pa.array(true_C)),
-            "predicted": labels.take(pa.array(said_C)),
-            "images": matrix[true_C, said_C],
+            "predicted": labels.take(pa.array(pred_C)),
+            "images": matrix[true_C, pred_C],
         }
     )
 

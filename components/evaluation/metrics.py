@@ -1,10 +1,10 @@
-"""Scores of predictions with 95% intervals, of one class, of sets of labels and of every level of a hierarchy.
+"""Scores of predictions with 95% intervals, for every label type and every level of a hierarchy.
 
-The values come from scikit-learn and torchmetrics (values.py). The draws behind the intervals are made of what each
-image adds to a score, so that nothing is sorted or predicted again. Means over classes (macro) are over the classes
+The values come from scikit-learn and torchmetrics (metric_values.py). The intervals resample what each image adds to
+a score, so that nothing is sorted or predicted again (ADR 0020). Means over classes (macro) are over the classes
 that the images have.
 
-Letters: N images, K classes, D draws, M scores.
+Letters: N images, K classes, D resamples, M scores.
 """
 
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import Interval, draws, intervals
-from components.evaluation.confusion_counts import confused_pairs, confusion, count
-from components.evaluation.level_predictions import Floats, Judged, judge, levels_above
+from components.evaluation.bootstrap import Interval, intervals, resamples
+from components.evaluation.confusion_counts import confused_pairs, count
+from components.evaluation.level_predictions import Floats, LevelPredictions, coarser_levels, finest_level
 from components.evaluation.metric_values import values_of, values_of_classes
-from components.evaluation.per_image_terms import columns_of, image_terms
+from components.evaluation.per_image_terms import image_terms
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking_metrics import Mean, RankScore, rank_scores
 from components.records.scores import ClassScores, ConfusedPair
@@ -33,18 +33,19 @@ class Scores:
     task: str
     """Name of the label type."""
     values: dict[str, float]
-    """By name; shares in [0, 1], the log loss in nats, the Brier score of one class in [0, 2].
+    """By name; fractions in [0, 1], the log loss in nats, the Brier score of exclusive classes in [0, 2].
 
-    Of sets the top-k accuracy is the share of images with one of their labels among the k most probable.
+    In multi-label tasks the top-k accuracy is the fraction of images with one of their labels among the k most
+    probable.
     """
     intervals: dict[str, Interval]
-    """The middle 95% of the draws of each value; empty without draws."""
+    """The middle 95% of the resamples of each value; empty without resamples."""
     images: int
     top_k: int
-    draws: int
+    resamples: int
     classes: list[ClassScores]
     confusion: NDArray[np.int64] | None
-    """Rows: true classes; columns: predicted ones; None for sets of labels."""
+    """Rows: true classes; columns: predicted ones; None for multi-label tasks."""
     confused: list[ConfusedPair]
     """The most frequent first."""
     levels: dict[str, "Scores"]
@@ -52,7 +53,7 @@ class Scores:
 
     @property
     def accuracy(self) -> float:
-        """Share of exactly right answers; of sets, of those that are right in every label."""
+        """Fraction of images with a correct prediction; in multi-label tasks, with every label correct."""
         return self.values["accuracy"]
 
     @property
@@ -67,7 +68,7 @@ class Scores:
         return found
 
     def headline_intervals(self) -> dict[str, Interval]:
-        """Of the headline, by the same names; empty without draws."""
+        """Of the headline, by the same names; empty without resamples."""
         found = dict(self.intervals)
         for level, scores in self.levels.items():
             found |= {f"{level}.{name}": interval for name, interval in scores.intervals.items()}
@@ -77,32 +78,32 @@ class Scores:
 def score(predictions: Predictions, *, top_k: int, num_resamples: int = 0, seed: int = 7) -> Scores:
     """All scores; with `num_resamples` also their intervals. Raises DataError where a logit is no finite number."""
     _refuse_broken(predictions)
-    judged = judge(predictions)
-    above = {
+    finest = finest_level(predictions)
+    coarser = {
         name: _scores(level, top_k=top_k, num_resamples=num_resamples, seed=seed, levels={})
-        for name, level in levels_above(predictions.task, judged).items()
+        for name, level in coarser_levels(predictions.task, finest).items()
     }
-    return _scores(judged, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=above)
+    return _scores(finest, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=coarser)
 
 
 def unranked_scores(
     predictions: Predictions, *, top_k: int, num_resamples: int, seed: int
 ) -> tuple[dict[str, float], dict[str, Interval]]:
-    """The headline without ROC AUC and average precision, which take the longest; intervals where there are draws."""
+    """The headline without ROC AUC and average precision, which take longest; intervals unless num_resamples is 0."""
     _refuse_broken(predictions)
-    judged = judge(predictions)
-    values = values_of(judged, top_k=top_k)
-    return values, _intervals(judged, {}, values, top_k, num_resamples, seed)[0] if num_resamples else {}
+    finest = finest_level(predictions)
+    values = values_of(finest, top_k=top_k)
+    return values, _intervals(finest, {}, values, top_k, num_resamples, seed)[0] if num_resamples else {}
 
 
-def drawn_scores(predictions: Predictions, *, top_k: int, num_resamples: int, seed: int = 7) -> dict[str, Floats]:
-    """Each score of the headline in each draw [D]; models that are given as many images are drawn the same ones."""
+def resampled_scores(predictions: Predictions, *, top_k: int, num_resamples: int, seed: int = 7) -> dict[str, Floats]:
+    """Each score of the headline in each resample [D]; models with equally many images get the same resamples."""
     _refuse_broken(predictions)
-    judged = judge(predictions)
-    found = _drawn(judged, _ranks(judged, drawn=True), top_k, num_resamples, seed)[0]
-    for level, coarse in levels_above(predictions.task, judged).items():
-        drawn = _drawn(coarse, _ranks(coarse, drawn=True), top_k, num_resamples, seed)[0]
-        found |= {f"{level}.{name}": value_D for name, value_D in drawn.items()}
+    finest = finest_level(predictions)
+    found = _resampled(finest, _ranks(finest, influences=True), top_k, num_resamples, seed)[0]
+    for name, coarse in coarser_levels(predictions.task, finest).items():
+        of_level = _resampled(coarse, _ranks(coarse, influences=True), top_k, num_resamples, seed)[0]
+        found |= {f"{name}.{score}": value_D for score, value_D in of_level.items()}
     return found
 
 
@@ -117,37 +118,37 @@ def _refuse_broken(predictions: Predictions) -> None:
         )
 
 
-def _scores(judged: Judged, *, top_k: int, num_resamples: int, seed: int, levels: dict[str, Scores]) -> Scores:
-    ranks = _ranks(judged, drawn=num_resamples > 0)
-    values = values_of(judged, top_k=top_k) | {name: mean.value for name, mean in _means(ranks).items()}
-    found, of_classes = _intervals(judged, ranks, values, top_k, num_resamples, seed) if num_resamples else ({}, {})
-    by_class = values_of_classes(judged) | {name: one.value_K for name, one in ranks.items()}
-    pairs_KK = confusion(judged)
+def _scores(level: LevelPredictions, *, top_k: int, num_resamples: int, seed: int, levels: dict[str, Scores]) -> Scores:
+    ranks = _ranks(level, influences=num_resamples > 0)
+    values = values_of(level, top_k=top_k) | {name: mean.value for name, mean in _means(ranks).items()}
+    found, of_classes = _intervals(level, ranks, values, top_k, num_resamples, seed) if num_resamples else ({}, {})
+    by_class = values_of_classes(level) | {name: one.value_K for name, one in ranks.items()}
+    pairs_KK = level.confusion()
     return Scores(
-        task=judged.task,
+        task=level.task,
         values=dict(sorted(values.items())),
         intervals=dict(sorted(found.items())),
-        images=judged.num_images,
+        images=level.num_images,
         top_k=top_k,
-        draws=num_resamples,
-        classes=[_class_scores(label, by_class, of_classes, place) for place, label in enumerate(judged.names)],
-        confusion=pairs_KK if judged.exclusive else None,
-        confused=confused_pairs(pairs_KK, judged.names, judged.images_K),
+        resamples=num_resamples,
+        classes=[_class_scores(label, by_class, of_classes, index) for index, label in enumerate(level.names)],
+        confusion=pairs_KK if level.has_confusion_matrix else None,
+        confused=confused_pairs(pairs_KK, level.names, level.images_K),
         levels=levels,
     )
 
 
 def _class_scores(
-    label: str, by_class: dict[str, NDArray[Any]], of_classes: dict[str, list[Interval]], place: int
+    label: str, by_class: dict[str, NDArray[Any]], of_classes: dict[str, list[Interval]], index: int
 ) -> ClassScores:
-    numbers: dict[str, Any] = {name: values_K[place].item() for name, values_K in by_class.items()}
-    return ClassScores(label=label, **numbers, intervals={name: of[place] for name, of in of_classes.items()})
+    numbers: dict[str, Any] = {name: values_K[index].item() for name, values_K in by_class.items()}
+    return ClassScores(label=label, **numbers, intervals={name: of[index] for name, of in of_classes.items()})
 
 
-def _ranks(judged: Judged, *, drawn: bool) -> dict[str, RankScore]:
-    """Ready to be drawn from, if asked for."""
+def _ranks(level: LevelPredictions, *, influences: bool) -> dict[str, RankScore]:
+    """ROC AUC and average precision; with `influences` they can be resampled."""
     names = ("roc_auc", "average_precision")
-    found = rank_scores(columns_of(judged), judged.positives(), judged.num_images, influences=drawn)
+    found = rank_scores(level.ranking_columns(), level.positives(), level.num_images, influences=influences)
     return dict(zip(names, found, strict=True))
 
 
@@ -156,44 +157,50 @@ def _means(ranks: dict[str, RankScore]) -> dict[str, Mean]:
 
 
 def _intervals(
-    judged: Judged, ranks: dict[str, RankScore], values: dict[str, float], top_k: int, num_resamples: int, seed: int
+    level: LevelPredictions,
+    ranks: dict[str, RankScore],
+    values: dict[str, float],
+    top_k: int,
+    num_resamples: int,
+    seed: int,
 ) -> tuple[dict[str, Interval], dict[str, list[Interval]]]:
-    """Of the values, and of each class by its score."""
-    drawn, drawn_of_classes = _drawn(judged, ranks, top_k, num_resamples, seed)
-    for name in drawn:
+    """Intervals of the values, and of each class by its score."""
+    resampled, resampled_of_classes = _resampled(level, ranks, top_k, num_resamples, seed)
+    for name in resampled:
         if name.startswith("expected_calibration_error"):
-            drawn[name] = _without_bias(drawn[name], values[name])
-    found = dict(zip(drawn, intervals(np.stack(list(drawn.values()), axis=1)), strict=True))
-    of_classes = {name: intervals(value_DK) for name, value_DK in drawn_of_classes.items()}
+            resampled[name] = _without_bias(resampled[name], values[name])
+    found = dict(zip(resampled, intervals(np.stack(list(resampled.values()), axis=1)), strict=True))
+    of_classes = {name: intervals(value_DK) for name, value_DK in resampled_of_classes.items()}
     return found, of_classes | {name: one.intervals() for name, one in ranks.items()}
 
 
 def _without_bias(error_D: Floats, value: float) -> Floats:
-    """Draws of a calibration error around the error itself.
+    """Resamples of a calibration error, centred on the error itself.
 
-    It is a sum of sizes, to which the noise of a draw adds on average, so that all draws may lie above the value.
+    It is a sum of absolute values, to which the noise of a resample adds on average, so all resamples may lie above
+    the value.
     """
     centred_D: Floats = np.clip(error_D + (value - np.median(error_D)), 0, 1)
     return centred_D
 
 
-def _drawn(
-    judged: Judged, ranks: dict[str, RankScore], top_k: int, num_resamples: int, seed: int
+def _resampled(
+    level: LevelPredictions, ranks: dict[str, RankScore], top_k: int, num_resamples: int, seed: int
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
-    """Every value in each draw [D], and precision, recall and F1 of each class [D, K]."""
-    num_images, of_images, rank_means = judged.num_images, image_terms(judged, top_k=top_k), _means(ranks)
+    """Every value in each resample [D], and precision, recall and F1 of each class [D, K]."""
+    num_images, of_images, rank_means = level.num_images, image_terms(level, top_k=top_k), _means(ranks)
     term_NM = np.stack(list(of_images.means.values()), axis=1) / num_images
     value_M = np.array([mean.value for mean in rank_means.values()])
-    moved_NM = np.array([mean.influence_N for mean in rank_means.values()]).reshape(-1, num_images).T
+    influence_NM = np.array([mean.influence_N for mean in rank_means.values()]).reshape(-1, num_images).T
     values: list[dict[str, Floats]] = []
     by_class: list[dict[str, Floats]] = []
-    for drawn_DN in draws(num_images, count=num_resamples, seed=seed):
-        counts = count(judged, drawn_DN)
+    for weight_DN in resamples(num_images, count=num_resamples, seed=seed):
+        counts = count(level, weight_DN)
         by_class.append({name: of.astype(np.float32) for name, of in counts.of_classes().items()})
         values.append(
-            dict(zip(of_images.means, (drawn_DN @ term_NM).T, strict=True))
-            | dict(zip(rank_means, np.clip(value_M + drawn_DN @ moved_NM, 0, 1).T, strict=True))
-            | {name: np.abs(drawn_DN @ gap_NB).sum(axis=1) / num_images for name, gap_NB in of_images.gaps.items()}
+            dict(zip(of_images.means, (weight_DN @ term_NM).T, strict=True))
+            | dict(zip(rank_means, np.clip(value_M + weight_DN @ influence_NM, 0, 1).T, strict=True))
+            | {name: np.abs(weight_DN @ gap_NB).sum(axis=1) / num_images for name, gap_NB in of_images.gaps.items()}
             | counts.averages()
         )
     return _joined(values), _joined(by_class)

@@ -1,4 +1,4 @@
-"""What is found out about a model beyond its scores: where it fails, how it bears worse images, what it looks at.
+"""Analysis of a model beyond its scores: where it fails, how robust it is to corrupted images, what it looks at.
 
 Letters: N images, T logits, F features, E near images, H height, W width, C channels.
 """
@@ -19,10 +19,10 @@ from components.evaluation.bootstrap import Interval
 from components.evaluation.calibration import reliability
 from components.evaluation.embedding_map import embedding_map
 from components.evaluation.error_analysis import (
+    high_confidence_errors,
+    low_confidence_correct,
     nearest,
-    sure_mistakes,
     suspected_labels,
-    unsure_hits,
 )
 from components.evaluation.inference import features_of, logits_of
 from components.evaluation.ood import folder_images, noise_images, ood_scores, shuffled_images
@@ -53,13 +53,13 @@ _OOD_IMAGES = 500
 @dataclass(frozen=True)
 class EmbeddingMap:
     rows: NDArray[np.int64]
-    """Places among the predictions."""
-    place_N2: NDArray[np.float64]
+    """Indices among the predictions."""
+    point_N2: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class HeatMaps:
-    """What speaks for the answer, in the order of the images looked at."""
+    """What speaks for the prediction, in the order of the inspected images."""
 
     rows: list[int]
     grad_cam_NHW: NDArray[np.float32] | None
@@ -69,7 +69,7 @@ class HeatMaps:
 @dataclass(frozen=True)
 class Analysis:
     slices: list[SliceScores] = field(default_factory=list)
-    """The worst first."""
+    """The lowest accuracy first."""
     reliability: list[ReliabilityBin] = field(default_factory=list)
     robustness: Robustness = field(default_factory=Robustness)
     ood: list[OodScores] = field(default_factory=list)
@@ -92,9 +92,9 @@ class Analysis:
         )
 
     def headline(self) -> dict[str, float]:
-        """Scalars for a tracking server: means over the strengths, and how well strange images are noticed."""
+        """Scalars for a tracking server: means over the strengths, and how well OOD images are detected."""
         found = {f"accuracy_under_{one.corruption}": one.accuracy for one in self.robustness.means}
-        return found | {f"unlike_auroc_{one.name}": one.energy_auroc for one in self.ood}
+        return found | {f"ood_auroc_{one.name}": one.energy_auroc for one in self.ood}
 
     def headline_intervals(self) -> dict[str, Interval]:
         """Of the headline, by the same names."""
@@ -103,10 +103,10 @@ class Analysis:
             for one in self.robustness.means
             if one.interval is not None
         }
-        return found | {f"unlike_auroc_{one.name}": one.energy_auroc_interval for one in self.ood}
+        return found | {f"ood_auroc_{one.name}": one.energy_auroc_interval for one in self.ood}
 
 
-def analyse_answers(
+def analyse_predictions(
     answer: Answer,
     predictions: Predictions,
     *,
@@ -117,9 +117,9 @@ def analyse_answers(
     folder: Path,
     progress: Progress,
 ) -> Analysis:
-    """What the answers alone tell, of any form of a model; `pixels_NHWC` are the images of the predictions.
+    """Analysis of the predictions alone, for a model in any format; `pixels_NHWC` are their images.
 
-    `table` has what is known of the images, `folder` holds evaluate.ood.
+    `table` has the columns of the images, `folder` holds evaluate.ood.
     """
     return Analysis(
         slices=slice_scores(
@@ -146,13 +146,13 @@ def analyse(
     folder: Path,
     progress: Progress,
 ) -> Analysis:
-    """Of the predictions of the test split, with what can be seen inside the torch model."""
+    """Analysis of the test predictions and of the inside of the torch model."""
     known_rows = np.flatnonzero(train.copy_N == 0)
     known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
-    look = _looker(model, predictions, test, train, known_rows) if settings.inspected_images else None
-    mistakes = look(sure_mistakes(predictions, settings.inspected_images)) if look else []
-    hits = look(unsure_hits(predictions, settings.inspected_images)) if look else []
-    of_answers = analyse_answers(
+    inspect = _inspector(model, predictions, test, train, known_rows) if settings.inspected_images else None
+    errors = inspect(high_confidence_errors(predictions, settings.inspected_images)) if inspect else []
+    correct = inspect(low_confidence_correct(predictions, settings.inspected_images)) if inspect else []
+    of_predictions = analyse_predictions(
         lambda images_NHWC: logits_of(model, images_NHWC),
         predictions,
         pixels_NHWC=test.pixels_NHWC,
@@ -163,17 +163,16 @@ def analyse(
         progress=progress,
     )
     return replace(
-        of_answers,
-        high_confidence_errors=mistakes,
-        low_confidence_correct=hits,
+        of_predictions,
+        high_confidence_errors=errors,
+        low_confidence_correct=correct,
         suspected_labels=suspected_labels(predictions, settings.inspected_images),
-        heat_maps=_heat_maps(model, predictions, test, [one.row for one in mistakes or hits]),
+        heat_maps=_heat_maps(model, predictions, test, [one.row for one in errors or correct]),
         map=_map(model, test, settings),
     )
 
 
 def _confidences(predictions: Predictions) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Of answers; of sets the probability of every label beside whether it is there."""
     return predictions.task.outcomes(predictions.probabilities_NK, predictions.predicted, predictions.target)
 
 
@@ -206,7 +205,7 @@ def _ood(
     settings: EvaluateSettings,
     folder: Path,
 ) -> list[OodScores]:
-    threshold = predictions.answers.ood_threshold
+    threshold = predictions.rule.ood_threshold
     if threshold is None:
         return []
     others: Mapping[str, NDArray[np.uint8]]
@@ -224,14 +223,14 @@ def _ood(
             predictions.logits_NT,
             answer(images_NHWC),
             predictions.task,
-            answers=predictions.answers,
+            rule=predictions.rule,
             threshold=threshold,
         )
         for name, images_NHWC in others.items()
     ]
 
 
-def _looker(
+def _inspector(
     model: ImageClassifier,
     predictions: Predictions,
     test: PackedSplit,
@@ -244,16 +243,16 @@ def _looker(
             for block in np.array_split(known_rows, -(-len(known_rows) // 1024))
         ]
     )
-    said, labels = (predictions.task.names(chosen) for chosen in (predictions.predicted, predictions.target))
+    predicted, labels = (predictions.task.names(chosen) for chosen in (predictions.predicted, predictions.target))
     known_labels = train.task.names(train.target)
 
-    def look(rows: Sequence[int]) -> list[InspectedImage]:
+    def inspect(rows: Sequence[int]) -> list[InspectedImage]:
         if not rows:
             return []
         features_NF = features_of(model, np.array(test.pixels_NHWC[np.array(rows)]))
-        place_NE, cosine_NE = nearest(features_NF, known_NF, count=NEIGHBOURS)
+        index_NE, cosine_NE = nearest(features_NF, known_NF, count=NEIGHBOURS)
         found = []
-        for row, near_E, cosine_E in zip(rows, known_rows[place_NE], cosine_NE, strict=True):
+        for row, near_E, cosine_E in zip(rows, known_rows[index_NE], cosine_NE, strict=True):
             neighbours = [
                 Neighbour(train.path_N[near], known_labels[near], float(cosine))
                 for near, cosine in zip(near_E, cosine_E, strict=True)
@@ -261,12 +260,12 @@ def _looker(
             confidence = float(predictions.confidence_N[row])
             found.append(
                 InspectedImage(
-                    row, predictions.path_N[row], labels[row], said[row], confidence, neighbours, near_E.tolist()
+                    row, predictions.path_N[row], labels[row], predicted[row], confidence, neighbours, near_E.tolist()
                 )
             )
         return found
 
-    return look
+    return inspect
 
 
 def _heat_maps(model: ImageClassifier, predictions: Predictions, test: PackedSplit, rows: list[int]) -> HeatMaps | None:

@@ -1,4 +1,4 @@
-"""Whether a model notices images that are unlike those it learnt from.
+"""Whether a model detects out-of-distribution images.
 
 Letters: N images, T logits, H height, W width, C channels.
 """
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 
 from components.data.images.decoding import IMAGE_ENDINGS, UndecodableImage
 from components.data.images.preprocessing import PreprocessSettings, square_of
-from components.evaluation.bootstrap import share_interval
+from components.evaluation.bootstrap import fraction_interval
 from components.evaluation.ranking_metrics import rank_scores
 from components.records.analysis import OodScores
 from components.shared.errors import DataError, SettingsError
 from components.task.task import DecisionRule, Task
 
-KEPT_SHARE = 0.95
-"""Of the validation images that the threshold lets pass."""
+PASSED_FRACTION = 0.95
+"""Fraction of the validation images that the threshold lets pass."""
 _TILES = 4
 
 
 def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], task: Task) -> float:
     """The free energy that 95% of the validation images stay below."""
-    return float(np.quantile(task.ood_score(logits_NT).astype(np.float64), KEPT_SHARE))
+    return float(np.quantile(task.ood_score(logits_NT).astype(np.float64), PASSED_FRACTION))
 
 
 def ood_scores(
@@ -34,14 +34,14 @@ def ood_scores(
     other_logits_NT: NDArray[np.float32],
     task: Task,
     *,
-    answers: DecisionRule,
+    rule: DecisionRule,
     threshold: float,
 ) -> OodScores:
     both_NT = np.concatenate([known_logits_NT, other_logits_NT])
     other_N = np.arange(len(both_NT)) >= len(known_logits_NT)
     energy_N = task.ood_score(both_NT)
-    probability_NK = task.probabilities(both_NT, temperature=answers.temperature)
-    confidence_N = task.confidence(probability_NK, task.predictions(both_NT, answers))
+    probability_NK = task.probabilities(both_NT, temperature=rule.temperature)
+    confidence_N = task.confidence(probability_NK, task.predictions(both_NT, rule))
     score_2N = np.stack([energy_N, -confidence_N]).astype(np.float32)
     other = np.flatnonzero(other_N)
     found, _ = rank_scores(lambda first, end: score_2N[first:end], [other, other], len(other_N), influences=False)
@@ -55,12 +55,12 @@ def ood_scores(
         max_probability_auroc=probability,
         max_probability_auroc_interval=intervals[1],
         detected=detected / len(other),
-        detected_interval=share_interval(detected, len(other)),
+        detected_interval=fraction_interval(detected, len(other)),
     )
 
 
 def folder_images(folder: Path, preprocess: PreprocessSettings, *, most: int) -> NDArray[np.uint8]:
-    """Squares of the images below a folder, at most so many, spread over it; files that are no images are left out.
+    """Squares of the images below a folder, at most `most`, spread over it; files that are no images are left out.
 
     Raises SettingsError where there is no such folder, DataError where it holds no image that can be read.
     """
@@ -91,15 +91,15 @@ def noise_images(count: int, side_px: int, *, seed: int) -> NDArray[np.uint8]:
 
 
 def shuffled_images(images_NHWC: NDArray[np.uint8], *, seed: int) -> NDArray[np.uint8]:
-    """The images cut into 4 × 4 tiles that are put together anew: colours and textures stay, shapes are gone."""
+    """The images cut into 4 × 4 tiles in random order: colours and textures stay, shapes are gone."""
     side = images_NHWC.shape[1] // _TILES
     if side == 0:
         return images_NHWC[:, ::-1]
     shuffled = images_NHWC.copy()
-    places = [(row * side, column * side) for row in range(_TILES) for column in range(_TILES)]
+    corners = [(row * side, column * side) for row in range(_TILES) for column in range(_TILES)]
     for number, image_HWC in enumerate(images_NHWC):
-        order = np.random.default_rng([seed, number]).permutation(len(places))
-        for (top, left), (from_top, from_left) in zip(places, (places[at] for at in order), strict=True):
+        order = np.random.default_rng([seed, number]).permutation(len(corners))
+        for (top, left), (from_top, from_left) in zip(corners, (corners[at] for at in order), strict=True):
             tile = image_HWC[from_top : from_top + side, from_left : from_left + side]
             shuffled[number, top : top + side, left : left + side] = tile
     return shuffled

@@ -1,4 +1,4 @@
-"""What a model says of each image, kept as a table that every score is computed from.
+"""A model's predictions for some images, stored as a table that every score is computed from.
 
 Letters: N images, T logits of the network, K classes.
 """
@@ -19,7 +19,7 @@ from components.shared.parquet import write_table
 from components.task.registry import task_from_record
 from components.task.task import DEFAULT_RULE, DecisionRule, Task
 
-_TASK, _ANSWERS = "labels", "answers"
+_TASK, _RULE = "task", "decision_rule"
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Predictions:
     path_N: list[str]
     sha256_N: list[str]
     target: NDArray[Any]
-    """Class indices, int64 [N]; of sets of labels truth values, bool [N, K]."""
+    """Class indices, int64 [N]; in multi-label tasks truth values, bool [N, K]."""
     logits_NT: NDArray[np.float32]
     task: Task
-    answers: DecisionRule = DEFAULT_RULE
+    rule: DecisionRule = DEFAULT_RULE
 
     @property
     def classes(self) -> list[str]:
@@ -38,38 +38,38 @@ class Predictions:
 
     @cached_property
     def predicted(self) -> NDArray[Any]:
-        """What is said, in the form of the target."""
-        return self.task.predictions(self.logits_NT, self.answers)
+        """The prediction for each image, in the form of the target."""
+        return self.task.predictions(self.logits_NT, self.rule)
 
     @cached_property
     def probabilities_NK(self) -> NDArray[np.float32]:
-        return self.task.probabilities(self.logits_NT, temperature=self.answers.temperature)
+        return self.task.probabilities(self.logits_NT, temperature=self.rule.temperature)
 
     @cached_property
     def correct_N(self) -> NDArray[np.bool_]:
-        """Whether the answer is right; a set of labels when all of it is."""
-        return same_answers(self.predicted, self.target)
+        """Whether each prediction is correct; in multi-label tasks, in every label."""
+        return same_predictions(self.predicted, self.target)
 
     @cached_property
     def confidence_N(self) -> NDArray[np.float32]:
-        """Probability of what is said; of a set that of the label which is said, or left out, least surely."""
+        """Probability of each prediction; in multi-label tasks, of its least confident label."""
         return self.task.confidence(self.probabilities_NK, self.predicted)
 
 
-def same_answers(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
-    """Whether each image has the same answer on both sides [N]; of sets all labels must be the same."""
+def same_predictions(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether both sides agree on each image [N]; in multi-label tasks, on every label."""
     same_N: NDArray[np.bool_] = np.equal(left, right).reshape(len(left), -1).all(axis=1)
     return same_N
 
 
-def predictions_at(predictions: Predictions, places: Sequence[int] | NDArray[np.int64]) -> Predictions:
-    """Those of the images at the places."""
+def predictions_at(predictions: Predictions, rows: Sequence[int] | NDArray[np.int64]) -> Predictions:
+    """The predictions of some of the images."""
     return replace(
         predictions,
-        path_N=[predictions.path_N[place] for place in places],
-        sha256_N=[predictions.sha256_N[place] for place in places],
-        target=predictions.target[places],
-        logits_NT=predictions.logits_NT[places],
+        path_N=[predictions.path_N[row] for row in rows],
+        sha256_N=[predictions.sha256_N[row] for row in rows],
+        target=predictions.target[rows],
+        logits_NT=predictions.logits_NT[rows],
     )
 
 
@@ -84,7 +84,7 @@ def write_predictions(target: Path, predictions: Predictions) -> None:
             "target": _column(predictions.target),
             "logits": _column(predictions.logits_NT),
         }
-    ).replace_schema_metadata({_TASK: task.model_dump_json(), _ANSWERS: predictions.answers.model_dump_json()})
+    ).replace_schema_metadata({_TASK: task.model_dump_json(), _RULE: predictions.rule.model_dump_json()})
     write_table(target, table)
 
 
@@ -97,7 +97,7 @@ def read_predictions(source: Path) -> Predictions:
         target=_array(table["target"]),
         logits_NT=_array(table["logits"]),
         task=task_from_record(_TASK, described[_TASK]),
-        answers=DecisionRule.from_section(_ANSWERS, described[_ANSWERS]),
+        rule=DecisionRule.from_section(_RULE, described[_RULE]),
     )
 
 

@@ -1,11 +1,12 @@
-"""How well the probabilities rank what is true before what isn't: ROC AUC and average precision, one against the rest.
+"""How well the probabilities rank true classes before others: ROC AUC and average precision, one against the rest.
 
-The values come from scikit-learn, which is asked of groups of images (see values.py) that are found for all classes in
-one pass (micro: with every image and class as one yes or no, in a second). The groups also tell what a bootstrap needs:
-how far each image moves a mean. A draw that counts image j w_j times has, to first order, the mean plus
+The values come from scikit-learn, which is given groups of images (metric_values.py) that are found for all classes in
+one pass (micro: with every image and class as one yes or no, in a second). The groups also give what a bootstrap needs:
+how far each image moves a mean. A resample that counts image j w_j times has, to first order, the mean plus
 Σ w_j influence_j. For the ROC AUC that is the projection on which the variance of DeLong, DeLong and Clarke-Pearson
 (1988, "Comparing the areas under two or more correlated ROC curves") rests; for the average precision the derivative by
-the weights (the infinitesimal jackknife, Efron 1982). Sorting anew in each draw would cost a thousand times as much.
+the weights (the infinitesimal jackknife, Efron 1982). Sorting again in each resample would cost a thousand times as
+much.
 
 Letters: N images, K classes, B classes of a block, U distinct scores among the positives, G groups: each of these
 scores and each gap between them; M the two measures.
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.evaluation.bootstrap import Interval
+from components.evaluation.level_predictions import Columns
 from components.evaluation.metric_values import average_precision, roc_auc
 from components.shared.processor import usable_cores
 
@@ -28,8 +30,6 @@ _BLOCK = 32
 """Classes at once; fixed, so that sums do not depend on the number of cores."""
 
 Floats = NDArray[np.float64]
-Columns = Callable[[int, int], NDArray[np.float32]]
-"""Scores of the classes from the first to before the last, [classes, N]."""
 Averaged = Literal["macro", "micro", "weighted"]
 _Made = TypeVar("_Made")
 
@@ -40,7 +40,7 @@ class Mean:
 
     value: float
     influence_N: Floats
-    """Zero where it wasn't asked for."""
+    """Zero unless requested."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,11 @@ class _Measure:
     """Influence of a negative, by its group."""
     positive_G: Floats
 
-    def moved(self, group_N: NDArray[np.int64], positive: NDArray[np.int64]) -> Floats:
+    def influence(self, group_N: NDArray[np.int64], positive: NDArray[np.int64]) -> Floats:
         """Influence of each image, of which those at `positive` are of the class."""
-        moved_N: Floats = self.negative_G[group_N]
-        moved_N[positive] = self.positive_G[group_N[positive]]
-        return moved_N
+        influence_N: Floats = self.negative_G[group_N]
+        influence_N[positive] = self.positive_G[group_N[positive]]
+        return influence_N
 
     def standard_error(self, positives_G: NDArray[np.int64], all_G: NDArray[np.int64]) -> float:
         return float(np.sqrt((all_G - positives_G) @ self.negative_G**2 + positives_G @ self.positive_G**2))
@@ -114,16 +114,16 @@ class _Block:
 def rank_scores(
     columns: Columns, positives: Sequence[NDArray[np.int64]], num_images: int, *, influences: bool
 ) -> tuple[RankScore, RankScore]:
-    """ROC AUC and average precision; `positives` has the places of each class's images.
+    """ROC AUC and average precision; `positives` has the indices of each class's images.
 
     The influences on the micro means take a pass of their own: without `influences` they are zero.
     """
     count_K = np.array([len(found) for found in positives])
     defined_K = (count_K > 0) & (count_K < num_images)
-    share_2K = np.stack([defined_K / max(1, defined_K.sum()), defined_K * count_K / max(1, count_K[defined_K].sum())])
+    weight_2K = np.stack([defined_K / max(1, defined_K.sum()), defined_K * count_K / max(1, count_K[defined_K].sum())])
 
     def work(block: slice) -> _Block:
-        return _block(columns(block.start, block.stop), positives[block], share_2K[:, block])
+        return _block(columns(block.start, block.stop), positives[block], weight_2K[:, block])
 
     influence_M2N = np.zeros((2, 2, num_images))
     blocks: list[_Block] = []
@@ -138,7 +138,7 @@ def rank_scores(
         RankScore(
             value_MK[which],
             error_MK[which],
-            {**_means(value_MK[which], share_2K, influence_M2N[which], positives), "micro": micro[which]},
+            {**_means(value_MK[which], weight_2K, influence_M2N[which], positives), "micro": micro[which]},
         )
         for which in range(2)
     )
@@ -146,35 +146,35 @@ def rank_scores(
 
 
 def _in_blocks(work: Callable[[slice], _Made], num_classes: int) -> Iterator[_Made]:
-    """What `work` makes of each block of classes, in their order."""
+    """The results of `work` for each block of classes, in their order."""
     starts = range(0, num_classes, _BLOCK)
     with ThreadPoolExecutor(usable_cores()) as threads:
         yield from threads.map(work, [slice(start, min(start + _BLOCK, num_classes)) for start in starts])
 
 
-def _block(scores_BN: NDArray[np.float32], positives: Sequence[NDArray[np.int64]], share_2B: Floats) -> _Block:
+def _block(scores_BN: NDArray[np.float32], positives: Sequence[NDArray[np.int64]], weight_2B: Floats) -> _Block:
     value_MB, error_MB = (np.full((2, len(positives)), np.nan) for _ in range(2))
     influence_M2N = np.zeros((2, 2, scores_BN.shape[1]))
-    for place, (score_N, positive) in enumerate(zip(scores_BN, positives, strict=True)):
-        if not share_2B[0, place]:
+    for index, (score_N, positive) in enumerate(zip(scores_BN, positives, strict=True)):
+        if not weight_2B[0, index]:
             continue
         ladder = _Ladder.of(score_N[positive])
         group_N = ladder.groups(score_N)
         all_G = ladder.count(group_N)
         for which, one in enumerate(_measures(ladder.positives_G, all_G)):
-            value_MB[which, place] = one.value
-            error_MB[which, place] = one.standard_error(ladder.positives_G, all_G)
-            influence_M2N[which] += share_2B[:, place, None] * one.moved(group_N, positive)
+            value_MB[which, index] = one.value
+            error_MB[which, index] = one.standard_error(ladder.positives_G, all_G)
+            influence_M2N[which] += weight_2B[:, index, None] * one.influence(group_N, positive)
     own = [score_N[positive] for score_N, positive in zip(scores_BN, positives, strict=True)]
     return _Block(value_MB, error_MB, influence_M2N, own)
 
 
 def _means(
-    value_K: Floats, share_2K: Floats, influence_2N: Floats, positives: Sequence[NDArray[np.int64]]
+    value_K: Floats, weight_2K: Floats, influence_2N: Floats, positives: Sequence[NDArray[np.int64]]
 ) -> dict[Averaged, Mean]:
-    numbers = np.flatnonzero(share_2K[0] > 0).tolist()
-    macro, weighted = (float(share_K[numbers] @ value_K[numbers]) if numbers else np.nan for share_K in share_2K)
-    # The weights are counts of images, so they move with the draw too.
+    numbers = np.flatnonzero(weight_2K[0] > 0).tolist()
+    macro, weighted = (float(weight_K[numbers] @ value_K[numbers]) if numbers else np.nan for weight_K in weight_2K)
+    # The weights are counts of images, so they vary with the resample too.
     images = sum(len(positives[number]) for number in numbers)
     for number in numbers:
         influence_2N[1, positives[number]] += (value_K[number] - weighted) / images
@@ -203,15 +203,15 @@ def _micro(
         all_G += of_block_G
     measures = _measures(ladder.positives_G, all_G)
 
-    def moved(block: slice) -> Floats:
+    def influence(block: slice) -> Floats:
         of_block_MN = np.zeros_like(influence_MN)
         for score_N, own in zip(columns(block.start, block.stop), positives[block], strict=True):
             group_N = ladder.groups(score_N)
-            of_block_MN += [one.moved(group_N, own) for one in measures]
+            of_block_MN += [one.influence(group_N, own) for one in measures]
         return of_block_MN
 
     if influences:
-        for of_block_MN in _in_blocks(moved, len(positives)):
+        for of_block_MN in _in_blocks(influence, len(positives)):
             influence_MN += of_block_MN
     return [Mean(one.value, influence_N) for one, influence_N in zip(measures, influence_MN, strict=True)]
 
@@ -230,11 +230,11 @@ def _roc_auc(positives_G: NDArray[np.int64], negatives_G: NDArray[np.int64]) -> 
 
 def _average_precision(positives_G: NDArray[np.int64], all_G: NDArray[np.int64]) -> _Measure:
     value, num_positives = average_precision(positives_G, all_G - positives_G), positives_G.sum()
-    hits_G = positives_G[::-1].cumsum()[::-1]
-    said_G = np.maximum(all_G[::-1].cumsum()[::-1], 1)
-    precision_G = hits_G / said_G
+    correct_G = positives_G[::-1].cumsum()[::-1]
+    pred_G = np.maximum(all_G[::-1].cumsum()[::-1], 1)
+    precision_G = correct_G / pred_G
     # One image more with this score lowers the precision at each positive score up to its own, and raises it if it
     # is positive itself.
-    lowered_G = (positives_G * hits_G / said_G**2).cumsum()
-    raised_G = (positives_G / said_G).cumsum()
+    lowered_G = (positives_G * correct_G / pred_G**2).cumsum()
+    raised_G = (positives_G / pred_G).cumsum()
     return _Measure(value, -lowered_G / num_positives, (precision_G - value + raised_G - lowered_G) / num_positives)

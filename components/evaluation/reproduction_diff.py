@@ -12,13 +12,13 @@ from components.serving.onnx_classifier import ModelCard
 from components.shared.files import sha256_of_file
 
 _OF_THE_RUN = ("run_id", "code_version", "data_version")
-"""Of a model card: what names the run that made the file, or is compared by itself."""
+"""Fields of a model card that name the run that made the file, or is compared by itself."""
 
-_APART = {"weights": "weights", "file": "the file of each form", "choice": "the file that would be served"}
+_APART = {"weights": "weights", "file": "the file of each format", "choice": "the file that would be served"}
 _NAMED = 3
 
 Repeat = Callable[[str], Path | None]
-"""Makes the int8 file of the repeated training in the way of this name; None where that can't be."""
+"""Makes the int8 file of the repeated training by the recipe of this name; None where that is impossible."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Finding:
     now: str
     same: bool
     chosen_by_time: bool = False
-    """Differs because a search judges by the time that it measures, which no second run repeats."""
+    """Differs because a search depends on measured time, which no second run repeats."""
     kind: Literal["record", "weights", "file", "choice"] = "record"
 
 
@@ -45,7 +45,7 @@ def outcome(findings: Sequence[Finding]) -> str:
 
 
 def compare_records(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
-    """One finding for each value that differs, by its place, or one that says that none does."""
+    """One finding for each value that differs, by its path, or one that says that none does."""
     one, other = dict(_flat("", then)), dict(_flat("", now))
     names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
     for name in names:
@@ -78,27 +78,27 @@ def compare_weights(then: Path, now: Path) -> Finding:
     )
 
 
-def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda way: None) -> Iterator[Finding]:
-    """Of two folders with export.json: the file of each form, made the same way, its scores, and what was chosen.
+def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda recipe: None) -> Iterator[Finding]:
+    """Of two folders with export.json: the file of each format by the same recipe, its scores, and what was chosen.
 
-    The way to int8 and the form to serve are chosen by accuracy and time. Where time chose otherwise, that is a finding
-    of its own: the file is compared as `repeat` makes it in the way of then.
+    The int8 recipe and the format to serve are chosen by accuracy and time. Where time chose otherwise, that is a
+    finding of its own: the file is compared as `repeat` makes it by the first recipe.
     """
     records = [ExportRecord.read(folder / EXPORT) for folder in (then, now)]
     formats = [record.formats for record in records]
     files_of = [{name: one.measured for name, one in record.formats.items()} for record in records]
-    tried = [record.int8_variants for record in records]
-    measured = [*_measured("ways to int8", *tried), *_measured("forms", *files_of)]
+    candidates = [record.int8_variants for record in records]
+    measured = [*_measured("int8 recipes", *candidates), *_measured("formats", *files_of)]
     by_time = all(one.same for one in measured)
     made_alike = []
     for name in (name for name in formats[0] if name in formats[1]):
-        ways = [one[name].measured.recipe for one in formats]
+        recipes = [one[name].measured.recipe for one in formats]
         files: list[Path | None] = [folder / f"model_{name}.onnx" for folder in (then, now)]
-        if ways[0] == ways[1]:
+        if recipes[0] == recipes[1]:
             made_alike.append(name)
         else:
-            yield _choice(f"way to {name}", *ways, by_time=by_time)
-            files[1] = repeat(ways[0])
+            yield _choice(f"recipe of {name}", *recipes, by_time=by_time)
+            files[1] = repeat(recipes[0])
         if all(file is not None and file.exists() for file in files):
             yield compare_onnx(f"ONNX {name}", *[file for file in files if file is not None])
     yield from compare_records("scores", *({name: one[name].test.values for name in made_alike} for one in formats))
@@ -107,7 +107,7 @@ def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda way: None)
 
 
 def _measured(what: str, then: Mapping[str, MeasuredFile], now: Mapping[str, MeasuredFile]) -> Iterator[Finding]:
-    """What choices go by, but for time: of whatever both made in the same way."""
+    """What choices depend on, except for time, of whatever both made by the same recipe."""
     both = [name for name in then if name in now and then[name].recipe == now[name].recipe]
     yield from compare_records(
         what,
@@ -135,8 +135,8 @@ def compare_onnx(what: str, then: Path, now: Path) -> Finding:
         return Finding(what, digests[0], f"{digests[1]}, another graph or other weights", False, kind="file")
     cards = [_card(file) for file in (then, now)]
     changed = [name for name in cards[0] if cards[0][name] != cards[1][name]]
-    told = f"the same but for {', '.join(changed)} in its card" if changed else "the same graph, weights and card"
-    return Finding(what, digests[0], f"{digests[1]}, {told}", not changed, kind="file")
+    difference = f"the same but for {', '.join(changed)} in its card" if changed else "the same graph, weights and card"
+    return Finding(what, digests[0], f"{digests[1]}, {difference}", not changed, kind="file")
 
 
 def _card(file: Path) -> dict[str, Any]:
@@ -152,10 +152,10 @@ def _without_metadata(file: Path) -> bytes:
 
     model = onnx.load(file)
     graph = model.graph
-    # The exporter notes at each part of the graph where in which folder's code it comes from.
-    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
-        del part.metadata_props[:]
-        part.ClearField("doc_string")
+    # The exporter notes at each element of the graph which line of code, in which folder, it comes from.
+    for element in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output, *graph.initializer):
+        del element.metadata_props[:]
+        element.ClearField("doc_string")
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 

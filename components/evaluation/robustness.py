@@ -1,6 +1,6 @@
-"""How much of its accuracy a model keeps on images that are noisy, blurred, too bright, flat, compressed or coarse.
+"""How accurate a model remains on images that are noisy, blurred, too bright, flat, compressed or coarse.
 
-Letters: N images, T logits, D draws.
+Letters: N images, T logits, D resamples.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.data.packed.stores import ImageRows
-from components.evaluation.bootstrap import Interval, draws, intervals, share_interval
+from components.evaluation.bootstrap import Interval, fraction_interval, intervals, resamples
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import unranked_scores
 from components.evaluation.predictions import Predictions, predictions_at
@@ -43,29 +43,29 @@ def robustness(
 ) -> Robustness:
     """Scores of the same images clean and under each corruption at each strength; `most` of them at most.
 
-    With `num_resamples` every score has an interval; the same images are drawn for each corruption.
+    With `num_resamples` every score has an interval; the resamples are the same for each corruption.
     """
     rows = sample(len(predictions.path_N), most, seed)
     clean = predictions_at(predictions, rows)
     images_NHWC = np.array(pixels_NHWC[rows])
-    weight_DN = np.concatenate([np.zeros((0, len(rows))), *draws(len(rows), count=num_resamples, seed=seed)])
+    weight_DN = np.concatenate([np.zeros((0, len(rows))), *resamples(len(rows), count=num_resamples, seed=seed)])
     scored = partial(_scored, top_k=top_k, num_resamples=num_resamples, seed=seed)
     found = [scored(UNCORRUPTED, 0, clean)]
-    right_N_of: dict[str, list[NDArray[np.bool_]]] = {UNCORRUPTED: [clean.correct_N]}
+    correct_N_of: dict[str, list[NDArray[np.bool_]]] = {UNCORRUPTED: [clean.correct_N]}
     total = len(CORRUPTIONS) * NUM_STRENGTHS
     for name in CORRUPTIONS:
         for strength in range(1, NUM_STRENGTHS + 1):
             logits_NT = answer(corrupted(images_NHWC, name, strength, seed=seed))
             worse = replace(clean, logits_NT=logits_NT)
             found.append(scored(name, strength, worse))
-            right_N_of.setdefault(name, []).append(worse.correct_N)
+            correct_N_of.setdefault(name, []).append(worse.correct_N)
             progress("corruptions", len(found) - 1, total)
-    right_N_of[ALL_CORRUPTIONS] = [right_N for name in CORRUPTIONS for right_N in right_N_of[name]]
-    return Robustness(found, [_mean(name, right, weight_DN) for name, right in right_N_of.items()])
+    correct_N_of[ALL_CORRUPTIONS] = [correct_N for name in CORRUPTIONS for correct_N in correct_N_of[name]]
+    return Robustness(found, [_mean(name, correct, weight_DN) for name, correct in correct_N_of.items()])
 
 
 def sample(count: int, most: int, seed: int) -> NDArray[np.int64]:
-    """Places of at most `most` of `count` images, in order; the same for the same numbers."""
+    """Indices of at most `most` of `count` images, in order; the same for the same numbers."""
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
@@ -81,7 +81,7 @@ def _scored(
         strength=strength,
         images=images,
         accuracy=values["accuracy"],
-        interval=share_interval(int(predictions.correct_N.sum()), images),
+        interval=fraction_interval(int(predictions.correct_N.sum()), images),
         macro_f1=values["macro_f1"],
         macro_f1_interval=found.get("macro_f1"),
         balanced_accuracy=values["balanced_accuracy"],
@@ -93,9 +93,9 @@ def _scored(
     )
 
 
-def _mean(name: str, right: list[NDArray[np.bool_]], weight_DN: NDArray[np.float64]) -> MeanAccuracy:
-    share_N = np.mean(right, axis=0)
-    return MeanAccuracy(name, float(share_N.mean()), _interval(weight_DN @ share_N / len(share_N)))
+def _mean(name: str, correct: list[NDArray[np.bool_]], weight_DN: NDArray[np.float64]) -> MeanAccuracy:
+    fraction_N = np.mean(correct, axis=0)
+    return MeanAccuracy(name, float(fraction_N.mean()), _interval(weight_DN @ fraction_N / len(fraction_N)))
 
 
 def _interval(value_D: NDArray[np.floating[Any]]) -> Interval | None:

@@ -25,7 +25,7 @@ def predict_packed(model: OnnxClassifier, split: PackedSplit) -> Predictions:
         target=split.target,
         logits_NT=logits_of_squares(model, split.pixels_NHWC),
         task=model.card.labels,
-        answers=model.card.answers,
+        rule=model.card.decision_rule,
     )
 
 
@@ -38,17 +38,17 @@ class ImageFiles:
     labels_N: list[list[str]]
     """One; or a set; or a hierarchy's, from the coarsest to the finest."""
     read: Callable[[int], bytes]
-    """The bytes of the image at a place."""
+    """The bytes of the image at an index."""
 
     def __len__(self) -> int:
         return len(self.path_N)
 
-    def at(self, places: Sequence[int]) -> "ImageFiles":
+    def at(self, indices: Sequence[int]) -> "ImageFiles":
         return ImageFiles(
-            path_N=[self.path_N[place] for place in places],
-            sha256_N=[self.sha256_N[place] for place in places],
-            labels_N=[self.labels_N[place] for place in places],
-            read=lambda number: self.read(places[number]),
+            path_N=[self.path_N[index] for index in indices],
+            sha256_N=[self.sha256_N[index] for index in indices],
+            labels_N=[self.labels_N[index] for index in indices],
+            read=lambda number: self.read(indices[number]),
         )
 
 
@@ -60,18 +60,18 @@ def predictions_of_files(model: OnnxClassifier, files: ImageFiles) -> Prediction
         target=model.card.labels.targets(files.labels_N),
         logits_NT=_logits_of_files(model, files),
         task=model.card.labels,
-        answers=model.card.answers,
+        rule=model.card.decision_rule,
     )
 
 
-def said_of_files(model: OnnxClassifier, files: ImageFiles) -> list[str]:
-    """What is said of each image; of sets their names joined by `|`."""
+def predicted_names(model: OnnxClassifier, files: ImageFiles) -> list[str]:
+    """The predicted label of each image; several labels joined by `|`."""
     card = model.card
-    return card.labels.names(card.labels.predictions(_logits_of_files(model, files), card.answers))
+    return card.labels.names(card.labels.predictions(_logits_of_files(model, files), card.decision_rule))
 
 
 def accuracy_and_macro_f1(label_N: Sequence[str], predicted_N: Sequence[str]) -> tuple[float, float]:
-    """By class names, so that models with other class lists compare; macro over the classes that the images have."""
+    """Computed on class names, so that models with other class lists compare; macro over classes with images."""
     from sklearn.metrics import accuracy_score, f1_score
 
     present = sorted(set(label_N))

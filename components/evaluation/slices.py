@@ -1,4 +1,4 @@
-"""Scores of parts of the test images: of each class at every level, of small and large, dark and bright, sharp and
+"""Scores of slices of the test images: of each class at every level, of small and large, dark and bright, sharp and
 blurred ones, of stretches of time, and of each value of any other column of the manifest, the worst first.
 
 Many slices are looked at, so some are low by chance: the p value of a slice is corrected by Holm (1979, "A simple
@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.evaluation.bootstrap import share_interval
-from components.evaluation.level_predictions import judge
+from components.evaluation.bootstrap import fraction_interval
+from components.evaluation.level_predictions import finest_level
 from components.evaluation.model_comparison import holm
 from components.evaluation.predictions import Predictions
 from components.evaluation.slice_resamples import macro_f1_of_slices
@@ -31,7 +31,7 @@ _NAMES_ITSELF = ("path", "sha256", *_LABELS, "shard", "offset", "problem", "spli
 _NO_SLICE = frozenset(
     (*_NAMES_ITSELF, "hash", "mirror_hash", "thumbnail", "colours", "width_px", "height_px", "further")
 )
-"""Columns that tell images apart rather than in kinds, or that another one says better."""
+"""Columns that identify images rather than group them, or that another column expresses better."""
 _BINS, _FEW_VALUES = 4, 8
 
 
@@ -50,7 +50,7 @@ def slice_scores(
     `table` is a pyarrow table with a row an image and the column path; images that it lacks are in no slice but those
     of the classes.
     """
-    found = [
+    slices = [
         one
         for one in (
             *_of_classes(predictions),
@@ -59,37 +59,37 @@ def slice_scores(
         )
         if min_images <= len(one.rows) < len(predictions.path_N)
     ]
-    if not found:
+    if not slices:
         return []
     from scipy.stats import hypergeom
 
     correct_N = predictions.correct_N
-    errors_S = np.array([int((~correct_N[one.rows]).sum()) for one in found])
-    images_S = np.array([len(one.rows) for one in found])
+    errors_S = np.array([int((~correct_N[one.rows]).sum()) for one in slices])
+    images_S = np.array([len(one.rows) for one in slices])
     p_S = hypergeom.sf(errors_S - 1, len(correct_N), int((~correct_N).sum()), images_S)
-    judged = judge(predictions)
-    f1_S, interval_S = macro_f1_of_slices(judged, [one.rows for one in found], num_resamples=num_resamples, seed=seed)
+    level = finest_level(predictions)
+    f1_S, interval_S = macro_f1_of_slices(level, [one.rows for one in slices], num_resamples=num_resamples, seed=seed)
     scores = [
         SliceScores(
             column=one.column,
             value=one.value,
             images=int(images),
             accuracy=float(1 - errors / images),
-            interval=share_interval(int(images - errors), int(images)),
+            interval=fraction_interval(int(images - errors), int(images)),
             macro_f1=macro_f1,
             macro_f1_interval=interval,
             p_worse=float(p),
             p_corrected=float(corrected),
         )
         for one, images, errors, macro_f1, interval, p, corrected in zip(
-            found, images_S, errors_S, f1_S, interval_S, p_S, holm(p_S), strict=True
+            slices, images_S, errors_S, f1_S, interval_S, p_S, holm(p_S), strict=True
         )
     ]
     return sorted(scores, key=lambda one: (one.accuracy, -one.images, one.column, one.value))
 
 
 def _of_classes(predictions: Predictions) -> Iterator[_Slice]:
-    for label, rows in zip(predictions.classes, judge(predictions).positives(), strict=True):
+    for label, rows in zip(predictions.classes, finest_level(predictions).positives(), strict=True):
         yield _Slice(CLASS, label, rows)
 
 
@@ -101,11 +101,11 @@ def _of_coarser_levels(predictions: Predictions) -> Iterator[_Slice]:
 
 def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
     """Columns in the order of the predictions; None for an image that the table lacks."""
-    place_of = {path: place for place, path in enumerate(table["path"].to_pylist())}
-    places = [place_of.get(path) for path in predictions.path_N]
+    row_of = {path: row for row, path in enumerate(table["path"].to_pylist())}
+    rows = [row_of.get(path) for path in predictions.path_N]
     import pyarrow as pa
 
-    taken = table.take(pa.array(places, pa.int64()))
+    taken = table.take(pa.array(rows, pa.int64()))
     columns = {name: taken[name].to_pylist() for name in table.column_names if name not in _NO_SLICE}
     if {"width_px", "height_px"} <= set(table.column_names):
         sides = zip(taken["width_px"].to_pylist(), taken["height_px"].to_pylist(), strict=True)
@@ -113,15 +113,15 @@ def _aligned(predictions: Predictions, table: Any) -> Mapping[str, list[Any]]:
             None if width is None or height is None else (width * height) ** 0.5 for width, height in sides
         ]
     further = _further(taken["further"].to_pylist()) if "further" in table.column_names else {}
-    # What was measured keeps its name beside what the user's table says under the same one.
+    # A measured column keeps its name beside a column of the same name in the user's table.
     return columns | {f"given {name}" if name in columns else name: values for name, values in further.items()}
 
 
 def _further(texts: Sequence[str | None]) -> dict[str, list[Any]]:
     """The user's own columns; of numbers where all values are, also where a table of text holds them."""
-    said = [json.loads(text) if text else {} for text in texts]
-    names = dict.fromkeys(name for one in said for name in one)
-    columns = {name: [one.get(name) for one in said] for name in names}
+    records = [json.loads(text) if text else {} for text in texts]
+    names = dict.fromkeys(name for one in records for name in one)
+    columns = {name: [one.get(name) for one in records] for name in names}
     return {name: _numbers(values) or values for name, values in columns.items()}
 
 
@@ -156,7 +156,7 @@ def _by_value(column: str, values: list[Any]) -> Iterator[_Slice]:
 
 
 def _by_time(column: str, values: list[Any]) -> Iterator[_Slice]:
-    """Stretches of about as many images each, named by the days of their ends."""
+    """Periods of about equally many images, named by the days of their ends."""
     import pandas as pd
 
     moment_N = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True, errors="coerce")
@@ -165,17 +165,17 @@ def _by_time(column: str, values: list[Any]) -> Iterator[_Slice]:
 
 
 def _by_quantile(column: str, values: list[Any]) -> Iterator[_Slice]:
-    """Bins of about as many images each."""
+    """Bins of about equally many images."""
     number_N = np.array([np.nan if value is None else value for value in values], np.float64)
     yield from _in_bins(column, number_N, lambda edge: f"{edge:.4g}")
 
 
-def _in_bins(column: str, number_N: NDArray[np.float64], told: Callable[[float], str]) -> Iterator[_Slice]:
-    """A number that isn't known is in none."""
+def _in_bins(column: str, number_N: NDArray[np.float64], title: Callable[[float], str]) -> Iterator[_Slice]:
+    """Images without a number are in no bin."""
     if np.isnan(number_N).all():
         return
     edges = np.unique(np.nanquantile(number_N, np.linspace(0, 1, _BINS + 1)))
     bin_N = np.clip(np.searchsorted(edges, number_N, side="right") - 1, 0, len(edges) - 2)
-    for place, (low, high) in enumerate(pairwise(edges)):
-        rows = np.flatnonzero((bin_N == place) & np.isfinite(number_N))
-        yield _Slice(column, f"{told(low)} to {told(high)}", rows)
+    for index, (low, high) in enumerate(pairwise(edges)):
+        rows = np.flatnonzero((bin_N == index) & np.isfinite(number_N))
+        yield _Slice(column, f"{title(low)} to {title(high)}", rows)

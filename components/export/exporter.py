@@ -9,12 +9,12 @@ from typing import Any
 
 from components.data.packed.calibration_images import CalibrationImages, calibration_images
 from components.data.packed.loaders import PackedSplit
-from components.evaluation.decision_rule import fit_answers
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
 from components.export.format_choice import Choice, Format, Measured, best_int8, broken, choose, most_promising
 from components.export.model_timing import FileDoesNotServe, time_file
-from components.export.onnx_export import export_onnx, write_answers
+from components.export.onnx_export import export_onnx, write_decision_rule
 from components.export.parity import agreement, torch_parity
 from components.export.quantization import Quantizer, Recipe
 from components.export.quantization_search import first_recipes, refined
@@ -213,9 +213,9 @@ class _Bench:
         settings = self.settings
         report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
         on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
-        answers = fit_answers(on_val)
-        write_answers(file, answers)
-        judged: Predictions = replace(on_val, answers=answers)
+        rule = fit_decision_rule(on_val)
+        write_decision_rule(file, rule)
+        judged: Predictions = replace(on_val, rule=rule)
         measured = Measured(
             recipe=recipe,
             size_bytes=file.stat().st_size,

@@ -66,8 +66,8 @@ def _graph(model: ImageClassifier, *, output: str) -> onnx.ModelProto:
     return program.model_proto
 
 
-def write_answers(file: Path, answers: DecisionRule) -> None:
+def write_decision_rule(file: Path, rule: DecisionRule) -> None:
     """Gives the model file another rule for its answers; all else in it stays."""
     proto = onnx.load(file)
     card = ModelCard.from_metadata({entry.key: entry.value for entry in proto.metadata_props}, file.name)
-    write_model(proto, file, card=replace(card, answers=answers))
+    write_model(proto, file, card=replace(card, decision_rule=rule))

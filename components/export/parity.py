@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from components.evaluation.predictions import same_answers
+from components.evaluation.predictions import same_predictions
 from components.models.classifier import ImageClassifier
 from components.records.export import Parity
 from components.serving.onnx_classifier import OnnxClassifier
@@ -23,13 +23,13 @@ def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: S
     answers = [_in_batches(onnx_model, squares, size) for size in _BATCHES]
     difference = max(float(np.abs(answer - reference).max()) for answer in answers)
     card = onnx_model.card
-    said = [card.labels.predictions(logits_NT, card.answers) for logits_NT in (answers[0], reference)]
+    said = [card.labels.predictions(logits_NT, card.decision_rule) for logits_NT in (answers[0], reference)]
     return Parity(len(contents), difference, agreement(*said))
 
 
 def agreement(left: NDArray[Any], right: NDArray[Any]) -> float:
     """Share of the images with the same answer; of a set all labels must be the same."""
-    return float(same_answers(left, right).mean())
+    return float(same_predictions(left, right).mean())
 
 
 def _in_batches(model: OnnxClassifier, squares_NHWC: NDArray[np.uint8], size: int) -> NDArray[np.float32]:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from components.data.packed.calibration_images import calibration_images
 from components.data.packed.loaders import PackedSplit
-from components.evaluation.decision_rule import fit_answers
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
-from components.export.onnx_export import write_answers
+from components.export.onnx_export import write_decision_rule
 from components.export.quantization import Quantizer, Recipe
 from components.export.quantization_search import recipe_named
 from components.serving.onnx_classifier import OnnxClassifier
@@ -33,5 +33,5 @@ def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedSplit, val: 
         if recipe is None:
             return False
         quantizer.write(recipe, target)
-    write_answers(target, fit_answers(predict_packed(OnnxClassifier(target, provider=card.provider), val)))
+    write_decision_rule(target, fit_decision_rule(predict_packed(OnnxClassifier(target, provider=card.provider), val)))
     return True

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
-from components.evaluation.bootstrap import Interval, share_interval
+from components.evaluation.bootstrap import Interval, fraction_interval
 from components.evaluation.metric_names import LARGER_IS_BETTER, title, without_level
 from components.evaluation.paired_test import PairedComparison
 from components.promotion.settings import FinerLimits, PromoteSettings
@@ -221,7 +221,7 @@ def _agreement(parity: Parity | None, least: float) -> RuleVerdict:
     rule, limit = "agreement of the served file with torch", f"at least {least:g} at its upper end"
     if parity is None or math.isnan(parity.agreement):
         return RuleVerdict(rule, "not measured", limit, False)
-    low, high = share_interval(round(parity.agreement * parity.images), parity.images)
+    low, high = fraction_interval(round(parity.agreement * parity.images), parity.images)
     value = (
         f"{parity.agreement:.4f} of {parity.images} images (95%: {low:.4f} to {high:.4f}), "
         f"largest logit difference {parity.max_logit_difference:.2g}"
@@ -276,7 +276,7 @@ def _sure_change(
     if own is None or other is None or interval is None:
         return RuleVerdict(rule, "not measured", limit, False)
     change, paired = own - other, comparison.paired
-    counts = f"; won {paired.only_challenger_right}, lost {paired.only_champion_right} of {paired.images} images"
+    counts = f"; won {paired.only_challenger_correct}, lost {paired.only_champion_correct} of {paired.images} images"
     value = (
         f"{_signed(change)} ({_signed(interval[0])} to {_signed(interval[1])}, each end {100 * confidence:g}% sure"
         f"{counts if name == 'accuracy' else ''})"

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.evaluation.bootstrap import share_interval
+from components.evaluation.bootstrap import fraction_interval
 from components.evaluation.metric_names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
 from components.reporting.latency_text import latency_text
@@ -193,7 +193,7 @@ def _reach(one: WeakClass) -> str:
     """The 95% interval of its recall."""
     if not one.images:
         return ""
-    low, high = share_interval(round(one.recall * one.images), one.images)
+    low, high = fraction_interval(round(one.recall * one.images), one.images)
     return f"95%: {low:.1%} to {high:.1%}; "
 
 

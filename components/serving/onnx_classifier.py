@@ -26,7 +26,7 @@ _METADATA_KEY = "darkroom"
 _TYPED: dict[str, Callable[[str, dict[str, Any]], Settings]] = {
     "labels": task_from_record,
     "preprocess": PreprocessSettings.from_section,
-    "answers": DecisionRule.from_section,
+    "decision_rule": DecisionRule.from_section,
 }
 
 
@@ -41,7 +41,7 @@ class ModelCard:
     """fp32, fp16 or int8."""
     data_version: str
     run_id: str
-    answers: DecisionRule = DEFAULT_RULE
+    decision_rule: DecisionRule = DEFAULT_RULE
     code_version: str = ""
     """Git revision of the project that trained the model; empty if it was in no repository."""
     mean: list[float] | None = None
@@ -157,7 +157,7 @@ class OnnxClassifier:
                 f"{file} gives {width or 'no'} logits, while its list of classes needs {self.card.labels.num_logits}; "
                 "export it again with the classes that it was trained on"
             )
-        thresholds = self.card.answers.thresholds
+        thresholds = self.card.decision_rule.thresholds
         if thresholds is not None and len(thresholds) != len(self.card.classes):
             raise ServiceError(
                 f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"

@@ -190,7 +190,7 @@ def _candidate(session: Session, prepared: Prepared, name: str, version: Version
 
 def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[Compared], int]:
     """The lines, the one that is chosen by validation first, and on how many test images they rest."""
-    from components.evaluation.bootstrap import share_interval
+    from components.evaluation.bootstrap import fraction_interval
     from components.evaluation.metrics import unranked_scores
     from components.evaluation.model_comparison import compare_models
     from components.serving.onnx_classifier import OnnxClassifier
@@ -221,7 +221,7 @@ def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[C
                 name=one.name,
                 run_id=one.run_id,
                 validation_accuracy=validation[one.name],
-                validation_accuracy_interval=share_interval(int(correct_N.sum()), len(correct_N)),
+                validation_accuracy_interval=fraction_interval(int(correct_N.sum()), len(correct_N)),
                 accuracy=values["accuracy"],
                 accuracy_interval=intervals.get("accuracy"),
                 macro_f1=values["macro_f1"],

@@ -103,7 +103,7 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     import pyarrow.parquet as pq
 
     from components.data.packed.loaders import open_split
-    from components.evaluation.decision_rule import fit_answers
+    from components.evaluation.decision_rule import fit_decision_rule
     from components.evaluation.evaluation_files import write_analysis, write_scores
     from components.evaluation.inference import predict_split
     from components.evaluation.metrics import score
@@ -117,8 +117,8 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     if trained.step == "ensemble":
         logger.info("an ensemble has no heat maps of its own; its members' runs keep theirs")
     val, test = (open_split(paths.augmented, split) for split in ("val", "test"))
-    rule = fit_answers(predict_split(model, val, progress=progress()))
-    predictions = replace(predict_split(model, test, progress=progress()), answers=rule)
+    rule = fit_decision_rule(predict_split(model, val, progress=progress()))
+    predictions = replace(predict_split(model, test, progress=progress()), rule=rule)
     scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
     analysis = analyse(
         model,
@@ -151,7 +151,7 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
 def _members(session: Session, trained: Trained, model: "Ensemble", predictions: "Predictions") -> list[MemberScores]:
     """Each member on the test split, by the names that the run's lineage has for them."""
     from components.data.packed.loaders import open_split
-    from components.evaluation.decision_rule import fit_answers
+    from components.evaluation.decision_rule import fit_decision_rule
     from components.evaluation.inference import predict_split
     from components.evaluation.model_comparison import beside_members
 
@@ -160,8 +160,8 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
     lineage = read_json(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / RECORD)
     found = {}
     for name, member in zip(lineage["members"], model.members, strict=True):
-        rule = fit_answers(predict_split(member, val, progress=progress()))
-        found[name] = replace(predict_split(member, test, progress=progress()), answers=rule)
+        rule = fit_decision_rule(predict_split(member, val, progress=progress()))
+        found[name] = replace(predict_split(member, test, progress=progress()), rule=rule)
     return beside_members(
         predictions, found, top_k=settings.top_k, num_resamples=max(settings.bootstrap_resamples, 1), seed=settings.seed
     )

@@ -364,7 +364,7 @@ def _compare(
 def _changes(session: Session, champion: Version, files: "ImageFiles", own: "Predictions") -> "Changes":
     """A champion with other classes compares by the names that it says, and by accuracy and macro F1 alone."""
     from components.evaluation.score_differences import changes_between, changes_by_name
-    from components.evaluation.served_predictions import predictions_of_files, said_of_files
+    from components.evaluation.served_predictions import predicted_names, predictions_of_files
     from components.serving.onnx_classifier import OnnxClassifier
 
     model = OnnxClassifier(registry.fetch_model(session.tracking, champion), expected_sha256=champion.sha256)
@@ -376,4 +376,4 @@ def _changes(session: Session, champion: Version, files: "ImageFiles", own: "Pre
         other, top_k = predictions_of_files(model, files), session.params.evaluate.top_k
         return changes_between(own, other, names, confidence=confidence, top_k=top_k)
     truth, own_N = (own.task.names(of) for of in (own.target, own.predicted))
-    return changes_by_name(truth, own_N, said_of_files(model, files), names, confidence=confidence)
+    return changes_by_name(truth, own_N, predicted_names(model, files), names, confidence=confidence)

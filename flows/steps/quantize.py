@@ -177,13 +177,13 @@ def _store_served_scores(session: Session, run_id: str, scored: ScoredFile, test
     import pyarrow.parquet as pq
 
     from components.evaluation.evaluation_files import write_analysis, write_scores
-    from components.evaluation.model_analysis import analyse_answers
+    from components.evaluation.model_analysis import analyse_predictions
     from components.evaluation.predictions import write_predictions
     from components.evaluation.served_predictions import logits_of_squares
     from components.reporting.figures import draw_answers
 
     settings, predictions = session.params.evaluate, scored.predictions
-    analysis = analyse_answers(
+    analysis = analyse_predictions(
         lambda images_NHWC: logits_of_squares(scored.model, images_NHWC),
         predictions,
         pixels_NHWC=test.pixels_NHWC,

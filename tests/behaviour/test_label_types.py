@@ -17,7 +17,7 @@ from projects import QUICK, REPOSITORY, draw_colours, isolate, prepared_from
 
 from components.data.packed.decoded_cache import decoded_once
 from components.data.packed.loaders import open_split
-from components.evaluation.decision_rule import fit_answers
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
 from components.models.classifier import load_classifier
 from components.serving.onnx_classifier import OnnxClassifier
@@ -152,9 +152,9 @@ def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
     assert card.labels.task == life.task
     assert card.classes == life.classes
     if life.task == "multi_label":
-        assert len(card.answers.thresholds or []) == 3
+        assert len(card.decision_rule.thresholds or []) == 3
     else:
-        assert card.answers.thresholds is None
+        assert card.decision_rule.thresholds is None
         assert [level.name for level in card.labels.levels] == ["shade", "colour"]
     assert life.exported.record.formats["fp32"].parity.agreement == 1
     spec = load_classifier(life.model).spec
@@ -168,8 +168,8 @@ def test_the_temperature_of_the_file_that_ships_is_the_one_that_its_own_answers_
 ) -> None:
     model = OnnxClassifier(served_file(life.session, life.exported))
     val = open_split(data_paths(life.session.project).augmented, "val")
-    fitted = fit_answers(predict_packed(model, val))
-    assert model.card.answers.temperature == pytest.approx(fitted.temperature)
+    fitted = fit_decision_rule(predict_packed(model, val))
+    assert model.card.decision_rule.temperature == pytest.approx(fitted.temperature)
     assert fitted.temperature != 1
 
 

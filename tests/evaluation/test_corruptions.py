@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from judged import judged_singles
 from projects import draw_shape
+from scored_predictions import single_label_predictions
 
 from components.evaluation.corruptions import CORRUPTIONS, corrupted
 from components.evaluation.robustness import robustness, sample
@@ -60,7 +60,7 @@ def test_scores_fall_with_the_brightness_that_a_model_judges_by() -> None:
         bright_N = images_NHWC.mean(axis=(1, 2, 3)) / 20 - 95 / 20
         return np.stack([-bright_N, bright_N], axis=1).astype(np.float32)
 
-    predictions = judged_singles(target_N, answer(pixels))
+    predictions = single_label_predictions(target_N, answer(pixels))
     found = robustness(answer, predictions, pixels, most=30, top_k=2, num_resamples=20, seed=1, progress=silent)
     assert [one.images for one in found.scores] == [30] * 31
     accuracy = {(one.corruption, one.strength): one.accuracy for one in found.scores}

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from components.evaluation.decision_rule import fit_answers
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
 from components.task.hierarchy import Hierarchy
@@ -16,7 +16,9 @@ from components.task.single_label import SingleLabel
 from components.task.task import DecisionRule
 
 
-def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> tuple[NDArray[np.float32], NDArray]:
+def probabilities_and_truth(
+    seed: int, *, positives: int = 30, shift: float = 0.0
+) -> tuple[NDArray[np.float32], NDArray]:
     random = np.random.default_rng(seed)
     has_N = np.arange(200) < positives
     logit_N = random.normal(1.5 * has_N + shift, 1)
@@ -26,9 +28,9 @@ def shares_and_truth(seed: int, *, positives: int = 30, shift: float = 0.0) -> t
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("shift", [-3.0, -1.0, 0.0, 2.0])
 def test_no_other_threshold_has_a_higher_f1(seed: int, shift: float) -> None:
-    share_N, has_N = shares_and_truth(seed, shift=shift)
-    found = f1_score(has_N, share_N >= best_threshold(share_N, has_N))
-    assert found == pytest.approx(max(f1_score(has_N, share_N >= one) for one in np.unique(share_N)))
+    probability_N, has_N = probabilities_and_truth(seed, shift=shift)
+    found = f1_score(has_N, probability_N >= best_threshold(probability_N, has_N))
+    assert found == pytest.approx(max(f1_score(has_N, probability_N >= one) for one in np.unique(probability_N)))
 
 
 def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
@@ -40,10 +42,10 @@ def test_of_equally_good_thresholds_the_nearest_to_a_half_is_taken() -> None:
 
 
 def test_a_label_of_few_images_keeps_a_half() -> None:
-    share_N, has_N = shares_and_truth(0, positives=LEAST_POSITIVES, shift=-3)
-    assert best_threshold(share_N, has_N) != 0.5
-    share_N, has_N = shares_and_truth(0, positives=LEAST_POSITIVES - 1, shift=-3)
-    assert best_threshold(share_N, has_N) == 0.5
+    probability_N, has_N = probabilities_and_truth(0, positives=LEAST_POSITIVES, shift=-3)
+    assert best_threshold(probability_N, has_N) != 0.5
+    probability_N, has_N = probabilities_and_truth(0, positives=LEAST_POSITIVES - 1, shift=-3)
+    assert best_threshold(probability_N, has_N) == 0.5
 
 
 def test_a_model_that_says_the_same_of_all_images_still_has_a_threshold() -> None:
@@ -61,14 +63,14 @@ def test_fitted_answers_find_labels_that_a_half_misses() -> None:
     logits_NT = np.where(target, -1.0, -4.0).astype(np.float32)
     found = Predictions([""] * 100, [""] * 100, target, logits_NT, task)
     assert not found.correct_N.all()
-    rule = fit_answers(found)
+    rule = fit_decision_rule(found)
     assert Predictions([""] * 100, [""] * 100, target, logits_NT, task, rule).correct_N.all()
 
 
 def test_single_labels_and_hierarchies_need_no_thresholds() -> None:
     tree = Hierarchy.of([("a", "b"), ("a", "c")], ["x", "y"])
     found = Predictions([""], [""], np.array([0]), np.zeros((1, 3), np.float32), tree)
-    assert fit_answers(found).thresholds is None
+    assert fit_decision_rule(found).thresholds is None
 
 
 def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stays_below() -> None:
@@ -77,12 +79,12 @@ def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stay
     logits_NK = (12 * np.eye(3)[np.where(random.random(400) < 0.8, target_N, (target_N + 1) % 3)]).astype(np.float32)
     logits_NK += random.normal(size=(400, 3)).astype(np.float32)
     names = [""] * 400
-    judged = Predictions(names, names, target_N, logits_NK, SingleLabel(classes=list("abc")))
-    rule = fit_answers(judged)
+    scored = Predictions(names, names, target_N, logits_NK, SingleLabel(classes=list("abc")))
+    rule = fit_decision_rule(scored)
     assert rule.temperature > 3
     assert rule.ood_threshold is not None
-    assert (judged.task.ood_score(logits_NK) <= rule.ood_threshold).mean() == pytest.approx(0.95)
-    before, after = (score(replace(judged, answers=one), top_k=2).values for one in (DecisionRule(), rule))
+    assert (scored.task.ood_score(logits_NK) <= rule.ood_threshold).mean() == pytest.approx(0.95)
+    before, after = (score(replace(scored, rule=one), top_k=2).values for one in (DecisionRule(), rule))
     assert after["log_loss"] < before["log_loss"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]
     assert after["accuracy"] == before["accuracy"]

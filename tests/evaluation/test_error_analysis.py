@@ -2,27 +2,32 @@
 
 import numpy as np
 import pytest
-from judged import judged_singles, leaning
+from scored_predictions import leaning, single_label_predictions
 
 from components.evaluation.embedding_map import embedding_map
-from components.evaluation.error_analysis import nearest, sure_mistakes, suspected_labels, unsure_hits
+from components.evaluation.error_analysis import (
+    high_confidence_errors,
+    low_confidence_correct,
+    nearest,
+    suspected_labels,
+)
 from components.evaluation.predictions import Predictions
 from components.task.multi_label import MultiLabel
 
 
 def test_mistakes_come_by_sureness_and_hits_by_doubt() -> None:
-    judged = judged_singles(np.array([0, 0, 0, 1]), np.array([[2, 0], [0, 1], [0, 3], [1, 1.1]]))
-    assert sure_mistakes(judged, 5) == [2, 1]
-    assert sure_mistakes(judged, 1) == [2]
-    assert unsure_hits(judged, 5) == [3, 0]
+    scored = single_label_predictions(np.array([0, 0, 0, 1]), np.array([[2, 0], [0, 1], [0, 3], [1, 1.1]]))
+    assert high_confidence_errors(scored, 5) == [2, 1]
+    assert high_confidence_errors(scored, 1) == [2]
+    assert low_confidence_correct(scored, 5) == [3, 0]
 
 
 def test_planted_wrong_labels_are_suspected_first() -> None:
-    judged = leaning(300, 5, lean=9)
-    target_N = judged.target.copy()
+    scored = leaning(300, 5, lean=9)
+    target_N = scored.target.copy()
     wrong = [3, 77, 150]
     target_N[wrong] = (target_N[wrong] + 1) % 5
-    found = suspected_labels(judged_singles(target_N, judged.logits_NT), 10)
+    found = suspected_labels(single_label_predictions(target_N, scored.logits_NT), 10)
     assert {one.path for one in found[:3]} == {f"{row:04d}.png" for row in wrong}
     first = next(one for one in found if one.path == "0003.png")
     assert (first.label, first.suggested) == ("c04", "c03")
@@ -43,7 +48,7 @@ def test_of_sets_a_missing_label_is_suspected_by_name() -> None:
 
 def test_classes_that_the_split_lacks_are_never_suggested() -> None:
     logits_NK = np.tile([0.0, 9.0, 0.0], (20, 1))
-    found = suspected_labels(judged_singles(np.arange(20) % 2 * 2, logits_NK), 50)
+    found = suspected_labels(single_label_predictions(np.arange(20) % 2 * 2, logits_NK), 50)
     assert {one.suggested for one in found} <= {"c00", "c02"}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from judged import leaning
+from scored_predictions import leaning
 
 from components.evaluation.evaluation_files import write_scores
 from components.evaluation.metrics import MATRIX_CLASSES, score
@@ -15,19 +15,19 @@ from components.task.multi_label import MultiLabel
 
 
 def test_the_confusion_of_very_many_classes_is_kept_whole(tmp_path: Path) -> None:
-    judged = leaning(2 * (MATRIX_CLASSES + 1), MATRIX_CLASSES + 1, lean=3)
-    scores = score(judged, top_k=3)
+    scored = leaning(2 * (MATRIX_CLASSES + 1), MATRIX_CLASSES + 1, lean=3)
+    scores = score(scored, top_k=3)
     write_scores(tmp_path, scores, [])
     record = ScoresRecord.read(tmp_path / "scores.json")
     assert record.confusion is None
     assert len(record.confused) == 100
     cells = pq.read_table(tmp_path / "confusion.parquet").to_pylist()
-    place = {label: number for number, label in enumerate(judged.classes)}
+    place = {label: number for number, label in enumerate(scored.classes)}
     found = np.zeros((len(place), len(place)), int)
     for cell in cells:
         found[place[cell["label"]], place[cell["predicted"]]] = cell["images"]
     assert np.array_equal(found, scores.confusion)
-    assert 0 < len(cells) <= len(judged.target)
+    assert 0 < len(cells) <= len(scored.target)
 
 
 def test_every_level_has_its_confusion_and_every_label_of_a_set_its_own(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "cow"), ("milk", "oat")]
 
 
 def predictions(
-    target: object, logits: object, task: Task | str = "abc", answers: DecisionRule | None = None
+    target: object, logits: object, task: Task | str = "abc", rule: DecisionRule | None = None
 ) -> Predictions:
     truth = np.array(target)
     if isinstance(task, str):
@@ -34,17 +34,17 @@ def predictions(
         target=truth,
         logits_NT=np.array(logits, np.float32),
         task=task,
-        answers=answers or DecisionRule(),
+        rule=rule or DecisionRule(),
     )
 
 
-def random_singles(count: int = 400, classes: int = 7, answers: DecisionRule | None = None) -> Predictions:
+def random_singles(count: int = 400, classes: int = 7, rule: DecisionRule | None = None) -> Predictions:
     random = np.random.default_rng(5)
     target_N = random.integers(0, classes, count)
     # Halves make ties, which rank metrics must share out.
     logits_NK = (random.normal(size=(count, classes)) * 2).round() / 2
     logits_NK[np.arange(count), target_N] += 1.5
-    return predictions(target_N, logits_NK, "abcdefghijkl"[:classes], answers)
+    return predictions(target_N, logits_NK, "abcdefghijkl"[:classes], rule)
 
 
 def random_sets(count: int = 400) -> Predictions:
@@ -61,7 +61,7 @@ def scores() -> Scores:
     return score(predictions([0, 0, 0, 0, 1, 1, 2, 2], [A, A, A, B, B, A, C, C]), top_k=2)
 
 
-def test_accuracy_is_the_share_of_right_labels(scores: Scores) -> None:
+def test_accuracy_is_the_fraction_of_correct_labels(scores: Scores) -> None:
     assert scores.accuracy == 6 / 8
     assert scores.images == 8
 
@@ -91,16 +91,16 @@ def test_the_confusion_has_true_classes_as_rows_and_its_pairs_come_by_frequency(
 
 def test_each_class_is_confused_with_the_rest_of_one_class_and_of_sets() -> None:
     sets = random_sets()
-    for judged in (random_singles(), sets):
-        one_hot = judged.target if judged is sets else judged.target[:, None] == np.arange(len(judged.classes))
-        said = judged.predicted if judged is sets else judged.predicted[:, None] == np.arange(len(judged.classes))
-        expected = reference.multilabel_confusion_matrix(one_hot, said)
+    for scored in (random_singles(), sets):
+        one_hot = scored.target if scored is sets else scored.target[:, None] == np.arange(len(scored.classes))
+        predicted = scored.predicted if scored is sets else scored.predicted[:, None] == np.arange(len(scored.classes))
+        expected = reference.multilabel_confusion_matrix(one_hot, predicted)
         found = [
             [[one.true_negatives, one.false_positives], [one.false_negatives, one.true_positives]]
-            for one in score(judged, top_k=3).classes
+            for one in score(scored, top_k=3).classes
         ]
         assert np.array_equal(found, expected)
-        assert [one.images for one in score(judged, top_k=3).classes] == one_hot.sum(axis=0).tolist()
+        assert [one.images for one in score(scored, top_k=3).classes] == one_hot.sum(axis=0).tolist()
 
 
 def test_a_hit_among_the_top_k(scores: Scores) -> None:
@@ -125,64 +125,64 @@ def test_roc_auc_counts_pairs_in_the_right_order() -> None:
 
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_every_score_of_single_labels_is_that_of_scikit_learn(temperature: float) -> None:
-    judged = random_singles(answers=DecisionRule(temperature=temperature))
-    found, target_N, said_N = score(judged, top_k=3), judged.target, judged.predicted
-    probability_NK = judged.probabilities_NK.astype(np.float64)
+    scored = random_singles(rule=DecisionRule(temperature=temperature))
+    found, target_N, pred_N = score(scored, top_k=3), scored.target, scored.predicted
+    probability_NK = scored.probabilities_NK.astype(np.float64)
     probability_NK /= probability_NK.sum(axis=1, keepdims=True)
     same_NK = target_N[:, None] == np.arange(7)
     expected = {
-        "accuracy": reference.accuracy_score(target_N, said_N),
-        "balanced_accuracy": reference.balanced_accuracy_score(target_N, said_N),
+        "accuracy": reference.accuracy_score(target_N, pred_N),
+        "balanced_accuracy": reference.balanced_accuracy_score(target_N, pred_N),
         "log_loss": reference.log_loss(target_N, probability_NK),
         "brier": reference.brier_score_loss(target_N, probability_NK),
         "expected_calibration_error": multiclass_calibration_error(
-            torch.tensor(judged.probabilities_NK), torch.tensor(target_N), num_classes=7, n_bins=15
+            torch.tensor(scored.probabilities_NK), torch.tensor(target_N), num_classes=7, n_bins=15
         ).item(),
     }
     for mean in ("macro", "micro", "weighted"):
-        three = reference.precision_recall_fscore_support(target_N, said_N, average=mean, zero_division=0)
+        three = reference.precision_recall_fscore_support(target_N, pred_N, average=mean, zero_division=0)
         expected |= {f"{mean}_{name}": value for name, value in zip(("precision", "recall", "f1"), three, strict=False)}
     for mean in ("macro", "micro", "weighted"):
         expected[f"{mean}_roc_auc"] = reference.roc_auc_score(
-            target_N, judged.probabilities_NK, multi_class="ovr", average=mean
+            target_N, scored.probabilities_NK, multi_class="ovr", average=mean
         )
         expected[f"{mean}_average_precision"] = reference.average_precision_score(
-            same_NK, judged.probabilities_NK, average=mean
+            same_NK, scored.probabilities_NK, average=mean
         )
     assert {name: found.values[name] for name in expected} == pytest.approx(expected, rel=1e-6)
-    best_NK = np.argsort(-judged.logits_NT, axis=1, kind="stable")[:, :3]
+    best_NK = np.argsort(-scored.logits_NT, axis=1, kind="stable")[:, :3]
     assert found.values["top_k_accuracy"] == (best_NK == target_N[:, None]).any(axis=1).mean()
-    columns = zip(same_NK.T, judged.probabilities_NK.T, strict=True)
+    columns = zip(same_NK.T, scored.probabilities_NK.T, strict=True)
     by_class = [reference.roc_auc_score(same, column) for same, column in columns]
     assert [one.roc_auc for one in found.classes] == pytest.approx(by_class)
 
 
 def test_every_score_of_sets_is_that_of_scikit_learn() -> None:
-    judged = random_sets()
-    found, target_NK, said_NK = score(judged, top_k=3), judged.target, judged.predicted
-    probability_NK = judged.probabilities_NK.astype(np.float64)
+    scored = random_sets()
+    found, target_NK, pred_NK = score(scored, top_k=3), scored.target, scored.predicted
+    probability_NK = scored.probabilities_NK.astype(np.float64)
     columns = list(zip(target_NK.T, probability_NK.T, strict=True))
     expected = {
-        "subset_accuracy": reference.accuracy_score(target_NK, said_NK),
-        "hamming_loss": reference.hamming_loss(target_NK, said_NK),
+        "subset_accuracy": reference.accuracy_score(target_NK, pred_NK),
+        "hamming_loss": reference.hamming_loss(target_NK, pred_NK),
         "log_loss": np.mean([reference.log_loss(*column) for column in columns]),
         "brier": np.mean([reference.brier_score_loss(*column) for column in columns]),
     }
     for mean in ("macro", "micro", "weighted"):
-        three = reference.precision_recall_fscore_support(target_NK, said_NK, average=mean, zero_division=0)
+        three = reference.precision_recall_fscore_support(target_NK, pred_NK, average=mean, zero_division=0)
         expected |= {f"{mean}_{name}": value for name, value in zip(("precision", "recall", "f1"), three, strict=False)}
     for mean in ("macro", "micro", "weighted"):
-        expected[f"{mean}_roc_auc"] = reference.roc_auc_score(target_NK, judged.logits_NT, average=mean)
+        expected[f"{mean}_roc_auc"] = reference.roc_auc_score(target_NK, scored.logits_NT, average=mean)
         expected[f"{mean}_average_precision"] = reference.average_precision_score(
-            target_NK, judged.logits_NT, average=mean
+            target_NK, scored.logits_NT, average=mean
         )
     assert {name: found.values[name] for name in expected} == pytest.approx(expected, rel=1e-5)
     assert found.accuracy == found.values["subset_accuracy"]
-    best_NK = np.argsort(-judged.logits_NT, axis=1, kind="stable")[:, :3]
+    best_NK = np.argsort(-scored.logits_NT, axis=1, kind="stable")[:, :3]
     hit_N = np.take_along_axis(target_NK, best_NK, axis=1).any(axis=1)
     none_N = ~target_NK.any(axis=1)
     assert none_N.any()
-    assert found.values["top_k_accuracy"] == np.where(none_N, ~said_NK.any(axis=1), hit_N).mean()
+    assert found.values["top_k_accuracy"] == np.where(none_N, ~pred_NK.any(axis=1), hit_N).mean()
     assert found.confusion is None
 
 
@@ -192,12 +192,12 @@ def test_a_hierarchy_is_scored_at_every_level_and_its_answers_agree_along_the_tr
     target_N = random.integers(0, 4, 200)
     logits_NT = random.normal(size=(200, 6))
     logits_NT[np.arange(200), 2 + target_N] += 1
-    judged = predictions(target_N, logits_NT, task)
-    found = score(judged, top_k=2, num_resamples=50)
+    scored = predictions(target_N, logits_NT, task)
+    found = score(scored, top_k=2, num_resamples=50)
     coarse = found.levels["coarse"]
     assert [one.label for one in coarse.classes] == ["fruit", "milk"]
-    assert coarse.accuracy == reference.accuracy_score(target_N // 2, judged.predicted // 2)
-    fruit_N = judged.probabilities_NK[:, :2].sum(axis=1)
+    assert coarse.accuracy == reference.accuracy_score(target_N // 2, scored.predicted // 2)
+    fruit_N = scored.probabilities_NK[:, :2].sum(axis=1)
     assert coarse.values["macro_roc_auc"] == pytest.approx(reference.roc_auc_score(target_N < 2, fruit_N))
     assert coarse.accuracy >= found.accuracy
     assert found.headline() == found.values | {f"coarse.{name}": value for name, value in coarse.values.items()}
@@ -244,51 +244,51 @@ def test_sets_without_any_label_leave_unknown_what_nobody_can_know() -> None:
 
 def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
     before = score(random_singles(), top_k=2).values
-    after = score(random_singles(answers=DecisionRule(temperature=0.5)), top_k=2).values
+    after = score(random_singles(rule=DecisionRule(temperature=0.5)), top_k=2).values
     assert "expected_calibration_error_before_scaling" not in before
     assert after["expected_calibration_error_before_scaling"] == before["expected_calibration_error"]
     assert after["expected_calibration_error"] != before["expected_calibration_error"]
 
 
-@pytest.mark.parametrize("judged", [random_singles(150, 4), random_sets(150)], ids=["single", "sets"])
-def test_intervals_are_those_of_scores_computed_anew_in_each_draw(judged: Predictions) -> None:
-    found = score(judged, top_k=2, num_resamples=50, seed=1)
-    sets = not judged.task.exclusive
-    probability_NK = judged.probabilities_NK.astype(np.float64)
-    same_NK = judged.target if sets else judged.target[:, None] == np.arange(4)
+@pytest.mark.parametrize("scored", [random_singles(150, 4), random_sets(150)], ids=["single", "sets"])
+def test_intervals_are_those_of_scores_computed_anew_in_each_draw(scored: Predictions) -> None:
+    found = score(scored, top_k=2, num_resamples=50, seed=1)
+    sets = not scored.task.exclusive
+    probability_NK = scored.probabilities_NK.astype(np.float64)
+    same_NK = scored.target if sets else scored.target[:, None] == np.arange(4)
     again: dict[str, list[float]] = {}
     for draw in range(50):
-        drawn = np.random.default_rng([1, draw]).integers(0, 150, 150)
-        target, said = judged.target[drawn], judged.predicted[drawn]
+        resample = np.random.default_rng([1, draw]).integers(0, 150, 150)
+        target, predicted = scored.target[resample], scored.predicted[resample]
         values = {
-            "accuracy": reference.accuracy_score(target, said),
-            "macro_f1": reference.f1_score(target, said, average="macro"),
+            "accuracy": reference.accuracy_score(target, predicted),
+            "macro_f1": reference.f1_score(target, predicted, average="macro"),
         }
         for function in (reference.roc_auc_score, reference.average_precision_score):
-            name, count_K = function.__name__.removesuffix("_score"), same_NK[drawn].sum(axis=0)
-            value_K = function(same_NK[drawn], probability_NK[drawn], average=None)
+            name, count_K = function.__name__.removesuffix("_score"), same_NK[resample].sum(axis=0)
+            value_K = function(same_NK[resample], probability_NK[resample], average=None)
             values[f"macro_{name}"], values[f"weighted_{name}"] = value_K.mean(), value_K @ count_K / count_K.sum()
-            values[f"micro_{name}"] = function(same_NK[drawn].ravel(), probability_NK[drawn].ravel())
+            values[f"micro_{name}"] = function(same_NK[resample].ravel(), probability_NK[resample].ravel())
         for name, value in values.items():
             again.setdefault(name, []).append(float(value))
     for name, values_D in again.items():
         low, high = np.percentile(values_D, [2.5, 97.5])
-        # Rank scores are drawn to first order, around the value itself.
+        # Rank scores are resample to first order, around the value itself.
         slack = 0.25 * (high - low) if "_f1" not in name and name != "accuracy" else 1e-8
         assert found.intervals[name] == pytest.approx((low, high), abs=slack), name
 
 
-@pytest.mark.parametrize("judged", [random_singles(), random_sets()], ids=["single", "sets"])
-def test_every_headline_score_has_an_interval_around_it_and_the_same_one_again(judged: Predictions) -> None:
-    found = score(judged, top_k=2, num_resamples=200)
+@pytest.mark.parametrize("scored", [random_singles(), random_sets()], ids=["single", "sets"])
+def test_every_headline_score_has_an_interval_around_it_and_the_same_one_again(scored: Predictions) -> None:
+    found = score(scored, top_k=2, num_resamples=200)
     assert set(found.intervals) == set(found.headline())
     assert all(low <= found.values[name] <= high for name, (low, high) in found.intervals.items())
-    np.testing.assert_equal(asdict(score(judged, top_k=2, num_resamples=200)), asdict(found))
-    assert score(judged, top_k=2, num_resamples=200, seed=8).intervals != found.intervals
+    np.testing.assert_equal(asdict(score(scored, top_k=2, num_resamples=200)), asdict(found))
+    assert score(scored, top_k=2, num_resamples=200, seed=8).intervals != found.intervals
     assert all(set(one.intervals) >= {"recall", "roc_auc"} for one in found.classes)
 
 
-def test_a_class_without_images_has_no_share_in_the_macro_scores() -> None:
+def test_a_class_without_images_does_not_count_in_the_macro_scores() -> None:
     found = score(predictions([0, 0, 1, 1], [A, A, B, C]), top_k=2, num_resamples=20)
     c = found.classes[2]
     assert (c.images, c.precision, c.recall, c.f1) == (0, 0, 0, 0)
@@ -304,8 +304,8 @@ def test_a_class_that_was_never_predicted_scores_zero() -> None:
 
 
 def test_one_image_and_one_that_is_all_right_have_intervals_of_no_width() -> None:
-    for judged in (predictions([0], [A]), predictions([0, 1, 2] * 4, [A, B, C] * 4)):
-        found = score(judged, top_k=2, num_resamples=30)
+    for scored in (predictions([0], [A]), predictions([0, 1, 2] * 4, [A, B, C] * 4)):
+        found = score(scored, top_k=2, num_resamples=30)
         assert found.accuracy == 1
         assert found.intervals["accuracy"] == (1, 1)
     assert math.isnan(score(predictions([0], [A]), top_k=2).values["macro_roc_auc"])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged import leaning
+from scored_predictions import leaning
 
 from components.evaluation.metrics import score
 from components.evaluation.model_comparison import beside_members, compare_models, holm

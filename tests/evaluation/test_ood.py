@@ -22,13 +22,13 @@ def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
     flat = random.normal(size=(200, 3)).astype(np.float32)
     threshold = fit_ood_threshold(known, TASK)
     assert (TASK.ood_score(known) > threshold).mean() == pytest.approx(0.05, abs=0.01)
-    found = ood_scores("flat", known, flat, TASK, answers=DecisionRule(), threshold=threshold)
+    found = ood_scores("flat", known, flat, TASK, rule=DecisionRule(), threshold=threshold)
     assert found.energy_auroc > 0.99
     assert found.max_probability_auroc > 0.95
     assert found.detected > 0.95
     other_N, energy_N = np.arange(500) >= 300, TASK.ood_score(np.concatenate([known, flat]))
     assert found.energy_auroc == pytest.approx(roc_auc_score(other_N, energy_N))
-    same = ood_scores("same", known[:150], known[150:], TASK, answers=DecisionRule(), threshold=threshold)
+    same = ood_scores("same", known[:150], known[150:], TASK, rule=DecisionRule(), threshold=threshold)
     assert same.energy_auroc == pytest.approx(0.5, abs=0.1)
     assert same.detected < 0.15
     for low, high in (same.energy_auroc_interval, same.max_probability_auroc_interval):

@@ -5,7 +5,7 @@ from math import comb
 import numpy as np
 import pytest
 
-from components.evaluation.paired_test import compare_paired, drawn_interval
+from components.evaluation.paired_test import compare_paired, resampled_interval
 
 
 def right(challenger: str, champion: str) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +15,7 @@ def right(challenger: str, champion: str) -> tuple[np.ndarray, np.ndarray]:
 
 def test_images_are_counted_where_one_of_the_two_is_right() -> None:
     found = compare_paired(*right("110010", "101000"))
-    assert (found.images, found.only_challenger_right, found.only_champion_right) == (6, 2, 1)
+    assert (found.images, found.only_challenger_correct, found.only_champion_correct) == (6, 2, 1)
     assert found.accuracy_difference == pytest.approx(1 / 6)
 
 
@@ -42,7 +42,7 @@ def test_models_that_never_differ_have_an_interval_of_zero() -> None:
     assert compare_paired(*right("", "")).interval(0.95) == (0, 0)
 
 
-def test_a_drawn_interval_lies_around_the_difference_and_leaves_out_draws_without_a_score() -> None:
-    drawn_D = np.append(np.linspace(0, 1, 101), np.nan)
-    assert drawn_interval(0.2, drawn_D, confidence=0.9) == pytest.approx((-0.2, 0.6))
-    assert np.isnan(drawn_interval(0.2, np.full(3, np.nan), confidence=0.9)).all()
+def test_a_resampled_interval_lies_around_the_difference_and_leaves_out_resamples_without_a_score() -> None:
+    difference_D = np.append(np.linspace(0, 1, 101), np.nan)
+    assert resampled_interval(0.2, difference_D, confidence=0.9) == pytest.approx((-0.2, 0.6))
+    assert np.isnan(resampled_interval(0.2, np.full(3, np.nan), confidence=0.9)).all()

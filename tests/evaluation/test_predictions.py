@@ -30,7 +30,7 @@ def some(name: str = "single_label", count: int = 5) -> Predictions:
         target=target,
         logits_NT=random.normal(size=(count, task.num_logits)).astype(np.float32),
         task=task,
-        answers=RULE,
+        rule=RULE,
     )
 
 
@@ -41,7 +41,7 @@ def test_predictions_come_back_as_they_were_written(tmp_path: Path, task: str, c
     write_predictions(tmp_path / "p.parquet", written)
     read = read_predictions(tmp_path / "p.parquet")
     assert (read.path_N, read.sha256_N, read.task) == (written.path_N, written.sha256_N, written.task)
-    assert read.answers == RULE
+    assert read.rule == RULE
     assert np.array_equal(read.target, written.target)
     assert read.target.dtype == written.target.dtype
     assert np.array_equal(read.logits_NT, written.logits_NT)

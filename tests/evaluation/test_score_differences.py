@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged import leaning
 from numpy.typing import NDArray
+from scored_predictions import leaning
 
 from components.evaluation.metrics import score
 from components.evaluation.score_differences import changes_between, changes_by_name

@@ -9,9 +9,9 @@ from exported_model import Exported
 
 from components.data.packed.calibration_images import calibration_images
 from components.data.packed.loaders import PackedSplit
-from components.evaluation.decision_rule import fit_answers
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
-from components.export.onnx_export import write_answers
+from components.export.onnx_export import write_decision_rule
 from components.export.quantization import S8S8, U8S8, U8S8_REDUCED, Quantizer
 from components.export.quantization_search import recipe_named, refined
 from components.export.repeat_int8 import repeat_int8
@@ -40,7 +40,7 @@ def test_the_bytes_are_those_of_the_first_time(exported: Exported, split: Packed
     images = calibration_images(split, 16)
     with Quantizer(exported.file, calibration=images, card=exported.card) as quantizer:
         quantizer.write(way, first)
-    write_answers(first, fit_answers(predict_packed(OnnxClassifier(first), split)))
+    write_decision_rule(first, fit_decision_rule(predict_packed(OnnxClassifier(first), split)))
     assert repeat_int8(way.name, exported.file, again, train=split, val=split, images=16)
     assert again.read_bytes() == first.read_bytes()
 

@@ -8,8 +8,8 @@ from components.task.single_label import SingleLabel
 from components.task.task import DecisionRule
 
 
-def judged_singles(
-    target_N: NDArray[np.int64], logits_NK: NDArray[np.floating], *, answers: DecisionRule | None = None
+def single_label_predictions(
+    target_N: NDArray[np.int64], logits_NK: NDArray[np.floating], *, rule: DecisionRule | None = None
 ) -> Predictions:
     classes = [f"c{number:02d}" for number in range(logits_NK.shape[1])]
     return Predictions(
@@ -18,7 +18,7 @@ def judged_singles(
         target=np.asarray(target_N),
         logits_NT=np.asarray(logits_NK, np.float32),
         task=SingleLabel(classes=classes),
-        answers=answers or DecisionRule(),
+        rule=rule or DecisionRule(),
     )
 
 
@@ -28,4 +28,4 @@ def leaning(count: int, classes: int, *, lean: float, seed: int = 0) -> Predicti
     target_N = np.arange(count) % classes
     logits_NK = random.normal(size=(count, classes))
     logits_NK[np.arange(count), target_N] += lean
-    return judged_singles(target_N, logits_NK)
+    return single_label_predictions(target_N, logits_NK)
