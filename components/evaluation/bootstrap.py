@@ -2,7 +2,7 @@
 
 The plain bootstrap (Efron 1979): each resample takes as many images as there are, with replacement, from all of them;
 it is not stratified, so the frequency of each class varies too. A resample is how often each image counts, and scores
-are sums over images, so nothing is predicted, sorted or copied again (ADR 0020).
+are sums over images, so nothing is predicted, sorted or copied again.
 
 Letters: N images, D resamples, M scores, K classes.
 """

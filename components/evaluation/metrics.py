@@ -1,7 +1,7 @@
 """Scores of predictions with 95% intervals, for every label type and every level of a hierarchy.
 
 The values come from scikit-learn and torchmetrics (metric_values.py). The intervals resample what each image adds to
-a score, so that nothing is sorted or predicted again (ADR 0020). Means over classes (macro) are over the classes
+a score, so that nothing is sorted or predicted again. Means over classes (macro) are over the classes
 that the images have.
 
 Letters: N images, K classes, D resamples, M scores.
