@@ -77,7 +77,7 @@ def prediction_columns(card: ModelCard, options: PredictionOptions) -> Columns:
     for rank in range(1, options.top_k + 1):
         columns |= {f"top_{rank}": str, f"top_{rank}_probability": float}
     columns["ood_score"] = float
-    if card.answers.ood_threshold is not None:
+    if card.decision_rule.ood_threshold is not None:
         columns["ood"] = bool
     if options.probabilities:
         columns |= {f"probability:{name}": float for name in card.classes}
@@ -86,7 +86,7 @@ def prediction_columns(card: ModelCard, options: PredictionOptions) -> Columns:
 
 def prediction_records(logits_BT: NDArray[np.float32], card: ModelCard, options: PredictionOptions) -> list[Record]:
     """A record per image with the fields of `prediction_columns`."""
-    task, rule = card.labels, card.answers
+    task, rule = card.labels, card.decision_rule
     probability_BK = task.probabilities(logits_BT, temperature=rule.temperature)
     predicted = task.predictions(logits_BT, rule)
     columns: list[list[Any]] = [task.names(predicted), _rounded(task.confidence(probability_BK, predicted))]
