@@ -54,8 +54,8 @@ def write_analysis(folder: Path, analysis: Analysis, predictions: Predictions, p
         "label": predictions.task.names(predictions.target[rows]),
         "predicted": predictions.task.names(predictions.predicted[rows]),
         "correct": predictions.correct_N[rows],
-        "x": analysis.map.place_N2[:, 0],
-        "y": analysis.map.place_N2[:, 1],
+        "x": analysis.map.point_N2[:, 0],
+        "y": analysis.map.point_N2[:, 1],
         "picture": [_thumbnail(pixels_NHWC[row]) for row in rows],
     }
     write_table(folder / MAP, pa.table(columns))
