@@ -103,7 +103,7 @@ def compare_exports(then: Path, now: Path, *, repeat: Repeat = lambda recipe: No
             yield compare_onnx(f"ONNX {name}", *[file for file in files if file is not None])
     yield from compare_records("scores", *({name: one[name].test.values for name in made_alike} for one in formats))
     yield from measured
-    yield _choice("form to serve", *(record.served for record in records), by_time=by_time)
+    yield _choice("format to serve", *(record.served for record in records), by_time=by_time)
 
 
 def _measured(what: str, then: Mapping[str, MeasuredFile], now: Mapping[str, MeasuredFile]) -> Iterator[Finding]:

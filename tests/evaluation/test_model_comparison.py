@@ -48,13 +48,13 @@ def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:
 
 def test_other_images_an_unknown_model_and_an_unknown_score_are_refused() -> None:
     models = {"a": leaning(30, 3, lean=1), "b": leaning(31, 3, lean=1)}
-    with pytest.raises(DataError, match="b and a were not asked the same images"):
+    with pytest.raises(DataError, match="b and a were not evaluated on the same images and classes"):
         compare_models(models, reference="a")
     with pytest.raises(SettingsError, match="no model is called aa; did you mean a"):
         compare_models(models, reference="aa")
     with pytest.raises(SettingsError, match="acuracy is no score; did you mean accuracy"):
         compare_models({"a": models["a"]}, reference="a", metric="acuracy")
-    with pytest.raises(DataError, match="b and the ensemble were not asked the same images"):
+    with pytest.raises(DataError, match="b and the ensemble were not evaluated on the same images and classes"):
         beside_members(models["a"], {"b": models["b"]}, top_k=2, num_resamples=1)
 
 

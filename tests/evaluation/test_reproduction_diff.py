@@ -57,20 +57,20 @@ def test_files_that_were_made_alike_are_the_same_however_long_they_took(tmp_path
     folders = [exported(tmp_path / name, recipe="u8s8", served="int8") for name in ("then", "later")]
     found = list(compare_exports(*folders))
     assert [one.what for one in found] == [
-        *("ONNX fp32", "ONNX int8", "scores", "ways to int8", "forms", "form to serve")
+        *("ONNX fp32", "ONNX int8", "scores", "int8 recipes", "formats", "format to serve")
     ]
     assert all(one.same for one in found)
-    assert outcome(found) == "the file of each form the same; the file that would be served the same"
+    assert outcome(found) == "the file of each format the same; the file that would be served the same"
 
 
 def test_a_choice_that_time_made_otherwise_is_called_that_and_no_difference_of_the_model(tmp_path: Path) -> None:
     then = exported(tmp_path / "then", recipe="u8s8", served="int8")
     now = exported(tmp_path / "now", recipe="u8s8_reduced", served="fp32")
     found = {one.what: one for one in compare_exports(then, now)}
-    assert [name for name, one in found.items() if one.chosen_by_time] == ["way to int8", "form to serve"]
-    assert (found["way to int8"].then, found["way to int8"].same) == ("u8s8", False)
-    assert found["way to int8"].now.startswith("u8s8_reduced, the better choice by the time")
-    assert [name for name, one in found.items() if one.same] == ["ONNX fp32", "scores", "ways to int8", "forms"]
+    assert [name for name, one in found.items() if one.chosen_by_time] == ["recipe of int8", "format to serve"]
+    assert (found["recipe of int8"].then, found["recipe of int8"].same) == ("u8s8", False)
+    assert found["recipe of int8"].now.startswith("u8s8_reduced, the better choice by the time")
+    assert [name for name, one in found.items() if one.same] == ["ONNX fp32", "scores", "int8 recipes", "formats"]
 
 
 @pytest.mark.parametrize("bias", [0.0, 3.0])
@@ -87,8 +87,8 @@ def test_the_form_that_ships_is_compared_as_it_is_made_in_the_way_of_then(tmp_pa
     assert asked == ["u8s8"]
     assert {one.what: one.same for one in found if one.kind == "file"} == {"ONNX fp32": True, "ONNX int8": not bias}
     said = outcome(found)
-    assert "another form to serve (int8; now fp32, the better choice by the time measured now)" in said
-    assert ("the file of each form the same" in said) is not bool(bias)
+    assert "another format to serve (int8; now fp32, the better choice by the time measured now)" in said
+    assert ("the file of each format the same" in said) is not bool(bias)
     assert ("another ONNX int8" in said) is bool(bias)
 
 
@@ -96,7 +96,7 @@ def test_a_choice_that_other_scores_made_is_not_put_down_to_time(tmp_path: Path)
     then = exported(tmp_path / "then", recipe="u8s8", served="int8")
     now = exported(tmp_path / "now", recipe="u8s8", served="fp32", accuracy=0.7)
     (choice,) = [one for one in compare_exports(then, now) if one.kind == "choice"]
-    assert (choice.what, choice.same, choice.chosen_by_time, choice.now) == ("form to serve", False, False, "fp32")
+    assert (choice.what, choice.same, choice.chosen_by_time, choice.now) == ("format to serve", False, False, "fp32")
 
 
 def test_another_card_of_the_same_network_is_a_difference(tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_another_graph_and_other_scores_are_differences(tmp_path: Path) -> None:
         "ONNX int8",
         "scores: fp32.accuracy",
         "scores: int8.accuracy",
-        "ways to int8: u8s8.validation_accuracy",
-        "ways to int8: u8s8_reduced.validation_accuracy",
-        "forms: fp32.validation_accuracy",
-        "forms: int8.validation_accuracy",
+        "int8 recipes: u8s8.validation_accuracy",
+        "int8 recipes: u8s8_reduced.validation_accuracy",
+        "formats: fp32.validation_accuracy",
+        "formats: int8.validation_accuracy",
     }
