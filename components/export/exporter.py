@@ -1,4 +1,4 @@
-"""From a trained model to the files that could be served: each written, tried, judged; one chosen."""
+"""From a trained model to the files that could be served: each written, measured and scored; one chosen."""
 
 import logging
 import tempfile
@@ -32,12 +32,12 @@ logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
 
-Learn = Callable[[FakeQuantization], ImageClassifier]
+FineTune = Callable[[FakeQuantization], ImageClassifier]
 """Fine-tunes the model that is exported, with this rounding simulated, as long as `quantize.qat` says."""
 
 
 @dataclass(frozen=True)
-class Tried:
+class ExportCandidate:
     """One file and all that was measured of it."""
 
     file: Path
@@ -52,9 +52,9 @@ class Tried:
 class Exported:
     parities: dict[Format, Parity]
     """Of each file to the network in torch, from the raw image files on."""
-    formats: dict[Format, Tried]
+    formats: dict[Format, ExportCandidate]
     """fp32, the best int8, and fp16 where it runs."""
-    int8: dict[str, Tried]
+    int8: dict[str, ExportCandidate]
     """Every int8 file that was tried, by the name of its recipe."""
     skipped: dict[str, str]
     """Forms that don't run here, and why."""
@@ -63,7 +63,7 @@ class Exported:
     """On which all of it was measured."""
 
     @property
-    def served(self) -> Tried:
+    def served(self) -> ExportCandidate:
         return self.formats[self.choice.served]
 
     def as_record(self, tests: Mapping[Format, ScoresOnTest]) -> ExportRecord:
@@ -90,7 +90,7 @@ class Images:
     train: PackedSplit
     """Alone calibrates int8."""
     val: PackedSplit
-    """Judges each file, and fits the rule for its answers."""
+    """Scores each file, and fits the rule for its answers."""
     raw: list[bytes]
     """Image files as they came, for parity."""
 
@@ -102,7 +102,7 @@ def export_model(
     card: ModelCard,
     images: Images,
     settings: QuantizeSettings,
-    learn: Learn | None = None,
+    fine_tune: FineTune | None = None,
 ) -> Exported:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
 
@@ -110,21 +110,22 @@ def export_model(
     model that was given.
     """
     calibration = calibration_images(images.train, settings.calibration_images)
-    bench = _Bench(folder, card, calibration, images.val, settings)
-    fp32 = bench.exported(model)
-    formats: dict[Format, Tried] = {"fp32": fp32}
+    exporter = _Exporter(folder, card, calibration, images.val, settings)
+    fp32 = exporter.fp32(model)
+    formats: dict[Format, ExportCandidate] = {"fp32": fp32}
     skipped: dict[str, str] = {}
-    with bench.quantizer(fp32.file) as quantizer:
+    with exporter.quantizer(fp32.file) as quantizer:
         try:
-            formats["fp16"] = bench.half(quantizer)
+            formats["fp16"] = exporter.fp16(quantizer)
         except FileDoesNotServe as problem:
             skipped["fp16"] = str(problem)
             logger.info(f"no fp16 here: {problem}")
         recipes = first_recipes(is_transformer=quantizer.is_transformer)
-        int8 = bench.search(quantizer, recipes, fp32.measured)
-    if learn is not None and _lacks(fp32.measured, int8, settings):
-        promising = most_promising([int8[recipe.name].measured for recipe in recipes])
-        int8 |= bench.learnt(next(recipe for recipe in recipes if recipe.name == promising.recipe), learn)
+        int8 = exporter.search(quantizer, recipes, fp32.measured)
+    if fine_tune is not None and _lacks(fp32.measured, int8, settings):
+        exact = [recipe for recipe in recipes if not recipe.saturates(this_processor())]
+        promising = most_promising([int8[recipe.name].measured for recipe in exact])
+        int8 |= exporter.after_qat(next(recipe for recipe in exact if recipe.name == promising.recipe), fine_tune)
     best = best_int8(fp32.measured, [one.measured for one in int8.values()], settings)
     formats["int8"] = _kept(int8, best.recipe, folder / "model_int8.onnx")
     write_json(folder / CALIBRATION, {"split": "train"} | _named(formats["int8"].calibration))
@@ -137,7 +138,7 @@ def export_model(
 
 
 @dataclass(frozen=True)
-class _Bench:
+class _Exporter:
     """Writes the files of one model and measures each as it will serve; raises FileDoesNotServe where one can't."""
 
     folder: Path
@@ -146,28 +147,30 @@ class _Bench:
     val: PackedSplit
     settings: QuantizeSettings
 
-    def exported(self, model: ImageClassifier) -> Tried:
+    def fp32(self, model: ImageClassifier) -> ExportCandidate:
         file = self.folder / "model_fp32.onnx"
         export_onnx(model, file, card=self.card)
-        return self._tried(file, "fp32")
+        return self._candidate(file, "fp32")
 
-    def half(self, quantizer: Quantizer) -> Tried:
+    def fp16(self, quantizer: Quantizer) -> ExportCandidate:
         file = self.folder / "model_fp16.onnx"
         quantizer.write_half(file)
         try:
-            return self._tried(file, "fp16")
+            return self._candidate(file, "fp16")
         except FileDoesNotServe:
             file.unlink()
             raise
 
-    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measured) -> dict[str, Tried]:
+    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measured) -> dict[str, ExportCandidate]:
         """Every int8 file that was tried: the first recipes, and further ones until one keeps what it must keep."""
-        found: dict[str, Tried] = {}
+        found: dict[str, ExportCandidate] = {}
 
         def attempt(recipe: Recipe) -> bool:
             file = self._file(recipe.name)
             quantizer.write(recipe, file)
-            found[recipe.name] = replace(self._tried(file, recipe.name), calibration=quantizer.calibration_of(recipe))
+            found[recipe.name] = replace(
+                self._candidate(file, recipe.name), calibration=quantizer.calibration_of(recipe)
+            )
             return not broken(fp32, found[recipe.name].measured, self.settings)
 
         kept = [attempt(recipe) for recipe in recipes]
@@ -182,12 +185,12 @@ class _Bench:
                 break
         return found
 
-    def learnt(self, recipe: Recipe, learn: Learn) -> dict[str, Tried]:
+    def after_qat(self, recipe: Recipe, fine_tune: FineTune) -> dict[str, ExportCandidate]:
         """The file of this recipe after quantization-aware fine-tuning; none where that diverged."""
         epochs = self.settings.qat.epochs
         logger.info(f"every int8 loses too much; trying {recipe.name}{after_epochs(epochs)}")
         try:
-            model = learn(rounding_of(recipe, self.settings))
+            model = fine_tune(rounding_of(recipe, self.settings))
         except TrainingDiverged as problem:
             logger.info(f"int8 stays as it is: {problem}")
             return {}
@@ -199,8 +202,8 @@ class _Bench:
             with replace(self, card=card).quantizer(fp32_file) as quantizer:
                 quantizer.write(recipe, self._file(name))
                 calibration = quantizer.calibration_of(recipe)
-        tried = self._tried(self._file(name), name, qat_epochs=epochs)
-        return {name: replace(tried, calibration=calibration)}
+        candidate = self._candidate(self._file(name), name, qat_epochs=epochs)
+        return {name: replace(candidate, calibration=calibration)}
 
     def quantizer(self, fp32_file: Path) -> Quantizer:
         return Quantizer(fp32_file, calibration=self.calibration, card=self.card)
@@ -208,23 +211,23 @@ class _Bench:
     def _file(self, recipe: str) -> Path:
         return self.folder / f"model_{recipe}.onnx"
 
-    def _tried(self, file: Path, recipe: str, *, qat_epochs: int = 0) -> Tried:
+    def _candidate(self, file: Path, recipe: str, *, qat_epochs: int = 0) -> ExportCandidate:
         """Only what a clean process could run is loaded here."""
         settings = self.settings
         report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
         on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
         rule = fit_decision_rule(on_val)
         write_decision_rule(file, rule)
-        judged: Predictions = replace(on_val, rule=rule)
+        scored: Predictions = replace(on_val, rule=rule)
         measured = Measured(
             recipe=recipe,
             size_bytes=file.stat().st_size,
-            accuracy=float(judged.correct_N.mean()),
-            answers=judged.predicted,
+            accuracy=float(scored.correct_N.mean()),
+            answers=scored.predicted,
             p50_ms=report.speed.latency.p50_ms,
             qat_epochs=qat_epochs,
         )
-        return Tried(file, measured, report.speed, report.peak_mib)
+        return ExportCandidate(file, measured, report.speed, report.peak_mib)
 
 
 def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
@@ -234,7 +237,7 @@ def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
     return {"digest": calibration.digest, "images": calibration.names}
 
 
-def _lacks(fp32: Measured, int8: dict[str, Tried], settings: QuantizeSettings) -> bool:
+def _lacks(fp32: Measured, int8: dict[str, ExportCandidate], settings: QuantizeSettings) -> bool:
     """Whether an int8 file is wanted, and none keeps what it must."""
     wanted = settings.qat.epochs > 0 and settings.serve in ("auto", "int8")
     return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
@@ -249,7 +252,7 @@ def rounding_of(recipe: Recipe, settings: QuantizeSettings) -> FakeQuantization:
     )
 
 
-def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
+def _kept(int8: dict[str, ExportCandidate], best: str, target: Path) -> ExportCandidate:
     """The best int8 file under its own name; the others are removed."""
     for name, one in int8.items():
         if name == best:
@@ -259,7 +262,7 @@ def _kept(int8: dict[str, Tried], best: str, target: Path) -> Tried:
     return replace(int8[best], file=target)
 
 
-def _measured_file(one: Tried, fp32: Measured) -> MeasuredFile:
+def _measured_file(one: ExportCandidate, fp32: Measured) -> MeasuredFile:
     latency = one.speed.latency
     return MeasuredFile(
         recipe=one.measured.recipe,

@@ -11,7 +11,7 @@ from components.export.settings import QuantizeSettings, after_epochs
 
 Format = Literal["fp32", "fp16", "int8"]
 _NOISE = 0.15
-"""Share of a median latency by which it varies between runs on a shared machine."""
+"""Fraction of a median latency by which it varies between runs on a shared machine."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Measured:
     p50_ms: float
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         return self.recipe + after_epochs(self.qat_epochs)
 
 
@@ -51,7 +51,7 @@ def most_promising(int8: Sequence[Measured]) -> Measured:
 
 
 def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Choice:
-    """Judged on the validation split: the test split is for the gate alone."""
+    """Chooses by the validation split: the test split is for the gate alone."""
     fp32 = formats["fp32"]
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
     kept = {name: one for name, one in formats.items() if not refused[name]}
@@ -61,9 +61,9 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     }
     if settings.serve != "auto":
         served = settings.serve if settings.serve in kept else "fp32"
-        told = served + after_epochs(formats[served].qat_epochs)
+        name = served + after_epochs(formats[served].qat_epochs)
         reasons = against.get(settings.serve, [f"{settings.serve} doesn't run on this machine"])
-        return Choice(served, [f"{told} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]])
+        return Choice(served, [f"{name} would be served: {reason}" for reason in reasons or ["as quantize.serve asks"]])
     reasons = [reason for name, found in against.items() if name != "fp16" for reason in found]
     quickest = min(one.p50_ms for one in kept.values())
     served = min((name for name, one in kept.items() if _as_quick(one.p50_ms, quickest)), key=_bytes_in(kept))
@@ -71,7 +71,7 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
         reasons.append(f"int8 takes {kept['int8'].p50_ms:.2f} ms an image here, {served} {kept[served].p50_ms:.2f}")
     if served == "int8":
         kept_what = f"{_change(kept['int8'].accuracy - fp32.accuracy)}, {_gain(fp32, kept['int8'])}"
-        return Choice(served, [f"int8 would be served ({kept['int8'].told}): {kept_what}"])
+        return Choice(served, [f"int8 would be served ({kept['int8'].description}): {kept_what}"])
     return Choice(served, [f"{served} would be served: {reason}" for reason in reasons])
 
 

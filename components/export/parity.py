@@ -28,7 +28,7 @@ def torch_parity(model: ImageClassifier, onnx_model: OnnxClassifier, contents: S
 
 
 def agreement(left: NDArray[Any], right: NDArray[Any]) -> float:
-    """Share of the images with the same answer; of a set all labels must be the same."""
+    """Fraction of the images with the same answer; of a set all labels must be the same."""
     return float(same_predictions(left, right).mean())
 
 

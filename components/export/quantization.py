@@ -1,7 +1,7 @@
 """Smaller forms of an ONNX model: int8 in many ways, and fp16.
 
 Which way is fast and exact depends on the network and on the processor. So a `Quantizer` writes a model by any recipe,
-preparing and calibrating it once, and quantization_search.py tries recipes and judges what was measured.
+preparing and calibrating it once, and quantization_search.py tries recipes and scores what was measured.
 """
 
 import tempfile
@@ -30,6 +30,7 @@ from components.export.onnx_export import write_model
 from components.export.onnx_normalization import as_one_operator
 from components.export.quiet_exporters import quiet
 from components.serving.onnx_classifier import INPUT, ModelCard
+from components.shared.processor import Processor
 
 _BATCH = 16
 _HISTOGRAM_IMAGES = 64
@@ -47,12 +48,19 @@ class Recipe:
 
     name: str
     activations: Literal["unsigned", "signed", "dynamic"]
-    """dynamic: matrix products alone, their ranges taken anew from each input, unsigned as ONNX has no other way."""
+    """dynamic: matrix products alone, their ranges taken from each input, unsigned as ONNX has no other way."""
     reduce_range: bool = False
     """Weights in 7 bits: no saturation on processors without VNNI, at a small loss of resolution."""
     calibration: Literal["minmax", "percentile"] = "minmax"
     excluded: tuple[str, ...] = ()
     """Nodes that stay in float."""
+
+    def saturates(self, processor: Processor) -> bool:
+        """Whether sums of products overflow on this processor, so that the file computes something else.
+
+        x86 without VNNI adds pairs of unsigned times signed products in 16 bits, which full 8-bit weights overflow.
+        """
+        return self.activations != "signed" and not self.reduce_range and processor.adds_in_16_bits
 
 
 U8S8 = Recipe("u8s8", "unsigned")

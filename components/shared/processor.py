@@ -15,6 +15,11 @@ class Processor:
     features: list[str]
     """Vector extensions; empty where the system doesn't list them."""
 
+    @property
+    def adds_in_16_bits(self) -> bool:
+        """Whether its 8-bit products are added in 16 bits: x86 with AVX2, but without VNNI or AMX."""
+        return "avx2" in self.features and not {"avx512_vnni", "avx_vnni", "amx_int8"} & set(self.features)
+
     def __str__(self) -> str:
         return f"{self.name} ({', '.join(self.features) or 'no vector extensions known'})"
 

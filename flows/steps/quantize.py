@@ -118,7 +118,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         provider=settings.provider,
     )
 
-    def learn(rounding: FakeQuantization) -> ImageClassifier:
+    def fine_tune(rounding: FakeQuantization) -> ImageClassifier:
         return quantization_aware(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
@@ -134,7 +134,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             ),
             settings=settings,
             # The members of an ensemble were trained each for itself.
-            learn=None if trained.step == "ensemble" else learn,
+            fine_tune=None if trained.step == "ensemble" else fine_tune,
         )
     test, tests = open_split(augmented, "test"), {}
     for name, one in exported.formats.items():

@@ -1,4 +1,4 @@
-"""From a trained model to files, tried and judged; one is chosen."""
+"""From a trained model to files, measured and scored; one is chosen."""
 
 import copy
 import json
@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from exported_model import Exported
+from logged import logged
 
 from components.data.packed.loaders import PackedSplit
 from components.evaluation.served_predictions import predict_packed
-from components.export.exporter import CALIBRATION, Images, Learn, export_model
+from components.export.exporter import CALIBRATION, FineTune, Images, export_model
 from components.export.exporter import Exported as Result
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings
@@ -43,13 +44,13 @@ SETTINGS = QuantizeSettings(
 
 @pytest.fixture(scope="module")
 def split(exported: Exported) -> PackedSplit:
-    """Images whose classes are what the model says of them."""
+    """Images whose classes are the model's predictions."""
     pixels = np.random.default_rng(3).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
-    said = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
+    predicted = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
     return PackedSplit(
         pixels_NHWC=pixels,
         task=exported.card.labels,
-        target=said.astype(np.int64),
+        target=predicted.astype(np.int64),
         weight_N=np.ones(48, np.float32),
         path_N=[f"{number}.png" for number in range(48)],
         sha256_N=[f"{number:064x}" for number in range(48)],
@@ -61,7 +62,7 @@ def split(exported: Exported) -> PackedSplit:
 def result(
     exported: Exported, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Result:
-    return exported_into(tmp_path_factory.mktemp("export"), exported, split, image_files, SETTINGS, said=[])
+    return exported_into(tmp_path_factory.mktemp("export"), exported, split, image_files, SETTINGS)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def exported_into(
     image_files: list[bytes],
     settings: QuantizeSettings,
     *,
-    learn: Learn | None = None,
+    learn: FineTune | None = None,
 ) -> Result:
     return export_model(
         exported.model,
@@ -90,7 +91,7 @@ def exported_into(
         card=exported.card,
         images=Images(train=split, val=split, raw=image_files),
         settings=settings,
-        learn=learn,
+        fine_tune=learn,
     )
 
 
@@ -133,9 +134,9 @@ def test_more_ways_are_tried_where_the_first_lose_too_much(
 ) -> None:
     monkeypatch.setattr("components.export.quantization._HISTOGRAM_IMAGES", 4)
     monkeypatch.setattr("components.export.exporter.broken", lambda *_: ["loses too much, whatever it is"])
-    said: list[str] = []
-    result = exported_into(tmp_path, exported, split, image_files, SETTINGS, said=said)
-    assert len([sentence for sentence in said if sentence.startswith("int8 loses too much; trying")]) == 2
+    with logged() as messages:
+        result = exported_into(tmp_path, exported, split, image_files, SETTINGS)
+    assert len([message for message in messages if message.startswith("int8 loses too much; trying")]) == 2
     assert len(result.int8) == 5
     calibration, best = json.loads((tmp_path / CALIBRATION).read_text()), result.formats["int8"]
     assert OnnxClassifier(best.file).card.calibration_digest == calibration["digest"]
@@ -157,14 +158,14 @@ def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
 
 @pytest.fixture(scope="module")
 def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSplit]:
-    """A model of which int8 keeps nothing, and images whose classes are what it says of them in float."""
+    """A model of which int8 keeps nothing, and images whose classes are its predictions in float."""
     model = with_outliers(exported.model, 1000.0)
     images = torch.from_numpy(split.pixels_NHWC)
     with torch.no_grad():
-        # Untrained, it would say the same of all.
+        # Untrained, it would predict the same class for all.
         model.net.get_submodule("classifier").bias -= model(images).mean(dim=0)
-        said = model(images).argmax(dim=1).numpy()
-    return replace(exported, model=model), replace(split, target=said)
+        predicted = model(images).argmax(dim=1).numpy()
+    return replace(exported, model=model), replace(split, target=predicted)
 
 
 def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(

@@ -15,6 +15,7 @@ from components.export.onnx_export import export_onnx
 from components.export.quantization import U8S8, U8S8_REDUCED, Quantizer, Recipe
 from components.models.classifier import ImageClassifier, load_classifier, save_classifier
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.shared.processor import this_processor
 from components.training.fit import EpochReport, fit
 from components.training.quantization_aware import FakeQuantizedClassifier, qat_settings
 from components.training.settings import FakeQuantization, QatSettings, TrainingJob
@@ -105,7 +106,11 @@ def aware_job(make_job: MakeJob, output: Path, start: Path, rounding: FakeQuanti
     )
 
 
-@pytest.mark.parametrize("recipe", [U8S8, U8S8_REDUCED], ids=lambda recipe: recipe.name)
+EXACT = [recipe for recipe in (U8S8, U8S8_REDUCED) if not recipe.saturates(this_processor())]
+"""Where sums of full 8-bit products overflow, the file does something else, and is never fine-tuned for."""
+
+
+@pytest.mark.parametrize("recipe", EXACT, ids=lambda recipe: recipe.name)
 def test_what_is_simulated_is_what_the_file_does(spoiled: Spoiled, tmp_path: Path, recipe: Recipe) -> None:
     bits = 7 if recipe.reduce_range else 8
     rounding = FakeQuantization(activations=recipe.activations, weight_bits=bits, calibration_images=CALIBRATION)
