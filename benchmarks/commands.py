@@ -5,7 +5,7 @@
 Start-up is the time to the help of a command, the median of the rounds. Then each command runs once, in the order of a
 model's life, from nothing; its memory is the largest resident set of any one of its processes. `serve`, `ui` and
 `up` stay up until they are stopped, after 40 s. Of `approve` and `refuse`, which need a version that waits, and of
-`deploy` and `worker`, which need `up`, start-up alone is told. Searches and comparisons train for one epoch.
+`deploy` and `worker`, which need `up`, start-up alone is reported. Searches and comparisons train for one epoch.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/int8.py FOLDER --work WORK [--networks resnet18 …] [--side 128] [--epochs 4] [--learn-side 64]
         [--learn-batch 16] [--aware-epochs 3] [--batch 16] [--images 64] [--rounds 5] [--threads 2]
-        [--keep-freed-memory] [--until train|export|judge|time]
+        [--keep-freed-memory] [--until train|export|score|time]
 
-FOLDER holds a folder a class. Everything that can be kept lies in WORK: what is cut off goes on, and a later call only
-times. `--until` ends earlier. Training and judging may share the machine; exporting, which chooses by latency, and
+FOLDER holds a folder a class. Everything that can be kept lies in WORK: an interrupted call resumes, and a later
+call only times. `--until` ends earlier. Training and scoring may share the machine; exporting, which chooses by latency, and
 timing refuse to. With --keep-freed-memory the timing process keeps what its sides free: torch eager gains most by it.
 
 All sides have weights that were learnt at --learn-side and tuned at --side, see the same squares of test images, and
@@ -50,7 +50,7 @@ from components.shared.processor import usable_cores
 from components.shared.progress import silent
 from components.training.allocator import keep_freed_memory
 
-STEPS = ("train", "export", "judge", "time")
+STEPS = ("train", "export", "score", "time")
 FP32, INT8, DEFAULT, TORCH = "ONNX fp32", "int8", "onnxruntime's default", "torch eager"
 FILES = {FP32: "model_fp32.onnx", INT8: "model_int8.onnx", DEFAULT: "default_int8.onnx"}
 AIMS = {
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--keep-freed-memory", action="store_true")
     parser.add_argument("--until", choices=STEPS, default=STEPS[-1])
     flags = parser.parse_args()
-    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime's quantizer tells the root logger of every step
+    logging.getLogger().setLevel(logging.ERROR)  # onnxruntime's quantizer logs every step to the root logger
     steps = STEPS[: STEPS.index(flags.until) + 1]
     data = prepared(flags.folder, flags.work, side_px=flags.side)
     networks, made_anything = list[Network](), False
@@ -94,15 +94,15 @@ def main() -> None:
         network = Network(name, model, data, flags.work / name, qat_epochs=flags.qat_epochs)
         if "export" in steps:
             network.export()
-        if "judge" in steps:
-            network.judge()
+        if "score" in steps:
+            network.score()
         made_anything = network.made_anything or made_anything
         networks.append(network)
     if "time" not in steps:
         return
     if made_anything:
-        # What is timed is timed by a process that has done nothing else, for one that has trained or judged has memory
-        # at hand that torch eager would otherwise have to ask for.
+        # A process that has done nothing else does the timing: one that has trained or scored holds memory that torch
+        # eager would otherwise have to ask for.
         os.execv(sys.executable, [sys.executable, *sys.argv])
     if flags.keep_freed_memory:
         keep_freed_memory()
@@ -114,7 +114,7 @@ def main() -> None:
 class Network:
     def __init__(self, name: str, model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: int) -> None:
         self._name, self._model, self._data = name, model.eval(), data
-        self._folder, self._judged = folder / "export", folder / "judged.json"
+        self._folder, self._scores_file = folder / "export", folder / "scores.json"
         self._test, self._aware_epochs = open_split(data, "test"), qat_epochs
         self.made_anything = False
 
@@ -124,7 +124,7 @@ class Network:
             return
         refuse_busy_machine()
         self.made_anything = True
-        self._judged.unlink(missing_ok=True)
+        self._scores_file.unlink(missing_ok=True)
         self._exported()
         train = open_split(self._data, "train")
         places = {sha256: place for place, sha256 in enumerate(train.sha256_N)}
@@ -132,14 +132,14 @@ class Network:
         with atomic_file(self._file(DEFAULT)) as draft:
             quantize_static(self._file(FP32), draft, Calibration(train.pixels_NHWC[chosen]))
 
-    def judge(self) -> None:
+    def score(self) -> None:
         """Accuracy of each side on the test split."""
-        if self._judged.is_file():
+        if self._scores_file.is_file():
             return
         self.made_anything = True
         sides = {name: predict_packed(OnnxClassifier(self._file(name)), self._test) for name in FILES}
         sides[TORCH] = predict_split(self._model, self._test, progress=silent)
-        write_json(self._judged, {name: _scores(side, sides[FP32]) for name, side in sides.items()})
+        write_json(self._scores_file, {name: _scores(side, sides[FP32]) for name, side in sides.items()})
 
     def time(self, flags: argparse.Namespace) -> None:
         refuse_busy_machine()
@@ -150,14 +150,14 @@ class Network:
             answers[name] = OnnxClassifier(self._file(name), threads=flags.threads).logits
         sides = {name: partial(_in_batches, answer, images_NHWC, flags.batch) for name, answer in answers.items()}
         timings = compare(sides, rounds=flags.rounds)
-        self._tell(timings, flags)
+        self._print_table(timings, flags)
 
     @torch.inference_mode()
     def _eager(self, images_BHWC: NDArray[np.uint8]) -> torch.Tensor:
         return self._model(torch.from_numpy(images_BHWC))
 
-    def _tell(self, timings: dict[str, Timing], flags: argparse.Namespace) -> None:
-        export, judged = self._exported(), read_json(self._judged)
+    def _print_table(self, timings: dict[str, Timing], flags: argparse.Namespace) -> None:
+        export, scored = self._exported(), read_json(self._scores_file)
         recipe, served = export.formats["int8"].measured.recipe, export.served
         print(f"\n{self._name}, {flags.side} px, batch {flags.batch}; int8 is {recipe}; {served} would be served")
         print(f"aims: {AIMS.get(self._name)}, accuracy within 0.005\n")
@@ -168,7 +168,7 @@ class Network:
         for name, timing in timings.items():
             rate = f"{flags.images / median(timing.wall_s):,.1f}"
             times = ratio_range(timing.wall_s, timings[INT8].wall_s) if name != INT8 else "1"
-            print(f"| {name} | {rate} | {times} | {self._share(name)} | {_told(judged[name])} |", flush=True)
+            print(f"| {name} | {rate} | {times} | {self._share(name)} | {_score_text(scored[name])} |", flush=True)
 
     def _exported(self) -> ExportRecord:
         return exported(self._model, self._data, self._folder, qat_epochs=self._aware_epochs)
@@ -196,7 +196,7 @@ def _scores(side: Predictions, fp32: Predictions) -> dict[str, float]:
     return {"accuracy": float(side.correct_N.mean()), "gained": int(gained.sum()), "lost": int(lost.sum())}
 
 
-def _told(scores: dict[str, Any]) -> str:
+def _score_text(scores: dict[str, Any]) -> str:
     return f"{scores['accuracy']:.4f} | +{scores['gained']} −{scores['lost']}"
 
 

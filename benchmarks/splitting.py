@@ -195,7 +195,7 @@ def settings() -> Any:
 
 
 def deviations(label_N: np.ndarray, split_N: np.ndarray) -> dict[str, float]:
-    """Largest distance of a class's share in a split from the split's fraction, over all and over large classes."""
+    """Largest distance of a class's fraction of a split from the split's fraction, over all and over large classes."""
     count = np.zeros((label_N.max() + 1, 3))
     np.add.at(count, (label_N[split_N < 3], split_N[split_N < 3]), 1)
     total = count.sum(axis=1)

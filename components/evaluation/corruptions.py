@@ -1,4 +1,4 @@
-"""The common corruptions at five strengths, for scores on images that are worse than those at hand.
+"""The common corruptions at five strengths, for scores on images of worse quality than the test set's.
 
 Strengths are those of Hendrycks and Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and
 Perturbations", for images of 224 px. The blur alone has a length: theirs for 32 and for 224 px, and between for others.
@@ -52,7 +52,7 @@ def _noise(image_HWC: Image, at: int, random: np.random.Generator) -> Image:
 
 def _blur(image_HWC: Image, at: int, _: np.random.Generator) -> Image:
     side = max(image_HWC.shape[:2])
-    # Beyond the two sizes the width keeps its share of the side.
+    # Beyond the two sizes the width stays the same fraction of the side.
     scale = max(1.0, side / _LARGE_PX) * min(1.0, side / _SMALL_PX)
     sigma_px = scale * np.interp(side, (_SMALL_PX, _LARGE_PX), (_SMALL_BLUR_PX[at], _LARGE_BLUR_PX[at]))
     blurred: Image = cv2.GaussianBlur(image_HWC, (0, 0), sigma_px)

@@ -17,7 +17,7 @@ _ROWS = 1024
 
 
 def high_confidence_errors(predictions: Predictions, most: int) -> list[int]:
-    """Places of the wrong answers that the model was most sure of, the surest first."""
+    """Indices of the wrong predictions, the most confident first."""
     return _ordered(np.flatnonzero(~predictions.correct_N), -predictions.confidence_N)[:most]
 
 

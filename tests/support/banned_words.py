@@ -19,7 +19,7 @@ BANNED = {
     r"\banew\b": "again, from scratch",
     r"\b(worked|works|work) out once\b": "cached, precomputed",
     r"\b(is|are|was|were|be) told\b": "reported, printed",
-    r"(?<!\.)\btells?\b(?! (apart|from))": "reports, logs, shows",
+    r"\btells\b(?! apart)": "reports, logs, shows",
     r"\btelling\b": "reporting",
     r"\btold\b": "reported",
     r"\bmend(s|ed|ing)?\b": "fix",

@@ -42,7 +42,7 @@ def test_no_banned_word(place: str) -> None:
         ('MESSAGE = "the data at hand"\n', "at hand"),
         ("def deal_out(): ...\n", "deal"),
         ("# Somebody told it so.\n", "told"),
-        ('"""The share of images."""\n', "share"),
+        ('"""The share of images."""\n', "The share"),
     ],
 )
 def test_a_banned_word_is_found_in_strings_names_comments_and_docstrings(tmp_path: Path, text: str, word: str) -> None:
