@@ -4,8 +4,8 @@
         [--learn-batch 16] [--aware-epochs 3] [--batch 16] [--images 64] [--rounds 5] [--threads 2]
         [--keep-freed-memory] [--until train|export|score|time]
 
-FOLDER holds a folder a class. Everything that can be kept lies in WORK: an interrupted call resumes, and a later
-call only times. `--until` ends earlier. Training and scoring may share the machine; exporting, which chooses by latency, and
+FOLDER holds a folder a class. Everything that can be kept lies in WORK: an interrupted call resumes, and a later call
+only times. `--until` ends earlier. Training and scoring may share the machine; exporting, which chooses by latency, and
 timing refuse to. With --keep-freed-memory the timing process keeps what its sides free: torch eager gains most by it.
 
 All sides have weights that were learnt at --learn-side and tuned at --side, see the same squares of test images, and
