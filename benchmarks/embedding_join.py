@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 from side_by_side import compare, machine, ratio_range
 
-from components.data.duplicates.embedding_join import TIE, Compared, close_pairs
+from components.data.duplicates.embedding_join import TIE, JoinCounts, close_pairs
 
 _BLOCK = 4096
 _OURS, _PEER = "join", "every pair"
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def row(vectors: np.ndarray, similarity: float, rounds: int, *, alone: bool) -> str:
-    compared = Compared()
+    compared = JoinCounts()
     found = joined(vectors, similarity, compared)
     sides = {_OURS: partial(joined, vectors, similarity)}
     if not alone:
@@ -66,7 +66,7 @@ def drawn(num: int) -> np.ndarray:
     return (centres[random.integers(0, 1000, num)] + random.normal(size=(num, 128))).astype(np.float32)
 
 
-def joined(vectors: np.ndarray, similarity: float, compared: Compared | None = None) -> np.ndarray:
+def joined(vectors: np.ndarray, similarity: float, compared: JoinCounts | None = None) -> np.ndarray:
     return in_order(list(close_pairs(vectors, min_cosine=similarity, compared=compared)))
 
 

@@ -187,8 +187,8 @@ def _cpu_seconds() -> float:
 def _suite(count: int) -> None:
     import pandas as pd
 
-    from components.data.quality.checks import check_quality
     from components.data.quality.profile import profile_of
+    from components.data.quality.rule_checks import check_quality
     from components.data.quality.rules import QualitySettings
 
     random = np.random.default_rng(0)

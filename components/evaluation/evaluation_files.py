@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from components.data.packed.stores import ImageRows
+from components.data.packed.image_stores import ImageRows
 from components.evaluation.metrics import MATRIX_CLASSES, Scores
 from components.evaluation.model_analysis import Analysis
 from components.evaluation.predictions import Predictions

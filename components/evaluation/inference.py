@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.data.packed.image_stores import ImageRows
 from components.data.packed.loaders import PackedSplit, evaluation_loader
-from components.data.packed.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.models.classifier import ImageClassifier
 from components.models.features import features

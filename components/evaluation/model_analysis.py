@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from components.data.images.preprocessing import PreprocessSettings
+from components.data.packed.image_stores import ImageRows
 from components.data.packed.loaders import PackedSplit
-from components.data.packed.stores import ImageRows
 from components.evaluation.bootstrap import Interval
 from components.evaluation.calibration import reliability
 from components.evaluation.embedding_map import embedding_map

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from components.shared.parquet import write_table
-from components.task.registry import task_from_record
 from components.task.task import DEFAULT_RULE, DecisionRule, Task
+from components.task.task_types import task_from_record
 
 _TASK, _RULE = "task", "decision_rule"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.packed.stores import ImageRows
+from components.data.packed.image_stores import ImageRows
 from components.evaluation.bootstrap import Interval, fraction_interval, intervals, resamples
 from components.evaluation.corruptions import CORRUPTIONS, NUM_STRENGTHS, corrupted
 from components.evaluation.metrics import unranked_scores

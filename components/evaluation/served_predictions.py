@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.packed.image_stores import ImageRows
 from components.data.packed.loaders import PackedSplit
-from components.data.packed.stores import ImageRows
 from components.evaluation.predictions import Predictions
 from components.serving.onnx_classifier import OnnxClassifier
 

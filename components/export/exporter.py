@@ -12,7 +12,7 @@ from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
-from components.export.format_choice import Choice, Format, Measured, best_int8, broken, choose, most_promising
+from components.export.format_choice import Choice, Format, Measurements, best_int8, broken, choose, most_promising
 from components.export.model_timing import FileDoesNotServe, time_file
 from components.export.onnx_export import export_onnx, write_decision_rule
 from components.export.parity import agreement, torch_parity
@@ -41,7 +41,7 @@ class ExportCandidate:
     """One file and all that was measured of it."""
 
     file: Path
-    measured: Measured
+    measured: Measurements
     speed: Speed
     peak_mib: float | None
     calibration: CalibrationImages | None = None
@@ -49,7 +49,7 @@ class ExportCandidate:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportedFiles:
     parities: dict[Format, Parity]
     """Of each file to the network in torch, from the raw image files on."""
     formats: dict[Format, ExportCandidate]
@@ -103,7 +103,7 @@ def export_model(
     images: Images,
     settings: QuantizeSettings,
     fine_tune: FineTune | None = None,
-) -> Exported:
+) -> ExportedFiles:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
 
     Where no int8 file keeps what it must, `learn` may make one that does; all are measured against the fp32 file of the
@@ -134,7 +134,7 @@ def export_model(
         name: torch_parity(model, OnnxClassifier(one.file, provider=settings.provider), images.raw)
         for name, one in formats.items()
     }
-    return Exported(parities, formats, int8, skipped, choice, this_processor())
+    return ExportedFiles(parities, formats, int8, skipped, choice, this_processor())
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class _Exporter:
             file.unlink()
             raise
 
-    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measured) -> dict[str, ExportCandidate]:
+    def search(self, quantizer: Quantizer, recipes: Sequence[Recipe], fp32: Measurements) -> dict[str, ExportCandidate]:
         """Every int8 file that was tried: the first recipes, and further ones until one keeps what it must keep."""
         found: dict[str, ExportCandidate] = {}
 
@@ -219,7 +219,7 @@ class _Exporter:
         rule = fit_decision_rule(on_val)
         write_decision_rule(file, rule)
         scored: Predictions = replace(on_val, rule=rule)
-        measured = Measured(
+        measured = Measurements(
             recipe=recipe,
             size_bytes=file.stat().st_size,
             accuracy=float(scored.correct_N.mean()),
@@ -237,7 +237,7 @@ def _named(calibration: CalibrationImages | None) -> dict[str, Any]:
     return {"digest": calibration.digest, "images": calibration.names}
 
 
-def _lacks(fp32: Measured, int8: dict[str, ExportCandidate], settings: QuantizeSettings) -> bool:
+def _lacks(fp32: Measurements, int8: dict[str, ExportCandidate], settings: QuantizeSettings) -> bool:
     """Whether an int8 file is wanted, and none keeps what it must."""
     wanted = settings.qat.epochs > 0 and settings.serve in ("auto", "int8")
     return wanted and all(broken(fp32, one.measured, settings) for one in int8.values())
@@ -262,7 +262,7 @@ def _kept(int8: dict[str, ExportCandidate], best: str, target: Path) -> ExportCa
     return replace(int8[best], file=target)
 
 
-def _measured_file(one: ExportCandidate, fp32: Measured) -> MeasuredFile:
+def _measured_file(one: ExportCandidate, fp32: Measurements) -> MeasuredFile:
     latency = one.speed.latency
     return MeasuredFile(
         recipe=one.measured.recipe,

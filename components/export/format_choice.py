@@ -15,7 +15,7 @@ _NOISE = 0.15
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurements:
     """One file on the validation split and on this machine."""
 
     recipe: str
@@ -38,19 +38,19 @@ class Choice:
     reasons: list[str]
 
 
-def best_int8(fp32: Measured, int8: Sequence[Measured], settings: QuantizeSettings) -> Measured:
+def best_int8(fp32: Measurements, int8: Sequence[Measurements], settings: QuantizeSettings) -> Measurements:
     """The quickest that keeps what it must keep; where none does, the most accurate, to be shown."""
     kept = [one for one in int8 if not broken(fp32, one, settings)]
     return most_promising(kept) if kept else max(int8, key=lambda one: one.accuracy)
 
 
-def most_promising(int8: Sequence[Measured]) -> Measured:
+def most_promising(int8: Sequence[Measurements]) -> Measurements:
     """Of the quickest the most accurate."""
     quickest = min(one.p50_ms for one in int8)
     return max((one for one in int8 if _as_quick(one.p50_ms, quickest)), key=lambda one: one.accuracy)
 
 
-def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Choice:
+def choose(formats: Mapping[Format, Measurements], settings: QuantizeSettings) -> Choice:
     """Chooses by the validation split: the test split is for the gate alone."""
     fp32 = formats["fp32"]
     refused = {name: broken(fp32, one, settings) for name, one in formats.items()}
@@ -75,7 +75,7 @@ def choose(formats: Mapping[Format, Measured], settings: QuantizeSettings) -> Ch
     return Choice(served, [f"{served} would be served: {reason}" for reason in reasons])
 
 
-def broken(fp32: Measured, other: Measured, settings: QuantizeSettings) -> list[str]:
+def broken(fp32: Measurements, other: Measurements, settings: QuantizeSettings) -> list[str]:
     """What a smaller form doesn't keep, a clause each."""
     loss = fp32.accuracy - other.accuracy
     same = agreement(other.answers, fp32.answers)
@@ -92,7 +92,7 @@ def _as_quick(milliseconds: float, quickest: float) -> bool:
     return milliseconds * (1 - _NOISE) <= quickest
 
 
-def _bytes_in(formats: Mapping[Format, Measured]) -> Any:
+def _bytes_in(formats: Mapping[Format, Measurements]) -> Any:
     return lambda name: formats[name].size_bytes
 
 
@@ -103,5 +103,5 @@ def _change(accuracy: float) -> str:
     return f"{abs(accuracy):.4f} {'more' if accuracy > 0 else 'less'} accurate than fp32"
 
 
-def _gain(fp32: Measured, int8: Measured) -> str:
+def _gain(fp32: Measurements, int8: Measurements) -> str:
     return f"{int8.size_bytes / fp32.size_bytes:.2f} of the bytes, {fp32.p50_ms / int8.p50_ms:.2f} times as fast"

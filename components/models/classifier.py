@@ -21,8 +21,8 @@ from components.models.weights import backbone_fits, load_weights, pretrained_we
 from components.shared.errors import SettingsError
 from components.shared.files import atomic_folder, read_json, write_json
 from components.shared.settings import Settings
-from components.task.registry import AnyTask
 from components.task.task import Task
+from components.task.task_types import AnyTask
 
 WEIGHTS = "model.safetensors"
 SPEC = "model.json"

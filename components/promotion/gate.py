@@ -41,7 +41,7 @@ class ScoredSlice(Protocol):
 
 
 @dataclass(frozen=True)
-class Measured:
+class GateMeasurements:
     """What was measured of the very file when it was made; None where no measurement of this file is kept."""
 
     size_bytes: int | None = None
@@ -72,7 +72,7 @@ class Candidate:
     """Of the file on the test images, by name."""
     classes: Sequence[ScoredClass]
     slices: Sequence[ScoredSlice]
-    measured: Measured
+    measured: GateMeasurements
     processor: Processor
     """On which it was scored."""
     max_parity_difference: float

@@ -8,7 +8,7 @@ from components.records.scores import ClassScores, ConfusedPair, LevelScores, Sc
 from components.reporting.analysis_section import AnalysisSection
 from components.reporting.inline_pictures import Picture
 from components.reporting.score_estimates import Estimate, estimate, named_estimate
-from components.task.registry import task_type
+from components.task.task_types import task_type
 
 TABLE_CLASSES = 20
 """Up to this number of classes the confusion matrix is a table; above it is a picture."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from components.data.packed.stores import ImageRows
+from components.data.packed.image_stores import ImageRows
 from components.evaluation.metrics import Scores
 from components.evaluation.predictions import Predictions
 from components.records.analysis import InspectedImage

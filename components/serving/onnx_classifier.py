@@ -18,8 +18,8 @@ from components.serving.model_file import check_model_file, metadata_of
 from components.serving.providers import ProviderMissing, open_session, runtime_reason
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.settings import Settings
-from components.task.registry import task_from_record
 from components.task.task import DEFAULT_RULE, DecisionRule, Task
+from components.task.task_types import task_from_record
 
 INPUT, OUTPUT = "images", "logits"
 _METADATA_KEY = "darkroom"

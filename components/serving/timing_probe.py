@@ -36,7 +36,7 @@ class ProbeRequest(Settings):
     """Number of single images to time."""
 
 
-class Latency(Settings):
+class Timing(Settings):
     """Percentiles of the time for one decoded image."""
 
     p50_ms: float
@@ -45,7 +45,7 @@ class Latency(Settings):
 
 
 class Speed(Settings):
-    latency: Latency
+    latency: Timing
     images_per_second: float
     """Throughput at the best batch size."""
     best_batch: int
@@ -80,7 +80,7 @@ def _speed(model: "OnnxClassifier", runs: int) -> Speed:
     p50, p95, p99 = (1000 * float(value) for value in np.percentile(times, [50, 95, 99]))
     rates = {batch: _rate(model, images_BHWC[:batch]) for batch in _BATCH_SIZES}
     best = max(rates, key=lambda batch: rates[batch])
-    return Speed(latency=Latency(p50_ms=p50, p95_ms=p95, p99_ms=p99), images_per_second=rates[best], best_batch=best)
+    return Speed(latency=Timing(p50_ms=p50, p95_ms=p95, p99_ms=p99), images_per_second=rates[best], best_batch=best)
 
 
 def _rate(model: "OnnxClassifier", images_BHWC: "NDArray[np.uint8]") -> float:

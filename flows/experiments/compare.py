@@ -54,7 +54,7 @@ class _Candidate:
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparisonRow:
     """One row of the comparison; a model that failed has a reason and no figures."""
 
     name: str
@@ -128,7 +128,7 @@ def compare(
         runs.fail(session.tracking, run_id, "no model came to its end")
         raise DarkroomError(f"none of the models can be compared: {next(iter(failed.values()))}")
     lines, images = _measure(session, candidates)
-    lines += [Compared(name, reason=reason) for name, reason in failed.items()]
+    lines += [ComparisonRow(name, reason=reason) for name, reason in failed.items()]
     _keep(session, run_id, lines, picture)
     runs.finish(session.tracking, run_id, "compare", mark)
     return {
@@ -188,7 +188,7 @@ def _candidate(session: Session, prepared: Prepared, name: str, version: Version
     return _Candidate(name, exported.run_id, served_file(own, exported), None)
 
 
-def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[Compared], int]:
+def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[ComparisonRow], int]:
     """The lines, the one that is chosen by validation first, and on how many test images they rest."""
     from components.evaluation.bootstrap import fraction_interval
     from components.evaluation.metrics import unranked_scores
@@ -217,7 +217,7 @@ def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[C
         )
         against = next((row for row in found.candidates if row.name == one.name), None)
         lines.append(
-            Compared(
+            ComparisonRow(
                 name=one.name,
                 run_id=one.run_id,
                 validation_accuracy=validation[one.name],
@@ -239,7 +239,7 @@ def _measure(session: Session, candidates: Sequence[_Candidate]) -> tuple[list[C
     return lines, found.images
 
 
-def with_front(lines: Sequence[Compared]) -> list[Compared]:
+def with_front(lines: Sequence[ComparisonRow]) -> list[ComparisonRow]:
     """The lines, marked where no other model is as good in everything; what isn't known of one wins it nothing."""
     import numpy as np
 
@@ -249,7 +249,7 @@ def with_front(lines: Sequence[Compared]) -> list[Compared]:
     return [replace(line, non_dominated=bool(one)) for line, one in zip(lines, front, strict=True)]
 
 
-def _costs(line: Compared) -> list[float]:
+def _costs(line: ComparisonRow) -> list[float]:
     measures = (line.latency_ms, line.bytes, line.training_seconds)
     return [-(line.accuracy or 0.0), *(float(one) if one is not None else math.inf for one in measures)]
 
@@ -308,7 +308,7 @@ def training_seconds(tracking: Tracking, run_id: str) -> float | None:
     return sum(seconds.values())
 
 
-def _keep(session: Session, run_id: str, lines: list[Compared], picture: Path) -> None:
+def _keep(session: Session, run_id: str, lines: list[ComparisonRow], picture: Path) -> None:
     from components.reporting.figures import Tradeoff, draw_tradeoffs
 
     done = [line for line in lines if not line.reason]

@@ -11,7 +11,7 @@ from components.records.scores import SCORES, ScoresRecord
 from components.reporting.analysis_section import AnalysisSection, analysis_section
 from components.reporting.evaluation_section import TABLE_CLASSES, EvaluationSection, evaluation_section
 from components.reporting.inline_pictures import Picture, embedded
-from components.task.registry import task_type
+from components.task.task_types import task_type
 from flows.project.dvc import data_paths
 from flows.project.project import Project
 from flows.report.raw_pictures import image_locations, pictures_of

@@ -13,7 +13,7 @@ from components.data.raw.dataset import read_raw_dataset
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.plural import counted
 from components.shared.progress import Progress
-from components.task.registry import task_of
+from components.task.task_types import task_of
 from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 

@@ -17,7 +17,6 @@ from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
 from components.data.images.patch_features import patch_features
 from components.data.images.preprocessing import PreprocessSettings
-from components.data.quality.checks import check_quality
 from components.data.quality.label_corrections import Correction, apply_corrections, read_corrections
 from components.data.quality.label_errors import (
     LabelSearch,
@@ -28,6 +27,7 @@ from components.data.quality.label_errors import (
 )
 from components.data.quality.profile import profile_of, read_profile
 from components.data.quality.quality_report import QualityReport, RuleResult
+from components.data.quality.rule_checks import check_quality
 from components.data.quality.rules import QualitySettings
 from components.data.raw.dataset import RawImages, read_manifest_table, read_raw_dataset
 from components.data.raw.measurement_pass import measure_all
@@ -37,8 +37,8 @@ from components.shared.parquet import write_table
 from components.shared.plural import Sentence, counted
 from components.shared.progress import Progress
 from components.task.label_text import counted_names
-from components.task.registry import task_type
 from components.task.task import Task
+from components.task.task_types import task_type
 from flows.project.fingerprint import code_fingerprint
 from flows.project.project import HOME_VARIABLE
 from flows.project.sections import read_optional, read_section

@@ -300,14 +300,14 @@ def _intervals(session: Session, version: Version) -> dict[str, Interval]:
     return ScoresRecord.read(scored / SCORES).intervals
 
 
-def _measured(session: Session, version: Version) -> gate.Measured:
+def _measured(session: Session, version: Version) -> gate.GateMeasurements:
     """What `quantize` measured of this very file; another file of the same run says nothing of it."""
     serving_check = _serving_check(session, version)
     export = ExportRecord.read(export_folder(session, version.run_id) / EXPORT)
     own = export.file_of(version.sha256)
     if own is None:
-        return gate.Measured(serving_check=serving_check)
-    return gate.Measured(
+        return gate.GateMeasurements(serving_check=serving_check)
+    return gate.GateMeasurements(
         size_bytes=own.measured.size_bytes,
         latency_p50_ms=own.measured.latency.p50_ms,
         latency_p95_ms=own.measured.latency.p95_ms,

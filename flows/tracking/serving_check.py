@@ -28,7 +28,7 @@ _PROCESS_TIMEOUT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     name: str
     value: str
     limit: str
@@ -38,7 +38,7 @@ class Check:
 @dataclass(frozen=True)
 class ServingCheck:
     package_sha256: str
-    checks: list[Check]
+    checks: list[CheckResult]
 
     @property
     def passed(self) -> bool:
@@ -134,11 +134,11 @@ def _probe(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
         return report
 
 
-def _pinned(package: Package) -> Check:
+def _pinned(package: Package) -> CheckResult:
     """Each requirement must pin the installed version, with which the package is checked."""
     loose = [line for line in package.requirements if line.partition("==")[2] != _installed(line.partition("==")[0])]
     value = f"all but {', '.join(loose)}" if loose else "all"
-    return Check("requirements pinned to the installed versions", value, "all", passed=not loose)
+    return CheckResult("requirements pinned to the installed versions", value, "all", passed=not loose)
 
 
 def _installed(package: str) -> str | None:
@@ -148,16 +148,16 @@ def _installed(package: str) -> str | None:
         return None
 
 
-def _loads(value: str) -> Check:
-    return Check("loads with only its requirements and its own code", value, "yes", passed=value == "yes")
+def _loads(value: str) -> CheckResult:
+    return CheckResult("loads with only its requirements and its own code", value, "yes", passed=value == "yes")
 
 
-def _compare(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> Check:
+def _compare(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> CheckResult:
     pairs = zip(recorded, map(_prediction_in, replies), strict=True)
     differences = [_difference(expected, predicted) for expected, predicted in pairs]
     num_other = differences.count(None)
     largest = max((one for one in differences if one is not None), default=0.0)
-    return Check(
+    return CheckResult(
         f"predictions for {len(recorded)} recorded images",
         f"{num_other} differ" if num_other else f"differ by {largest:.2g}",
         f"differ by at most {_TOLERANCE:g}",
@@ -182,15 +182,17 @@ def _difference(expected: Record, predicted: Record) -> float | None:
     return max(abs(one - other) / max(1.0, abs(one)) for one, other in pairs)
 
 
-def _in_time(replies: Sequence[dict[str, Any]]) -> Check:
+def _in_time(replies: Sequence[dict[str, Any]]) -> CheckResult:
     slowest = max((reply["seconds"] for reply in replies), default=0.0)
     limit = f"at most {_MAX_RESPONSE_SECONDS:g} s"
-    return Check("slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS)
+    return CheckResult(
+        "slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS
+    )
 
 
-def _refused(name: str, reply: dict[str, Any]) -> Check:
+def _refused(name: str, reply: dict[str, Any]) -> CheckResult:
     """The server must return a message and a status of 4xx, no traceback."""
     status, text = reply["status"], reply["text"]
     failed = status >= 500 or "stack_trace" in text
     value = "failed" if failed else "refused" if status >= 400 else "accepted"
-    return Check(f"refuses {name}", value, "refused", passed=value == "refused")
+    return CheckResult(f"refuses {name}", value, "refused", passed=value == "refused")

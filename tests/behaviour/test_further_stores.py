@@ -20,7 +20,7 @@ import pytest
 from colour_models import COLOURS, colour_model
 from projects import draw_colours, free_port, new_project
 
-from components.data.files.stores import open_store
+from components.data.files.object_stores import open_store
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
 from components.serving.prediction_records import PredictionOptions

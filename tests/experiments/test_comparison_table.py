@@ -5,15 +5,17 @@ from dataclasses import asdict, replace
 import pytest
 
 from components.records.members import MemberScores
-from flows.experiments.compare import Compared, show_comparison
+from flows.experiments.compare import ComparisonRow, show_comparison
 from flows.steps.evaluate import columns_of
 
-_CHOSEN = Compared("plain", "1", 0.9, (0.8, 0.95), 0.875, (0.77, 0.93), 0.87, (0.76, 0.92), latency_ms=1.5, bytes=2000)
+_CHOSEN = ComparisonRow(
+    "plain", "1", 0.9, (0.8, 0.95), 0.875, (0.77, 0.93), 0.87, (0.76, 0.92), latency_ms=1.5, bytes=2000
+)
 _OTHER = replace(_CHOSEN, name="resnet18", difference=-0.05, difference_interval=(-0.1, 0.01), p_corrected=0.25)
 
 
 def test_scores_are_shown_with_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = [_CHOSEN, _OTHER, Compared("lenet5", reason="no memory")]
+    lines = [_CHOSEN, _OTHER, ComparisonRow("lenet5", reason="no memory")]
     show_comparison(
         {"models": [asdict(line) for line in lines], "chosen": "plain", "test_images": 40, "picture": "c.png"}
     )

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows.experiments.compare import Compared, _row, training_seconds, with_front
+from flows.experiments.compare import ComparisonRow, _row, training_seconds, with_front
 from flows.tracking.runs import Tracking
 
 RUNS: dict[str, tuple[dict[str, str], list[float]]] = {
@@ -54,8 +54,8 @@ def test_each_run_that_a_model_came_from_counts_once(run_id: str, seconds: float
     assert training_seconds(tracking, run_id) == seconds
 
 
-def compared(name: str, seconds: float | None) -> Compared:
-    return Compared(name, accuracy=0.9, latency_ms=1.0, bytes=1000, training_seconds=seconds)
+def compared(name: str, seconds: float | None) -> ComparisonRow:
+    return ComparisonRow(name, accuracy=0.9, latency_ms=1.0, bytes=1000, training_seconds=seconds)
 
 
 def test_a_model_of_unknown_training_time_is_not_on_the_front_for_it() -> None:

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exported_model import Exported
+from exported_model import ExportedFiles
 from logged import logged
 
 from components.data.packed.loaders import PackedSplit
 from components.evaluation.served_predictions import predict_packed
 from components.export.exporter import CALIBRATION, FineTune, Images, export_model
-from components.export.exporter import Exported as Result
+from components.export.exporter import ExportedFiles as Result
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier
 from components.records.export import ExportRecord, ScoresOnTest
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.timing_probe import Latency, ProbeReport, Speed
+from components.serving.timing_probe import ProbeReport, Speed, Timing
 from components.shared.errors import TrainingDiverged
 from components.shared.files import sha256_of_file
 from components.shared.processor import this_processor
@@ -43,7 +43,7 @@ SETTINGS = QuantizeSettings(
 
 
 @pytest.fixture(scope="module")
-def split(exported: Exported) -> PackedSplit:
+def split(exported: ExportedFiles) -> PackedSplit:
     """Images whose classes are the model's predictions."""
     pixels = np.random.default_rng(3).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
     predicted = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
@@ -60,7 +60,7 @@ def split(exported: Exported) -> PackedSplit:
 
 @pytest.fixture(scope="module")
 def result(
-    exported: Exported, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
+    exported: ExportedFiles, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Result:
     return exported_into(tmp_path_factory.mktemp("export"), exported, split, image_files, SETTINGS)
 
@@ -68,7 +68,7 @@ def result(
 @pytest.fixture(autouse=True)
 def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One export of this module, `result`, times its files in processes of their own; the others take all for alike."""
-    speed = Speed(latency=Latency(p50_ms=1.0, p95_ms=1.0, p99_ms=1.0), images_per_second=1000.0, best_batch=1)
+    speed = Speed(latency=Timing(p50_ms=1.0, p95_ms=1.0, p99_ms=1.0), images_per_second=1000.0, best_batch=1)
 
     def alike(file: Path, **_: Any) -> ProbeReport:
         return ProbeReport(sha256=sha256_of_file(file), speed=speed, peak_mib=None)
@@ -78,7 +78,7 @@ def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exported_into(
     folder: Path,
-    exported: Exported,
+    exported: ExportedFiles,
     split: PackedSplit,
     image_files: list[bytes],
     settings: QuantizeSettings,
@@ -126,7 +126,7 @@ def test_calibration_names_and_hashes_originals_of_the_training_split(result: Re
 
 
 def test_more_ways_are_tried_where_the_first_lose_too_much(
-    exported: Exported,
+    exported: ExportedFiles,
     split: PackedSplit,
     image_files: list[bytes],
     tmp_path: Path,
@@ -157,7 +157,7 @@ def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
 
 
 @pytest.fixture(scope="module")
-def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSplit]:
+def spoiled(exported: ExportedFiles, split: PackedSplit) -> tuple[ExportedFiles, PackedSplit]:
     """A model of which int8 keeps nothing, and images whose classes are its predictions in float."""
     model = with_outliers(exported.model, 1000.0)
     images = torch.from_numpy(split.pixels_NHWC)
@@ -169,7 +169,7 @@ def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSpl
 
 
 def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
-    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path
+    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path
 ) -> None:
     asked: list[FakeQuantization] = []
 
@@ -196,7 +196,7 @@ def diverge(_: FakeQuantization) -> ImageClassifier:
 
 @pytest.mark.parametrize("fails", ["learns nothing", "diverges"])
 def test_fp32_is_served_where_fine_tuning_fails_too(
-    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
+    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
 ) -> None:
     learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
     result = exported_into(tmp_path, *spoiled, image_files, STRICT, learn=learn)
@@ -210,18 +210,18 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
     ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
 )
 def test_nothing_is_fine_tuned_where_it_gains_nothing(
-    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
+    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), learn=diverge)
     assert len(result.int8) == 3
 
 
-def test_transformers_are_quantized_dynamically_first(exported: Exported) -> None:
+def test_transformers_are_quantized_dynamically_first(exported: ExportedFiles) -> None:
     names = [recipe.name for recipe in first_recipes(is_transformer=True)]
     assert names == ["dynamic", "dynamic_reduced", "u8s8", "u8s8_reduced", "s8s8"]
 
 
-def test_refinements_leave_ever_more_nodes_in_float(exported: Exported) -> None:
+def test_refinements_leave_ever_more_nodes_in_float(exported: ExportedFiles) -> None:
     groups = [(f"node {number}", f"node {number + 1}") for number in range(6)]
     recipes = list(refined(first_recipes(is_transformer=False)[0], lambda: groups))
     assert [recipe.calibration for recipe in recipes] == ["percentile", "minmax", "minmax", "minmax"]

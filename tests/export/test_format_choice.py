@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from components.export.format_choice import Choice, Measured, best_int8, choose
+from components.export.format_choice import Choice, Measurements, best_int8, choose
 from components.export.settings import QuantizeSettings
 from components.training.settings import QatSettings
 
@@ -33,16 +33,16 @@ def settings(**changed: Any) -> QuantizeSettings:
 
 def measured(
     accuracy: float = 0.98, *, differing: int = 0, p50_ms: float = 1.0, size_bytes: int = 100, recipe: str = "u8s8"
-) -> Measured:
+) -> Measurements:
     answers = np.zeros(IMAGES, np.int64)
     answers[:differing] = 1
-    return Measured(recipe, size_bytes, accuracy, answers, p50_ms)
+    return Measurements(recipe, size_bytes, accuracy, answers, p50_ms)
 
 
 FP32 = measured(size_bytes=400, p50_ms=2.0, recipe="fp32")
 
 
-def choice_of(int8: Measured, fp32: Measured = FP32, **changed: Any) -> Choice:
+def choice_of(int8: Measurements, fp32: Measurements = FP32, **changed: Any) -> Choice:
     return choose({"fp32": fp32, "int8": int8}, settings(**changed))
 
 
@@ -67,7 +67,7 @@ def choice_of(int8: Measured, fp32: Measured = FP32, **changed: Any) -> Choice:
         "slower beyond the noise",
     ],
 )
-def test_int8_is_served_where_it_keeps_what_it_must_and_is_no_slower(int8: Measured, served: str) -> None:
+def test_int8_is_served_where_it_keeps_what_it_must_and_is_no_slower(int8: Measurements, served: str) -> None:
     choice = choice_of(int8)
     assert choice.served == served
     assert all(reason.startswith(f"{served} would be served") for reason in choice.reasons)
@@ -90,7 +90,7 @@ def test_int8_is_served_where_it_keeps_what_it_must_and_is_no_slower(int8: Measu
         "what is lost may be lost: the quicker",
     ],
 )
-def test_the_best_int8_is_the_quickest_of_those_that_keep_enough(variants: list[Measured], best: str) -> None:
+def test_the_best_int8_is_the_quickest_of_those_that_keep_enough(variants: list[Measurements], best: str) -> None:
     assert best_int8(FP32, variants, settings()).recipe == best
 
 

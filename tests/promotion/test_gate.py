@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from components.evaluation.paired_test import PairedComparison, compare_paired
-from components.promotion.gate import Candidate, ChampionComparison, Measured, decide
+from components.promotion.gate import Candidate, ChampionComparison, GateMeasurements, decide
 from components.promotion.settings import PromoteSettings
 from components.records.export import Parity
 from components.shared.errors import SettingsError
@@ -39,7 +39,7 @@ GOOD = Candidate(
     scores={"accuracy": 0.98, "macro_f1": 0.97, "log_loss": 0.1, "expected_calibration_error": 0.02},
     classes=[Class("cat", 50, 0.99), Class("dog", 50, 0.9, 0.8)],
     slices=[Slice("blur", "high", 30, 0.8), Slice("source", "phone", 40, 0.95), Slice("blur", "low", 5, 0.2)],
-    measured=Measured(
+    measured=GateMeasurements(
         size_bytes=1_000_000,
         latency_p95_ms=4.0,
         parity_difference=1e-5,

@@ -7,9 +7,9 @@ from components.shared.errors import DataError
 from components.task.hierarchy import Hierarchy
 from components.task.label_text import counted_names
 from components.task.multi_label import MultiLabel
-from components.task.registry import task_from_record
 from components.task.single_label import SingleLabel
 from components.task.task import Task
+from components.task.task_types import task_from_record
 
 TREE = [("fruit", "apple"), ("fruit", "pear"), ("milk", "oat")]
 

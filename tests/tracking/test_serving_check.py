@@ -102,7 +102,7 @@ def prepend(file: Path, line: str) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (without_a_module, "components.task.registry"),
+        (without_a_module, "components.task.task_types"),
         (in_need_of_training, "serving may not import torch"),
         (without_a_requirement, "serving may not import onnxruntime"),
     ],

@@ -14,7 +14,7 @@ from logged import logged
 from projects import REPOSITORY
 from safetensors.torch import load_file
 
-from components.data.packed.stores import JpegStore
+from components.data.packed.image_stores import JpegStore
 from components.models.classifier import load_classifier
 from components.shared.errors import SettingsError, TrainingDiverged
 from components.shared.files import read_json, write_json

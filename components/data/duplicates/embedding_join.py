@@ -59,7 +59,7 @@ _TOO_MANY = 0.5
 
 
 @dataclass
-class Compared:
+class JoinCounts:
     """Number of products that a search computes."""
 
     short: int = 0
@@ -69,7 +69,7 @@ class Compared:
 
 
 def similar_pairs(
-    embedding_NF: Vectors, *, min_similarity: float, compared: Compared | None = None, progress: Progress = silent
+    embedding_NF: Vectors, *, min_similarity: float, compared: JoinCounts | None = None, progress: Progress = silent
 ) -> Pairs:
     """Each pair (i, j), i < j, whose embeddings' cosine is at least `min_similarity`, in order.
 
@@ -95,13 +95,13 @@ def similar_pairs(
 
 
 def close_pairs(
-    unit_NF: Vectors, *, min_cosine: float, compared: Compared | None = None, progress: Progress = silent
+    unit_NF: Vectors, *, min_cosine: float, compared: JoinCounts | None = None, progress: Progress = silent
 ) -> Iterator[Pairs]:
     """Batches of the pairs (i, j), i < j, whose cosine is at least `min_cosine` - TIE; each pair comes once.
 
     The vectors are finite and of length 1. Memory holds, beside them, the short ones and a few blocks.
     """
-    count = compared or Compared()
+    count = compared or JoinCounts()
     short_ND = _shortened(unit_NF, min_cosine)
     is_short = short_ND is not unit_NF
     cells = _Cells.of(short_ND, min_cosine, progress) if _worth_cells(short_ND) else None
@@ -132,7 +132,7 @@ def _all_blocks(num: int) -> Iterator[Block]:
             yield slice(top, min(num, top + _BLOCK)), slice(left, min(num, left + _BLOCK))
 
 
-def _cosines(unit_NF: Vectors, i: Indices, j: Indices, count: Compared) -> NDArray[np.float32]:
+def _cosines(unit_NF: Vectors, i: Indices, j: Indices, count: JoinCounts) -> NDArray[np.float32]:
     """Cosines of the pairs: gathered singly if they are few, else from one block of their rows and columns."""
     (rows, row_P), (columns, column_P) = (np.unique(side, return_inverse=True) for side in (i, j))
     if len(i) * _FETCHED > len(rows) * len(columns):

@@ -23,8 +23,8 @@ from components.data.files.folders import (
     visible_entries,
 )
 from components.data.files.image_file import ImageFile, unreadable
+from components.data.files.object_stores import is_address, open_parent
 from components.data.files.path_tables import TABLE_EXTENSIONS, read_paths
-from components.data.files.stores import is_address, open_parent
 from components.data.images.decoding import IMAGE_ENDINGS
 from components.shared.errors import DataError
 

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.packed.image_stores import JpegStore, checked_row
 from components.data.packed.loaders import PackedSplit
 from components.data.packed.shared_file import RefCountedFile
-from components.data.packed.stores import JpegStore, checked_row
 
 logger = logging.getLogger(__name__)
 

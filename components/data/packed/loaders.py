@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from components.data.augmentation.augmenter import AugmentSettings, Draw, augmenter
+from components.data.packed.image_stores import ImageRows, open_images
 from components.data.packed.packing import INDEX, read_dataset
-from components.data.packed.stores import ImageRows, open_images
 from components.shared.errors import DataError
 from components.task.task import Task
 

@@ -31,7 +31,7 @@ from components.data.augmentation.augmenter import AugmentSettings, Draw, augmen
 from components.data.augmentation.preview import STATISTICS, write_preview
 from components.data.images.channel_statistics import ChannelStatistics
 from components.data.images.preprocessing import PreprocessSettings, square_of
-from components.data.packed.stores import ImageRows, Location, Store, new_writer, open_images
+from components.data.packed.image_stores import ImageRows, Location, Store, new_writer, open_images
 from components.data.raw.dataset import RawImages
 from components.data.split.names import SPLITS
 from components.shared.errors import DarkroomError, DataError
@@ -39,8 +39,8 @@ from components.shared.files import DISK_FULL, atomic_file, atomic_folder, read_
 from components.shared.parquet import write_table
 from components.shared.processor import usable_cores
 from components.shared.progress import Progress
-from components.task.registry import task_from_record
 from components.task.task import Task
+from components.task.task_types import task_from_record
 
 INDEX = "index.parquet"
 DATASET = "dataset.json"

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from components.data.files.folders import Folder, LocalFolder, refuse_unfollowed_link
+from components.data.files.object_stores import is_address, open_parent, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
-from components.data.files.stores import is_address, open_parent, open_store
 from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
 from components.data.sources.settings import IngestSettings

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from components.task.registry import task_type
 from components.task.task import Task
+from components.task.task_types import task_type
 
 SPLITS_BY_NAME = {
     "train": "train",

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
 from components.data.files.folders import Folder
+from components.data.files.object_stores import is_address, is_store_address, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
-from components.data.files.stores import is_address, is_store_address, open_store
 from components.data.sources.label_columns import label_columns, read_row, require_column
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage

@@ -27,8 +27,8 @@ from components.data.split.assignment import (
     fill_lacking,
     present_in,
 )
-from components.data.split.checks import check_classes, check_columns
 from components.data.split.names import EXCLUDED, SPLITS
+from components.data.split.split_checks import check_classes, check_columns
 from components.data.split.strata import SplitImages, times_of
 from components.shared.errors import DataError
 from components.shared.progress import Progress, silent

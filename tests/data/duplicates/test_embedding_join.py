@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from components.data.duplicates import embedding_join
-from components.data.duplicates.embedding_join import TIE, Compared, close_pairs, similar_pairs
+from components.data.duplicates.embedding_join import TIE, JoinCounts, close_pairs, similar_pairs
 from components.shared.errors import SettingsError
 
 Vectors = NDArray[np.float32]
@@ -18,7 +18,7 @@ def unit(vectors: NDArray[np.float64]) -> Vectors:
     return pointing
 
 
-def joined(vectors: Vectors, min_cosine: float, compared: Compared | None = None) -> list[list[int]]:
+def joined(vectors: Vectors, min_cosine: float, compared: JoinCounts | None = None) -> list[list[int]]:
     batches = close_pairs(vectors, min_cosine=min_cosine, compared=compared)
     return sorted(pair for pairs in batches for pair in pairs.tolist())
 
@@ -92,7 +92,7 @@ def test_a_pair_at_the_very_bound_is_found_whatever_its_place() -> None:
 
 def test_clustered_vectors_are_compared_with_few_others() -> None:
     vectors = clustered(np.random.default_rng(2), 4000, 128, spread=0.1)
-    compared = Compared()
+    compared = JoinCounts()
     found = joined(vectors, 0.97, compared)
     every = len(vectors) * (len(vectors) - 1) / 2
     assert found == by_force(vectors, 0.97)
@@ -102,7 +102,7 @@ def test_clustered_vectors_are_compared_with_few_others() -> None:
 
 def test_where_nothing_can_be_left_out_all_are_compared_once() -> None:
     vectors = everywhere(np.random.default_rng(3), 4096, 64)
-    compared = Compared()
+    compared = JoinCounts()
     joined(vectors, 0.3, compared)
     assert compared.short == 0
     assert compared.whole <= 1.6 * 4096**2 / 2

@@ -9,7 +9,7 @@ import pytest
 from batches import epochs_of, packed_shapes, same
 from logged import logged
 
-from components.data.packed import decoded_cache, shared_file, stores
+from components.data.packed import decoded_cache, image_stores, shared_file
 from components.data.packed.decoded_cache import decoded_once
 from components.data.packed.loaders import open_split
 from components.data.packed.shared_file import RefCountedFile, decoded_file
@@ -31,15 +31,15 @@ def reported(request: pytest.FixtureRequest) -> Iterator[list[str]]:
 @pytest.fixture
 def decodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file in which each real decode of a stored JPEG leaves its row, from whatever process."""
-    real, log = stores.JpegStore._decoded, tmp_path / "decodes"
+    real, log = image_stores.JpegStore._decoded, tmp_path / "decodes"
     log.touch()
 
-    def logged(store: stores.JpegStore, row: int) -> Any:
+    def logged(store: image_stores.JpegStore, row: int) -> Any:
         with log.open("a") as stream:
             stream.write(f"{row}\n")
         return real(store, row)
 
-    monkeypatch.setattr(stores.JpegStore, "_decoded", logged)
+    monkeypatch.setattr(image_stores.JpegStore, "_decoded", logged)
     return log
 
 

@@ -16,7 +16,7 @@ from shapes import AUGMENT, PREPROCESS, photograph, raw_version, space_of
 from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.decoding import decode
 from components.data.images.preprocessing import PreprocessSettings, square_of, to_square
-from components.data.packed import packing, stores
+from components.data.packed import image_stores, packing
 from components.data.packed.loaders import open_split
 from components.data.packed.packing import Dataset, SplitImage, pack, read_dataset
 from components.shared.errors import DarkroomError, DataError
@@ -109,7 +109,7 @@ def test_the_statistics_are_those_of_the_training_originals(tmp_path: Path) -> N
 
 def test_many_shards_read_as_one_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, _ = packed(tmp_path, {"circle": 20}, "whole", copies=1)
-    monkeypatch.setattr(stores, "SHARD_BYTES", 3 * 3 * PREPROCESS.image_size_px**2)
+    monkeypatch.setattr(image_stores, "SHARD_BYTES", 3 * 3 * PREPROCESS.image_size_px**2)
     packed(tmp_path, {"circle": 20}, "sharded", copies=1)
     assert len(list((tmp_path / "sharded").glob("train-*.npy"))) > 4
     one, many = (open_split(folder, "train").pixels_NHWC for folder in (whole, tmp_path / "sharded"))
@@ -126,7 +126,7 @@ def test_many_shards_read_as_one_array(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_jpeg_store_takes_less_room_and_stays_close(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels, _ = packed(tmp_path, {"circle": 20, "square": 20}, "pixels", copies=1)
-    monkeypatch.setattr(stores, "SHARD_BYTES", 4096)
+    monkeypatch.setattr(image_stores, "SHARD_BYTES", 4096)
     jpeg, dataset = packed(tmp_path, {"circle": 20, "square": 20}, "jpeg", copies=1, store="jpeg")
     assert dataset.stores == {"train": "jpeg", "val": "pixels", "test": "pixels"}
     assert len(list(jpeg.glob("train-*.jpegs"))) > 1

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from components.data.files.folders import FileListing
-from components.data.files.stores import StoreFolder
+from components.data.files.object_stores import StoreFolder
 from components.data.raw.ingest import write_raw
 from components.data.sources import find
 from components.shared.errors import DataError, ServiceError

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from components.data.quality import checks
-from components.data.quality.checks import check_quality
+from components.data.quality import rule_checks
 from components.data.quality.profile import drift, grown, profile_of, read_profile
 from components.data.quality.quality_report import ExampleImages, QualityReport, RuleResult
+from components.data.quality.rule_checks import check_quality
 from components.data.quality.rules import QualitySettings
 from components.reporting.validation_page import validation_page
 from components.shared.errors import DataError, SettingsError
@@ -285,4 +285,4 @@ def test_the_page_escapes_names_and_shows_what_broke() -> None:
     ("value", "shown"), [(0.123456, "0.1235"), (12.0, "12"), (999.94, "999.9"), (12612.4, "12612"), (np.inf, "inf")]
 )
 def test_a_figure_is_shown_without_powers_of_ten(value: float, shown: str) -> None:
-    assert checks._figure(value) == shown
+    assert rule_checks._figure(value) == shown
