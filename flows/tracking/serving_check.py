@@ -185,9 +185,7 @@ def _difference(expected: Record, predicted: Record) -> float | None:
 def _in_time(replies: Sequence[dict[str, Any]]) -> CheckResult:
     slowest = max((reply["seconds"] for reply in replies), default=0.0)
     limit = f"at most {_MAX_RESPONSE_SECONDS:g} s"
-    return CheckResult(
-        "slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS
-    )
+    return CheckResult("slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS)
 
 
 def _refused(name: str, reply: dict[str, Any]) -> CheckResult:
