@@ -85,7 +85,7 @@ PROSE = {
 """Real edits of modules that a training imports: file, pattern, replacement of its first match."""
 COMPUTING = {
     "a constant": ("training/schedules.py", r"\b0\.\d+", "0.123"),
-    "a condition": ("training/losses.py", r"\n    if ", "\n    if not "),
+    "a condition": ("training/initial_model.py", r"\n( +)if ", r"\n\1if not "),
     "a removed statement": ("training/initial_model.py", r"\n    return .*", "\n    return None"),
     "the kind of an error": ("training/initial_model.py", r"raise \w+", "raise KeyError"),
     "the limit of a setting": ("training/settings.py", r"gt=0", "gt=1"),

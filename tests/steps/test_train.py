@@ -9,9 +9,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from logged import logged
 
 from components.shared.errors import DarkroomError
 from components.training.epoch_report import EpochReport
+from flows.project import child_process
 from flows.steps import training_run
 
 EPOCH = EpochReport(
@@ -46,28 +48,28 @@ def session(tmp_path: Path) -> Any:
     progress = tmp_path / "components" / "shared" / "progress.py"
     progress.parent.mkdir()
     progress.write_text(PROGRESS.read_text())
+    for package in (process.parent.parent, process.parent, progress.parent):
+        (package / "__init__.py").touch()
     project = SimpleNamespace(root=tmp_path, logs=tmp_path / "logs")
     params = SimpleNamespace(train=SimpleNamespace(batch_size=64))
     return SimpleNamespace(project=project, params=params, tracking=None)
 
 
-def test_a_training_that_the_system_killed_names_the_settings_that_save_memory_and_its_epochs_are_told(
-    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_training_that_the_system_killed_names_the_settings_that_save_memory_and_logs_its_epochs(
+    session: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    logged: list[tuple[dict[str, float], int]] = []
+    metrics_by_step: list[tuple[dict[str, float], int]] = []
     monkeypatch.setattr(
-        training_run.runs, "log_metrics", lambda _, run, metrics, *, step: logged.append((metrics, step))
+        training_run.runs, "log_metrics", lambda _, run, metrics, *, step: metrics_by_step.append((metrics, step))
     )
-    # The project's own code is what its process runs.
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    with pytest.raises(
-        DarkroomError,
-        match=r"train was killed .* memory.* lower train\.batch_size \(now 64\) or set train\.activation_check",
-    ):
+    # The child runs the code of the fixture.
+    monkeypatch.setattr(child_process, "CODE_ROOT", tmp_path)
+    sentence = r"train was killed .* memory.* lower train\.batch_size \(now 64\) or set train\.activation_checkpointing"
+    with logged() as messages, pytest.raises(DarkroomError, match=sentence):
         training_run.run_job(session, "run", tmp_path / "job", "train")
-    assert capsys.readouterr().err.splitlines() == [
+    assert messages == [
         "train 2/8: loss 0.5000, validation loss 0.6250, accuracy 0.7500, macro F1 0.5000; rate 0.003, 812 images/s, "
         "24 s left"
     ]
-    ((metrics, step),) = logged
+    ((metrics, step),) = metrics_by_step
     assert (metrics["val_accuracy"], step) == (0.75, 2)
