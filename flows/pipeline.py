@@ -1,7 +1,10 @@
 """The end-to-end pipeline: from images to a registered version that the gate has decided on."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Self
 
 from prefect import flow
 
@@ -9,14 +12,51 @@ from flows.project.dvc import restore_data_on_failure
 from flows.project.model_names import require_same_model
 from flows.project.project import open_project
 from flows.session.preflight import restore_params_on_error
-from flows.session.session import Prepared, Session, open_session
+from flows.session.session import Prepared, Session, StepTime, open_session
+from flows.steps.evaluate import Evaluated
 from flows.steps.ingest import Ingest
 from flows.steps.order import STEPS, steps_until
 from flows.steps.prepare import Prepare
-from flows.steps.promote import Promote, Promoted, check_levels, newest_version
+from flows.steps.promote import GateOutcome, Promote, Promoted, check_levels, newest_version
+from flows.steps.quantize import Exported
 from flows.steps.remote_training import require_deployment, train_on
 from flows.steps.step import Results, run_all, run_as_task
 from flows.steps.train import Train
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The scores that a summary names."""
+
+    accuracy: float
+    macro_f1: float
+
+    @classmethod
+    def of(cls, scores: Mapping[str, float]) -> Self:
+        return cls(scores["accuracy"], scores["macro_f1"])
+
+
+@dataclass(frozen=True)
+class RunSummary(GateOutcome):
+    """What one run of all steps made: the data, the version and the decision on it, scores by file, times by step."""
+
+    data_version: str
+    split_digest: str
+    run_id: str
+    metrics: dict[str, Headline]
+    """On the test split: of the torch model as `torch`, of each exported file as `onnx_` and its format."""
+    served: str
+    """Format of the registered file."""
+    bytes: int
+    latency_ms: float
+    """Median for one image."""
+    latency_p95_ms: float
+    steps: list[StepTime]
+
+    @property
+    def all_reused(self) -> bool:
+        """Whether no step had anything to do."""
+        return all(step.state == "reused" for step in self.steps)
 
 
 @flow(name="pipeline")
@@ -54,6 +94,30 @@ def pipeline(
     return results
 
 
+def summarize(results: Results) -> RunSummary:
+    """Of a run that went as far as `promote`."""
+    exported, promoted, prepared = results[Exported], results[Promoted], results[Prepared]
+    record, served = exported.record, exported.record.served_file.measured
+    return RunSummary(
+        version=promoted.version,
+        promoted=promoted.promoted,
+        status=promoted.status,
+        reasons=promoted.reasons,
+        data_version=prepared.data_version,
+        split_digest=prepared.split_digest,
+        run_id=exported.run_id,
+        metrics={
+            "torch": Headline.of(results[Evaluated].scores.values),
+            **{f"onnx_{name}": Headline.of(one.test.values) for name, one in record.formats.items()},
+        },
+        served=record.served,
+        bytes=served.size_bytes,
+        latency_ms=served.latency.p50_ms,
+        latency_p95_ms=served.latency.p95_ms,
+        steps=results.times,
+    )
+
+
 def _trained_by(deployment: str | None, session: Session, results: Results) -> Train:
     if deployment is None:
         return Train()
@@ -61,9 +125,9 @@ def _trained_by(deployment: str | None, session: Session, results: Results) -> T
 
 
 @flow(name="promote")
-def promote(version: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> Promoted:
+def promote(version: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> GateOutcome:
     """Lets the gate decide on one registered version, by default the newest, without training."""
     session = open_session(project, overrides)
     name = session.params.register.name
     number = require_same_model(version, own=name, where="register.name") if version else newest_version(session)
-    return run_all([Prepare(), Promote(number, again=version is not None)], session)[Promoted]
+    return run_all([Prepare(), Promote(number, again=version is not None)], session)[Promoted].outcome

@@ -4,7 +4,7 @@ import contextlib
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from components.models.scenarios import Advice
     from flows.cli.architectures import ArchitectureTable
     from flows.cli.check import ProjectCheck
+    from flows.experiments.features import FeaturesFile
+    from flows.project.baseline import Baseline
     from flows.registry.decision import Answered
+    from flows.registry.reproduce import Reproduction
+    from flows.registry.verify_lineage import Trace
+    from flows.registry.versions import ModelList
+    from flows.serving.predict import PredictedTable
 
 app = typer.Typer(
     name="darkroom",
@@ -76,7 +82,9 @@ Data = Annotated[
 def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Run all steps: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
     found = run_pipeline("promote", data=data, overrides=overrides, ingest=True)
-    finish(results.summary(found), as_json, results.pipeline)
+    from flows.pipeline import summarize
+
+    finish(summarize(found), as_json, results.pipeline)
 
 
 @app.command()
@@ -101,7 +109,7 @@ def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
 def set_baseline(as_json: AsJson = False) -> None:
     """Make the current data the baseline that drift is measured against."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "Baseline":
         from flows.project.baseline import set_baseline as store_baseline
 
         return store_baseline(open_project())
@@ -250,7 +258,7 @@ def promote(
         version=version,
         overrides=overrides,
     )
-    finish(results.decision(outcome), as_json, results.verdict)
+    finish(outcome, as_json, results.verdict)
 
 
 @app.command()
@@ -262,7 +270,7 @@ def rollback(
     finish(
         result,
         as_json,
-        lambda result: f"{results.serves_again(result['champion'])}, version {result['was']} doesn't serve any more",
+        lambda result: f"{results.serves_again(result.champion)}, version {result.was} doesn't serve any more",
     )
 
 
@@ -310,26 +318,23 @@ def predict(
     and have the reason in the column error. What each column means: docs/serving.md, "Columns and fields".
     """
 
-    def work() -> dict[str, Any]:
+    def work() -> "PredictedTable":
         from components.serving.prediction_records import PredictionOptions
         from flows.serving.predict import predict_files
 
         options = PredictionOptions(top_k=top_k, probabilities=probabilities)
-        summary, name = predict_files(
-            sources, out=out, model=model, options=options, workers=workers, provider=provider
-        )
-        return {"out": str(out), "images": summary.rows, "unreadable": summary.unreadable, "model": name}
+        return predict_files(sources, out=out, model=model, options=options, workers=workers, provider=provider)
 
     result = guarded(work, stopped="predict was stopped; the same command resumes it")
     finish(result, as_json, results.prediction)
-    sys.exit(DataError.exit_code if result["unreadable"] else 0)
+    sys.exit(DataError.exit_code if result.unreadable else 0)
 
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the registered versions, their aliases and verdicts."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "ModelList":
         from flows.registry.versions import list_models
 
         return list_models(show=not as_json)
@@ -344,14 +349,14 @@ def lineage(
 ) -> None:
     """Trace a version from pixel to served file, and verify each link that can be verified."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "Trace":
         from flows.registry.verify_lineage import trace
 
         return trace(model, show=not as_json)
 
     result = guarded(work)
     finish(result, as_json, results.lineage)
-    sys.exit(0 if result["whole"] else 1)
+    sys.exit(0 if result.whole else 1)
 
 
 @app.command()
@@ -362,7 +367,7 @@ def reproduce(
 ) -> None:
     """Train a registered version again from its own data and code, and show what differs."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "Reproduction":
         from flows.registry.reproduce import reproduce_version
 
         return reproduce_version(version, name=name, show=not as_json)
@@ -424,7 +429,7 @@ def features(
 ) -> None:
     """Write a network without its last layer: for labels.features and split.duplicates.embeddings."""
 
-    def work() -> dict[str, Any]:
+    def work() -> "FeaturesFile":
         from flows.experiments.features import write_features
 
         return write_features(model, weights=weights, image_size_px=image_size_px, out=out)
@@ -442,7 +447,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page on a model."""
 
-    def work() -> dict[str, Any]:
+    def work() -> dict[str, str]:
         from flows.report.page import write_report
 
         return {"report": str(write_report(out, model))}

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from prefect import flow
 
@@ -86,6 +86,18 @@ class ComparisonRow:
     """Why it failed."""
 
 
+@dataclass(frozen=True)
+class ComparisonResult:
+    run_id: str
+    chosen: str
+    """The best model on validation."""
+    test_images: int
+    """Images that none of the models has seen."""
+    models: list[ComparisonRow]
+    """The chosen one first."""
+    picture: str
+
+
 @flow(name="compare")
 def compare(
     names: list[str],
@@ -93,7 +105,7 @@ def compare(
     project: str | None = None,
     deployment: str | None = None,
     out: str = "comparison.png",
-) -> dict[str, Any]:
+) -> ComparisonResult:
     """Trains what isn't trained with these params yet, on the workers of `deployment` if given, and plots `out`."""
     session = open_session(project, overrides, exports=True)
     picture = Path(out)
@@ -131,13 +143,7 @@ def compare(
     lines += [ComparisonRow(name, reason=reason) for name, reason in failed.items()]
     _keep(session, run_id, lines, picture)
     runs.finish(session.tracking, run_id, "compare", mark)
-    return {
-        "run_id": run_id,
-        "chosen": lines[0].name,
-        "test_images": images,
-        "models": [asdict(one) for one in lines],
-        "picture": str(picture),
-    }
+    return ComparisonResult(run_id, chosen=lines[0].name, test_images=images, models=lines, picture=str(picture))
 
 
 def check_models(session: Session, names: Sequence[str]) -> dict[str, Version | None]:
@@ -329,9 +335,9 @@ def _keep(session: Session, run_id: str, lines: list[ComparisonRow], picture: Pa
     runs.set_tags(session.tracking, run_id, {"darkroom.chosen": lines[0].name})
 
 
-def show_comparison(result: dict[str, Any]) -> str:
+def show_comparison(result: ComparisonResult) -> str:
     """Shows the table on standard output; returns what it says in a sentence."""
-    rows = [_row(line, result["chosen"]) for line in result["models"]]
+    rows = [_row(line, result.chosen) for line in result.models]
     columns = (
         *("model", "validation", "test", "macro F1", "against *", "p (Holm)"),
         *("ms an image", "bytes", "training s", "Pareto", "reason"),
@@ -342,25 +348,27 @@ def show_comparison(result: dict[str, Any]) -> str:
         rows,
     )
     return (
-        f"{result['chosen']} is best on validation; p is of the paired test on the same {result['test_images']} test "
-        f"images against it; picture: {result['picture']}"
+        f"{result.chosen} is best on validation; p is of the paired test on the same {result.test_images} test "
+        f"images against it; picture: {result.picture}"
     )
 
 
-def _row(line: dict[str, Any], chosen: str) -> list[str]:
-    def text(name: str, style: str) -> str:
-        interval = line.get(f"{name}_interval")
-        reach = f" ({' to '.join(format(end, style) for end in interval)})" if interval else ""
-        return "" if line[name] is None else format(line[name], style) + reach
-
+def _row(line: ComparisonRow, chosen: str) -> list[str]:
     return [
-        line["name"] + (" *" if line["name"] == chosen else ""),
-        *(text(name, ".4f") for name in ("validation_accuracy", "accuracy", "macro_f1")),
-        text("difference", "+.4f"),
-        text("p_corrected", ".3f"),
-        text("latency_ms", ".2f"),
-        text("bytes", ","),
-        text("training_seconds", ".1f") or ("" if line["reason"] else "unknown"),
-        "yes" if line["non_dominated"] else "",
-        line["reason"],
+        line.name + (" *" if line.name == chosen else ""),
+        _cell(line.validation_accuracy, ".4f", line.validation_accuracy_interval),
+        _cell(line.accuracy, ".4f", line.accuracy_interval),
+        _cell(line.macro_f1, ".4f", line.macro_f1_interval),
+        _cell(line.difference, "+.4f", line.difference_interval),
+        _cell(line.p_corrected, ".3f"),
+        _cell(line.latency_ms, ".2f"),
+        _cell(line.bytes, ","),
+        _cell(line.training_seconds, ".1f") or ("" if line.reason else "unknown"),
+        "yes" if line.non_dominated else "",
+        line.reason,
     ]
+
+
+def _cell(value: float | None, style: str, interval: "Interval | None" = None) -> str:
+    reach = f" ({' to '.join(format(end, style) for end in interval)})" if interval else ""
+    return "" if value is None else format(value, style) + reach

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
+from components.records.members import MemberScores
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file, write_json
 from flows.project.dvc import data_paths
@@ -17,7 +18,7 @@ from flows.registry.lineage import write_lineage
 from flows.session.session import Prepared, Session, open_session
 from flows.steps.evaluate import Evaluate, members_of
 from flows.steps.prepare import Prepare
-from flows.steps.promote import Promote, Promoted
+from flows.steps.promote import GateOutcome, Promote, Promoted
 from flows.steps.quantize import Quantize
 from flows.steps.register import Register
 from flows.steps.step import FingerprintedStep, Results, Step, run_all
@@ -149,12 +150,26 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], key: 
     return run_id
 
 
+@dataclass(frozen=True)
+class EnsembleResult(GateOutcome):
+    """The gate's decision on an ensemble, its run, and the scores of its members beside it."""
+
+    run_id: str
+    members: list[MemberScores]
+
+
 @flow(name="ensemble")
-def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> dict[str, Any]:
-    """An ensemble, exported and registered; returns its run, its members' scores beside it and the gate's decision."""
+def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> EnsembleResult:
+    """An ensemble: exported, registered and decided on."""
     session = open_session(project, overrides, exports=True)
     steps: list[Step[Any]] = [Prepare(), JoinMembers(tuple(members)), Evaluate(), Quantize(), Register(), Promote()]
     results = run_all(steps, session)
-    run_id, outcome = results[Trained].run_id, results[Promoted]
-    decision = {name: getattr(outcome, name) for name in ("version", "promoted", "status", "reasons")}
-    return {"run_id": run_id, "members": [asdict(one) for one in members_of(session, run_id)], **decision}
+    run_id, decision = results[Trained].run_id, results[Promoted]
+    return EnsembleResult(
+        version=decision.version,
+        promoted=decision.promoted,
+        status=decision.status,
+        reasons=decision.reasons,
+        run_id=run_id,
+        members=members_of(session, run_id),
+    )

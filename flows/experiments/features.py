@@ -1,6 +1,7 @@
 """A network without its last layer as a file: for `labels.features` and `split.duplicates.embeddings.model`."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,17 @@ _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 """Of ImageNet, which nearly all published weights come from."""
 
 
-def write_features(model: str, *, weights: str | None, image_size_px: int | None, out: Path) -> dict[str, Any]:
-    """`model` is an architecture, with its weights, or a version; returns the file and its features' number.
+@dataclass(frozen=True)
+class FeaturesFile:
+    file: str
+    image_size_px: int
+    """Side of the images that the network reads."""
+    features: int
+    """Numbers per image."""
+
+
+def write_features(model: str, *, weights: str | None, image_size_px: int | None, out: Path) -> FeaturesFile:
+    """`model` is an architecture, with its weights, or a version.
 
     Raises SettingsError for a name, weights or a size that don't fit.
     """
@@ -37,7 +47,7 @@ def write_features(model: str, *, weights: str | None, image_size_px: int | None
     export_features(network, out)
     side = network.spec.preprocess.image_size_px
     width = embed(1, lambda _: _grey(side), model=out, setting="--out").shape[1]
-    return {"file": str(out), "image_size_px": side, "features": width}
+    return FeaturesFile(str(out), image_size_px=side, features=width)
 
 
 def _registered(project: Project, address: str) -> "ImageClassifier":

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from threading import Event
 from typing import Any
 
@@ -48,13 +48,24 @@ class _Task:
     deployment: str | None
 
 
+@dataclass(frozen=True)
+class SearchResult:
+    run_id: str
+    metric: str
+    """The validation score that was searched for."""
+    best: TrialResult
+    trials: list[TrialResult]
+    applied: list[str]
+    """What changed in params.yaml, a sentence a change."""
+
+
 @flow(name="tune")
 def tune(
     overrides: list[str] | None = None,
     project: str | None = None,
     deployment: str | None = None,
     apply: bool = False,
-) -> dict[str, Any]:
+) -> SearchResult:
     """Resumes the search of this space, or starts it; returns its trials and the best one.
 
     With a deployment, such as train/gpu, its workers train; `apply` writes the best values into params.yaml.
@@ -73,13 +84,13 @@ def tune(
         watch.note = f"{counted(len(outcomes), 'trial')}, run {task.run_id}"
     if best is None:
         raise DarkroomError(f"none of {len(outcomes)} trials came to its end; the last one: {outcomes[-1].reason}")
-    return {
-        "run_id": task.run_id,
-        "metric": session.params.tune.metric,
-        "best": asdict(best),
-        "trials": [asdict(one) for one in outcomes],
-        "applied": _apply(session, best) if apply else [],
-    }
+    return SearchResult(
+        run_id=task.run_id,
+        metric=session.params.tune.metric,
+        best=best,
+        trials=outcomes,
+        applied=_apply(session, best) if apply else [],
+    )
 
 
 def check_space(params: Params, project: Project) -> None:
@@ -173,7 +184,8 @@ def _try(task: _Task, trial: Trial) -> None:
     def seconds() -> float:
         return time.perf_counter() - started
 
-    logger.info(f"trial {trial.number}: {_listed(trial.values)}")
+    values = ", ".join(f"{name} {_brief(value)}" for name, value in trial.values.items())
+    logger.info(f"trial {trial.number}: {values}")
     run_id, score = None, None
     try:
         session = replace(task.session, params=task.session.params.with_values(trial.values))
@@ -305,21 +317,21 @@ def _apply(session: Session, best: TrialResult) -> list[str]:
     return said
 
 
-def show_trials(result: dict[str, Any]) -> None:
+def show_trials(result: SearchResult) -> None:
     """The trials as a table on standard output, the best one marked."""
-    metric, best = result["metric"], result["best"]["number"]
-    names = sorted({name for one in result["trials"] for name in one["values"]})
+    metric, best = result.metric, result.best.number
+    names = sorted({name for one in result.trials for name in one.values})
     rows = [
         [
-            f"{one['number']}{' *' if one['number'] == best else ''}",
-            one["state"],
-            "" if one["score"] is None else f"{one['score']:.4f}",
-            *(_brief(one["values"][name]) for name in names),
-            f"{one['seconds']:.1f}",
-            (one["run_id"] or "")[:12],
-            one["reason"],
+            f"{one.number}{' *' if one.number == best else ''}",
+            one.state,
+            "" if one.score is None else f"{one.score:.4f}",
+            *(_brief(one.values[name]) for name in names),
+            f"{one.seconds:.1f}",
+            (one.run_id or "")[:12],
+            one.reason,
         ]
-        for one in result["trials"]
+        for one in result.trials
     ]
     title = f"search for the best {metric} on validation, of {len(rows)} trials (* the best)"
     show_table(title, ("trial", "state", metric, *names, "seconds", "run", "reason"), rows)
@@ -327,7 +339,3 @@ def show_trials(result: dict[str, Any]) -> None:
 
 def _brief(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {_brief(value)}" for name, value in values.items())

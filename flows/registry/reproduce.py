@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,20 @@ logger = logging.getLogger(__name__)
 _FROM_LINEAGE = ("data_version", "split_digest", "raw_manifest")
 
 
-def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str, Any]:
-    """Whether everything is the same, with every finding; the registry and the project stay unchanged.
+@dataclass(frozen=True)
+class Reproduction:
+    """What a repeated training found."""
+
+    version: str
+    same: bool
+    """Whether nothing differs."""
+    outcome: str
+    """A sentence for people."""
+    findings: list[Finding]
+
+
+def reproduce_version(number: str, *, name: str | None, show: bool) -> Reproduction:
+    """Trains the version again and compares; the registry and the project stay unchanged.
 
     Raises SettingsError where the code of the version is gone, DataError where its data is.
     """
@@ -60,13 +72,7 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> dict[str,
     if show:
         rows = [(_state(one), one.what, one.then, one.now) for one in findings]
         show_table(f"{model} version {version.number}, trained again", ("", "what", "then", "now"), rows)
-    same = all(one.same for one in findings)
-    return {
-        "version": version.number,
-        "same": same,
-        "outcome": outcome(findings),
-        "findings": [asdict(one) for one in findings],
-    }
+    return Reproduction(version.number, all(one.same for one in findings), outcome(findings), findings)
 
 
 def _who(version: registry.Version) -> str:

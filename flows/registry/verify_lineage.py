@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,8 +40,19 @@ class Link:
     """What was compared with what, or why nothing could be."""
 
 
-def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
-    """The links of a version (default: the champion), and whether none of them is broken."""
+@dataclass(frozen=True)
+class Trace:
+    """The lineage of a version, link by link."""
+
+    name: str
+    version: str
+    whole: bool
+    """Whether no link is broken."""
+    links: list[Link]
+
+
+def trace(wanted: str | None, *, show: bool) -> Trace:
+    """The links of a version; default: the champion."""
     project = open_project()
     name, number = model_name(project), ledger.CHAMPION
     if wanted is not None:
@@ -57,7 +68,7 @@ def trace(wanted: str | None, *, show: bool) -> dict[str, Any]:
             f"{name} version {version.number}, from pixel to served file", ("state", "link", "value", "how"), rows
         )
     whole = all(link.state != "broken" for link in links)
-    return {"name": name, "version": version.number, "whole": whole, "links": [asdict(link) for link in links]}
+    return Trace(name, version.number, whole, links)
 
 
 def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[Link]:

@@ -1,9 +1,9 @@
 """What the registry holds: the versions of the model, who serves, and the last decisions."""
 
-from dataclasses import asdict
-from typing import Any, get_args
+from dataclasses import dataclass
+from typing import get_args
 
-from components.promotion.ledger import Action, Entry, Status
+from components.promotion.ledger import Action, Entry, Status, Verdict
 from components.promotion.registration import RegisterSettings
 from components.shared.errors import DarkroomError
 from flows.console.tables import show_table
@@ -15,27 +15,76 @@ from flows.tracking.ledger import CHALLENGER, CHAMPION, PREVIOUS, Ledger, read_l
 _LEDGER_ENTRIES = 10
 
 
-def list_models(show: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class VersionRow:
+    """A registered version; scores and size are of its own file, None where they weren't registered with it."""
+
+    version: str
+    aliases: list[str]
+    served: str | None
+    """Format of its file."""
+    accuracy: float | None
+    macro_f1: float | None
+    bytes: int | None
+    verdict: Verdict
+    reason: str | None
+    """The first of the decision's reasons."""
+    decided_by: str | None
+    decided_at: str | None
+    run_id: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DecisionRow:
+    """An entry of the ledger."""
+
+    number: int
+    action: Action
+    version: str
+    champion: str | None
+    """The version that serves after it."""
+    when: str
+    who: str
+    reasons: list[str]
+    was: str | None
+    """Of a rollback: the version that served before it."""
+
+
+@dataclass(frozen=True)
+class ModelList:
+    name: str
+    champion: str | None
+    challenger: str | None
+    previous: str | None
+    versions: list[VersionRow]
+    """The newest first."""
+    ledger: list[DecisionRow]
+    """The last decisions, the newest first."""
+    ledger_problem: str | None
+    """What is wrong with the ledger; None for nothing."""
+
+
+def list_models(show: bool) -> ModelList:
     """The registered versions, newest first, and the last entries of the ledger; shown on standard output if asked."""
     project = open_project()
     name = model_name(project)
     tracking = runs.existing_tracking(project, name)
     versions = registry.versions(tracking, name) if tracking is not None else []
-    record: dict[str, Any] = {
-        "name": name,
-        **{alias: holder(versions, alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)},
-        "versions": [],
-        "ledger": [],
-    }
-    if tracking is not None:
-        ledger, problem = decisions(tracking, name)
-        record["versions"] = [_version_record(version, status(version, ledger)) for version in versions]
-        entries = ledger.entries[-_LEDGER_ENTRIES:] if ledger is not None else []
-        record["ledger"] = [_entry_record(entry) for entry in reversed(entries)]
-        record |= {"ledger_problem": problem} if problem else {}
+    ledger, problem = decisions(tracking, name) if tracking is not None else (None, None)
+    entries = ledger.entries[-_LEDGER_ENTRIES:] if ledger is not None else []
+    listed = ModelList(
+        name,
+        champion=holder(versions, CHAMPION),
+        challenger=holder(versions, CHALLENGER),
+        previous=holder(versions, PREVIOUS),
+        versions=[_row_of(version, status(version, ledger)) for version in versions],
+        ledger=[_decision_row(entry) for entry in reversed(entries)],
+        ledger_problem=problem,
+    )
     if show:
-        _show(record)
-    return record
+        _show(listed)
+    return listed
 
 
 def model_name(project: Project) -> str:
@@ -65,83 +114,82 @@ def holder(versions: list[registry.Version], alias: str) -> str | None:
     return next((version.number for version in versions if alias in version.aliases), None)
 
 
-def _version_record(version: registry.Version, status: Status) -> dict[str, Any]:
-    decision = status.entry
-    return {
-        "version": version.number,
-        "aliases": version.aliases,
-        "served": version.tags.get("served"),
-        **_measured(version),
-        "verdict": status.verdict,
-        "reason": status.reasons[0] if status.reasons else None,
-        "decided_by": decision.who if decision else None,
-        "decided_at": decision.when if decision else None,
-        "run_id": version.run_id,
-        "sha256": version.sha256,
-    }
+def _row_of(version: registry.Version, status: Status) -> VersionRow:
+    decision, tags = status.entry, version.tags
+    return VersionRow(
+        version=version.number,
+        aliases=version.aliases,
+        served=tags.get("served"),
+        accuracy=float(tags["accuracy"]) if "accuracy" in tags else None,
+        macro_f1=float(tags["macro_f1"]) if "macro_f1" in tags else None,
+        bytes=int(tags["bytes"]) if "bytes" in tags else None,
+        verdict=status.verdict,
+        reason=status.reasons[0] if status.reasons else None,
+        decided_by=decision.who if decision else None,
+        decided_at=decision.when if decision else None,
+        run_id=version.run_id,
+        sha256=version.sha256,
+    )
 
 
-def _measured(version: registry.Version) -> dict[str, float | int | None]:
-    """Scores and size of the version's own file, as they were registered with it; None where they weren't."""
-    tags = version.tags
-    return {
-        "accuracy": float(tags["accuracy"]) if "accuracy" in tags else None,
-        "macro_f1": float(tags["macro_f1"]) if "macro_f1" in tags else None,
-        "bytes": int(tags["bytes"]) if "bytes" in tags else None,
-    }
+def _decision_row(entry: Entry) -> DecisionRow:
+    return DecisionRow(
+        number=entry.number,
+        action=entry.action,
+        version=entry.version,
+        champion=entry.champion,
+        when=entry.when,
+        who=entry.who,
+        reasons=entry.reasons,
+        was=entry.record.get("from") if entry.action == "rolled back" else None,
+    )
 
 
-def _entry_record(entry: Entry) -> dict[str, Any]:
-    wanted = ("number", "when", "who", "action", "version", "champion", "reasons")
-    record = {name: value for name, value in asdict(entry).items() if name in wanted}
-    return record | ({"from": entry.record.get("from")} if entry.action == "rolled back" else {})
-
-
-def _show(record: dict[str, Any]) -> None:
-    name = record["name"]
-    if not record["versions"]:
-        print(f"{name} has no registered version yet; `darkroom run` makes one")
+def _show(listed: ModelList) -> None:
+    if not listed.versions:
+        print(f"{listed.name} has no registered version yet; `darkroom run` makes one")
         return
     show_table(
-        f"{name}: registered versions",
+        f"{listed.name}: registered versions",
         ("version", "aliases", "served", "accuracy", "macro F1", "bytes", "verdict", "first reason (who, when)", "run"),
-        [_version_row(version) for version in record["versions"]],
+        [_version_cells(version) for version in listed.versions],
     )
     print()
-    if "ledger_problem" in record:
-        print(f"ledger: {record['ledger_problem']}")
-    elif record["ledger"]:
+    if listed.ledger_problem is not None:
+        print(f"ledger: {listed.ledger_problem}")
+    elif listed.ledger:
         show_table(
             "last decisions",
             ("entry", "when", "who", "decision", "version", "reasons"),
-            [_entry_row(entry) for entry in record["ledger"]],
+            [_decision_cells(entry) for entry in listed.ledger],
         )
     else:
         print("no decision was made yet; `darkroom promote` has the gate decide on the newest version")
 
 
-def _version_row(version: dict[str, Any]) -> list[str]:
+def _version_cells(version: VersionRow) -> list[str]:
     return [
-        version["version"],
-        ", ".join(f"@{alias}" for alias in version["aliases"]),
-        version["served"] or "unknown",
-        _number(version["accuracy"], ".4f"),
-        _number(version["macro_f1"], ".4f"),
-        _number(version["bytes"], ","),
-        version["verdict"],
-        f"{version['reason']} ({version['decided_by']}, {version['decided_at']})" if version["decided_by"] else "",
-        version["run_id"][:12],
+        version.version,
+        ", ".join(f"@{alias}" for alias in version.aliases),
+        version.served or "unknown",
+        _number(version.accuracy, ".4f"),
+        _number(version.macro_f1, ".4f"),
+        _number(version.bytes, ","),
+        version.verdict,
+        f"{version.reason} ({version.decided_by}, {version.decided_at})" if version.decided_by else "",
+        version.run_id[:12],
     ]
 
 
-def _entry_row(entry: dict[str, Any]) -> list[str]:
+def _decision_cells(entry: DecisionRow) -> list[str]:
+    rolled_back = entry.action == "rolled back"
     return [
-        str(entry["number"]),
-        entry["when"],
-        entry["who"],
-        entry["action"],
-        f"{entry['from']}, back to {entry['champion'] or 'none'}" if "from" in entry else entry["version"],
-        "; ".join(entry["reasons"]),
+        str(entry.number),
+        entry.when,
+        entry.who,
+        entry.action,
+        f"{entry.was}, back to {entry.champion or 'none'}" if rolled_back else entry.version,
+        "; ".join(entry.reasons),
     ]
 
 

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +35,18 @@ _SCHEME = "models:/"
 _SHA256_SHOWN = 12
 
 
+@dataclass(frozen=True)
+class PredictedTable:
+    """The table that was written, and what it holds."""
+
+    out: str
+    images: int
+    unreadable: int
+    """Images that have a reason in the column error instead of a prediction."""
+    model: str
+    """models:/NAME/VERSION, or the file with the start of its SHA-256."""
+
+
 def predict_files(
     sources: list[str],
     *,
@@ -43,8 +55,8 @@ def predict_files(
     options: PredictionOptions,
     workers: int | None = None,
     provider: str | None = None,
-) -> tuple[Summary, str]:
-    """Writes a row per image and reports which can't be read; returns a summary and the model's name.
+) -> PredictedTable:
+    """Writes a row per image and reports which can't be read.
 
     Resumes an interrupted run. Raises DataError for sources without images.
     """
@@ -76,7 +88,7 @@ def predict_files(
     )
     progress()("predict", summary.rows, summary.rows)
     _report(summary, ignored)
-    return summary, name
+    return PredictedTable(str(out), summary.rows, summary.unreadable, name)
 
 
 def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:

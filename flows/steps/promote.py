@@ -50,14 +50,27 @@ _NAMED, _WEAKEST = 12, 3
 
 
 @dataclass(frozen=True)
-class Promoted:
+class GateOutcome:
+    """What the gate decided on a version, and why."""
+
     version: str
     promoted: bool
     """Whether it serves now."""
     status: Verdict
     """Where it stands by the ledger."""
     reasons: list[str]
+
+
+@dataclass(frozen=True)
+class Promoted(GateOutcome):
+    """A decision with every rule behind it."""
+
     rules: list[dict[str, Any]]
+
+    @property
+    def outcome(self) -> GateOutcome:
+        """The decision without its rules."""
+        return GateOutcome(self.version, self.promoted, self.status, self.reasons)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_two_lines_carry_a_model_to_another_domain(tmp_path: Path, monkeypatch: 
 
     monkeypatch.chdir(source.project.root)
     written = write_features("models:/source@champion", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
-    assert written["features"] == 84
+    assert written.features == 84
     with pytest.raises(SettingsError, match="models:/source: should read NAME@ALIAS"):
         write_features("models:/source", weights=None, image_size_px=None, out=tmp_path / "f.onnx")
 

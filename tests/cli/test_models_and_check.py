@@ -21,7 +21,7 @@ from flows.console.tables import show_table
 from flows.project.dvc import data_paths, data_version, stage_digest
 from flows.project.fingerprint import code_digest
 from flows.project.project import open_project
-from flows.registry.decision import answer
+from flows.registry.decision import RolledBack, answer
 from flows.registry.lineage import RECORD, version_lineage
 from flows.registry.reproduce import reproduce_version
 from flows.registry.rollback import rollback
@@ -142,7 +142,7 @@ def test_models_lists_the_version_as_the_run_reported_it(trained: tuple[Path, di
 def test_models_is_shown_as_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     record = list_models(show=True)
     lines = capsys.readouterr().out.splitlines()
-    (row,) = [line for line in lines if record["versions"][0]["run_id"][:12] in line]
+    (row,) = [line for line in lines if record.versions[0].run_id[:12] in line]
     assert "@champion" in row
     assert not [line for line in lines if "\x1b" in line]
 
@@ -353,7 +353,7 @@ def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> N
     outcome = life.decide("2", "promote.approval=true", _LENIENT, _FEW)
     assert (outcome.status, outcome.promoted) == ("awaiting approval", False), outcome.reasons
     assert life.aliases() == {"champion": "1", "challenger": "2"}
-    assert list_models(show=False)["challenger"] == "2"
+    assert list_models(show=False).challenger == "2"
     with pytest.raises(SettingsError, match="version 1 doesn't wait for approval"):
         answer("digits", "1", action="promoted", by="Ada", reason="it looks right")
     with pytest.raises(SettingsError, match="digits has no version 9"):
@@ -368,7 +368,7 @@ def test_what_passes_waits_for_a_person_where_that_is_asked_for(life: Life) -> N
 
 
 def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
-    assert rollback.fn(reason="a test") == {"champion": "1", "was": "2"}
+    assert rollback.fn(reason="a test") == RolledBack(champion="1", was="2")
     assert life.aliases() == {"champion": "1"}
     with pytest.raises(SettingsError, match="no earlier champion"):
         rollback.fn()
@@ -386,10 +386,10 @@ def test_a_rollback_goes_back_and_says_when_it_cannot(life: Life) -> None:
 
 def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     entry, tracking = life.entries()[-1], life.session().tracking
-    listed = {one["version"]: one for one in list_models(show=False)["versions"]}
-    assert (listed["2"]["verdict"], listed["2"]["reason"]) == ("rolled back", "a test")
-    assert (listed["2"]["decided_by"], listed["2"]["decided_at"]) == (entry.who, entry.when)
-    assert listed["1"]["verdict"] == "promoted"
+    listed = {one.version: one for one in list_models(show=False).versions}
+    assert (listed["2"].verdict, listed["2"].reason) == ("rolled back", "a test")
+    assert (listed["2"].decided_by, listed["2"].decided_at) == (entry.who, entry.when)
+    assert listed["1"].verdict == "promoted"
     version = tracking.client.get_model_version("digits", "2")
     assert version.tags["status"] == "rolled back"
     assert "promoted" not in version.tags
@@ -400,7 +400,7 @@ def test_a_rolled_back_version_is_called_so_everywhere(life: Life) -> None:
     assert "Rolled back" in page
     assert f"Decided by {entry.who}, {entry.moment}" in page
     assert "This version no longer serves. Version 1 is @champion now." in page
-    assert {link["how"] for link in trace("digits/2", show=False)["links"] if link["link"] == "ledger"} == {
+    assert {link.how for link in trace("digits/2", show=False).links if link.link == "ledger"} == {
         f"the file that the gate decided on (entry 3; by entry {entry.number} it is rolled back)"
     }
 
@@ -426,21 +426,21 @@ def test_a_champion_that_was_deleted_is_named_and_can_be_rolled_back(life: Life)
         with pytest.raises(SettingsError, match="the champion, digits version 2, was deleted"):
             ask()
     assert len(life.entries()) == 5
-    assert rollback.fn() == {"champion": "1", "was": "2"}
+    assert rollback.fn() == RolledBack(champion="1", was="2")
     assert life.aliases() == {"champion": "1"}
 
 
 def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
     found = trace(None, show=False)
-    assert (found["name"], found["version"], found["whole"]) == ("digits", "1", True)
-    states = {link["link"]: link["state"] for link in found["links"]}
+    assert (found.name, found.version, found.whole) == ("digits", "1", True)
+    states = {link.link: link.state for link in found.links}
     assert states.pop("git revision") == "not checked"
     assert set(states.values()) == {"verified"}
     assert len(states) == 12
     tracking = life.session().tracking
     sha256 = registry.get_version(tracking, "digits", "1").sha256
     registry.annotate(tracking, registry.get_version(tracking, "digits", "1"), tags={"sha256": "f" * 64})
-    broken = [link["link"] for link in trace("digits@champion", show=True)["links"] if link["state"] == "broken"]
+    broken = [link.link for link in trace("digits@champion", show=True).links if link.state == "broken"]
     assert broken == ["ONNX file", "ledger"]
     registry.annotate(tracking, registry.get_version(tracking, "digits", "1"), tags={"sha256": sha256})
     for wanted, sentence in (("digits", "should read NAME@ALIAS"), ("digits@best", "no alias @best")):
@@ -521,9 +521,9 @@ def test_changes_that_were_never_committed_are_named(life: Life) -> None:
         ("0" * 64, "not checked", f"it was trained on commit {git[:12]} and changes in the working tree"),
     ):
         write_json(kept, record | {"code": code, "git": git})
-        link = trace("digits/1", show=False)["links"][0]
-        assert (link["link"], link["state"]) == ("git revision", state)
-        assert expected in link["how"]
+        link = trace("digits/1", show=False).links[0]
+        assert (link.link, link.state) == ("git revision", state)
+        assert expected in link.how
     write_json(kept, record | {"code": "0" * 64, "git": git})
     try:
         with pytest.raises(SettingsError, match="with changes of the code that were never committed"):

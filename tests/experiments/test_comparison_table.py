@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from components.records.members import MemberScores
-from flows.experiments.compare import ComparisonRow, show_comparison
+from flows.experiments.compare import ComparisonResult, ComparisonRow, show_comparison
 from flows.steps.evaluate import columns_of
 
 _CHOSEN = ComparisonRow(
@@ -16,9 +16,7 @@ _OTHER = replace(_CHOSEN, name="resnet18", difference=-0.05, difference_interval
 
 def test_scores_are_shown_with_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [_CHOSEN, _OTHER, ComparisonRow("lenet5", reason="no memory")]
-    show_comparison(
-        {"models": [asdict(line) for line in lines], "chosen": "plain", "test_images": 40, "picture": "c.png"}
-    )
+    show_comparison(ComparisonResult("1", chosen="plain", test_images=40, models=lines, picture="c.png"))
     told = capsys.readouterr().out
     for cell in ("0.8750 (0.7700 to 0.9300)", "0.9000 (0.8000 to 0.9500)", "-0.0500 (-0.1000 to +0.0100)", "no memory"):
         assert cell in told

@@ -61,4 +61,4 @@ def compared(name: str, seconds: float | None) -> ComparisonRow:
 def test_a_model_of_unknown_training_time_is_not_on_the_front_for_it() -> None:
     known, unknown = with_front([compared("known", 60.0), compared("unknown", None)])
     assert (known.non_dominated, unknown.non_dominated) == (True, False)
-    assert "unknown" in _row(vars(unknown), "known")[1:]
+    assert "unknown" in _row(unknown, "known")[1:]

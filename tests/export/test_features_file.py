@@ -15,7 +15,7 @@ from components.models.architectures import build
 from components.models.classifier import ImageClassifier
 from components.models.features import features
 from components.shared.errors import SettingsError
-from flows.experiments.features import write_features
+from flows.experiments.features import FeaturesFile, write_features
 
 RANDOM = np.random.default_rng(3)
 
@@ -40,7 +40,7 @@ def test_weights_of_an_architecture_become_a_file(tmp_path: Path, monkeypatch: p
     torch.save(network.state_dict(), "lenet5.pth")
     out = tmp_path / "features.onnx"
     told = write_features("lenet5", weights="lenet5.pth", image_size_px=32, out=out)
-    assert told == {"file": str(out), "image_size_px": 32, "features": 84}
+    assert told == FeaturesFile(str(out), image_size_px=32, features=84)
     image_HWC = RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     network.classifier = nn.Identity()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
