@@ -1,4 +1,4 @@
-"""A data set's life over several ingests: it grows, is accepted, drifts, and its labels are mended. Real DVC."""
+"""A data set's life over several ingests: it grows, is accepted, drifts, and its labels are corrected. Real DVC."""
 
 import csv
 from pathlib import Path
@@ -150,8 +150,8 @@ def test_a_corrected_label_reaches_the_split(
     ingest(project, labelled(tmp_path / "set", header, rows), settings)
     prepare(project, "validate.images_per_class.level=warn")
     uncorrected, before = digest(project), splits(project)
-    (data_paths(project).reference / "mended.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
-    said = prepare(project, "labels.corrections=mended.csv")
+    (data_paths(project).reference / "corrections.csv").write_text(f"path,corrected\ncircle/003.png,{corrected}\n")
+    said = prepare(project, "labels.corrections=corrections.csv")
     assert "1 label corrected" in said
     assert images(project)["circle/003.png"] == {"path": "circle/003.png", "label": label, "labels": labels}
     assert sum(row["label"] == label for row in images(project).values()) in (1, 26)

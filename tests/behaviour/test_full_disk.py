@@ -29,9 +29,9 @@ def test_a_stage_that_fills_the_disk_ends_with_one_sentence(
     with pytest.raises(SystemExit) as ended:
         run_stage("validate", write)
     assert ended.value.code == 1
-    told = capsys.readouterr().err
-    assert told.startswith("darkroom: validate: the disk of measured.parquet is full (")
-    assert told.endswith("; free some space and run it again\n")
+    printed = capsys.readouterr().err
+    assert printed.startswith("darkroom: validate: the disk of measured.parquet is full (")
+    assert printed.endswith("; free some space and run it again\n")
     assert "is full" in (tmp_path / "events.jsonl").read_text()
 
 
@@ -56,16 +56,16 @@ def lacking_its_data(tmp_path: Path) -> Project:
     return open_project(tmp_path)
 
 
-def test_a_full_disk_is_told_apart_from_what_else_dvc_fails_at(
+def test_a_full_disk_is_distinguished_from_other_failures_of_dvc(
     lacking_its_data: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failed = subprocess.CompletedProcess([], 255, "", f"ERROR: failed to transfer '61f1' - {NO_SPACE}")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(
         DarkroomError, match=r"0123456789ab could not be brought back: dvc pull: the disk is full"
-    ) as told:
+    ) as error:
         restore_raw(lacking_its_data)
-    assert str(told.value).endswith("(no space left on device); free some space and run it again")
+    assert str(error.value).endswith("(no space left on device); free some space and run it again")
 
 
 @pytest.mark.parametrize("phrase", ["disk I/O error", "database is locked"])
@@ -75,10 +75,10 @@ def test_where_dvcs_own_database_fails_the_sentence_says_where_it_lies(
     failed = subprocess.CompletedProcess([], 255, "", f"ERROR: unexpected error - {phrase}\n\nHaving any troubles?")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     monkeypatch.setattr(dvc, "_LOCK_PATIENCE_SECONDS", -1.0)
-    with pytest.raises(DarkroomError) as told:
+    with pytest.raises(DarkroomError) as error:
         restore_raw(lacking_its_data)
-    assert f"DVC's own database can't be used ({phrase}); see that core.site_cache_dir" in str(told.value)
-    assert "check the remote's address" not in str(told.value)
+    assert f"DVC's own database can't be used ({phrase}); see that core.site_cache_dir" in str(error.value)
+    assert "check the remote's address" not in str(error.value)
 
 
 def test_in_any_command_a_full_disk_is_one_sentence_and_other_errors_keep_their_traceback(

@@ -63,7 +63,7 @@ def test_a_run_that_is_killed_twice_and_stopped_once_is_finished_by_the_next(tmp
     training = kill_when_it_says(start(folder, prefect_api, "run", "--data", str(images), *settings), "train 3/8")
     gone, alive = psutil.wait_procs(training, timeout=10)
     assert gone
-    assert not alive, "training went on without its parent"
+    assert not alive, "training outlived its parent"
     run = start(folder, prefect_api, "run")
     said, training = ctrl_c_when_it_says(run, "train 5/8")
     assert run.returncode == 130
@@ -72,7 +72,7 @@ def test_a_run_that_is_killed_twice_and_stopped_once_is_finished_by_the_next(tmp
         "its last checkpoint"
     )
     assert "Traceback" not in said
-    assert psutil.wait_procs(training, timeout=5)[1] == [], "training went on behind the prompt"
+    assert psutil.wait_procs(training, timeout=5)[1] == [], "training continued behind the prompt"
     kill_when_it_says(start(folder, prefect_api, "run"), "quantize  ran")
     time.sleep(0.3)
     result = result_of(run_darkroom(folder, prefect_api, "run", "--json"))

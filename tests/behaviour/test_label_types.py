@@ -1,4 +1,4 @@
-"""Every kind of labels from images to verdict: packed, learned, scored, exported, judged and predicted.
+"""Each label type from images to verdict: packed, trained, scored, exported, decided on and predicted.
 
 The steps themselves, called in one process; only training has one of its own, as always.
 """
@@ -194,9 +194,9 @@ def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> N
     assert set(signature.outputs.input_names()) <= set(grey)
 
 
-def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> None:
-    judged = Promote(life.promoted.version, again=True).run(life.asking(serving_check=True), Results(life.prepared))
-    (rule,) = [rule for rule in judged.rules if rule["rule"] == "serving check in a clean process"]
+def test_the_very_package_passed_its_serving_check(life: Life) -> None:
+    decision = Promote(life.promoted.version, again=True).run(life.asking(serving_check=True), Results(life.prepared))
+    (rule,) = [rule for rule in decision.rules if rule["rule"] == "serving check in a clean process"]
     assert rule["passed"]
     version = registry.get_version(life.session.tracking, "kinds", life.promoted.version)
     kept = version_lineage(life.session.tracking, version)
@@ -205,17 +205,17 @@ def test_the_very_package_of_this_kind_passed_its_serving_check(life: Life) -> N
     assert found["package_sha256"] == read_json(kept / RECORD)["package_sha256"] == version.tags["package_sha256"]
 
 
-def test_it_learns_to_bear_int8(life: Life) -> None:
+def test_quantization_aware_training_runs(life: Life) -> None:
     found = life.exported.record.int8_variants
     assert sorted(one["qat_epochs"] for one in found.values())[-2:] == [0, 1]
     tracking, run_id = life.session.tracking, life.exported.run_id
-    assert len(runs.metric_history(tracking, run_id, "aware/val_accuracy")) == 1
+    assert len(runs.metric_history(tracking, run_id, "qat/val_accuracy")) == 1
     assert len(runs.metric_history(tracking, run_id, "val_accuracy")) == 2
     kept = export_folder(life.session, run_id) / "qat"
     assert load_classifier(kept / "model").spec.labels.task == life.task
 
 
-def test_the_gate_judges_it(life: Life) -> None:
+def test_the_gate_promotes_it(life: Life) -> None:
     assert life.promoted.promoted, life.promoted.reasons
 
 
@@ -224,10 +224,10 @@ def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Lif
         with pytest.raises(SettingsError, match=r"promote\.floors: shade\.accuracy is of no level .* have no levels"):
             Promote(life.promoted.version).run(life.asking(floors={"shade.accuracy": 0.1}), Results(life.prepared))
         return
-    judged = Promote(life.promoted.version, again=True).run(
+    decision = Promote(life.promoted.version, again=True).run(
         life.asking(ceilings={"shade.log_loss": 50.0}), Results(life.prepared)
     )
-    (rule,) = [rule for rule in judged.rules if "shade.log loss" in rule["rule"]]
+    (rule,) = [rule for rule in decision.rules if "shade.log loss" in rule["rule"]]
     assert rule["passed"], rule
     for level in ("shad", "colour"):
         with pytest.raises(SettingsError, match="is of no level that is scored; the levels above the finest are shade"):
@@ -245,8 +245,8 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     exported = replace(life.exported, record=record)
     number = Register().run(session, Results(prepared, exported)).version
     assert number != life.promoted.version
-    judged = Promote(number).run(session, Results(prepared))
-    rules = {rule["rule"]: rule["value"] for rule in judged.rules}
+    decision = Promote(number).run(session, Results(prepared))
+    rules = {rule["rule"]: rule["value"] for rule in decision.rules}
     assert rules["data validation"] == "passed"
     # What a version is reproduced from are its own settings and data.
     records = [
@@ -261,18 +261,18 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
 
 
 @pytest.mark.parametrize("num_classes", [60, 1500])
-def test_every_rule_of_many_is_told_wherever_the_decision_is(
+def test_every_rule_of_many_is_shown_wherever_the_decision_is(
     life: Life, num_classes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     named = {f"no such class, and a rather long name: {number}": 0.5 for number in range(num_classes)}
     asking = life.asking(class_floors={"recall": named})
-    judged = Promote(life.promoted.version, again=True).run(asking, Results(life.prepared))
-    told = [f"recall of the class {name}" for name in named]
-    assert judged.status == "refused"
-    assert set(told) <= {rule["rule"] for rule in judged.rules}
+    decision = Promote(life.promoted.version, again=True).run(asking, Results(life.prepared))
+    rules = [f"recall of the class {name}" for name in named]
+    assert decision.status == "refused"
+    assert set(rules) <= {rule["rule"] for rule in decision.rules}
     monkeypatch.chdir(life.session.project.root)
     page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
-    assert all(f">{rule}<" in page for rule in told)
+    assert all(f">{rule}<" in page for rule in rules)
 
 
 def test_copies_lift_rare_labels_and_weights_reach_training(life: Life) -> None:

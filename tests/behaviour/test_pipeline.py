@@ -1,4 +1,4 @@
-"""The whole life of a model in a project like a fresh clone: real DVC, Prefect, MLflow on SQLite, real images.
+"""The end-to-end pipeline in a project like a fresh clone: real DVC, Prefect, MLflow on SQLite, real images.
 
 The tests build on each other in order, as a user's days do: a first model, the same again, a change, a worse
 challenger, a rollback.
@@ -81,7 +81,7 @@ def test_every_image_is_accounted_for(first: dict[str, Any], folder: Path) -> No
     assert proof["split_digest"] == first["split_digest"]
 
 
-def test_the_same_run_again_works_nothing(first: dict[str, Any], call: Call) -> None:
+def test_the_same_run_again_has_nothing_to_do(first: dict[str, Any], call: Call) -> None:
     done = call("run")
     assert done.returncode == 0, done.stderr
     assert "every step was reused" in done.stdout
@@ -98,7 +98,7 @@ def test_dvc_by_hand_finds_nothing_to_do(first: dict[str, Any], folder: Path) ->
     assert "up to date" in done.stdout
 
 
-def test_a_change_of_the_gate_judges_again_and_works_nothing_else(first: dict[str, Any], call: Call) -> None:
+def test_a_change_of_the_gate_repeats_the_decision_alone(first: dict[str, Any], call: Call) -> None:
     del first
     result = result_of(call("run", "--set", "promote.floors.accuracy=0.4", "--json"))
     assert [name for name, state in states(result).items() if state == "ran"] == ["promote"]
@@ -176,7 +176,7 @@ def test_the_registered_version_answers_as_an_mlflow_model(first: dict[str, Any]
     assert 0 < answer[0]["probability"] <= 1
 
 
-def test_a_clone_that_lost_its_cache_is_told_what_to_do(first: dict[str, Any], folder: Path, call: Call) -> None:
+def test_in_a_clone_that_lost_its_cache_the_message_says_what_to_do(first: dict[str, Any], folder: Path, call: Call) -> None:
     del first
     shutil.rmtree(folder / ".dvc" / "cache")
     shutil.rmtree(folder / "data" / "raw")

@@ -18,7 +18,7 @@ from flows.steps.remote_training import require_deployment
 pytestmark = pytest.mark.timeout(600)
 
 EPOCHS = 240
-"""Enough for one to be told to stop: the search looks every two seconds."""
+"""Enough for one to be asked to stop: the search looks every two seconds."""
 SMALL = (
     "preprocess.image_size_px=16",
     "model.architecture=lenet5",
@@ -81,9 +81,9 @@ def test_a_worker_trains_the_trials_and_ends_one_that_lags_behind(
         for file in (folder / ".darkroom/work/train").glob("*/job.json")
     }
     assert len(read_json(jobs[0.004] / "history.json")) == EPOCHS
-    assert len(read_json(jobs[1e-12] / "history.json")) < EPOCHS, "the worker was told to stop, and did"
+    assert len(read_json(jobs[1e-12] / "history.json")) < EPOCHS, "the worker was asked to stop, and did"
     assert (folder / "params.yaml").read_bytes() == before
-    assert "Traceback" not in (folder / "worker.txt").read_text(), "told to stop is no fault"
+    assert "Traceback" not in (folder / "worker.txt").read_text(), "a request to stop is no error"
 
 
 def test_a_worker_trains_the_models_of_a_comparison(

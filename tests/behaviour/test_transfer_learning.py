@@ -1,4 +1,4 @@
-"""Pre-training on one domain and going on in another, with the source's model as start and as teacher."""
+"""Pre-training on one domain and training in another, with the source's model as initial weights and as teacher."""
 
 import shutil
 from pathlib import Path

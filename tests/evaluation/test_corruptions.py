@@ -51,7 +51,7 @@ def test_black_and_tiny_images_are_no_trouble() -> None:
         assert corrupted(np.zeros((1, 2, 2, 3), np.uint8), name, 5, seed=0).shape == (1, 2, 2, 3)
 
 
-def test_scores_fall_with_the_brightness_that_a_model_judges_by() -> None:
+def test_scores_fall_with_the_brightness_that_a_model_relies_on() -> None:
     random = np.random.default_rng(0)
     target_N = np.arange(40) % 2
     pixels = (random.integers(0, 90, (40, 8, 8, 3)) + 100 * target_N[:, None, None, None]).astype(np.uint8)

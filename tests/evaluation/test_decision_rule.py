@@ -1,4 +1,4 @@
-"""The rule for answers: thresholds of sets against trying every one, temperature, the threshold for strange images."""
+"""The decision rule: thresholds of multi-label classes against an exhaustive search, temperature, the OOD threshold."""
 
 from dataclasses import replace
 

@@ -251,7 +251,7 @@ def test_the_error_before_scaling_stands_beside_the_one_after() -> None:
 
 
 @pytest.mark.parametrize("scored", [random_singles(150, 4), random_sets(150)], ids=["single", "sets"])
-def test_intervals_are_those_of_scores_computed_anew_in_each_draw(scored: Predictions) -> None:
+def test_intervals_are_those_of_scores_computed_again_in_each_resample(scored: Predictions) -> None:
     found = score(scored, top_k=2, num_resamples=50, seed=1)
     sets = not scored.task.exclusive
     probability_NK = scored.probabilities_NK.astype(np.float64)

@@ -11,7 +11,7 @@ from components.evaluation.model_comparison import beside_members, compare_model
 from components.shared.errors import DataError, SettingsError
 
 
-def test_a_better_model_is_told_from_one_that_only_differs() -> None:
+def test_a_better_model_is_distinguished_from_one_that_only_differs() -> None:
     models = {
         "old": leaning(400, 5, lean=1.5),
         "equal": leaning(400, 5, lean=1.5, seed=1),

@@ -16,7 +16,7 @@ from components.task.task import DecisionRule
 TASK = SingleLabel(classes=list("abc"))
 
 
-def test_sure_answers_are_told_from_flat_ones_and_chance_is_a_half() -> None:
+def test_confident_answers_are_separated_from_flat_ones_and_chance_is_a_half() -> None:
     random = np.random.default_rng(0)
     known = (8 * np.eye(3)[random.integers(0, 3, 300)] + random.normal(size=(300, 3))).astype(np.float32)
     flat = random.normal(size=(200, 3)).astype(np.float32)

@@ -114,7 +114,7 @@ def test_timms_transformers_have_maps_of_their_own_form() -> None:
     assert attention.fused_attn, "the model stays as it was"
 
 
-def test_maps_with_their_channels_last_are_told_by_their_shape() -> None:
+def test_maps_with_their_channels_last_are_recognized_by_their_shape() -> None:
     timm = pytest.importorskip("timm")
     model = untrained()
     model.net = timm.create_model(

@@ -1,4 +1,4 @@
-"""How surely a challenger's scores differ from the champion's."""
+"""How significantly a challenger's scores differ from the champion's."""
 
 from dataclasses import replace
 
@@ -15,14 +15,14 @@ from components.task.task import Task
 NAMES = ("accuracy", "macro_f1", "log_loss", "expected_calibration_error", "macro_roc_auc")
 
 
-def test_an_unchanged_model_changes_nothing_for_sure() -> None:
+def test_an_unchanged_model_changes_no_score() -> None:
     model = leaning(60, 3, lean=1)
     found = changes_between(model, replace(model), NAMES, confidence=0.95, top_k=2)
     assert found.intervals == dict.fromkeys(NAMES, (0, 0))
     assert found.challenger == found.champion == score(model, top_k=2).headline()
 
 
-def test_a_worse_model_surely_loses_and_the_same_comes_out_again() -> None:
+def test_a_worse_model_loses_significantly_and_the_result_is_repeatable() -> None:
     worse, better = leaning(300, 3, lean=0.5, seed=1), leaning(300, 3, lean=2)
     found = changes_between(worse, better, NAMES, confidence=0.99, top_k=2)
     for name in ("accuracy", "macro_f1", "macro_roc_auc"):

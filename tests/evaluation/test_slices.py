@@ -61,7 +61,7 @@ def test_macro_f1_is_over_the_classes_of_the_slice(dark_is_hard: tuple[Predictio
     assert (left.images, left.macro_f1) == (100, pytest.approx(expected))
 
 
-def test_macro_f1_of_every_slice_has_the_interval_of_macro_f1_computed_anew_in_each_draw(
+def test_macro_f1_of_every_slice_has_the_interval_of_macro_f1_computed_again_in_each_resample(
     dark_is_hard: tuple[Predictions, pa.Table],
 ) -> None:
     scored, table = dark_is_hard

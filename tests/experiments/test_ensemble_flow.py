@@ -113,9 +113,9 @@ def test_its_members_are_scored_beside_it(joined: Joined) -> None:
         runs.fetch(joined.session.tracking, joined.ensemble.run_id, "evaluate", step="evaluate") / "scores.json"
     )
     members = find_members(joined.session, joined.prepared, ["snapshots"])
-    told = members_of(joined.session, joined.ensemble.run_id)
-    assert [one.name for one in told] == [member.name for member in members]
-    for one, member in zip(told, members, strict=True):
+    recorded = members_of(joined.session, joined.ensemble.run_id)
+    assert [one.name for one in recorded] == [member.name for member in members]
+    for one, member in zip(recorded, members, strict=True):
         accuracy = predict_split(load_classifier(member.folder), test, progress=silent).correct_N.mean()
         assert one.accuracy == pytest.approx(accuracy)
         assert one.difference == pytest.approx(accuracy - own.values["accuracy"])
@@ -123,7 +123,7 @@ def test_its_members_are_scored_beside_it(joined: Joined) -> None:
     assert "members.json" in shown
 
 
-def test_the_gate_judges_it_like_any_candidate(joined: Joined) -> None:
+def test_the_gate_decides_on_it_like_any_candidate(joined: Joined) -> None:
     assert joined.promoted.promoted, joined.promoted.reasons
 
 

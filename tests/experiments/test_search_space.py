@@ -69,7 +69,7 @@ def test_values_for_one_training_leave_the_others_as_they_are(project: Project) 
         params.with_values({"trian.epochs": 3})
 
 
-def test_a_trial_is_judged_by_the_weights_that_it_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_is_scored_by_the_weights_that_it_stored(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"best_epoch": 2.0, "best_val_accuracy": 0.9}
     monkeypatch.setattr(tune.runs, "metric_history", lambda tracking, run, name: [(0, 0.1), (0, kept[name])])
     assert tune.best_score(SimpleNamespace(tracking=None), "run", "accuracy") == 0.9  # type: ignore[arg-type]

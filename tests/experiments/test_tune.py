@@ -1,4 +1,4 @@
-"""A search and a comparison as a person runs them: killed and taken up, in MLflow, and given to workers."""
+"""A search and a comparison as a person runs them: killed and resumed, in MLflow, and on workers."""
 
 import json
 import re
@@ -43,7 +43,7 @@ SMALL = (
 )
 
 
-TOLD_LIVE = {
+LOGGED_LIVE = {
     *("train_loss", "val_loss", "val_accuracy", "val_macro_f1", "learning_rate"),
     *("images_per_second", "seconds", "seconds_left", "gpu_memory_gib"),
 }
@@ -91,14 +91,14 @@ def session(folder: Path, searched: Searched) -> Iterator[Session]:
         yield Session(project, read_params(project.params))
 
 
-def test_a_killed_search_goes_on_with_the_trial_that_was_cut_off(searched: Searched) -> None:
+def test_a_killed_search_resumes_with_the_interrupted_trial(searched: Searched) -> None:
     trials = searched.result["trials"]
     assert [trial["number"] for trial in trials] == [1, 2, 3]
     said = re.findall(r"^trial \d: train.learning_rate (.+)$", searched.said_before_the_kill, re.MULTILINE)
     assert [float(value) for value in said] == [trial["values"]["train.learning_rate"] for trial in trials[:2]]
 
 
-def test_a_failed_trial_is_recorded_with_its_reason_and_the_search_goes_on(searched: Searched) -> None:
+def test_a_failed_trial_is_recorded_with_its_reason_and_the_search_continues(searched: Searched) -> None:
     failed = [trial for trial in searched.result["trials"] if trial["values"]["train.learning_rate"] > 1]
     assert failed
     assert searched.result["trials"][-1]["state"] == "finished"
@@ -127,7 +127,7 @@ def test_each_trial_is_a_child_run_with_its_state(searched: Searched, session: S
         assert float(run.data.params.get("train.learning_rate")) == trial["values"]["train.learning_rate"]
         if trial["state"] == "finished":
             assert run.data.metrics["accuracy"] == pytest.approx(trial["score"])
-            assert set(run.data.metrics) >= TOLD_LIVE
+            assert set(run.data.metrics) >= LOGGED_LIVE
     table = session.tracking.client.download_artifacts(above, "trials.json")
     assert json.loads(Path(table).read_text())["columns"][:3] == ["trial", "state", "accuracy"]
 

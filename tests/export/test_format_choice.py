@@ -105,21 +105,21 @@ def test_fp16_is_served_where_it_is_the_quickest() -> None:
     assert choose({"fp32": FP32, "fp16": half, "int8": measured()}, settings()).served == "fp16"
 
 
-def test_what_speaks_against_the_form_that_is_asked_for_is_named() -> None:
+def test_what_speaks_against_the_requested_format_is_named() -> None:
     half = measured(0.5, recipe="fp16")
-    told = choose({"fp32": FP32, "fp16": half, "int8": measured()}, settings(serve="fp16"))
-    assert told == Choice("fp32", ["fp32 would be served: fp16 loses 0.4800 accuracy, at most 0.01 is allowed"])
+    choice = choose({"fp32": FP32, "fp16": half, "int8": measured()}, settings(serve="fp16"))
+    assert choice == Choice("fp32", ["fp32 would be served: fp16 loses 0.4800 accuracy, at most 0.01 is allowed"])
     assert choice_of(measured(0.5), serve="fp16") == Choice(
         "fp32", ["fp32 would be served: fp16 doesn't run on this machine"]
     )
 
 
-def test_the_reason_tells_of_quantization_aware_fine_tuning() -> None:
+def test_the_reason_names_quantization_aware_fine_tuning() -> None:
     qat = replace(measured(0.975), qat_epochs=3)
-    told = "after 3 epochs of quantization-aware fine-tuning"
-    assert choice_of(qat).reasons[0].startswith(f"int8 would be served (u8s8 {told}): 0.0050 less accurate than fp32")
+    training = "after 3 epochs of quantization-aware fine-tuning"
+    assert choice_of(qat).reasons[0].startswith(f"int8 would be served (u8s8 {training}): 0.0050 less accurate than fp32")
     assert choice_of(replace(qat, accuracy=0.9)).reasons == [
-        f"fp32 would be served: int8 {told} loses 0.0800 accuracy, at most 0.01 is allowed"
+        f"fp32 would be served: int8 {training} loses 0.0800 accuracy, at most 0.01 is allowed"
     ]
 
 

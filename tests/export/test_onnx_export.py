@@ -64,7 +64,7 @@ def test_the_model_stays_as_it_was(exported: Exported) -> None:
     assert {str(value.device) for value in exported.model.parameters()} == {"cpu"}
 
 
-def test_agreement_is_the_share_of_equal_answers() -> None:
+def test_agreement_is_the_fraction_of_equal_predictions() -> None:
     left: NDArray[np.int64] = np.array([0, 1, 0, 1])
     assert agreement(left, left.copy()) == 1
     assert agreement(left, 1 - left) == 0

@@ -109,7 +109,7 @@ def test_fp16_is_half_and_nearly_the_same(exported: Exported, quantizer: Quantiz
 
 @pytest.mark.parametrize("exported", ["plain"], indirect=True)
 @pytest.mark.parametrize(("network", "expected"), [("transformer", True), ("lenet5", False)])
-def test_a_transformer_is_told_by_its_attention(
+def test_a_transformer_is_recognized_by_its_attention(
     exported: Exported, tmp_path: Path, network: str, expected: bool
 ) -> None:
     model = ImageClassifier(exported.model.spec)

@@ -118,9 +118,9 @@ def test_of_a_function_that_returns_a_sentence_only_its_presence_counts(code: Pa
     module = code / "components" / "talking.py"
     head = "from components.shared.plural import Sentence\n\n\n"
     lines = head + "def {name}(x: int) -> Sentence | None:\n    return {text}\n"
-    module.write_text(lines.format(name="told", text='f"{x} of them"'))
+    module.write_text(lines.format(name="sentence", text='f"{x} of them"'))
     before = ask(code, "components.talking")["mark"]
-    module.write_text(lines.format(name="told", text='f"only {x}"'))
+    module.write_text(lines.format(name="sentence", text='f"only {x}"'))
     assert ask(code, "components.talking")["mark"] == before
     module.write_text(lines.format(name="other", text='f"only {x}"'))
     assert ask(code, "components.talking")["mark"] != before

@@ -34,7 +34,7 @@ CARD = CardContents(
 )
 
 
-def test_the_card_tells_what_is_known() -> None:
+def test_the_card_shows_what_is_known() -> None:
     text = model_card(CARD)
     for sentence in (
         "# digits version 3",
@@ -62,7 +62,7 @@ def test_the_card_tells_what_is_known() -> None:
     assert sorted(order, key=text.index) == order
 
 
-def test_the_card_tells_of_quantization_aware_fine_tuning() -> None:
+def test_the_card_names_quantization_aware_fine_tuning() -> None:
     sentence = "after 3 epochs of quantization-aware fine-tuning. It takes an RGB image"
     assert sentence in model_card(replace(CARD, qat_epochs=3))
     assert "fine-tuning" not in model_card(CARD)
@@ -76,7 +76,7 @@ def test_what_is_not_known_is_left_out() -> None:
     assert "## Pictures" not in text
 
 
-def test_a_page_that_holds_less_gets_the_telling_sections_and_says_where_the_rest_is() -> None:
+def test_a_page_with_less_room_gets_the_main_sections_and_says_where_the_rest_is() -> None:
     whole = model_card(CARD)
     assert model_card(CARD, most_characters=len(whole)) == whole
     for room in range(700, len(whole), 100):

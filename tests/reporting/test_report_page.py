@@ -115,7 +115,7 @@ def contents() -> PageContents:
                 leaking_as_given=[LeakingPair("identical files", "train/a.png", "test/b.png", [picture(), picture()])],
                 same_split=True,
             ),
-            preview=picture("a sheet of augmented images"),
+            preview=picture("a preview grid of augmented images"),
             augmentation="Policy basic.",
         ),
         training=training_section(
@@ -273,12 +273,12 @@ def lines_of(section: str) -> list[list[str]]:
     return [re.sub("<[^>]+>", " ", row).split() for row in re.findall("<tr.*?</tr>", section)]
 
 
-def test_every_form_has_a_line(contents: PageContents) -> None:
+def test_every_format_has_a_line(contents: PageContents) -> None:
     html = render_page(contents)
     section = html[html.index('<section id="formats"') : html.index('<section id="lineage"')]
     (fp32,) = [line for line in lines_of(section) if line[:1] == ["fp32"]]
-    told = "abababababab 1,207,115 0.9400 0.9300 1.0000 0.51 / 0.60 / 0.70 2,513 batch of 8 61"
-    assert " ".join(fp32[1:]) == told
+    expected = "abababababab 1,207,115 0.9400 0.9300 1.0000 0.51 / 0.60 / 0.70 2,513 batch of 8 61"
+    assert " ".join(fp32[1:]) == expected
     assert 'alt="bars of each form"' in section
 
 

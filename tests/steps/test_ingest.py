@@ -144,7 +144,7 @@ BAD_TABLES = {
 
 
 @pytest.mark.parametrize("mistake", BAD_TABLES)
-def test_a_bad_table_is_one_sentence_and_the_version_at_hand_stays(
+def test_a_bad_table_is_one_sentence_and_the_current_version_stays(
     project: Project, tmp_path: Path, mistake: str
 ) -> None:
     before, version = state(project), data_version(project)
@@ -161,7 +161,7 @@ def test_a_bad_table_is_one_sentence_and_the_version_at_hand_stays(
     assert data_version(project) == version
 
 
-def test_a_label_that_the_parameters_do_not_know_is_refused_and_the_version_at_hand_stays(
+def test_a_label_that_the_parameters_do_not_know_is_refused_and_the_current_version_stays(
     project: Project, tmp_path: Path
 ) -> None:
     before = state(project)
@@ -203,7 +203,7 @@ def test_a_failed_first_ingest_leaves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["before DVC", "after DVC"])
-def test_a_killed_ingest_is_settled_by_the_next_command(project: Project, tmp_path: Path, moment: str) -> None:
+def test_a_killed_ingest_is_recovered_by_the_next_command(project: Project, tmp_path: Path, moment: str) -> None:
     before, version = state(project), data_version(project)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(project.root), str(more_shapes(tmp_path)), moment])
     assert killed.returncode == -signal.SIGKILL
@@ -221,7 +221,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from components.data.sources import IngestSettings, find
-from flows import repro
+from flows.project import dvc
 from flows.steps.ingest import _bring_in
 from flows.project.project import open_project
 
@@ -237,7 +237,7 @@ _bring_in(open_project(Path(sys.argv[1])), find(sys.argv[2], IngestSettings()))
 """
 
 
-def test_the_same_data_again_mends_a_damaged_folder(project: Project) -> None:
+def test_the_same_data_again_repairs_a_damaged_folder(project: Project) -> None:
     version = data_version(project)
     (data_paths(project).raw / MANIFEST).unlink()
     assert ingest(project, shapes_of(project)) == version

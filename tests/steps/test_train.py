@@ -1,6 +1,6 @@
-"""What a training in a child process tells on the terminal, and of its own end.
+"""What a training in a child process prints on the terminal, and how its end is reported.
 
-The process is a real one, in a project whose training is a few lines: it tells of an epoch and is killed.
+The process is a real one, in a project whose training is a few lines: it reports an epoch and is killed.
 """
 
 from dataclasses import asdict
@@ -41,7 +41,7 @@ PROGRESS = Path(__file__).resolve().parents[2] / "components" / "shared" / "prog
 
 @pytest.fixture
 def session(tmp_path: Path) -> Any:
-    """Of a project whose trainings are killed in their third epoch."""
+    """A session of a project whose trainings are killed in their third epoch."""
     process = tmp_path / "components" / "training" / "process.py"
     process.parent.mkdir(parents=True)
     process.write_text(KILLED)

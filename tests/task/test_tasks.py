@@ -70,7 +70,7 @@ def test_a_path_that_stops_early_is_named():
         Hierarchy.of([("fruit",)], ["coarse", "fine"])
 
 
-def test_the_unlike_score_is_the_free_energy_of_the_logits(tree):
+def test_the_ood_score_is_the_free_energy_of_the_logits(tree):
     logits_NT = np.log(np.array([[1.0, 2.0, 1.0, 1.0, 2.0], [3.0, 1.0, 6.0, 1.0, 1.0]])).astype(np.float32)
     single = SingleLabel.of([[name] for name in "abcde"])
     np.testing.assert_allclose(single.ood_score(logits_NT), [-np.log(7), -np.log(12)], rtol=1e-6)
@@ -80,7 +80,7 @@ def test_the_unlike_score_is_the_free_energy_of_the_logits(tree):
     np.testing.assert_allclose(sets.ood_score(logits_NT), -together, rtol=1e-6)
 
 
-def test_flat_logits_are_stranger_than_sure_ones_and_large_ones_do_not_overflow():
+def test_flat_logits_score_higher_than_confident_ones_and_large_ones_do_not_overflow():
     task = SingleLabel.of([["a"], ["b"]])
     sure, flat = task.ood_score(np.array([[900.0, 0.0], [0.1, 0.0]], np.float32))
     assert np.isfinite(sure)
