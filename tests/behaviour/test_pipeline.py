@@ -176,7 +176,9 @@ def test_the_registered_version_answers_as_an_mlflow_model(first: dict[str, Any]
     assert 0 < answer[0]["probability"] <= 1
 
 
-def test_in_a_clone_that_lost_its_cache_the_message_says_what_to_do(first: dict[str, Any], folder: Path, call: Call) -> None:
+def test_in_a_clone_that_lost_its_cache_the_message_says_what_to_do(
+    first: dict[str, Any], folder: Path, call: Call
+) -> None:
     del first
     shutil.rmtree(folder / ".dvc" / "cache")
     shutil.rmtree(folder / "data" / "raw")

@@ -117,7 +117,9 @@ def test_what_speaks_against_the_requested_format_is_named() -> None:
 def test_the_reason_names_quantization_aware_fine_tuning() -> None:
     qat = replace(measured(0.975), qat_epochs=3)
     training = "after 3 epochs of quantization-aware fine-tuning"
-    assert choice_of(qat).reasons[0].startswith(f"int8 would be served (u8s8 {training}): 0.0050 less accurate than fp32")
+    assert (
+        choice_of(qat).reasons[0].startswith(f"int8 would be served (u8s8 {training}): 0.0050 less accurate than fp32")
+    )
     assert choice_of(replace(qat, accuracy=0.9)).reasons == [
         f"fp32 would be served: int8 {training} loses 0.0800 accuracy, at most 0.01 is allowed"
     ]
