@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from components.evaluation.bootstrap import Interval, fraction_interval
 from components.evaluation.metric_names import LARGER_IS_BETTER, title, without_level
@@ -123,9 +123,6 @@ class Decision:
     reasons: list[str]
     """One sentence a rule that was broken, or one that says why the file passed."""
     rules: list[RuleVerdict]
-
-    def as_record(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def decide(candidate: Candidate, champion: ChampionComparison | None, settings: PromoteSettings) -> Decision:

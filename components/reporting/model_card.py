@@ -5,11 +5,11 @@ The sections are those of Mitchell et al. 2019, "Model Cards for Model Reporting
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from components.evaluation.bootstrap import fraction_interval
 from components.evaluation.metric_names import LARGER_IS_BETTER, SMALLER_IS_BETTER, title, without_level
 from components.export.settings import after_epochs
+from components.promotion.gate import RuleVerdict
 from components.reporting.latency_text import latency_text
 from components.reporting.markdown import code, plain, table
 
@@ -58,7 +58,7 @@ class CardContents:
     decided: str
     """By whom and when."""
     reasons: Sequence[str]
-    rules: Sequence[Mapping[str, Any]]
+    rules: Sequence[RuleVerdict]
     top_k: int
     """The k of the top-k accuracy."""
     scores: Mapping[str, float]
@@ -142,7 +142,7 @@ def _score_name(score: str, top_k: int) -> str:
 
 def _gate(card: CardContents) -> str:
     rows = [
-        (*(plain(rule[name]) for name in ("rule", "value", "limit")), "passed" if rule["passed"] else "**broken**")
+        (*(plain(text) for text in (rule.rule, rule.value, rule.limit)), "passed" if rule.passed else "**broken**")
         for rule in card.rules
     ]
     return "## The gate\n\n" + table(("rule", "measured", "limit", "result"), rows)

@@ -12,6 +12,7 @@ from components.records.members import MemberScores
 from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import read_json, sha256_of_file, write_json
 from flows.project.dvc import data_paths
+from flows.project.fingerprint import Facts
 from flows.project.model_names import parse_version
 from flows.registry.initial_weights import fetch_version
 from flows.registry.lineage import write_lineage
@@ -56,7 +57,7 @@ class JoinMembers(FingerprintedStep[Trained]):
     packages = ("torch",)
     addresses: tuple[str, ...]
 
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         prepared = results[Prepared]
         return {
             "members": [member.digest for member in find_members(session, prepared, self.addresses)],
@@ -64,7 +65,7 @@ class JoinMembers(FingerprintedStep[Trained]):
             "augmented": prepared.augmented_digest,
         }
 
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         return {}
 
     def find(self, session: Session, results: Results, key: str) -> Trained | None:

@@ -17,11 +17,12 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from components.serving.isolated_process import RUNTIME, runtime_package
 from components.shared.files import read_json, sha256_of_file, sha256_of_record, write_json
@@ -46,9 +47,12 @@ _unsaved: set[str] = set()
 """The sources that this process has parsed and not stored yet."""
 
 
-def fingerprint(
-    step: str, *, inputs: dict[str, Any], settings: dict[str, Any], code: tuple[str, ...], packages: tuple[str, ...]
-) -> str:
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+Facts: TypeAlias = Mapping[str, Json]
+"""What a fingerprint is made of, by name; settings and inputs of every type of step can stand in it."""
+
+
+def fingerprint(step: str, *, inputs: Facts, settings: Facts, code: tuple[str, ...], packages: tuple[str, ...]) -> str:
     """Equal fingerprints mean that the step would compute the same result again."""
     return sha256_of_record(
         {

@@ -3,20 +3,21 @@
 import logging
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode
 
 from components.evaluation.metric_names import without_level
+from components.promotion.gate import RuleVerdict
+from components.promotion.gate_record import GateRecord, gate_record_name, recorded_comparison
 from components.promotion.ledger import Entry, Status
-from components.promotion.recorded_rules import DIGEST
+from components.promotion.recorded_rules import DIGEST, rules_digest, rules_from
 from components.records.analysis import ALL_CORRUPTIONS, ANALYSIS, UNCORRUPTED, AnalysisRecord
 from components.records.export import EXPORT, ExportRecord
 from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
 from components.reporting.model_page import KEPT, model_page
 from components.shared.errors import DarkroomError
-from components.shared.files import read_json, sha256_of_record, write_json, write_text
+from components.shared.files import read_json, write_json, write_text
 from flows.project.project import Project
 from flows.registry.lineage import RECORD, version_lineage
 from flows.tracking import registry, runs
@@ -45,14 +46,16 @@ def publish(tracking: Tracking, version: Version, status: Status) -> None:
     decision, own = status.entry, status.own_entry
     if decision is None or own is None or version.tags.get(_PUBLISHED) == decision.checksum:
         return
-    decided = {
-        "promoted": own.action == "promoted",
-        "reasons": own.reasons,
-        "rules": rules_of(tracking, version, own),
-    }
-    record = runs.folder_of(tracking, version.run_id) / "gate" / f"gate_v{version.number}.json"
-    write_json(record, decided | {"comparison": own.record.get("comparison"), "entry": own.number})
-    runs.store(tracking, version.run_id, record, "gate")
+    record = GateRecord(
+        promoted=own.action == "promoted",
+        reasons=own.reasons,
+        rules=rules_of(tracking, version, own),
+        comparison=recorded_comparison(own),
+        entry=own.number,
+    )
+    file = runs.folder_of(tracking, version.run_id) / "gate" / gate_record_name(version.number)
+    record.write(file)
+    runs.store(tracking, version.run_id, file, "gate")
     registry.annotate(
         tracking,
         version,
@@ -77,22 +80,21 @@ def show_page(project: Project, version: Version) -> None:
         logger.info(f"the page of {version.name} version {version.number}: {page}")
 
 
-def keep_rules(tracking: Tracking, version: Version, digest: str, rules: list[dict[str, Any]]) -> None:
+def keep_rules(tracking: Tracking, version: Version, digest: str, rules: Sequence[RuleVerdict]) -> None:
     """The whole list of a decision's rules, where they are too many for the ledger; called by their digest."""
     file = runs.folder_of(tracking, version.run_id) / _rules_place(digest) / _RULES
-    write_json(file, rules)
+    write_json(file, [asdict(rule) for rule in rules])
     runs.store(tracking, version.run_id, file, _rules_place(digest))
 
 
-def rules_of(tracking: Tracking, version: Version, entry: Entry) -> list[dict[str, Any]]:
+def rules_of(tracking: Tracking, version: Version, entry: Entry) -> list[RuleVerdict]:
     """Every rule of a decision; raises DarkroomError where the run keeps other rules than the ledger records."""
-    recorded: list[dict[str, Any]] = entry.record["rules"]
     digest = entry.record.get(DIGEST)
     if digest is None:
-        return recorded
+        return rules_from(entry.record["rules"])
     kept = runs.fetch(tracking, version.run_id, _rules_place(digest), step="promote") / _RULES
-    rules: list[dict[str, Any]] = read_json(kept)
-    if sha256_of_record(rules) != digest:
+    rules = rules_from(read_json(kept))
+    if rules_digest(rules) != digest:
         raise DarkroomError(
             f"the rules that run {version.run_id} keeps aren't those of entry {entry.number} of the ledger; restore "
             "them from a backup"

@@ -1,12 +1,16 @@
 """One self-contained HTML page on a model, from what its run keeps and the registry says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
 from typing import Any
 
+from components.promotion.gate import ChampionComparison, RuleVerdict
+from components.promotion.gate_record import GateRecord, gate_record_name, recorded_comparison
 from components.promotion.ledger import Entry, Event, Status, history_of
+from components.promotion.recorded_rules import rules_from
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, ScoresRecord
@@ -226,17 +230,17 @@ def _gate(files: RunFiles, found: Registration) -> GateSection | None:
 
 def _last_decision(
     files: RunFiles, version: registry.Version, last: Entry | None
-) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+) -> tuple[Sequence[RuleVerdict], ChampionComparison | None]:
     """The rules and the comparison of the last decision: from the ledger, or where it is broken from the run."""
     if last is None:
-        record = files.json(f"gate/gate_v{version.number}.json") or {"rules": [], "comparison": None}
-        return record["rules"], record["comparison"]
+        record = files.read(GateRecord, "gate", gate_record_name(version.number))
+        return (record.rules, record.comparison) if record is not None else ([], None)
     try:
         rules = rules_of(files.tracking, version, last)
     except DarkroomError as problem:
         files.problems.append(str(problem))
-        rules = last.record["rules"]
-    return rules, last.record["comparison"]
+        rules = rules_from(last.record["rules"])
+    return rules, recorded_comparison(last)
 
 
 def _data(model: ReportedModel, place: str, lineage: dict[str, Any]) -> DataSection:

@@ -13,6 +13,7 @@ from components.shared.files import read_json, sha256_of_folder
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.dvc import data_paths
+from flows.project.fingerprint import Facts
 from flows.registry.lineage import RECORD
 from flows.session.session import Prepared, Session
 from flows.steps.step import FingerprintedStep, Results
@@ -50,10 +51,10 @@ class Evaluate(FingerprintedStep[Evaluated]):
     )
     packages = ("torch", "scikit-learn", "torchmetrics")
 
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         return evaluation_inputs(session, results)
 
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         return session.params.evaluate.model_dump()
 
     def find(self, session: Session, results: Results, key: str) -> Evaluated | None:
@@ -78,7 +79,7 @@ class Evaluate(FingerprintedStep[Evaluated]):
         return Evaluated(ScoresRecord.read(runs.fetch(session.tracking, run_id, "evaluate", step=self.name) / SCORES))
 
 
-def evaluation_inputs(session: Session, results: Results) -> dict[str, Any]:
+def evaluation_inputs(session: Session, results: Results) -> Facts:
     """What the scores of a model depend on besides the settings: its data, its weights and the OOD images."""
     return {
         "augmented": results[Prepared].augmented_digest,

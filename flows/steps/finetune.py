@@ -1,7 +1,6 @@
 """Fine-tune the trained model: unfreeze it, with lower learning rates, lower still for layers nearer to the image."""
 
-from typing import Any
-
+from flows.project.fingerprint import Facts
 from flows.session.session import Prepared, Session
 from flows.steps.step import FingerprintedStep, Results
 from flows.steps.train import Trained
@@ -17,10 +16,10 @@ class Finetune(FingerprintedStep[Trained]):
     code = TRAINING_CODE
     packages = TRAINING_PACKAGES
 
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         return {"augmented": results[Prepared].augmented_digest, "trained": results[Trained].run_id}
 
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         params = session.params
         return {
             "augment": params.augment.model_dump(),

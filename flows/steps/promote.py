@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
@@ -14,6 +14,7 @@ from components.promotion.recorded_rules import DIGEST, shortened, shortened_rea
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.records.scores import SCORES, Interval, ScoresRecord, SliceScores
+from components.reporting.model_card import WeakClass
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_record
 from components.shared.processor import this_processor
@@ -65,7 +66,7 @@ class GateOutcome:
 class Promoted(GateOutcome):
     """A decision with every rule behind it."""
 
-    rules: list[dict[str, Any]]
+    rules: list[gate.RuleVerdict]
 
     @property
     def outcome(self) -> GateOutcome:
@@ -148,10 +149,9 @@ class _Gate:
             comparison = _compare(session, champion, files, predictions) if champion is not None else None
         decision = gate.decide(candidate, comparison, settings)
         action, reasons = _action(decision, version, now, waits=settings.approval)
-        rules = decision.as_record()["rules"]
-        recorded = shortened(rules)
+        recorded = shortened(decision.rules)
         if DIGEST in recorded:
-            keep_rules(session.tracking, version, recorded[DIGEST], rules)
+            keep_rules(session.tracking, version, recorded[DIGEST], decision.rules)
         return Draft(
             action=action,
             version=version.number,
@@ -169,7 +169,7 @@ class _Gate:
                 "intervals": _intervals(session, version),
                 "classes": [one.label for one in candidate.classes[:_NAMED]],
                 "num_classes": len(candidate.classes),
-                "weakest": _weakest(candidate),
+                "weakest": [asdict(one) for one in _weakest(candidate)],
                 "test_images": len(predictions.path_N),
                 "processor": str(candidate.processor),
                 "measured": {
@@ -182,10 +182,10 @@ class _Gate:
         )
 
 
-def _weakest(candidate: gate.Candidate) -> list[dict[str, Any]]:
+def _weakest(candidate: gate.Candidate) -> list[WeakClass]:
     """The classes with the lowest recall, as a model card names them."""
     present = sorted((one for one in candidate.classes if one.images), key=lambda one: one.recall)
-    return [{"label": one.label, "recall": one.recall, "images": one.images} for one in present[:_WEAKEST]]
+    return [WeakClass(one.label, recall=one.recall, images=one.images) for one in present[:_WEAKEST]]
 
 
 def _action(decision: gate.Decision, version: Version, now: Ledger, *, waits: bool) -> tuple[Action, list[str]]:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.export.settings import after_epochs
 from components.records.export import EXPORT, ExportRecord, ScoresOnTest
@@ -11,6 +11,7 @@ from components.reporting.latency_text import latency_text
 from components.shared.files import read_json
 from flows.console.console import progress
 from flows.project.dvc import data_paths
+from flows.project.fingerprint import Facts
 from flows.project.image_files import raw_files
 from flows.registry.lineage import RECORD
 from flows.session.session import Prepared, Session
@@ -55,10 +56,10 @@ class Quantize(FingerprintedStep[Exported]):
     )
     packages = ("torch", "lightning", "onnx", "onnxruntime")
 
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         return evaluation_inputs(session, results)
 
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         return session.params.quantize.model_dump() | session.params.evaluate.model_dump()
 
     def find(self, session: Session, results: Results, key: str) -> Exported | None:

@@ -14,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 
 from components.shared.errors import DarkroomError, ServiceError, nearest
 from flows.project.child_process import Event
+from flows.project.fingerprint import Facts
 from flows.servers.deployments import registered_deployments
 from flows.session.session import Prepared, Session, open_session
 from flows.steps.prepare import Prepare
@@ -32,7 +33,7 @@ def train_on(
     session: Session,
     prepared: Prepared,
     *,
-    values: dict[str, Any] | None = None,
+    values: Facts | None = None,
     parent_run: str | None = None,
     while_waiting: Callable[[], None] = lambda: None,
 ) -> str | None:

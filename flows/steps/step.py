@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
-from flows.project.fingerprint import fingerprint
+from flows.project.fingerprint import Facts, fingerprint
 from flows.session.session import Session, StepTime, Stopwatch, exclusive, timed
 
 Result = TypeVar("Result")
@@ -69,11 +69,11 @@ class FingerprintedStep(TimedStep[Result]):
     """Installed packages whose versions count for the fingerprint."""
 
     @abstractmethod
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         """What the step reads that isn't a setting, as values that change when it changes."""
 
     @abstractmethod
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         """The settings that the step reads."""
 
     @abstractmethod

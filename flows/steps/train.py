@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from flows.project.fingerprint import Facts
 from flows.registry.initial_weights import initial_weights, teacher_fingerprint
 from flows.session.session import Prepared, Session
 from flows.steps.step import FingerprintedStep, Results
@@ -35,11 +36,11 @@ class Train(FingerprintedStep[Trained]):
     elsewhere: Callable[[], object] | None = None
     """Has a worker do the training and waits for it; None trains on this machine."""
 
-    def inputs(self, session: Session, results: Results) -> dict[str, Any]:
+    def inputs(self, session: Session, results: Results) -> Facts:
         weights = {"augmented": results[Prepared].augmented_digest, "weights": initial_weights(session)[1]}
         return weights | teacher_fingerprint(session)
 
-    def settings(self, session: Session) -> dict[str, Any]:
+    def settings(self, session: Session) -> Facts:
         params = session.params
         return {
             "preprocess": params.preprocess.model_dump(),

@@ -196,8 +196,8 @@ def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> N
 
 def test_the_very_package_passed_its_serving_check(life: Life) -> None:
     decision = Promote(life.promoted.version, again=True).run(life.asking(serving_check=True), Results(life.prepared))
-    (rule,) = [rule for rule in decision.rules if rule["rule"] == "serving check in a clean process"]
-    assert rule["passed"]
+    (rule,) = [rule for rule in decision.rules if rule.rule == "serving check in a clean process"]
+    assert rule.passed
     version = registry.get_version(life.session.tracking, "kinds", life.promoted.version)
     kept = version_lineage(life.session.tracking, version)
     found = read_json(kept / SERVING_CHECK)
@@ -227,8 +227,8 @@ def test_scores_of_a_coarser_level_can_be_asked_for_and_no_other_level(life: Lif
     decision = Promote(life.promoted.version, again=True).run(
         life.asking(ceilings={"shade.log_loss": 50.0}), Results(life.prepared)
     )
-    (rule,) = [rule for rule in decision.rules if "shade.log loss" in rule["rule"]]
-    assert rule["passed"], rule
+    (rule,) = [rule for rule in decision.rules if "shade.log loss" in rule.rule]
+    assert rule.passed, rule
     for level in ("shad", "colour"):
         with pytest.raises(SettingsError, match="is of no level that is scored; the levels above the finest are shade"):
             Promote(life.promoted.version).run(life.asking(ceilings={f"{level}.log_loss": 1.0}), Results(life.prepared))
@@ -246,7 +246,7 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     number = Register().run(session, Results(prepared, exported)).version
     assert number != life.promoted.version
     decision = Promote(number).run(session, Results(prepared))
-    rules = {rule["rule"]: rule["value"] for rule in decision.rules}
+    rules = {rule.rule: rule.value for rule in decision.rules}
     assert rules["data validation"] == "passed"
     # What a version is reproduced from are its own settings and data.
     records = [
@@ -269,7 +269,7 @@ def test_every_rule_of_many_is_shown_wherever_the_decision_is(
     decision = Promote(life.promoted.version, again=True).run(asking, Results(life.prepared))
     rules = [f"recall of the class {name}" for name in named]
     assert decision.status == "refused"
-    assert set(rules) <= {rule["rule"] for rule in decision.rules}
+    assert set(rules) <= {rule.rule for rule in decision.rules}
     monkeypatch.chdir(life.session.project.root)
     page = write_report(life.session.project.root / "report.html").read_text(encoding="utf-8")
     assert all(f">{rule}<" in page for rule in rules)

@@ -119,6 +119,7 @@ def test_nothing_trained_is_said_and_leaves_nothing_behind(darkroom: Darkroom, p
         "previous": None,
         "versions": [],
         "ledger": [],
+        "ledger_problem": None,
     }
     assert sorted(project_folder.rglob("*.db")) == before
 
@@ -454,16 +455,16 @@ def test_a_test_split_that_shares_images_with_training_is_named(life: Life) -> N
     session = life.session("split.seed=8")
     prepared = Prepare().run(session, Results())
     outcome = life.decide("3")
-    rules = {rule["rule"]: rule for rule in outcome.rules}
+    rules = {rule.rule: rule for rule in outcome.rules}
     assert outcome.status == "refused"
-    assert rules["leak proof is for this split"]["passed"] is False
-    trained_on = int(rules["test images that it was trained on"]["value"])
+    assert rules["leak proof is for this split"].passed is False
+    trained_on = int(rules["test images that it was trained on"].value)
     assert 0 < trained_on <= 11
     taken_out = life.entries()[-1].record["comparison"]["taken_out"]
     assert taken_out >= trained_on
     assert (
         f"({taken_out} taken out: it was trained on them or their near duplicates)"
-        in rules["test images against champion v1"]["value"]
+        in rules["test images against champion v1"].value
     )
     life.session("split.seed=7")
     assert Prepare().run(session, Results()).split_digest != prepared.split_digest

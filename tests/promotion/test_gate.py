@@ -1,6 +1,7 @@
 """The gate, as a table: what a candidate is, what the rules are, and what comes of it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 
 from components.evaluation.paired_test import PairedComparison, compare_paired
 from components.promotion.gate import Candidate, ChampionComparison, GateMeasurements, decide
+from components.promotion.gate_record import GateRecord, gate_record_name, recorded_comparison
+from components.promotion.ledger import Draft, next_entry
 from components.promotion.settings import PromoteSettings
 from components.records.export import Parity
 from components.shared.errors import SettingsError
@@ -404,7 +407,12 @@ def test_scores_of_a_coarser_level_are_rules_too() -> None:
     assert not decide(candidate, None, settings(floors={"super.accuracy": 0.95})).promoted
 
 
-def test_a_decision_is_a_plain_record() -> None:
-    record = decide(GOOD, champion(), settings()).as_record()
-    assert set(record) == {"promoted", "reasons", "rules"}
-    assert all(set(rule) == {"rule", "value", "limit", "passed"} for rule in record["rules"])
+def test_a_decision_is_written_and_read_as_a_record(tmp_path: Path) -> None:
+    decision, compared = decide(GOOD, champion(), settings()), champion()
+    record = GateRecord(
+        promoted=decision.promoted, reasons=decision.reasons, rules=decision.rules, comparison=compared, entry=1
+    )
+    record.write(tmp_path / gate_record_name("3"))
+    assert GateRecord.read(tmp_path / "gate_v3.json") == record
+    ledger = next_entry([], Draft("promoted", "3", "3", "ada", [], {"comparison": asdict(compared)}), when="now")
+    assert recorded_comparison(ledger) == compared

@@ -180,19 +180,19 @@ def test_the_slices_of_the_file_that_ships_are_scored(life: Life, small: Prepare
     number = life.register(small, biased)
     strict = life.asking(slice_floors={"accuracy": {"camera": 0.9}})
     outcome = strict.decide(small, number)
-    rules = {rule["rule"]: rule for rule in outcome.rules}
+    rules = {rule.rule: rule for rule in outcome.rules}
     rule = rules["lowest accuracy of a slice by camera"]
     # On average it is good enough: only the images of one camera betray it.
-    assert rules["accuracy of the served file"]["passed"]
-    assert float(rule["value"].removesuffix(" (camera phone)")) < float(rules["accuracy of the served file"]["value"])
-    assert (outcome.status, rule["passed"]) == ("refused", False)
-    assert outcome.reasons == [f"lowest accuracy of a slice by camera: {rule['value']}, should be at least 0.9"]
+    assert rules["accuracy of the served file"].passed
+    assert float(rule.value.removesuffix(" (camera phone)")) < float(rules["accuracy of the served file"].value)
+    assert (outcome.status, rule.passed) == ("refused", False)
+    assert outcome.reasons == [f"lowest accuracy of a slice by camera: {rule.value}, should be at least 0.9"]
     sound = life.register(small, colour_model(tmp_path / "sound.onnx"))
     promoted = strict.decide(small, sound)
     assert promoted.promoted
     assert life.aliases() == {"champion": sound}
     # Where it was scored is reported, and that it was exported elsewhere.
-    (warning,) = [rule for rule in promoted.rules if rule["rule"] == "processor of these scores"]
+    (warning,) = [rule for rule in promoted.rules if rule.rule == "processor of these scores"]
     assert warning["value"] == life.last_entry()["processor"] == str(this_processor())
     assert "exported on another (none of these)" in warning["limit"]
 
@@ -220,8 +220,8 @@ def test_a_serving_check_that_failed_keeps_the_package_out(life: Life, small: Pr
         file = colour_model(tmp_path / "again.onnx", red_bias=2 + bool(passed) + 0.5 * (passed is None))
         version = asking.register(small, file, checks=passed)
         outcome = asking.decide(small, version)
-        (rule,) = [rule for rule in outcome.rules if rule["rule"] == "serving check in a clean process"]
-        assert (rule["passed"], outcome.promoted) == (passed is True, passed is True), outcome.reasons
+        (rule,) = [rule for rule in outcome.rules if rule.rule == "serving check in a clean process"]
+        assert (rule.passed, outcome.promoted) == (passed is True, passed is True), outcome.reasons
         assert life.aliases()["champion"] == (version if passed else before)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from components.promotion.gate import RuleVerdict
 from components.reporting.model_card import CardContents, CardPicture, CorruptedAccuracy, WeakClass, model_card
 
 CARD = CardContents(
@@ -16,8 +17,8 @@ CARD = CardContents(
     decided="ada@host, 2026-01-02",
     reasons=["the int8 file passes all 2 rules"],
     rules=[
-        {"rule": "accuracy of the served file", "value": "0.9", "limit": "at least 0.8", "passed": True},
-        {"rule": "lowest recall", "value": "0.1 (<b>dog|)", "limit": "at least 0.5", "passed": False},
+        RuleVerdict("accuracy of the served file", "0.9", "at least 0.8", passed=True),
+        RuleVerdict("lowest recall", "0.1 (<b>dog|)", "at least 0.5", passed=False),
     ],
     top_k=3,
     scores={"kind.accuracy": 0.95, "log_loss": 0.3, "macro_f1": 0.85, "top_k_accuracy": 0.99, "accuracy": 0.9},

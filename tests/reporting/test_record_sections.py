@@ -6,6 +6,8 @@ import pytest
 from epochs import epoch_report
 from exports import export_record, exported_file, measured_file
 
+from components.evaluation.paired_test import PairedComparison
+from components.promotion.gate import ChampionComparison, RuleVerdict
 from components.records.export import ExportedFile, Parity, ScoresOnTest
 from components.reporting.data_section import class_counts, data_section
 from components.reporting.format_section import format_section
@@ -18,19 +20,23 @@ from components.reporting.training_section import Phase, training_section
 
 
 def test_a_version_that_was_compared_with_no_champion_has_rules_alone() -> None:
-    rule = {"rule": "accuracy", "value": "0.9", "limit": "at least 0.8", "passed": True}
+    rule = RuleVerdict("accuracy", value="0.9", limit="at least 0.8", passed=True)
     section = gate_section([rule], None, [])
     assert [(line.rule, line.passed) for line in section.rules] == [("accuracy", True)]
     assert (section.champion, list(section.comparison)) == (None, [])
 
 
 def test_scores_of_the_champion_stand_beside_those_of_the_version() -> None:
-    comparison = {
-        "version": "3",
-        "challenger": {"accuracy": 0.9, "macro_f1": 0.8},
-        "champion": {"accuracy": 0.7, "macro_f1": 0.6},
-        "paired": {"images": 40},
-    }
+    comparison = ChampionComparison(
+        version="3",
+        images=40,
+        taken_out=0,
+        test_digest="t",
+        challenger={"accuracy": 0.9, "macro_f1": 0.8},
+        champion={"accuracy": 0.7, "macro_f1": 0.6},
+        intervals={},
+        paired=PairedComparison(40, 10, 2, 0.2),
+    )
     section = gate_section([], comparison, [])
     assert (section.champion, section.compared_images) == ("3", 40)
     assert [(one.challenger, one.champion) for one in section.comparison] == [(0.9, 0.7), (0.8, 0.6)]
