@@ -2,10 +2,12 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from projects import REPOSITORY
 
 from components.shared.errors import DarkroomError
 from components.shared.progress import EVENTS_VARIABLE, Progress
@@ -47,10 +49,7 @@ def test_another_failure_of_the_system_is_shown_as_it_is() -> None:
 def lacking_its_data(tmp_path: Path) -> Project:
     """A project at a data version whose files aren't there."""
     (tmp_path / "params.yaml").touch()
-    (tmp_path / "dvc.yaml").write_text(
-        "stages:\n  validate:\n    deps: [data/raw, data/reference]\n    outs: [data/validated, data/report.json]\n"
-        "  split:\n    outs: [data/split]\n  augment:\n    outs: [data/augmented]\n"
-    )
+    shutil.copy(REPOSITORY / "dvc.yaml", tmp_path)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "raw.dvc").write_text("outs:\n- md5: 0123456789abcdef.dir\n  path: raw\n")
     return open_project(tmp_path)

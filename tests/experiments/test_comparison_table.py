@@ -17,9 +17,9 @@ _OTHER = replace(_CHOSEN, name="resnet18", difference=-0.05, difference_interval
 def test_scores_are_shown_with_their_intervals(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [_CHOSEN, _OTHER, ComparisonRow("lenet5", reason="no memory")]
     show_comparison(ComparisonResult("1", chosen="plain", test_images=40, models=lines, picture="c.png"))
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for cell in ("0.8750 (0.7700 to 0.9300)", "0.9000 (0.8000 to 0.9500)", "-0.0500 (-0.1000 to +0.0100)", "no memory"):
-        assert cell in told
+        assert cell in printed
 
 
 def test_the_table_of_a_run_has_the_ends_of_each_interval() -> None:

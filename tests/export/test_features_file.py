@@ -39,8 +39,8 @@ def test_weights_of_an_architecture_become_a_file(tmp_path: Path, monkeypatch: p
     network = build("lenet5", num_classes=7, image_size_px=32)
     torch.save(network.state_dict(), "lenet5.pth")
     out = tmp_path / "features.onnx"
-    told = write_features("lenet5", weights="lenet5.pth", image_size_px=32, out=out)
-    assert told == FeaturesFile(str(out), image_size_px=32, features=84)
+    written = write_features("lenet5", weights="lenet5.pth", image_size_px=32, out=out)
+    assert written == FeaturesFile(str(out), image_size_px=32, features=84)
     image_HWC = RANDOM.integers(0, 256, (32, 32, 3), dtype=np.uint8)
     network.classifier = nn.Identity()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -50,17 +50,17 @@ def test_weights_of_an_architecture_become_a_file(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("model", "weights", "out", "told"),
+    ("model", "weights", "out", "message"),
     [
         ("lenet5", None, "f.onnx", "untrained features say nothing; add --weights"),
         ("lenet6", "imagenet", "f.onnx", "did you mean lenet5"),
         ("lenet5", "imagenet", "f.pth", r"--out f.pth: should end in .onnx"),
     ],
 )
-def test_what_gives_no_file_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, weights: str | None, out: str, told: str
+def test_the_message_says_why_no_file_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, weights: str | None, out: str, message: str
 ) -> None:
     monkeypatch.chdir(new_project(tmp_path / "project"))
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=message):
         write_features(model, weights=weights, image_size_px=None, out=Path(out))
     assert not Path(out).exists()
