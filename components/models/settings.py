@@ -13,23 +13,23 @@ class ModelSettings(Settings):
     """params.yaml: model."""
 
     architecture: str
-    """plain, lenet5, se_resnet18, efficientnet, or any classification model of torchvision or timm by name; timm/NAME
-    where both know the name. null in params.yaml lets scenario choose it.
+    """plain | lenet5 | se_resnet18 | efficientnet | a classification model of torchvision or timm, such as resnet18.
+
+    `timm/NAME` where both know the name. null in params.yaml lets `scenario` choose it.
     """
     scenario: Scenario | None = None
-    """The purpose by which the architecture was chosen; null: the architecture was given."""
+    """mobile | edge | server | real_time | max_accuracy | transfer: chooses the architecture where that is null."""
     compound: float | None = Field(default=None, ge=LEAST_COMPOUND, le=MOST_COMPOUND)
     """Size of the architecture `efficientnet`: 0 is B0; each further 1 makes it about twice as costly.
 
     The size of the images follows where preprocess.image_size_px is auto.
     """
     weights: str | None
-    """null: from scratch; imagenet: the published ones; a .safetensors or .pth file; or a registered model, such as
-    models:/NAME@champion or models:/NAME/3."""
+    """null: from scratch | imagenet: published ones | a .safetensors or .pth file | models:/NAME@champion or /3."""
     freeze_backbone: bool
     """true: only the head is trained in `train`; `finetune` unfreezes."""
     pooling: Literal["average", "attention"] = "average"
-    """How the last map becomes one vector; attention: by a learned query, which also gives an attention map."""
+    """average | attention (a learned query that also gives an attention map): how the last map becomes one vector."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Fraction of the features dropped before the last layer in training; larger overfits less; null: as published."""
     level_weights: list[Annotated[float, Field(ge=0)]] | None = None

@@ -55,14 +55,20 @@ class TrainSettings(Settings):
     learning_rate: Rate
     """Peak of the schedule; larger learns faster, until it diverges; auto: a range test finds it before training."""
     scale_learning_rate_with_batch: bool
-    """true: learning_rate, that of `finetune` too, is for a batch of 256 images and scales with the batch (Goyal
-    et al. 2017); one that a range test found stays as it is."""
+    """true: the learning rates of `train` and `finetune` are for a batch of 256 images and scale with the batch.
+
+    Goyal et al. 2017. A rate that a range test found stays as it is.
+    """
     optimizer: Literal["adamw", "adam", "sgd"]
+    """adamw | adam | sgd (momentum 0.9)."""
     weight_decay: float = Field(ge=0)
-    """Pull of weights towards zero; larger overfits less. Norms and biases have none."""
+    """Pull of weights, except of norms and biases, towards zero; larger overfits less."""
     schedule: Schedule
-    """Learning-rate schedule after the warm-up: cosine (to zero), step (a tenth after each third), plateau (a tenth
-    when validation stalls), one_cycle (up and down), cyclic (repeated cosines, a snapshot after each), constant."""
+    """cosine | step | plateau | one_cycle | cyclic (stores a snapshot a cycle) | constant: rate after the warm-up.
+
+    cosine: to zero; step: a tenth after each third; plateau: a tenth when validation stalls; one_cycle: up and down;
+    cyclic: repeated cosines.
+    """
     warmup_epochs: float = Field(ge=0)
     """Epochs in which the rate rises to its peak, at most half of a training; one_cycle has its own warm-up."""
     plateau_patience: int = Field(ge=1)
@@ -70,27 +76,32 @@ class TrainSettings(Settings):
     cycles: int = Field(ge=2)
     """With `schedule: cyclic`: cosines, and so snapshots, over the whole of `train`; `finetune` follows one cosine."""
     loss: Literal["cross_entropy", "focal", "binary_cross_entropy"]
-    """cross_entropy; focal: easy images count less; binary_cross_entropy: each class against the rest. Multi-label
-    targets get the binary form of the first two."""
+    """cross_entropy | focal (easy images count less) | binary_cross_entropy (each class against the rest).
+
+    Multi-label targets get the binary form of the first two.
+    """
     focal_gamma: float = Field(ge=0)
     """With `loss: focal`: larger gives easy images less weight; 0 is cross-entropy."""
     label_smoothing: float = Field(ge=0, lt=1)
     """Fraction of the target spread over all classes; larger makes less confident models."""
     teacher: str | None
-    """A registered model of the same labels, such as models:/NAME@champion, whose predictions are learned too; null:
-    none."""
+    """null | models:/NAME@champion: a registered model of the same labels whose predictions are learned too."""
     teacher_temperature: float = Field(gt=0)
     """Softens both predictions; larger shows more of the wrong classes."""
     teacher_weight: float = Field(ge=0, le=1)
     """Weight of the teacher in the loss, beside the labels; larger follows the teacher more."""
     class_weights: ClassWeights
-    """none; auto: each class has the same weight in the loss, however many images it has; or weights by class, 1 where
-    a class is not named. Multi-label: the weight of images that have the label."""
+    """none | auto (classes have equal weight in the loss) | {name: weight}, 1 where a class isn't named.
+
+    auto: however many images a class has. Multi-label: the weight of images that have the label.
+    """
     sampling: Literal["uniform", "balanced"]
-    """uniform: each image once an epoch; balanced: sampled so that classes come equally often."""
+    """uniform (each image once an epoch) | balanced (sampled so that classes come equally often)."""
     image_size_px: int | None = Field(ge=8)
-    """Side of the images in `train` and its validation; `finetune` uses the full size, at which the network is deployed
-    (Touvron et al. 2019); larger sees more, costs its square; null: the full size."""
+    """Side of the images in `train` and its validation; larger sees more, costs its square; null: the full size.
+
+    `finetune` uses the full size, at which the network is deployed (Touvron et al. 2019).
+    """
     augment: bool
     """true: original images are augmented in each epoch; false: only the copies of the augment stage are."""
     mixup: float = Field(ge=0)
@@ -100,15 +111,19 @@ class TrainSettings(Settings):
     random_erasing: float = Field(ge=0, le=1)
     """Fraction of the images with a rectangle of noise; larger overfits less."""
     progressive_resizing: float = Field(gt=0, le=1)
-    """In `train` alone: side of the first epochs' images over the full one, reached after two thirds of the epochs;
-    smaller is faster; 1: the full size from the start."""
+    """In `train` alone: side of the first epochs' images over the full one; smaller is faster; 1: always full.
+
+    The full size is reached after two thirds of the epochs.
+    """
     monitor: Literal["loss", "accuracy", "macro_f1"]
-    """The validation score that chooses the best checkpoint."""
+    """loss | accuracy | macro_f1: the validation score that chooses the best checkpoint."""
     patience: int = Field(ge=0)
     """Epochs without a better score before training stops; 0 never stops early."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Decay of an exponential moving average of the weights, which is validated and stored in their place; larger
-    averages over more steps; 0: none."""
+    """Decay of a moving average of the weights, stored in their place; larger averages over more steps; 0: none.
+
+    The average is exponential, and it is what is validated.
+    """
     model_soup_size: int = Field(ge=0)
     """Number of best checkpoints to average as long as validation improves; 0: the best one alone."""
     gradient_accumulation_steps: int = Field(ge=1)
@@ -116,21 +131,26 @@ class TrainSettings(Settings):
     gradient_clip_norm: float = Field(ge=0)
     """Largest gradient norm; larger gradients are scaled down to it; smaller is steadier and slower; 0: no clipping."""
     cache_features: Choice
-    """Where only the head is trained: the frozen backbone's features of each image are computed once and cached; auto:
-    where images don't differ from epoch to epoch."""
+    """auto | on | off: the features of a frozen backbone are computed once for each image and cached.
+
+    auto: where only the head is trained and images don't differ from epoch to epoch.
+    """
     activation_checkpointing: bool
     """true: activations are computed again in the backward pass, for about a third more time and far less memory."""
     precision: Literal["auto", "fp32", "bf16", "fp16"]
-    """Floating-point precision; auto: measured on this machine where training is long enough for it to pay."""
+    """auto (measured where training is long enough for it to pay) | fp32 | bf16 | fp16: floating-point precision."""
     channels_last: Choice
-    """Channels-last memory layout of the network; auto: measured likewise."""
+    """auto (measured likewise) | on | off: channels-last memory layout of the network."""
     compile: Choice
-    """torch.compile; auto: measured likewise, on a GPU."""
+    """auto (measured likewise, on a GPU) | on | off: torch.compile."""
     cache_on_gpu: Choice
-    """on: the training images stay in GPU memory, where random shifts by up to an eighth and flips replace
-    `augment.policy: basic`; auto: on a GPU with room for them, where images aren't augmented in each epoch."""
+    """auto (unaugmented, on a GPU with room) | on | off: training images stay in GPU memory, shifted and flipped there.
+
+    Random shifts by up to an eighth and flips replace `augment.policy: basic`. auto: on a GPU with room for the images,
+    where they aren't augmented in each epoch.
+    """
     devices: Devices
-    """GPUs or processes of this machine; auto: one, or what torchrun started."""
+    """auto (one, or what torchrun started) | number of GPUs or processes of this machine."""
     halve_batch_on_oom: bool
     """true: a batch that doesn't fit into memory is halved, and twice as many are accumulated for a step."""
     time_limit_minutes: float = Field(ge=0)
@@ -138,9 +158,9 @@ class TrainSettings(Settings):
     loader_workers: int = Field(ge=0)
     """Processes that load and augment; 0 does it in the training process, which suits small images."""
     checkpoint_minutes: float = Field(ge=0)
-    """Minutes between checkpoints within an epoch; larger writes less and repeats more after a kill; 0: after each
-    epoch only."""
+    """Minutes between checkpoints within an epoch; larger repeats more after a kill; 0: after each epoch only."""
     seed: int = Field(ge=0, lt=2**32)
+    """Another seed starts from other weights."""
 
 
 class FinetuneSettings(Settings):

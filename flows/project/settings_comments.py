@@ -6,7 +6,8 @@ params.yaml again; a test holds them equal.
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,27 +18,21 @@ from components.shared.files import write_text
 from flows.project.params import Params
 from flows.project.project import PARAMS
 
-GENERATED_SECTIONS = (
-    *("ingest", "preprocess", "validate", "labels", "split", "augment"),
-    *("finetune", "evaluate", "quantize", "register", "promote", "tune"),
-)
-"""Sections whose comments are generated. To add one: write the docstrings, add its name here, run this module."""
-
 _LINE = re.compile(r"(?P<setting>(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?))(?: +#.*)?")
 _LEAST_WIDTH, _MOST_WIDTH = 26, 54
 """Comments of a section are aligned behind its longest setting, unless that is even wider."""
 
 
-def with_comments(text: str, sections: Collection[str] = GENERATED_SECTIONS) -> str:
-    """The text of params.yaml with generated comments in these sections; raises ValueError for a missing docstring."""
+def with_comments(text: str) -> str:
+    """The text of params.yaml with generated comments; raises ValueError for a missing docstring."""
     lines, path = text.splitlines(), [""]
-    documented: dict[str, dict[int, tuple[str, str]]] = {section: {} for section in sections}
+    documented: defaultdict[str, dict[int, tuple[str, str]]] = defaultdict(dict)
     for number, line in enumerate(lines):
         match = _LINE.fullmatch(line)
         if match is None:
             continue
         path[len(match["indent"]) // 2 :] = [match["key"]]
-        field = _field_at(path) if path[0] in sections else None
+        field = _field_at(path)
         if field is not None and match["value"]:
             documented[path[0]][number] = (match["setting"], _comment(field, path))
     for settings in documented.values():

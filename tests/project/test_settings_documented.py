@@ -5,14 +5,13 @@ from projects import REPOSITORY
 from pydantic.fields import FieldInfo
 
 from flows.project import settings_comments
-from flows.project.settings_comments import GENERATED_SECTIONS, with_comments
+from flows.project.settings_comments import with_comments
 
 TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("section", GENERATED_SECTIONS)
-def test_the_comments_of_a_section_are_the_docstrings_of_its_fields(section: str) -> None:
-    assert with_comments(TEXT, [section]) == TEXT, "run `python -m flows.project.settings_comments`"
+def test_the_comments_are_the_docstrings_of_the_settings_fields() -> None:
+    assert with_comments(TEXT) == TEXT, "run `python -m flows.project.settings_comments`"
 
 
 @pytest.mark.parametrize("docstring", ["First line,\nsecond line.", "", None])
@@ -25,4 +24,4 @@ def test_a_comment_is_replaced_and_nothing_else() -> None:
     text = "labels:  # stays\n  folds: 3   # old\n\ntune:\n  space:\n    train.learning_rate: [1]  # stays\n"
     comment = "Folds of the cross-validation; more fit the probe on more images and take longer"
     expected = text.replace("  folds: 3   # old", f"  folds: 3                 # {comment}")
-    assert with_comments(text, ["labels", "tune"]) == expected
+    assert with_comments(text) == expected
