@@ -1,7 +1,7 @@
 """The published policies AutoAugment, RandAugment and TrivialAugment, on Pillow's operations.
 
 Operations, ranges and the ImageNet policy are those of torchvision.transforms.v2 for PIL images, which uses torch's
-global generator; here the caller passes a generator, and no torch is needed (docs/adr/0011). Tests compare the two.
+global generator; here the caller passes a generator, and no torch is needed (docs/adr/0012). Tests compare the two.
 AutoAugment: Cubuk et al. 2018. RandAugment: Cubuk et al. 2019. TrivialAugment: Müller and Hutter 2021.
 """
 

@@ -1,7 +1,7 @@
 """A cache of decoded training images, shared by all trainings and processes of a run on one machine.
 
 The first process that needs an image decodes it into a file, which all others map. The last process removes the file.
-Why both JPEGs and this cache exist: docs/adr/0012. Shapes: N images, S side in pixels, C channels.
+Why both JPEGs and this cache exist: docs/adr/0013. Shapes: N images, S side in pixels, C channels.
 """
 
 import contextlib
