@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 from markupsafe import Markup, escape
@@ -18,6 +17,7 @@ from components.reporting.inline_pictures import Picture
 from components.reporting.latency_text import is_unsteady
 from components.reporting.leak_proof_section import LeakProofSection
 from components.reporting.line_charts import Chart
+from components.reporting.page_template import render_template
 from components.reporting.score_estimates import Estimate
 
 Verdict = Literal["promoted", "refused", "waiting", "rolled-back", "undecided", "unregistered"]
@@ -214,16 +214,7 @@ class PageContents:
 
 
 def render_page(contents: PageContents) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "score": score_text,
         "count": count_text,
         "whole": rounded,
@@ -234,10 +225,7 @@ def render_page(contents: PageContents) -> str:
         "digest": short_digest,
         "prose": prose,
     }
-    environment.globals["is_unsteady"] = is_unsteady
-    html = environment.get_template("report.html.j2").render(page=contents)
-    # A file name may hold bytes that are no text: they come as surrogates, which no file can be written with.
-    return html.encode("utf-8", "replace").decode("utf-8")
+    return render_template("report.html.j2", filters, page=contents, is_unsteady=is_unsteady)
 
 
 def score_text(value: float | None) -> str:
