@@ -17,7 +17,7 @@ from components.reporting.inline_pictures import Picture
 from components.reporting.latency_text import is_unsteady
 from components.reporting.leak_proof_section import LeakProofSection
 from components.reporting.line_charts import Chart
-from components.reporting.page_template import render_template
+from components.reporting.page_template import Filters, render_template
 from components.reporting.score_estimates import Estimate
 
 Verdict = Literal["promoted", "refused", "waiting", "rolled-back", "undecided", "unregistered"]
@@ -214,7 +214,7 @@ class PageContents:
 
 
 def render_page(contents: PageContents) -> str:
-    filters = {
+    filters: Filters = {
         "score": score_text,
         "count": count_text,
         "whole": rounded,
