@@ -4,13 +4,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from components.records.lineage import LineageRecord
 from components.reporting.report_page import Fact, LineageSection
-
-_UNCOMMITTED = "+changes"
 
 
 def lineage_section(
-    record: Mapping[str, Any],
+    record: LineageRecord,
     *,
     run_id: str,
     trained_from: str | None,
@@ -18,22 +17,21 @@ def lineage_section(
     sha256: str | None,
     served: str | None,
 ) -> LineageSection:
-    """`record` is lineage.json; `trained_from` the run whose model was fine-tuned."""
-    git, machine = record["git"], record["machine"]
-    changed = "with changes that were not committed" if git.endswith(_UNCOMMITTED) else ""
+    """`trained_from` is the run whose model was fine-tuned."""
+    changed = "with changes that were not committed" if record.uncommitted else ""
     facts = [
-        Fact("Git revision", git.removesuffix(_UNCOMMITTED), changed),
-        Fact("Data version", record["data_version"]),
-        Fact("Split digest", record["split_digest"]),
+        Fact("Git revision", record.revision, changed),
+        Fact("Data version", record.data_version),
+        Fact("Split digest", record.split_digest),
         Fact("MLflow run", run_id, f"fine-tuned from run {trained_from}" if trained_from else ""),
         Fact("Registered version", version or "not registered yet"),
         Fact("SHA-256 of the served file", sha256, f"the {served} ONNX file" if served else ""),
-        Fact("Processor", machine["processor"]),
-        Fact("System", machine["system"]),
-        Fact("Python", record["python"]),
+        Fact("Processor", record.machine.processor),
+        Fact("System", record.machine.system),
+        Fact("Python", record.python),
     ]
-    packages = [Fact(name, number) for name, number in sorted(record["packages"].items())]
-    sections = {name: list(_flat(values)) for name, values in record["params"].items()}
+    packages = [Fact(name, number) for name, number in sorted(record.packages.items())]
+    sections = {name: list(_flat(values)) for name, values in record.params.items()}
     return LineageSection(facts, packages, sections)
 
 

@@ -10,7 +10,7 @@ from prefect import flow
 
 from components.records.members import MemberScores
 from components.shared.errors import DarkroomError, SettingsError
-from components.shared.files import read_json, sha256_of_file, write_json
+from components.shared.files import sha256_of_file
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import Facts
 from flows.project.model_names import parse_version
@@ -135,9 +135,7 @@ def _join(session: Session, prepared: Prepared, members: Sequence[Member], key: 
     model = session.params.model.model_copy(update={"architecture": name})
     joined = replace(session, params=replace(session.params, model=model))
     save_ensemble(folders, output / "model")
-    write_lineage(joined, prepared, output / "lineage")
-    record = output / "lineage" / "lineage.json"
-    write_json(record, read_json(record) | {"members": [member.name for member in members]})
+    write_lineage(joined, prepared, output / "lineage", members=[member.name for member in members])
     tags = {"darkroom.members": " ".join(dict.fromkeys(member.run_id for member in members))}
     run_id = runs.begin(tracking, "ensemble", key, name=name, tags=run_tags(session, prepared, None) | tags)
     runs.log_params(tracking, run_id, joined.params.as_record())

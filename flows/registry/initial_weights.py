@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from components.models.catalogue import IMAGENET, REGISTERED
+from components.records.lineage import PinnedWeights
 from components.shared.errors import SettingsError
 from components.shared.files import sha256_of_file
 from flows.project.model_names import parse_address
@@ -12,8 +12,6 @@ from flows.session.session import Session
 from flows.tracking import registry, runs
 
 _WEIGHTS, SPEC = "model.safetensors", "model.json"
-INITIAL_WEIGHTS = "initial_weights"
-"""Key in the lineage record: the models that the training started from."""
 
 
 @dataclass(frozen=True)
@@ -76,19 +74,19 @@ def weights_fingerprint(weights: Path) -> str:
     return sha256_of_file(weights) + (f" {sha256_of_file(beside)}" if beside.is_file() else "")
 
 
-def initial_weights_record(session: Session) -> dict[str, Any]:
-    """The initial weights and the teacher of a training by setting, pinned: aliases move, and files change."""
-    weights, found = session.params.model.weights, {}
+def pinned_weights(session: Session) -> dict[str, PinnedWeights]:
+    """The initial weights and the teacher of a training, by the setting that names them."""
+    weights, found = session.params.model.weights, dict[str, PinnedWeights]()
     if weights is not None and weights.startswith(REGISTERED):
         found["model.weights"] = _pinned(registered_model(session, weights, setting="model.weights"))
     elif weights is not None and weights != IMAGENET:
-        found["model.weights"] = {"fingerprint": weights_fingerprint(session.project.root / weights)}
+        found["model.weights"] = PinnedWeights(weights_fingerprint(session.project.root / weights))
     teacher = teacher_model(session)
     return found | ({"train.teacher": _pinned(teacher)} if teacher is not None else {})
 
 
-def _pinned(model: RegisteredModel) -> dict[str, str]:
-    return {"version": model.name, "run_id": model.run_id, "fingerprint": model.fingerprint}
+def _pinned(model: RegisteredModel) -> PinnedWeights:
+    return PinnedWeights(model.fingerprint, model=model.name, run_id=model.run_id)
 
 
 def teacher_model(session: Session) -> RegisteredModel | None:

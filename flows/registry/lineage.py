@@ -5,14 +5,23 @@ import platform
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from components.data.raw.dataset import MANIFEST
-from components.shared.files import read_json, sha256_of_file, write_json
+from components.records.lineage import (
+    LINEAGE,
+    UNCOMMITTED,
+    LineageRecord,
+    Machine,
+    PinnedWeights,
+    RegisteredFile,
+)
+from components.shared.files import sha256_of_file, write_json
 from components.shared.processor import this_processor
 from flows.project.dvc import data_paths, version_files
 from flows.project.fingerprint import CODE_ROOT, code_digest, package_version
@@ -32,20 +41,22 @@ PACKAGES = (
 )
 
 
-RECORD = "lineage.json"
 _SPLIT = "split.parquet"
 REFERENCE = "reference"
 """Below the lineage of a run: the reference files that people supplied."""
 LINEAGE_TAG = "lineage"
 """Of a registered version: where its run keeps the version's own lineage."""
-REFERENCE_LEFT_OUT = "reference_left_out"
-"""In the record: the SHA-256 of judgements that are too large to be kept."""
-UNCOMMITTED = "+changes"
-"""Behind the git revision of a record, where the working tree differed from it."""
 _KEPT_BYTES = 1 << 20
 
 
-def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
+def write_lineage(
+    session: Session,
+    prepared: "Prepared",
+    folder: Path,
+    *,
+    initial_weights: Mapping[str, PinnedWeights] | None = None,
+    members: Sequence[str] = (),
+) -> LineageRecord:
     """Writes the files that pin data and settings, the split with its leak proof, reference files, and the record."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -58,17 +69,31 @@ def write_lineage(session: Session, prepared: "Prepared", folder: Path) -> None:
     ):
         shutil.copyfile(source, folder / source.name)
     left_out = _keep_reference(paths.reference, folder / REFERENCE)
-    write_json(folder / RECORD, lineage_record(session, prepared) | {REFERENCE_LEFT_OUT: left_out})
+    record = LineageRecord(
+        git=git_state(session.project),
+        code=code_digest(CODE_ROOT),
+        data_version=prepared.data_version,
+        raw_manifest=sha256_of_file(paths.raw / MANIFEST),
+        split_digest=prepared.split_digest,
+        params=session.params.as_record(),
+        packages={name: package_version(name) for name in PACKAGES},
+        python=platform.python_version(),
+        machine=Machine(platform.system(), str(this_processor())),
+        reference_left_out=left_out,
+        initial_weights=dict(initial_weights or {}),
+        members=list(members),
+    )
+    record.write(folder / LINEAGE)
+    return record
 
 
 def write_version_lineage(
     session: Session,
     prepared: "Prepared",
-    run_id: str,
+    file: RegisteredFile,
     *,
     step: str,
     export: Path,
-    made: dict[str, Any],
     check: ServingCheck,
 ) -> str:
     """Keeps the lineage of a file that is about to be registered; returns its place with the run.
@@ -76,19 +101,18 @@ def write_version_lineage(
     Data that changed without changing what training reads leave the trained model as it was, and so may other settings
     of evaluation and export: the version is of the current data and settings. What the training alone knows (the
     network, where it started, the machine it ran on) is taken over from its own record. `export` is the record of the
-    export, which another export of the run would replace, `made` says which of its files this is, and `check` is of its
-    package.
+    export, which another export of the run would replace, and `check` is of the file's package.
     """
-    place = f"registered-{made['sha256'][:12]}"
-    folder = runs.new_folder(session.tracking, run_id, place)
-    write_lineage(session, prepared, folder)
-    trained = read_json(runs.fetch(session.tracking, run_id, "lineage", step=step) / RECORD)
-    now = read_json(folder / RECORD)
-    own = {"machine": trained["machine"], "params": now["params"] | {"model": trained["params"]["model"]}}
-    write_json(folder / RECORD, trained | now | own | made | {"run_id": run_id})
+    place = f"registered-{file.sha256[:12]}"
+    folder = runs.new_folder(session.tracking, file.run_id, place)
+    trained = LineageRecord.read(runs.fetch(session.tracking, file.run_id, "lineage", step=step) / LINEAGE)
+    now = write_lineage(session, prepared, folder)
+    of_training = {name: getattr(trained, name) for name in ("machine", "initial_weights", "members")}
+    params = now.params | {"model": trained.params["model"]}
+    now.model_copy(update=of_training | {"params": params, "file": file}).write(folder / LINEAGE)
     shutil.copyfile(export, folder / export.name)
     write_json(folder / SERVING_CHECK, check.as_record())
-    runs.store(session.tracking, run_id, folder, place)
+    runs.store(session.tracking, file.run_id, folder, place)
     return place
 
 
@@ -138,20 +162,6 @@ def _keep_reference(reference: Path, target: Path) -> dict[str, str]:
     return left_out
 
 
-def lineage_record(session: Session, prepared: "Prepared") -> dict[str, Any]:
-    return {
-        "git": git_state(session.project),
-        "code": code_digest(CODE_ROOT),
-        "data_version": prepared.data_version,
-        "raw_manifest": sha256_of_file(data_paths(session.project).raw / MANIFEST),
-        "split_digest": prepared.split_digest,
-        "params": session.params.as_record(),
-        "packages": {name: package_version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "machine": {"system": platform.system(), "processor": str(this_processor())},
-    }
-
-
 def git_state(project: Project) -> str:
     """The revision, with +changes where the working tree differs from it; unknown outside of git."""
     try:
@@ -177,3 +187,8 @@ def unpack_revision(project: Project, revision: str, target: Path) -> bool:
 
 def _git(project: Project, *arguments: str) -> bytes:
     return subprocess.run(["git", *arguments], cwd=project.root, capture_output=True, check=True).stdout
+
+
+def lineage_of(tracking: Tracking, version: Version) -> LineageRecord:
+    """The record of a registered version."""
+    return LineageRecord.read(version_lineage(tracking, version) / LINEAGE)

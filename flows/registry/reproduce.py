@@ -7,22 +7,22 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from components.evaluation.reproduction_diff import Finding, compare_exports, compare_records, compare_weights, outcome
 from components.records.export import EXPORT, ExportRecord
+from components.records.lineage import LINEAGE, LineageRecord
 from components.shared.errors import DarkroomError, SettingsError
-from components.shared.files import read_json, sha256_of_file
+from components.shared.files import sha256_of_file
 from flows.console.tables import show_table
 from flows.project.dvc import check_out_version, data_paths, lock_digest, restore_raw
 from flows.project.fingerprint import CODE_ROOT, code_digest
 from flows.project.model_names import parse_version, require_same_model
 from flows.project.project import HOME_VARIABLE, Project, open_project
 from flows.registry.checkout import bring_files, bring_models
-from flows.registry.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
+from flows.registry.lineage import unpack_revision, version_lineage
 from flows.registry.versions import model_name
 from flows.tracking import registry, runs
 from flows.tracking.connection import database_uri
@@ -66,7 +66,7 @@ def reproduce_version(number: str, *, name: str | None, show: bool) -> Reproduct
     with tempfile.TemporaryDirectory(prefix="reproduce-", dir=project.work) as scratch:
         again = Project(Path(scratch) / "project", Path(scratch) / "home")
         _check_out(project, version, kept, again)
-        bring_models(tracking, read_json(kept / RECORD), again, who=_who(version))
+        bring_models(tracking, LineageRecord.read(kept / LINEAGE), again, who=_who(version))
         _train(project, again)
         findings = list(_findings(tracking, version, kept, again))
     if show:
@@ -84,36 +84,35 @@ def _state(finding: Finding) -> str:
 
 
 def _check_out(project: Project, version: registry.Version, kept: Path, again: Project) -> None:
-    lineage = read_json(kept / RECORD)
+    lineage = LineageRecord.read(kept / LINEAGE)
     again.root.mkdir()
     said = _code(project, version, lineage, again.root)
     check_out_version(again, kept, like=project)
     bring_files(project, lineage, again, who=_who(version))
     restore_raw(again)
-    logger.info(f"version {version.number} is checked out: {said}, data version {lineage['data_version'][:12]}")
+    logger.info(f"version {version.number} is checked out: {said}, data version {lineage.data_version[:12]}")
 
 
-def _code(project: Project, version: registry.Version, lineage: dict[str, Any], target: Path) -> str:
+def _code(project: Project, version: registry.Version, lineage: LineageRecord, target: Path) -> str:
     """Puts the code of the version below the target; says where it is from."""
-    wanted, git = lineage["code"], str(lineage["git"])
-    if code_digest(CODE_ROOT) == wanted:
+    if code_digest(CODE_ROOT) == lineage.code:
         for folder in ("components", "flows"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(CODE_ROOT / folder, target / folder, ignore=ignored)
         return "the current code, which is the same"
     who = _who(version)
-    if git == "unknown":
+    if lineage.git == "unknown":
         raise SettingsError(
             f"{who} can't be reproduced: it was trained outside of git, by other code than the current; commit the "
             "code before training, so that its revision is known"
         )
-    revision = git.removesuffix(UNCOMMITTED)
+    revision = lineage.revision
     if not unpack_revision(project, revision, target):
         raise SettingsError(
             f"{who} can't be reproduced: its git revision {revision[:12]} isn't in this repository; fetch it with "
             "`git fetch`"
         )
-    if code_digest(target) != wanted:
+    if code_digest(target) != lineage.code:
         raise SettingsError(
             f"{who} can't be reproduced: it was trained at revision {revision[:12]} with changes of the code that "
             "were never committed; commit the code before training"
@@ -149,20 +148,22 @@ def _findings(tracking: runs.Tracking, version: registry.Version, kept: Path, ag
     made = next((again.home / "work" / "runs").glob("*/export/export.json")).parents[1]
     step = version.tags.get("step", "train")
     record = next((again.home / "work" / step).glob("*/lineage/lineage.json"))
-    then, now = read_json(kept / RECORD), read_json(record)
+    then, now = LineageRecord.read(kept / LINEAGE), LineageRecord.read(record)
     yield from compare_records("data", _data(kept, then), _data(again.root, now))
-    yield from compare_records("settings", then["params"], now["params"])
-    yield from compare_records("packages", then["packages"], now["packages"])
-    yield from compare_records("machine", *(one["machine"] | {"python": one["python"]} for one in (then, now)))
+    yield from compare_records("settings", then.params, now.params)
+    yield from compare_records("packages", then.packages, now.packages)
+    yield from compare_records("machine", *(asdict(one.machine) | {"python": one.python} for one in (then, now)))
     weights = runs.fetch(tracking, version.run_id, "model", step=step)
     yield compare_weights(_weights(weights), _weights(made / "model"))
     export = _export(tracking, version, kept, again.home / "then")
     yield from compare_exports(
-        export, made / "export", repeat=partial(_int8_again, again, made / "export", now["params"])
+        export,
+        made / "export",
+        repeat=partial(_int8_again, again, made / "export", now.params["quantize"]["calibration_images"]),
     )
 
 
-def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) -> Path | None:
+def _int8_again(again: Project, export: Path, images: int, way: str) -> Path | None:
     """The repeated model in a way to int8 that wasn't chosen this time; the code of then may know other ways."""
     if code_digest(again.root) != code_digest(CODE_ROOT):
         return None
@@ -176,7 +177,7 @@ def _int8_again(again: Project, export: Path, params: dict[str, Any], way: str) 
         target,
         train=open_split(augmented, "train"),
         val=open_split(augmented, "val"),
-        images=params["quantize"]["calibration_images"],
+        images=images,
     )
     return target if made else None
 
@@ -198,10 +199,10 @@ def _export(tracking: runs.Tracking, version: registry.Version, kept: Path, fold
     return folder
 
 
-def _data(folder: Path, lineage: dict[str, Any]) -> dict[str, Any]:
+def _data(folder: Path, lineage: LineageRecord) -> dict[str, str]:
     """Digests of the data on its way from raw to packed."""
     digests = {stage: lock_digest(folder / "dvc.lock", stage) for stage in ("validate", "split", "augment")}
-    return {name: lineage[name] for name in _FROM_LINEAGE} | digests
+    return {name: getattr(lineage, name) for name in _FROM_LINEAGE} | digests
 
 
 def _weights(model: Path) -> Path:

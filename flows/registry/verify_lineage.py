@@ -13,14 +13,15 @@ from components.data.raw.dataset import MANIFEST
 from components.data.split.leak_proof import split_digest
 from components.promotion.ledger import status_of
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.records.lineage import LINEAGE, LineageRecord
 from components.shared.errors import DarkroomError, SettingsError
-from components.shared.files import read_json, sha256_of_file
+from components.shared.files import sha256_of_file
 from flows.console.tables import show_table
 from flows.project.dvc import data_paths, data_version, lock_digest
 from flows.project.fingerprint import CODE_ROOT, code_digest
 from flows.project.model_names import parse_version
 from flows.project.project import Project, open_project
-from flows.registry.lineage import RECORD, UNCOMMITTED, unpack_revision, version_lineage
+from flows.registry.lineage import unpack_revision, version_lineage
 from flows.registry.versions import model_name
 from flows.tracking import ledger, registry, runs
 from flows.tracking.registry import Version
@@ -73,7 +74,7 @@ def trace(wanted: str | None, *, show: bool) -> Trace:
 
 def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[Link]:
     kept = version_lineage(tracking, version)
-    record = read_json(kept / RECORD)
+    record = LineageRecord.read(kept / LINEAGE)
     yield from _code(project, record)
     yield from _raw(project, kept, record)
     yield from _split(kept, record)
@@ -84,23 +85,21 @@ def _links(project: Project, tracking: Tracking, version: Version) -> Iterator[L
     yield _ledger(tracking, version)
 
 
-def _code(project: Project, record: dict[str, Any]) -> Iterator[Link]:
-    git, code = str(record["git"]), record["code"]
-    yield Link("git revision", git, *_revision(project, git, code))
-    same = code_digest(CODE_ROOT) == code
-    yield Link("code", code, "verified" if same else "not checked", _current(same, "code"))
+def _code(project: Project, record: LineageRecord) -> Iterator[Link]:
+    yield Link("git revision", record.git, *_revision(project, record))
+    same = code_digest(CODE_ROOT) == record.code
+    yield Link("code", record.code, "verified" if same else "not checked", _current(same, "code"))
 
 
-def _revision(project: Project, git: str, code: str) -> tuple[State, str]:
+def _revision(project: Project, record: LineageRecord) -> tuple[State, str]:
     """Whether the commit holds the code that was used: what else wasn't committed then is kept with the run."""
-    if git == "unknown":
+    if record.git == "unknown":
         return "not checked", "it was trained outside of git, or before the first commit; commit before the next run"
-    revision = git.removesuffix(UNCOMMITTED)
-    commit, changed = f"commit {revision[:_SHOWN_REVISION]}", revision != git
+    commit, changed = f"commit {record.revision[:_SHOWN_REVISION]}", record.uncommitted
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
-        if not unpack_revision(project, revision, Path(scratch)):
+        if not unpack_revision(project, record.revision, Path(scratch)):
             return "not checked", f"{commit} isn't in this repository; fetch it with `git fetch`"
-        same = code_digest(Path(scratch)) == code
+        same = code_digest(Path(scratch)) == record.code
     if same:
         rest = "; the working tree held other changes that weren't committed (parameters, pins of the data): the run"
         return "verified", f"{commit} holds the code that was used{f'{rest} keeps them' if changed else ''}"
@@ -112,11 +111,11 @@ def _revision(project: Project, git: str, code: str) -> tuple[State, str]:
     return "not checked", f"{commit} doesn't hold the code that was used, which was installed elsewhere"
 
 
-def _raw(project: Project, kept: Path, record: dict[str, Any]) -> Iterator[Link]:
+def _raw(project: Project, kept: Path, record: LineageRecord) -> Iterator[Link]:
     pinned = YAML(typ="safe", pure=True).load(next(kept.glob("*.dvc")).read_text(encoding="utf-8"))["outs"][0]["md5"]
-    version = record["data_version"]
+    version = record.data_version
     yield _compared("raw data", version, pinned, "the .dvc file that is kept with the run")
-    manifest, wanted = data_paths(project).raw / MANIFEST, record["raw_manifest"]
+    manifest, wanted = data_paths(project).raw / MANIFEST, record.raw_manifest
     if data_version(project) != version or not manifest.exists():
         yield Link(
             "raw manifest", wanted, "not checked", f"data version {version[:12]} isn't checked out; run dvc checkout"
@@ -125,14 +124,14 @@ def _raw(project: Project, kept: Path, record: dict[str, Any]) -> Iterator[Link]
         yield _compared("raw manifest", wanted, sha256_of_file(manifest), f"the SHA-256 of the current {manifest.name}")
 
 
-def _split(kept: Path, record: dict[str, Any]) -> Iterator[Link]:
-    used = _of_stage(kept, "validate", "deps", record["data_version"])
-    yield Link("raw → validated", record["data_version"], _state(used), "dvc.lock names it as what validate read")
+def _split(kept: Path, record: LineageRecord) -> Iterator[Link]:
+    used = _of_stage(kept, "validate", "deps", record.data_version)
+    yield Link("raw → validated", record.data_version, _state(used), "dvc.lock names it as what validate read")
     table = pq.read_table(kept / "split.parquet")
     again = split_digest(table["sha256"], table["label"], table["split"])
-    yield _compared("split", record["split_digest"], again, "the digest of the kept split, computed again")
+    yield _compared("split", record.split_digest, again, "the digest of the kept split, computed again")
     proof = LeakProof.read(kept / LEAK_PROOF)
-    yield _compared("leak proof", record["split_digest"], proof.split_digest, "the split that the proof was made for")
+    yield _compared("leak proof", record.split_digest, proof.split_digest, "the split that the proof was made for")
 
 
 def _packed(project: Project, kept: Path) -> Iterator[Link]:
@@ -144,14 +143,14 @@ def _packed(project: Project, kept: Path) -> Iterator[Link]:
 
 
 def _runs(tracking: Tracking, version: Version, kept: Path) -> Iterator[Link]:
-    record = read_json(kept / RECORD)
+    record = LineageRecord.read(kept / LINEAGE)
     waiting = [version.run_id]
     while waiting:
         run_id = waiting.pop(0)
         tags = runs.tags_of(tracking, run_id)
         state = tags.get("darkroom.step", "run")
         tagged = (tags.get("darkroom.data_version"), tags.get("darkroom.split_digest"))
-        if tagged == (record["data_version"], record["split_digest"]):
+        if tagged == (record.data_version, record.split_digest):
             yield Link(f"run ({state})", run_id, "verified", "its tags name this data and this split")
         else:
             own = runs.fetch(tracking, run_id, "lineage", step=state) / "dvc.lock"

@@ -19,7 +19,7 @@ from components.reporting.model_page import KEPT, model_page
 from components.shared.errors import DarkroomError
 from components.shared.files import read_json, write_json, write_text
 from flows.project.project import Project
-from flows.registry.lineage import RECORD, version_lineage
+from flows.registry.lineage import lineage_of
 from flows.tracking import registry, runs
 from flows.tracking.connection import version_page
 from flows.tracking.ledger import Ledger
@@ -164,8 +164,8 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
     assert decision is not None  # a version without a decision has no card
     assert own is not None
     record = own.record
-    lineage = read_json(version_lineage(tracking, version) / RECORD)
-    params = lineage["params"]
+    lineage = lineage_of(tracking, version)
+    params = lineage.params
     return CardContents(
         name=version.name,
         version=version.number,
@@ -189,7 +189,7 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
         latency_p95_ms=record["measured"]["latency_p95_ms"],
         processor=version.tags.get("processor", "an unknown processor"),
         lineage={
-            "git revision": str(lineage["git"]),
+            "git revision": lineage.git,
             "data version": version.tags["data_version"],
             "split digest": version.tags["split_digest"],
             "MLflow run": version.run_id,
@@ -198,5 +198,5 @@ def _contents(tracking: Tracking, version: Version, status: Status, pictures: Se
             "ledger": f"entry {decision.number}, checksum {decision.checksum}",
         },
         pictures=pictures,
-        qat_epochs=lineage.get("qat_epochs", 0),
+        qat_epochs=lineage.file.qat_epochs if lineage.file is not None else 0,
     )

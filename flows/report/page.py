@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as release
 from pathlib import Path
-from typing import Any
 
 from components.promotion.gate import ChampionComparison, RuleVerdict
 from components.promotion.gate_record import GateRecord, gate_record_name, recorded_comparison
@@ -13,6 +12,7 @@ from components.promotion.ledger import Entry, Event, Status, history_of
 from components.promotion.recorded_rules import rules_from
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.records.lineage import LINEAGE, LineageRecord
 from components.records.scores import SCORES, ScoresRecord
 from components.reporting.data_section import class_counts, data_section
 from components.reporting.format_section import format_section
@@ -36,7 +36,7 @@ from components.shared.files import write_text
 from components.training.epoch_report import EpochReport
 from flows.project.model_names import parse_version
 from flows.project.project import Project, open_project
-from flows.registry.lineage import LINEAGE_TAG, RECORD
+from flows.registry.lineage import LINEAGE_TAG
 from flows.registry.version_page import rules_of
 from flows.registry.versions import decisions, holder, model_name, status
 from flows.report.evaluation import ReportedModel, evaluation_of
@@ -106,8 +106,8 @@ def collect(
     registration = _registration(files, name, export, asked)
     version = registration.version
     place = version.tags.get(LINEAGE_TAG, "lineage") if version else "lineage"
-    lineage = files.json(place, RECORD)
-    params = lineage["params"] if lineage else {}
+    lineage = files.read(LineageRecord, place, LINEAGE)
+    params = lineage.params if lineage else {}
     # The run has detailed scores only of the file that it exported last.
     scored = export is not None and latest is not None and export.served_file.sha256 == latest.served_file.sha256
     model = ReportedModel(project, files, params, export.served if export and scored else None)
@@ -243,15 +243,15 @@ def _last_decision(
     return rules, recorded_comparison(last)
 
 
-def _data(model: ReportedModel, place: str, lineage: dict[str, Any]) -> DataSection:
+def _data(model: ReportedModel, place: str, lineage: LineageRecord) -> DataSection:
     files = model.files
     split, proof = files.path(place, "split.parquet"), files.read(LeakProof, place, LEAK_PROOF)
     return data_section(
         counts=class_counts(_labels_and_splits(split)) if split is not None else [],
         validation=files.json(place, "validation.json"),
         proof=proof,
-        split_digest=lineage["split_digest"],
-        augment=lineage["params"]["augment"],
+        split_digest=lineage.split_digest,
+        augment=lineage.params["augment"],
         preview=files.picture(
             "figures",
             "preview.png",

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.records.analysis import HIGH_CONFIDENCE_ERRORS, LOW_CONFIDENCE_CORRECT
+from components.records.lineage import LINEAGE, LineageRecord
 from components.records.members import MEMBERS, MemberScores, MembersRecord
 from components.records.scores import SCORES, ScoresRecord
-from components.shared.files import read_json, sha256_of_folder
+from components.shared.files import sha256_of_folder
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import Facts
-from flows.registry.lineage import RECORD
 from flows.session.session import Prepared, Session
 from flows.steps.step import FingerprintedStep, Results
 from flows.steps.train import Trained
@@ -158,9 +158,9 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
 
     settings, augmented = session.params.evaluate, data_paths(session.project).augmented
     val, test = (open_split(augmented, split) for split in ("val", "test"))
-    lineage = read_json(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / RECORD)
+    lineage = LineageRecord.read(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / LINEAGE)
     found = {}
-    for name, member in zip(lineage["members"], model.members, strict=True):
+    for name, member in zip(lineage.members, model.members, strict=True):
         rule = fit_decision_rule(predict_split(member, val, progress=progress()))
         found[name] = replace(predict_split(member, test, progress=progress()), rule=rule)
     return beside_members(

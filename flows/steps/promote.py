@@ -13,6 +13,7 @@ from components.promotion.ledger import Action, Draft, Status, Verdict, champion
 from components.promotion.recorded_rules import DIGEST, shortened, shortened_reasons
 from components.records.export import EXPORT, ExportRecord
 from components.records.leak_proof import LEAK_PROOF, LeakProof
+from components.records.lineage import LINEAGE, LineageRecord
 from components.records.scores import SCORES, Interval, ScoresRecord, SliceScores
 from components.reporting.model_card import WeakClass
 from components.shared.errors import DataError, ServiceError, SettingsError
@@ -22,7 +23,7 @@ from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
 from flows.registry.decision import current_user, decide
-from flows.registry.lineage import RECORD, images_of, known_images, training_lineage, version_lineage
+from flows.registry.lineage import images_of, known_images, training_lineage, version_lineage
 from flows.registry.version_page import keep_rules, rules_of, show_page
 from flows.session.session import Prepared, Session, Stopwatch
 from flows.steps.quantize import export_folder
@@ -348,7 +349,7 @@ def _validation_passed(session: Session, version: Version) -> bool | None:
     """Of the data version that the version names; training may have seen the same images in an earlier one."""
     folder = version_lineage(session.tracking, version)
     report = folder / "validation.json"
-    same = read_json(folder / RECORD)["data_version"] == version.tags["data_version"]
+    same = LineageRecord.read(folder / LINEAGE).data_version == version.tags["data_version"]
     return bool(read_json(report)["passed"]) if report.exists() and same else None
 
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 
 from components.export.settings import after_epochs
 from components.records.export import EXPORT, ExportRecord, ScoresOnTest
+from components.records.lineage import LINEAGE, LineageRecord
 from components.reporting.latency_text import latency_text
-from components.shared.files import read_json
 from flows.console.console import progress
 from flows.project.dvc import data_paths
 from flows.project.fingerprint import Facts
 from flows.project.image_files import raw_files
-from flows.registry.lineage import RECORD
 from flows.session.session import Prepared, Session
 from flows.steps.evaluate import evaluation_inputs, metrics_of, with_intervals
 from flows.steps.qat import quantization_aware
@@ -113,7 +112,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         format="fp32",
         data_version=prepared.data_version,
         run_id=run_id,
-        code_version=read_json(lineage / RECORD)["git"],
+        code_version=LineageRecord.read(lineage / LINEAGE).git,
         mean=None if trained.step == "ensemble" else model.spec.mean,
         std=None if trained.step == "ensemble" else model.spec.std,
         provider=settings.provider,

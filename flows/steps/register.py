@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from components.export.settings import after_epochs
+from components.records.export import EXPORT
+from components.records.lineage import RegisteredFile
 from components.shared.files import sha256_of_file
 from flows.project.image_files import raw_files
 from flows.registry.lineage import LINEAGE_TAG, write_version_lineage
@@ -66,21 +68,17 @@ def _store(
     file, served_as = served_file(session, exported), exported.record.formats[served]
     sha256 = served_as.sha256
     processor = str(exported.record.processor)
-    made = {
-        "sha256": sha256,
-        "served": served,
-        "recipe": served_as.measured.recipe,
-        "qat_epochs": served_as.measured.qat_epochs,
-        "exported_on": processor,
-    }
+    registered = RegisteredFile(
+        run_id=exported.run_id,
+        sha256=sha256,
+        served=served,
+        recipe=served_as.measured.recipe,
+        qat_epochs=served_as.measured.qat_epochs,
+        exported_on=processor,
+        package_sha256=package.sha256,
+    )
     place = write_version_lineage(
-        session,
-        prepared,
-        exported.run_id,
-        step=exported.step,
-        export=file.with_name("export.json"),
-        made=made | {registry.PACKAGE_TAG: package.sha256},
-        check=check,
+        session, prepared, registered, step=exported.step, export=file.with_name(EXPORT), check=check
     )
     version = registry.register(
         session.tracking,

@@ -16,8 +16,8 @@ from flows.console.console import progress
 from flows.project.child_process import Event, last_lines, run_child
 from flows.project.dvc import data_paths
 from flows.project.gpu import num_gpus
-from flows.registry.initial_weights import INITIAL_WEIGHTS, initial_weights, initial_weights_record, teacher_model
-from flows.registry.lineage import RECORD, git_state, write_lineage
+from flows.registry.initial_weights import initial_weights, pinned_weights, teacher_model
+from flows.registry.lineage import git_state, write_lineage
 from flows.session.session import Prepared, Session
 from flows.tracking import runs
 from flows.tracking.system_metrics import system_metrics
@@ -198,9 +198,7 @@ def _store(session: Session, prepared: Prepared, run_id: str, output: Path) -> N
     draw_curves(result["history"], output / "curves.png")
     if (output / "rate.json").exists():
         draw_rate_test(read_json(output / "rate.json"), output / "rate.png")
-    write_lineage(session, prepared, output / "lineage")
-    record = output / "lineage" / RECORD
-    write_json(record, read_json(record) | {INITIAL_WEIGHTS: initial_weights_record(session)})
+    write_lineage(session, prepared, output / "lineage", initial_weights=pinned_weights(session))
     for name, folder in _STORED:
         if (output / name).exists():
             runs.store(tracking, run_id, output / name, folder)

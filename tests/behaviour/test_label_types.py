@@ -20,13 +20,14 @@ from components.data.packed.loaders import open_split
 from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
 from components.models.classifier import load_classifier
+from components.records.lineage import LINEAGE
 from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import SettingsError
 from components.shared.files import read_json
 from components.shared.processor import Processor
 from flows.project.dvc import data_paths
 from flows.project.params import override
-from flows.registry.lineage import RECORD, version_lineage
+from flows.registry.lineage import lineage_of, version_lineage
 from flows.report.page import write_report
 from flows.session.session import Prepared, Session, open_session
 from flows.steps.evaluate import Evaluate, Evaluated
@@ -202,7 +203,9 @@ def test_the_very_package_passed_its_serving_check(life: Life) -> None:
     kept = version_lineage(life.session.tracking, version)
     found = read_json(kept / SERVING_CHECK)
     assert [check for check in found["checks"] if not check["passed"]] == []
-    assert found["package_sha256"] == read_json(kept / RECORD)["package_sha256"] == version.tags["package_sha256"]
+    assert (
+        found["package_sha256"] == read_json(kept / LINEAGE)["file"]["package_sha256"] == version.tags["package_sha256"]
+    )
 
 
 def test_quantization_aware_training_runs(life: Life) -> None:
@@ -250,13 +253,14 @@ def test_a_new_data_version_without_new_images_to_learn_from_keeps_nothing_out(l
     assert rules["data validation"] == "passed"
     # What a version is reproduced from are its own settings and data.
     records = [
-        read_json(version_lineage(session.tracking, registry.get_version(session.tracking, "kinds", one)) / RECORD)
+        lineage_of(session.tracking, registry.get_version(session.tracking, "kinds", one))
         for one in (life.promoted.version, number)
     ]
-    assert [record["data_version"][0] for record in records] == ["d", "e"]
-    assert [record["params"]["quantize"]["serve"] for record in records] == ["auto", other]
+    assert [record.data_version[0] for record in records] == ["d", "e"]
+    assert [record.params["quantize"]["serve"] for record in records] == ["auto", other]
     # Measured on the processor of the export, whichever trained it.
-    assert records[1]["exported_on"] == "elsewhere (avx2)"
+    assert records[1].file is not None
+    assert records[1].file.exported_on == "elsewhere (avx2)"
     assert registry.get_version(session.tracking, "kinds", number).tags["processor"] == "elsewhere (avx2)"
 
 

@@ -15,6 +15,7 @@ from projects import QUICK, clean_environment, isolate, new_project, write_shape
 from ruamel.yaml import YAML
 
 from components.promotion.ledger import Entry
+from components.records.lineage import LINEAGE
 from components.shared.errors import ServiceError, SettingsError
 from components.shared.files import read_json, sha256_of_file, write_json
 from flows.console.tables import show_table
@@ -22,7 +23,7 @@ from flows.project.dvc import data_paths, data_version, stage_digest
 from flows.project.fingerprint import code_digest
 from flows.project.project import open_project
 from flows.registry.decision import RolledBack, answer
-from flows.registry.lineage import RECORD, version_lineage
+from flows.registry.lineage import version_lineage
 from flows.registry.reproduce import reproduce_version
 from flows.registry.rollback import rollback
 from flows.registry.verify_lineage import trace
@@ -312,7 +313,7 @@ class Life:
     def lineage(self) -> Path:
         """The record of version 1."""
         tracking = self.session().tracking
-        return version_lineage(tracking, registry.get_version(tracking, "digits", "1")) / RECORD
+        return version_lineage(tracking, registry.get_version(tracking, "digits", "1")) / LINEAGE
 
     def aliases(self) -> dict[str, str]:
         return ledger.aliases(self.session().tracking, "digits")

@@ -12,6 +12,7 @@ from projects import REPOSITORY, isolate
 from components.data.images.preprocessing import PreprocessSettings
 from components.models.classifier import new_classifier, save_classifier
 from components.models.settings import ModelSettings
+from components.records.lineage import LineageRecord, Machine
 from components.shared.errors import SettingsError
 from components.shared.files import sha256_of_file
 from components.task.single_label import SingleLabel
@@ -19,8 +20,7 @@ from flows.project.dvc import data_paths
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
 from flows.registry.checkout import bring_files, bring_models
-from flows.registry.initial_weights import INITIAL_WEIGHTS, initial_weights, initial_weights_record, teacher_fingerprint
-from flows.registry.lineage import REFERENCE_LEFT_OUT
+from flows.registry.initial_weights import initial_weights, pinned_weights, teacher_fingerprint
 from flows.session.session import Session
 from flows.tracking import runs
 
@@ -47,9 +47,20 @@ def again(project: Project) -> Project:
     return Project(other.root, other.root.with_name("home of again"))
 
 
-def lineage(weights: str | None = None, teacher: str | None = None, **record: Any) -> dict[str, Any]:
+def lineage(weights: str | None = None, teacher: str | None = None, **record: Any) -> LineageRecord:
     params = {"model": {"weights": weights}, "train": {"teacher": teacher}, "evaluate": {"ood": None}}
-    return {"params": params, **record}
+    return LineageRecord(
+        git="unknown",
+        code="c",
+        data_version="d",
+        raw_manifest="m",
+        split_digest="s",
+        params=params,
+        packages={},
+        python="3.11",
+        machine=Machine("Linux", "p"),
+        **record,
+    )
 
 
 def session(project: Project, weights: str | None, teacher: str | None = None) -> Session:
@@ -93,14 +104,14 @@ def test_the_champion_of_then_is_brought_along_and_not_the_one_of_now(
         champion_of(project, seed)
     asking = ("models:/source@champion", "models:/source/1")
     own = session(project, *asking)
-    then = lineage(*asking, **{INITIAL_WEIGHTS: initial_weights_record(own)})
+    then = lineage(*asking, initial_weights=pinned_weights(own))
     before = initial_weights(own)[1], teacher_fingerprint(own)
     champion_of(project, 3)
     assert initial_weights(own)[1] != before[0]
     bring_models(own.tracking, then, again, who=WHO)
-    other = {INITIAL_WEIGHTS: {name: pin | {"fingerprint": "other"} for name, pin in then[INITIAL_WEIGHTS].items()}}
+    other = {name: replace(pin, fingerprint="other") for name, pin in then.initial_weights.items()}
     with pytest.raises(SettingsError, match=r"was trained with models:/source/2 .model.weights., which has changed"):
-        bring_models(own.tracking, lineage(*asking, **other), again, who=WHO)
+        bring_models(own.tracking, lineage(*asking, initial_weights=other), again, who=WHO)
 
     # MLflow writes the address of the project's registry into the environment.
     isolate(monkeypatch)
@@ -120,10 +131,10 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     params = read_params(project.params)
     params = replace(params, model=params.model.model_copy(update={"weights": "start/w.safetensors"}))
     # Files need no registry.
-    pins = initial_weights_record(Session(project, params))
+    pins = pinned_weights(Session(project, params))
     left_out = {"features.onnx": sha256_of_file(reference / "features.onnx")}
-    then = lineage("start/w.safetensors", **{INITIAL_WEIGHTS: pins, REFERENCE_LEFT_OUT: left_out})
-    then["params"]["evaluate"]["ood"] = "others"
+    then = lineage("start/w.safetensors", initial_weights=pins, reference_left_out=left_out)
+    then.params["evaluate"]["ood"] = "others"
     bring_files(project, then, again, who=WHO)
     assert [(again.root / name).read_text() for name in files] == files
     assert (data_paths(again).reference / "features.onnx").read_text() == "large"
@@ -143,7 +154,7 @@ def test_files_of_the_project_are_brought_along_as_they_were(project: Project, a
     (reference / "features.onnx").write_text("other")
     with pytest.raises(SettingsError, match=r"features.onnx, which has changed since"):
         bring_files(project, then, again, who=WHO)
-    then["params"]["evaluate"]["ood"] = "gone"
+    then.params["evaluate"]["ood"] = "gone"
     with pytest.raises(SettingsError, match=r"evaluated beside the images in gone .evaluate.ood., which isn't there"):
         bring_files(project, then, again, who=WHO)
     outside = lineage("../w.safetensors")

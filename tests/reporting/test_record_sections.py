@@ -9,6 +9,7 @@ from exports import export_record, exported_file, measured_file
 from components.evaluation.paired_test import PairedComparison
 from components.promotion.gate import ChampionComparison, RuleVerdict
 from components.records.export import ExportedFile, Parity, ScoresOnTest
+from components.records.lineage import LineageRecord, Machine
 from components.reporting.data_section import class_counts, data_section
 from components.reporting.format_section import format_section
 from components.reporting.gate_section import gate_section
@@ -43,15 +44,17 @@ def test_scores_of_the_champion_stand_beside_those_of_the_version() -> None:
 
 
 def test_the_lineage_of_an_unregistered_model_says_so() -> None:
-    record = {
-        "git": "abc+changes",
-        "data_version": "d",
-        "split_digest": "s",
-        "machine": {"processor": "p", "system": "Linux"},
-        "python": "3.11",
-        "packages": {"torch": "2.14"},
-        "params": {"train": {"epochs": 3, "swa": {"start": None}}},
-    }
+    record = LineageRecord(
+        git="abc+changes",
+        code="c",
+        data_version="d",
+        raw_manifest="m",
+        split_digest="s",
+        machine=Machine("Linux", "p"),
+        python="3.11",
+        packages={"torch": "2.14"},
+        params={"train": {"epochs": 3, "swa": {"start": None}}},
+    )
     lineage = lineage_section(record, run_id="r", trained_from=None, version=None, sha256=None, served=None)
     facts = {fact.name: (fact.value, fact.note) for fact in lineage.facts}
     assert facts["Git revision"] == ("abc", "with changes that were not committed")
