@@ -193,8 +193,8 @@ def test_the_slices_of_the_file_that_ships_are_scored(life: Life, small: Prepare
     assert life.aliases() == {"champion": sound}
     # Where it was scored is reported, and that it was exported elsewhere.
     (warning,) = [rule for rule in promoted.rules if rule.rule == "processor of these scores"]
-    assert warning["value"] == life.last_entry()["processor"] == str(this_processor())
-    assert "exported on another (none of these)" in warning["limit"]
+    assert warning.value == life.last_entry()["processor"] == str(this_processor())
+    assert "exported on another (none of these)" in warning.limit
 
 
 def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: Prepared, tmp_path: Path) -> None:
