@@ -174,7 +174,7 @@ def test_the_temperature_of_the_file_that_ships_is_the_one_that_its_own_answers_
     assert fitted.temperature != 1
 
 
-def test_the_registered_version_is_an_mlflow_model_of_this_kind(life: Life) -> None:
+def test_the_registered_version_is_an_mlflow_model(life: Life) -> None:
     import mlflow
 
     loaded = mlflow.pyfunc.load_model(f"models:/kinds/{life.promoted.version}")

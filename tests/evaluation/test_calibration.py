@@ -20,7 +20,7 @@ def drawn(scale: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
-def test_the_temperature_is_how_much_too_sure_the_logits_are(scale: float) -> None:
+def test_the_temperature_is_how_overconfident_the_logits_are(scale: float) -> None:
     logits_NK, target_N = drawn(scale)
     assert fit_temperature(logits_NK, target_N, SINGLE) == pytest.approx(scale, rel=0.04)
 

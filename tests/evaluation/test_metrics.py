@@ -218,7 +218,7 @@ def test_every_level_of_a_hierarchy_has_its_error_before_scaling() -> None:
     assert set(found.headline_intervals()) == set(found.headline())
 
 
-def test_a_log_loss_of_a_model_that_is_far_too_sure_is_that_of_scikit_learn() -> None:
+def test_the_log_loss_of_an_overconfident_model_is_that_of_scikit_learn() -> None:
     found = score(predictions([0, 1, 2], [[0.0, 900.0, 0.0], B, C]), top_k=2, num_resamples=20)
     probability_NK = np.array([[0.0, 1.0, 0.0], *(np.exp(one) / np.exp(one).sum() for one in (B, C))])
     assert found.values["log_loss"] == pytest.approx(reference.log_loss([0, 1, 2], probability_NK), rel=1e-6)

@@ -21,7 +21,7 @@ def test_images_are_counted_where_one_of_the_two_is_right() -> None:
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
 @pytest.mark.parametrize(("won", "lost"), [(0, 4), (0, 5), (3, 9), (3, 12), (10, 10), (0, 1), (40, 62), (1000, 1001)])
-def test_a_loss_is_sure_where_the_exact_test_says_so(won: int, lost: int, confidence: float) -> None:
+def test_a_loss_is_significant_where_the_exact_test_says_so(won: int, lost: int, confidence: float) -> None:
     found = compare_paired(*right("1" * won + "0" * lost + "1" * 20, "0" * won + "1" * lost + "1" * 20))
     tosses = won + lost
     # A fair coin over the images that only one of the two gets right.
@@ -31,7 +31,7 @@ def test_a_loss_is_sure_where_the_exact_test_says_so(won: int, lost: int, confid
     assert (low + high) / 2 == pytest.approx((won - lost) / (tosses + 20))
 
 
-def test_a_sure_loss_is_about_that_of_a_normal_distribution_where_many_images_tell() -> None:
+def test_a_significant_loss_is_about_that_of_a_normal_distribution_with_many_images() -> None:
     won, lost = 100, 500
     found = compare_paired(*right("1" * won + "0" * lost + "1" * 400, "0" * won + "1" * lost + "1" * 400))
     assert found.interval(0.95)[1] == pytest.approx(-0.4 + 1.645 * 600**0.5 / 1000, abs=2e-3)

@@ -12,7 +12,7 @@ from components.evaluation.reproduction_diff import compare_exports, compare_rec
 from components.records.export import Latency
 
 
-def test_values_that_differ_are_named_by_their_place() -> None:
+def test_values_that_differ_are_named_by_their_path() -> None:
     then, now = {"train": {"epochs": 3, "seed": 7}}, {"train": {"epochs": 4, "seed": 7}, "new": 1}
     found = [(one.what, one.then, one.now) for one in compare_records("settings", then, now)]
     assert found == [("settings: new", "absent", "1"), ("settings: train.epochs", "3", "4")]
@@ -74,7 +74,7 @@ def test_a_choice_that_time_made_otherwise_is_called_that_and_no_difference_of_t
 
 
 @pytest.mark.parametrize("bias", [0.0, 3.0])
-def test_the_form_that_ships_is_compared_as_it_is_made_in_the_way_of_then(tmp_path: Path, bias: float) -> None:
+def test_the_served_format_is_compared_with_the_recipe_of_the_first_export(tmp_path: Path, bias: float) -> None:
     then = exported(tmp_path / "then", recipe="u8s8", served="int8")
     now = exported(tmp_path / "now", recipe="u8s8_reduced", served="fp32")
     asked: list[str] = []

@@ -95,7 +95,7 @@ def test_only_a_class_token_has_an_attention_map() -> None:
     assert found.max() == 1
 
 
-def test_timms_transformers_have_maps_of_their_own_form() -> None:
+def test_timms_transformers_have_maps_of_their_own_shape() -> None:
     timm = pytest.importorskip("timm")
     model = untrained()
     model.net = timm.create_model(

@@ -95,7 +95,7 @@ def test_macro_f1_of_slices_of_sets_is_that_of_scikit_learn() -> None:
     assert np.isnan(found["0"].macro_f1), "none of its images has a label"
 
 
-def test_every_kind_of_column_is_sliced_and_small_slices_are_left_out(
+def test_every_type_of_column_is_sliced_and_small_slices_are_left_out(
     dark_is_hard: tuple[Predictions, pa.Table],
 ) -> None:
     found = slice_scores(*dark_is_hard)
@@ -105,7 +105,7 @@ def test_every_kind_of_column_is_sliced_and_small_slices_are_left_out(
     assert {one.value for one in slice_scores(*dark_is_hard, min_images=5) if one.column == "rare"} == {"no", "yes"}
 
 
-def test_further_columns_of_the_users_table_are_sliced_by_kind_and_by_number(
+def test_further_columns_of_the_users_table_are_sliced_by_category_and_by_number(
     dark_is_hard: tuple[Predictions, pa.Table],
 ) -> None:
     scored, _ = dark_is_hard

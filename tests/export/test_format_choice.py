@@ -94,7 +94,7 @@ def test_the_best_int8_is_the_quickest_of_those_that_keep_enough(variants: list[
     assert best_int8(FP32, variants, settings()).recipe == best
 
 
-def test_a_form_that_is_asked_for_is_served_however_slow_if_it_keeps_enough() -> None:
+def test_a_requested_format_is_served_however_slow_if_it_is_accurate_enough() -> None:
     assert choice_of(measured(p50_ms=9.0), serve="int8").served == "int8"
     assert choice_of(measured(0.5), serve="int8").served == "fp32"
     assert choice_of(measured(), serve="fp32").served == "fp32"

@@ -45,7 +45,7 @@ def test_packages_that_serving_does_not_need_are_out_of_reach(exported: Exported
 
 
 @pytest.mark.parametrize("images", [np.zeros((1, 17, 16, 3), np.uint8), np.zeros((1, 16, 16, 3), np.float32)])
-def test_arrays_of_another_shape_or_kind_are_refused(exported: Exported, images: np.ndarray) -> None:
+def test_arrays_of_another_shape_or_type_are_refused(exported: Exported, images: np.ndarray) -> None:
     with pytest.raises(DataError, match=r"the model takes uint8 images of \[B, 16, 16, 3\]"):
         OnnxClassifier(exported.file).logits(images)
 

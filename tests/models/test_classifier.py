@@ -143,7 +143,7 @@ def test_published_weights_keep_their_first_kernel_on_small_images(publish: Pret
         ("plain", False, False),
     ],
 )
-def test_a_stem_that_stays_as_it_is_for_small_images_is_said(name: str, with_weights: bool, keeps: bool) -> None:
+def test_the_note_says_that_a_stem_stays_as_it_is_for_small_images(name: str, with_weights: bool, keeps: bool) -> None:
     note = describe_stem(name, stem_for(name, 32, with_weights=with_weights), 32)
     assert (note == f"{name} keeps its own stem, also for 32 px") == keeps
 

@@ -89,7 +89,7 @@ def test_one_file_holds_all_members(tmp_path: Path) -> None:
     assert SINGLE.probabilities(served.logits(squares)) == pytest.approx(expected.numpy(), abs=1e-4)
 
 
-def test_members_that_are_unlike_are_refused() -> None:
+def test_members_that_differ_are_refused() -> None:
     with pytest.raises(SettingsError, match="at least two members, not 1"):
         Ensemble([member("lenet5", 1)])
     with pytest.raises(SettingsError, match="have the same preprocessing, but plain has others than lenet5"):

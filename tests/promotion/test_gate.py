@@ -347,7 +347,7 @@ def test_a_score_that_the_champion_lacks_is_no_proof() -> None:
     assert decision.reasons == ["log loss against champion v3: not measured, should be at most +0.01 at its lower end"]
 
 
-def test_every_kind_of_rule_can_be_passed() -> None:
+def test_every_type_of_rule_can_be_passed() -> None:
     rules = settings(
         ceilings={"expected_calibration_error": 0.02, "log_loss": 0.1},
         class_floors={"recall": 0.9, "precision": {"cat": 1.0}},
@@ -362,7 +362,7 @@ def test_every_kind_of_rule_can_be_passed() -> None:
     assert len(decision.rules) == 2 + 2 + 2 + 3 + 7 + 5 + 3
 
 
-def test_another_kind_of_processor_than_that_of_the_export_is_reported_and_refuses_nothing() -> None:
+def test_another_processor_than_that_of_the_export_is_reported_and_refuses_nothing() -> None:
     assert not any("processor" in rule.rule for rule in decide(GOOD, None, settings()).rules)
     decision = decide(measured(processor=Processor("slow", ["avx2"])), None, settings())
     (warning,) = [rule for rule in decision.rules if rule.rule == "processor of these scores"]

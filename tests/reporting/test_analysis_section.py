@@ -68,7 +68,7 @@ def test_an_analysis_that_the_settings_turn_off_shows_nothing() -> None:
     assert not found.corruptions
 
 
-def test_every_record_has_its_place() -> None:
+def test_every_record_has_its_section() -> None:
     scores = scores_record(slices=[_SLICE], num_slices=40)
     found = analysis_section(scores, _ANALYSIS, [mapped(0, "cat"), mapped(10, "dog")], suspects=[_SUSPECT])
     (line,) = found.slices

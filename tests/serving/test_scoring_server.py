@@ -188,13 +188,13 @@ def test_a_malformed_request_is_refused_in_one_sentence(server: str, body: Any, 
 
 
 @pytest.mark.parametrize("content_type", ["", "text/csv", "application/json; charset=latin-1"])
-def test_a_request_of_another_kind_is_refused_in_one_sentence(server: str, content_type: str) -> None:
+def test_a_request_of_another_content_type_is_refused_in_one_sentence(server: str, content_type: str) -> None:
     status, answer = ask(server, split(SECRET), content_type=content_type)
     assert status == 415
     assert answer["message"].endswith("; send application/json")
 
 
-def test_every_form_of_a_request_is_answered_alike(server: str, photos: Path) -> None:
+def test_every_format_of_a_request_is_answered_alike(server: str, photos: Path) -> None:
     text = base64.b64encode((photos / "photo.jpg").read_bytes()).decode()
     row = {"image": text}
     forms = [split(text), {"dataframe_records": [row]}, {"inputs": {"image": [text]}}, {"instances": [row]}]

@@ -37,7 +37,7 @@ def test_plain_values_and_tensors_come_back_as_they_went_in(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.uint8, torch.bool])
-def test_every_kind_of_number_is_kept_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
+def test_every_type_of_number_is_stored_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
     tensor = torch.tensor([0, 1, 1, 0]).to(dtype)
     assert torch.equal(roundtrip(tmp_path, {"t": tensor})["t"], tensor)
     assert roundtrip(tmp_path, {"t": tensor})["t"].dtype == dtype

@@ -39,7 +39,7 @@ IMAGES = torch.arange(4, dtype=torch.uint8).mul(50).view(4, 1, 1, 1).expand(4, 1
     ],
     ids=["single", "smoothed", "focal", "binary", "set", "hierarchy"],
 )
-def test_a_guess_has_the_loss_of_its_kind(
+def test_a_random_guess_has_the_chance_loss(
     task: Task, train: dict[str, object], loss: float, make_job: MakeJob, tmp_path: Path
 ) -> None:
     labels = np.arange(5000) % 3
@@ -94,7 +94,7 @@ def test_an_images_weight_multiplies_its_loss_alone(make_job: MakeJob, tmp_path:
 
 
 @pytest.mark.parametrize("task", [SINGLE, SET, TREE], ids=["single", "set", "hierarchy"])
-def test_every_kind_of_labels_can_be_mixed(make_job: MakeJob, tmp_path: Path, task: Task) -> None:
+def test_every_label_type_can_be_mixed(make_job: MakeJob, tmp_path: Path, task: Task) -> None:
     labels = torch.tensor([0, 1, 2, 0])
     target = F.one_hot(labels, 3).bool() if not task.exclusive else labels
     model, batch = Means(task.num_logits), Batch(IMAGES, target, torch.ones(4))

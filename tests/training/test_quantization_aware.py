@@ -125,7 +125,9 @@ def learnt(spoiled: Spoiled, make_job: MakeJob, tmp_path_factory: pytest.TempPat
     return fit(job, on_epoch=ignore_epoch).model
 
 
-def test_a_network_that_int8_spoils_learns_to_bear_it(spoiled: Spoiled, learnt: Path, tmp_path: Path) -> None:
+def test_quantization_aware_training_rescues_a_network_that_int8_spoils(
+    spoiled: Spoiled, learnt: Path, tmp_path: Path
+) -> None:
     static = distance(spoiled, int8_logits(spoiled.model, spoiled.split, tmp_path, U8S8_REDUCED))
     qat = distance(spoiled, int8_logits(load_classifier(learnt), spoiled.split, tmp_path, U8S8_REDUCED))
     assert static > 0.1

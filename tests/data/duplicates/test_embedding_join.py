@@ -77,7 +77,7 @@ def test_few_or_equal_vectors_are_pairs_too(num: int) -> None:
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_a_pair_at_the_very_bound_is_found_whatever_its_place() -> None:
+def test_a_pair_at_the_very_bound_is_found_at_any_index() -> None:
     """Pairs a hair above and below the bound: blocks round otherwise, the answer doesn't."""
     random = np.random.default_rng(5)
     start = unit(random.normal(size=(300, 64))).astype(np.float64)

@@ -31,7 +31,7 @@ def test_a_near_pair_leaks_through_any_copy_of_its_pictures() -> None:
     assert leaks.across["near"].tolist() == [[1, 2]]
 
 
-def test_pairs_of_a_named_model_leak_as_a_kind_of_their_own() -> None:
+def test_pairs_of_a_named_model_are_a_leak_type_of_their_own() -> None:
     leaks = find_leaks(table_of("xyz", ["train", "test", "train"]), NO_PAIRS, np.array([[0, 1], [0, 2]]))
     assert leaks.count == {"exact": 0, "near": 0, "group": 0, "embedding": 1}
 
