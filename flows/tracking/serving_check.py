@@ -53,6 +53,24 @@ class ServingCheck:
         return asdict(self) | {"passed": self.passed}
 
 
+@dataclass(frozen=True)
+class Reply:
+    """The response to one request."""
+
+    status: int
+    text: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _ProbeReport:
+    """What the isolated process found."""
+
+    replies: list[Reply]
+    foreign: list[str]
+    """Modules of Darkroom that were loaded from outside the package."""
+
+
 class _DoesNotLoad(DarkroomError):
     """The isolated process ended without a report."""
 
@@ -68,10 +86,10 @@ def check_package(package: Package, contents: Sequence[bytes]) -> ServingCheck:
         report = _probe(package, bodies)
     except _DoesNotLoad as problem:
         return ServingCheck(package.sha256, [pinned, _loads(str(problem))])
-    replies, refusals = report["replies"][: len(recorded)], report["replies"][len(recorded) :]
+    replies, refusals = report.replies[: len(recorded)], report.replies[len(recorded) :]
     checks = [
         pinned,
-        _loads(f"with {', '.join(report['foreign'])} from outside the package" if report["foreign"] else "yes"),
+        _loads(f"with {', '.join(report.foreign)} from outside the package" if report.foreign else "yes"),
         _compare(recorded, replies),
         _in_time(replies),
         *(_refused(name, reply) for name, reply in zip(malformed, refusals, strict=True)),
@@ -105,7 +123,7 @@ def _malformed(num_classes: int) -> Iterator[tuple[str, str]]:
     yield "more classes than there are", _body([header], top_k=num_classes + 1)
 
 
-def _probe(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
+def _probe(package: Package, bodies: Sequence[str]) -> _ProbeReport:
     """Report of the isolated process; raises _DoesNotLoad if it fails or takes too long."""
     with tempfile.TemporaryDirectory(prefix="darkroom-") as scratch:
         files = [Path(scratch, f"{number}.json") for number in range(len(bodies))]
@@ -130,8 +148,8 @@ def _probe(package: Package, bodies: Sequence[str]) -> dict[str, Any]:
         if ended.returncode != 0 or not report_file.exists():
             last = (ended.stderr.strip().splitlines() or ["it printed nothing"])[-1]
             raise _DoesNotLoad(f"no, its process ended with exit code {ended.returncode}: {last}")
-        report: dict[str, Any] = read_json(report_file)
-        return report
+        report = read_json(report_file)
+        return _ProbeReport([Reply(**reply) for reply in report["replies"]], report["foreign"])
 
 
 def _pinned(package: Package) -> CheckResult:
@@ -152,7 +170,7 @@ def _loads(value: str) -> CheckResult:
     return CheckResult("loads with only its requirements and its own code", value, "yes", passed=value == "yes")
 
 
-def _compare(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> CheckResult:
+def _compare(recorded: Sequence[Record], replies: Sequence[Reply]) -> CheckResult:
     pairs = zip(recorded, map(_prediction_in, replies), strict=True)
     differences = [_difference(expected, predicted) for expected, predicted in pairs]
     num_other = differences.count(None)
@@ -165,11 +183,11 @@ def _compare(recorded: Sequence[Record], replies: Sequence[dict[str, Any]]) -> C
     )
 
 
-def _prediction_in(reply: dict[str, Any]) -> Record:
+def _prediction_in(reply: Reply) -> Record:
     """The prediction for a request of one image; empty if the request failed."""
-    if reply["status"] != 200:
+    if reply.status != 200:
         return {}
-    (prediction,) = json.loads(reply["text"])["predictions"]
+    (prediction,) = json.loads(reply.text)["predictions"]
     return dict(prediction)
 
 
@@ -182,15 +200,15 @@ def _difference(expected: Record, predicted: Record) -> float | None:
     return max(abs(one - other) / max(1.0, abs(one)) for one, other in pairs)
 
 
-def _in_time(replies: Sequence[dict[str, Any]]) -> CheckResult:
-    slowest = max((reply["seconds"] for reply in replies), default=0.0)
+def _in_time(replies: Sequence[Reply]) -> CheckResult:
+    slowest = max((reply.seconds for reply in replies), default=0.0)
     limit = f"at most {_MAX_RESPONSE_SECONDS:g} s"
     return CheckResult("slowest of these responses", f"{slowest:.3f} s", limit, passed=slowest <= _MAX_RESPONSE_SECONDS)
 
 
-def _refused(name: str, reply: dict[str, Any]) -> CheckResult:
+def _refused(name: str, reply: Reply) -> CheckResult:
     """The server must return a message and a status of 4xx, no traceback."""
-    status, text = reply["status"], reply["text"]
+    status, text = reply.status, reply.text
     failed = status >= 500 or "stack_trace" in text
     value = "failed" if failed else "refused" if status >= 400 else "accepted"
     return CheckResult(f"refuses {name}", value, "refused", passed=value == "refused")

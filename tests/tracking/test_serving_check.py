@@ -20,7 +20,7 @@ from flows.project.project import Project
 from flows.tracking import registry, runs, serving_check
 from flows.tracking.packaging import Package, package_sha256, write_package
 from flows.tracking.runs import Tracking
-from flows.tracking.serving_check import ServingCheck, check_package
+from flows.tracking.serving_check import Reply, ServingCheck, check_package
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +126,8 @@ def test_a_package_that_answers_otherwise_or_takes_anything_fails(copied: Packag
     assert found == {f"refuses {what}": "accepted" for what in accepted}
 
 
-def reply(status: int, said: Any) -> dict[str, Any]:
-    return {"status": status, "text": json.dumps(said), "seconds": 0.1}
+def reply(status: int, said: Any) -> Reply:
+    return Reply(status, json.dumps(said), seconds=0.1)
 
 
 KNOWN = {"label": "cat", "probability": 0.9, "ood_score": -200.0}
@@ -144,7 +144,7 @@ KNOWN = {"label": "cat", "probability": 0.9, "ood_score": -200.0}
         (reply(400, {"message": "no"}), False),
     ],
 )
-def test_an_answer_is_as_recorded_within_a_thousandth(said: dict[str, Any], passed: bool) -> None:
+def test_an_answer_is_as_recorded_within_a_thousandth(said: Reply, passed: bool) -> None:
     assert serving_check._compare([KNOWN], [said]).passed is passed
 
 
@@ -158,7 +158,7 @@ def test_an_answer_is_as_recorded_within_a_thousandth(said: dict[str, Any], pass
         (reply(500, {"message": "KeyError"}), "failed"),
     ],
 )
-def test_a_refusal_is_a_message_and_no_failure(said: dict[str, Any], value: str) -> None:
+def test_a_refusal_is_a_message_and_no_failure(said: Reply, value: str) -> None:
     check = serving_check._refused("a text", said)
     assert (check.value, check.passed) == (value, value == "refused")
 
