@@ -6,8 +6,9 @@ the SHA-256 of its record and template, and is rendered again only when one of t
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from components.records.leak_proof import LEAK_PROOF, LeakProof, SplitLeaks
 from components.reporting import leaks_page, validation_page
@@ -70,14 +71,14 @@ def _validation(project: Project, paths: DataPaths) -> str:
 def _leaks(project: Project, paths: DataPaths) -> str:
     proof = LeakProof.read(paths.split / LEAK_PROOF)
     pairs = _leaking_pairs(paths.split)
-    shown = {row[f"{side}_path"] for row in pairs for side in ("left", "right")}
+    shown = {path for pair in pairs for path in (pair.left_path, pair.right_path)}
     label_of = _labels(paths.split / "split.parquet", shown)
 
     def sections(leaks: SplitLeaks, splits: str) -> list[leaks_page.LeakSection]:
         counts = leaks.pairs_across_splits
-        rows = {kind: [row for row in pairs if (row["splits"], row["type"]) == (splits, kind)] for kind in counts}
+        rows = {kind: [pair for pair in pairs if (pair.splits, pair.type) == (splits, kind)] for kind in counts}
         return [
-            leaks_page.LeakSection(kind, count, [_pair(row, label_of) for row in rows[kind]])
+            leaks_page.LeakSection(kind, count, [_images(pair, label_of) for pair in rows[kind]])
             for kind, count in counts.items()
         ]
 
@@ -90,23 +91,36 @@ def _leaks(project: Project, paths: DataPaths) -> str:
     )
 
 
-def _leaking_pairs(split: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _LeakingPair:
+    """Two images across splits: a row of the split's table of them."""
+
+    splits: str
+    """assigned or given"""
+    type: str
+    left_path: str
+    left_split: str
+    right_path: str
+    right_split: str
+
+
+def _leaking_pairs(split: Path) -> list[_LeakingPair]:
     """The first pairs of each type, of our split and of the given one."""
     import pyarrow.parquet as pq
 
     from components.data.split.leak_proof import PAIRS_FILE
 
-    table = pq.read_table(split / PAIRS_FILE).to_pandas()
-    rows: list[dict[str, Any]] = table.groupby(["splits", "type"], sort=False).head(_SHOWN).to_dict("records")
-    return rows
+    columns = [field.name for field in fields(_LeakingPair)]
+    table = pq.read_table(split / PAIRS_FILE, columns=columns).to_pandas()
+    rows = table.groupby(["splits", "type"], sort=False).head(_SHOWN).to_dict("records")
+    return [_LeakingPair(**row) for row in rows]
 
 
-def _pair(row: dict[str, Any], label_of: Mapping[str, str]) -> tuple[leaks_page.LeakingImage, leaks_page.LeakingImage]:
-    left, right = (
-        leaks_page.LeakingImage(row[f"{side}_path"], label_of[row[f"{side}_path"]], row[f"{side}_split"])
-        for side in ("left", "right")
+def _images(pair: _LeakingPair, label_of: Mapping[str, str]) -> tuple[leaks_page.LeakingImage, leaks_page.LeakingImage]:
+    return (
+        leaks_page.LeakingImage(pair.left_path, label_of[pair.left_path], pair.left_split),
+        leaks_page.LeakingImage(pair.right_path, label_of[pair.right_path], pair.right_split),
     )
-    return left, right
 
 
 def _labels(split: Path, shown: set[str]) -> dict[str, str]:

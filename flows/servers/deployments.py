@@ -30,9 +30,9 @@ def deploy_all() -> None:
     if not file.exists():
         raise SettingsError(f"{file} is missing; it says what to deploy")
     os.environ.update(_variables(project, api))
-    wanted = _deployments(file)
-    logger.info(f"registering {counted(len(wanted), 'deployment')} with {api}, which takes some seconds")
-    _make_pools(sorted({deployment["work_pool"]["name"] for deployment in wanted}))
+    pools = _work_pools(file)
+    logger.info(f"registering {counted(len(pools), 'deployment')} with {api}, which takes some seconds")
+    _make_pools(sorted(set(pools)))
     _prefect_deploy(project, file)
     for name, description in registered_deployments().items():
         print(f"{name}: {description}", flush=True)
@@ -72,19 +72,18 @@ def _variables(project: Project, api: str) -> dict[str, str]:
     return {**{name: os.environ.get(name, value) for name, value in own.items()}, "PREFECT_API_URL": api}
 
 
-def _deployments(file: Path) -> list[dict[str, Any]]:
+def _work_pools(file: Path) -> list[str]:
+    """The work pool of each deployment."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        found: list[dict[str, Any]] = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))["deployments"]
-        for deployment in found:
-            deployment["work_pool"]["name"]
+        content = YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
+        return [str(deployment["work_pool"]["name"]) for deployment in content["deployments"]]
     except (YAMLError, KeyError, TypeError) as problem:
         raise SettingsError(
             f"{file} can't be read ({problem}); each of its deployments needs a work_pool.name"
         ) from None
-    return found
 
 
 def _make_pools(names: list[str]) -> None:
