@@ -138,14 +138,14 @@ def lived(task: str, folder: Path) -> Life:
 
 def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
     scores = life.evaluated.scores
-    assert scores["accuracy"] > 0.3
-    assert scores["macro_f1"] > 0.4
-    assert [one["label"] for one in scores["classes"]] == life.classes
+    assert scores.values["accuracy"] > 0.3
+    assert scores.values["macro_f1"] > 0.4
+    assert [one.label for one in scores.classes] == life.classes
     if life.task == "multi_label":
-        assert scores["confusion"] is None
+        assert scores.confusion is None
     else:
-        assert list(scores["levels"]) == ["shade"]
-        assert scores["levels"]["shade"]["accuracy"] >= scores["accuracy"]
+        assert list(scores.levels) == ["shade"]
+        assert scores.levels["shade"].values["accuracy"] >= scores.values["accuracy"]
 
 
 def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
@@ -210,7 +210,7 @@ def test_the_very_package_passed_its_serving_check(life: Life) -> None:
 
 def test_quantization_aware_training_runs(life: Life) -> None:
     found = life.exported.record.int8_variants
-    assert sorted(one["qat_epochs"] for one in found.values())[-2:] == [0, 1]
+    assert sorted(one.qat_epochs for one in found.values())[-2:] == [0, 1]
     tracking, run_id = life.session.tracking, life.exported.run_id
     assert len(runs.metric_history(tracking, run_id, "qat/val_accuracy")) == 1
     assert len(runs.metric_history(tracking, run_id, "val_accuracy")) == 2

@@ -25,7 +25,7 @@ from flows.project.params import override
 from flows.registry.reproduce import reproduce_version
 from flows.report.page import write_report
 from flows.session.session import Prepared, Session, open_session
-from flows.steps.evaluate import members_of
+from flows.steps.evaluate import Evaluate, members_of
 from flows.steps.promote import Promote, Promoted
 from flows.steps.quantize import Exported, Quantize, served_file
 from flows.steps.register import Register
@@ -77,6 +77,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
         prepared = prepared_from(session, write_shapes(folder / "shapes", each=24))
         member = Train().run(session, Results(prepared))
         ensemble = JoinMembers(("snapshots",)).run(session, Results(prepared))
+        Evaluate().run(session, Results(prepared, ensemble))
         exported = Quantize().run(session, Results(prepared, ensemble))
         promoted = Promote(Register().run(session, Results(prepared, exported)).version).run(session, Results(prepared))
         yield Joined(session, prepared, member, ensemble, exported, promoted)
@@ -158,7 +159,7 @@ def test_what_is_no_member_is_refused(joined: Joined, addresses: list[str], sent
 
 
 def test_one_model_is_no_ensemble_and_leaves_no_run(joined: Joined) -> None:
-    with pytest.raises(SettingsError, match="two members at least, not 1"):
+    with pytest.raises(SettingsError, match="at least two members, not 1"):
         JoinMembers((joined.member.run_id,)).run(joined.session, Results(joined.prepared))
     assert runs.newest_done(joined.session.tracking, "ensemble") == joined.ensemble.run_id
 
