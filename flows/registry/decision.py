@@ -141,7 +141,8 @@ def roll_back(project: Project, tracking: Tracking, name: str, *, reason: str | 
 def _show(tracking: Tracking, name: str, versions: Sequence[Version], entry: Entry | None, now: Ledger) -> None:
     for version in versions:
         status = now.status(version.number)
-        if entry is None or status.entry == entry:
+        # By number: what was read back from JSON has lists for tuples.
+        if entry is None or (status.entry is not None and status.entry.number == entry.number):
             publish(tracking, version, status)
     describe_model(tracking, name, now)
 
