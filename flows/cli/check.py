@@ -17,9 +17,9 @@ from components.shared.files import abandoned_temporaries
 from components.shared.plural import counted
 from components.shared.settings import Settings
 from flows.console.tables import show_table
-from flows.project.dvc import STAGES, data_paths, data_version
+from flows.project.dvc import data_paths, data_version
 from flows.project.machine import Check, machine_checks, release, writable
-from flows.project.project import PARAMS, PIPELINE, Project, open_project
+from flows.project.project import PARAMS, PIPELINE, STAGES, Project, open_project
 from flows.project.running_servers import Servers, refusal, running_servers, without_password
 from flows.project.sections import read_sections
 from flows.tracking.connection import tracking_uri

@@ -470,8 +470,12 @@ def check(as_json: AsJson = False) -> None:
 
 
 @app.command(hidden=True, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def stage(arguments: typer.Context, name: Literal["code", "validate", "split", "augment"]) -> None:
+def stage(arguments: typer.Context, name: str) -> None:
     """Run one data stage with the paths that dvc.yaml gives it; `dvc repro` calls this."""
+    from flows.project.project import STAGES
+
+    if name not in ("code", *STAGES):
+        raise typer.BadParameter(f"there is no stage {name}; choose code, {', '.join(STAGES)}")
     import_module(f"flows.stages.{name}").main(arguments.args)
 
 

@@ -23,7 +23,7 @@ from components.shared.errors import DarkroomError, DataError, ServiceError
 from components.shared.files import DISK_FULL, sha256_of_record, write_text
 from flows.console.signals import undisturbed
 from flows.project.child_process import Event, code_variables, last_lines, run_child
-from flows.project.project import PIPELINE, Project
+from flows.project.project import PIPELINE, STAGES, Project
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,6 @@ _EXTRAS = {"dvc-s3": "s3", "dvc-gs": "gs", "dvc-azure": "az"}
 _LOCK_PATIENCE_SECONDS = 600.0
 _NONE = "none"
 """A file that says: there were no raw data before."""
-STAGES = ("validate", "split", "augment")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from components.shared.errors import SettingsError
 
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
 HOME_VARIABLE = "DARKROOM_HOME"
+STAGES = ("validate", "split", "augment")
+"""The DVC stages in their order; each is a module of flows.stages and an entry of dvc.yaml."""
 
 
 @dataclass(frozen=True)

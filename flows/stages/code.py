@@ -6,8 +6,7 @@ from pathlib import Path
 
 from components.shared.files import write_json
 from flows.project.fingerprint import code_fingerprint
-
-STAGES = ("validate", "split", "augment")
+from flows.project.project import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

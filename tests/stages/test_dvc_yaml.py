@@ -10,7 +10,7 @@ from projects import REPOSITORY
 from ruamel.yaml import YAML
 
 from flows.project.fingerprint import imported_modules
-from flows.stages.code import STAGES as CODE_STAGES
+from flows.project.project import STAGES as CODE_STAGES
 
 ALL: dict[str, Any] = YAML(typ="safe", pure=True).load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 CODE = ALL["code"]
