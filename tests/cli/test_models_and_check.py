@@ -480,7 +480,7 @@ def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_
     differing = [finding for finding in record["findings"] if not finding["same"] and not finding["chosen_by_time"]]
     assert differing == []
     named = {finding["what"] for finding in record["findings"]}
-    assert named >= {"data", "settings", "packages", "machine", "weights", "scores", "ways to int8"}
+    assert named >= {"data", "settings", "packages", "machine", "weights", "scores", "int8 recipes"}
     # Of each form a file is compared, whatever was chosen: int8 is made again in the way of then.
     assert {finding["what"] for finding in record["findings"] if finding["kind"] == "file"} == {
         f"ONNX {name}" for name in ("fp32", "fp16", "int8")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from exported_model import ExportedFiles
+from exported_model import Exported
 from logged import logged
 
 from components.data.packed.loaders import PackedSplit
@@ -43,7 +43,7 @@ SETTINGS = QuantizeSettings(
 
 
 @pytest.fixture(scope="module")
-def split(exported: ExportedFiles) -> PackedSplit:
+def split(exported: Exported) -> PackedSplit:
     """Images whose classes are the model's predictions."""
     pixels = np.random.default_rng(3).integers(0, 256, (48, 16, 16, 3), dtype=np.uint8)
     predicted = OnnxClassifier(exported.file).logits(pixels).argmax(axis=1)
@@ -60,7 +60,7 @@ def split(exported: ExportedFiles) -> PackedSplit:
 
 @pytest.fixture(scope="module")
 def result(
-    exported: ExportedFiles, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
+    exported: Exported, split: PackedSplit, image_files: list[bytes], tmp_path_factory: pytest.TempPathFactory
 ) -> Result:
     return exported_into(tmp_path_factory.mktemp("export"), exported, split, image_files, SETTINGS)
 
@@ -78,7 +78,7 @@ def timed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def exported_into(
     folder: Path,
-    exported: ExportedFiles,
+    exported: Exported,
     split: PackedSplit,
     image_files: list[bytes],
     settings: QuantizeSettings,
@@ -126,7 +126,7 @@ def test_calibration_names_and_hashes_originals_of_the_training_split(result: Re
 
 
 def test_more_ways_are_tried_where_the_first_lose_too_much(
-    exported: ExportedFiles,
+    exported: Exported,
     split: PackedSplit,
     image_files: list[bytes],
     tmp_path: Path,
@@ -157,7 +157,7 @@ def with_outliers(model: ImageClassifier, size: float) -> ImageClassifier:
 
 
 @pytest.fixture(scope="module")
-def spoiled(exported: ExportedFiles, split: PackedSplit) -> tuple[ExportedFiles, PackedSplit]:
+def spoiled(exported: Exported, split: PackedSplit) -> tuple[Exported, PackedSplit]:
     """A model of which int8 keeps nothing, and images whose classes are its predictions in float."""
     model = with_outliers(exported.model, 1000.0)
     images = torch.from_numpy(split.pixels_NHWC)
@@ -169,7 +169,7 @@ def spoiled(exported: ExportedFiles, split: PackedSplit) -> tuple[ExportedFiles,
 
 
 def test_int8_that_loses_too_much_is_tried_again_after_fine_tuning(
-    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path
 ) -> None:
     asked: list[FakeQuantization] = []
 
@@ -196,7 +196,7 @@ def diverge(_: FakeQuantization) -> ImageClassifier:
 
 @pytest.mark.parametrize("fails", ["learns nothing", "diverges"])
 def test_fp32_is_served_where_fine_tuning_fails_too(
-    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, fails: str
 ) -> None:
     learn = diverge if fails == "diverges" else lambda _: spoiled[0].model
     result = exported_into(tmp_path, *spoiled, image_files, STRICT, learn=learn)
@@ -210,18 +210,18 @@ def test_fp32_is_served_where_fine_tuning_fails_too(
     ids=["static keeps enough", "int8 isn't wanted", "no epochs"],
 )
 def test_nothing_is_fine_tuned_where_it_gains_nothing(
-    spoiled: tuple[ExportedFiles, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
+    spoiled: tuple[Exported, PackedSplit], image_files: list[bytes], tmp_path: Path, changed: dict[str, Any]
 ) -> None:
     result = exported_into(tmp_path, *spoiled, image_files, STRICT.model_copy(update=changed), learn=diverge)
     assert len(result.int8) == 3
 
 
-def test_transformers_are_quantized_dynamically_first(exported: ExportedFiles) -> None:
+def test_transformers_are_quantized_dynamically_first(exported: Exported) -> None:
     names = [recipe.name for recipe in first_recipes(is_transformer=True)]
     assert names == ["dynamic", "dynamic_reduced", "u8s8", "u8s8_reduced", "s8s8"]
 
 
-def test_refinements_leave_ever_more_nodes_in_float(exported: ExportedFiles) -> None:
+def test_refinements_leave_ever_more_nodes_in_float(exported: Exported) -> None:
     groups = [(f"node {number}", f"node {number + 1}") for number in range(6)]
     recipes = list(refined(first_recipes(is_transformer=False)[0], lambda: groups))
     assert [recipe.calibration for recipe in recipes] == ["percentile", "minmax", "minmax", "minmax"]

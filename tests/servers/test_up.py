@@ -291,7 +291,7 @@ def follow_schedule(home: Home, up: "subprocess.Popen[str]", api: str) -> tuple[
     waited, fires, most_at_once = False, True, 0
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and up.poll() is None:
-        runs = ask(f"{api}/flow_runs/filter", {"flows": {"name": {"any_": ["pipeline"]}}})
+        runs = ask(f"{api}/flow_runs/filter", {"deployments": {"id": {"any_": [deployment["id"]]}}})
         waiting = [run for run in runs if run["state_name"] == "AwaitingConcurrencySlot"]
         waited = waited or bool(waiting)
         most_at_once = max(most_at_once, sum(run["state_type"] == "RUNNING" for run in runs))

@@ -83,7 +83,7 @@ def test_the_package_holds_what_serving_needs_and_nothing_else(package: Package)
 
 
 def without_a_module(package: Package) -> None:
-    (package.folder / "code" / "components" / "task" / "registry.py").unlink()
+    (package.folder / "code" / "components" / "task" / "task_types.py").unlink()
 
 
 def in_need_of_training(package: Package) -> None:
