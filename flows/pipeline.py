@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -12,7 +11,7 @@ from flows.project.dvc import restore_data_on_failure
 from flows.project.model_names import require_same_model
 from flows.project.project import open_project
 from flows.session.preflight import restore_params_on_error
-from flows.session.session import Prepared, Session, StepTime, open_session
+from flows.session.session import Prepared, StepTime, open_session
 from flows.steps.evaluate import Evaluated
 from flows.steps.ingest import Ingest
 from flows.steps.order import STEPS, steps_until
@@ -90,7 +89,10 @@ def pipeline(
         if Prepare in steps:
             run_as_task(Prepare(), session, results)
     for step in steps[steps.index(Prepare) + 1 :] if Prepare in steps else ():
-        run_as_task(_trained_by(training_deployment, session, results) if step is Train else step(), session, results)
+        if step is Train and training_deployment is not None:
+            # Before the step, for that holds the lock which the worker's own training needs.
+            train_on(training_deployment, session, results[Prepared])
+        run_as_task(step(), session, results)
     return results
 
 
@@ -116,12 +118,6 @@ def summarize(results: Results) -> RunSummary:
         latency_p95_ms=served.latency.p95_ms,
         steps=results.times,
     )
-
-
-def _trained_by(deployment: str | None, session: Session, results: Results) -> Train:
-    if deployment is None:
-        return Train()
-    return Train(elsewhere=partial(train_on, deployment, session, results[Prepared]))
 
 
 @flow(name="promote")

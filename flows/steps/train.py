@@ -1,6 +1,5 @@
 """Train a model on the packed data."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,8 +32,6 @@ class Train(FingerprintedStep[Trained]):
     parent_run: str | None = None
     """The run that a new one is a child of."""
     on_epoch: OnEpoch | None = None
-    elsewhere: Callable[[], object] | None = None
-    """Has a worker do the training and waits for it; None trains on this machine."""
 
     def inputs(self, session: Session, results: Results) -> Facts:
         weights = {"augmented": results[Prepared].augmented_digest, "weights": initial_weights(session)[1]}
@@ -54,11 +51,6 @@ class Train(FingerprintedStep[Trained]):
         return Trained(run_id, "train") if run_id is not None else None
 
     def work(self, session: Session, results: Results, key: str) -> Trained:
-        if self.elsewhere is not None:
-            self.elsewhere()
-            found = self.find(session, results, key)
-            assert found is not None
-            return found
         run_id = train_in_run(
             session, results[Prepared], "train", key, parent_run=self.parent_run, on_epoch=self.on_epoch
         )
