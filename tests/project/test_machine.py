@@ -14,4 +14,6 @@ def test_a_provider_that_a_run_would_miss_is_found_before_it(tmp_path: Path) -> 
     assert state_and_remedy("cpu") == [("ok", "")]
     ((state, remedy),) = state_and_remedy("openvino")
     assert state == "bad"
-    assert remedy.startswith("install onnxruntime-openvino and the libraries of openvino, or name a provider that is")
+    assert remedy.startswith(
+        "install onnxruntime-openvino and the libraries of openvino, or choose an available provider"
+    )
