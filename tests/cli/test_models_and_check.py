@@ -481,11 +481,11 @@ def test_a_version_that_is_trained_again_comes_out_the_same(life: Life, prefect_
     assert differing == []
     named = {finding["what"] for finding in record["findings"]}
     assert named >= {"data", "settings", "packages", "machine", "weights", "scores", "int8 recipes"}
-    # Of each form a file is compared, whatever was chosen: int8 is made again in the way of then.
+    # Of each format a file is compared, whatever was chosen: int8 is made again in the way of then.
     assert {finding["what"] for finding in record["findings"] if finding["kind"] == "file"} == {
         f"ONNX {name}" for name in ("fp32", "fp16", "int8")
     }
-    assert record["outcome"].startswith("weights the same; the file of each form the same")
+    assert record["outcome"].startswith("weights the same; the file of each format the same")
     assert record["same"] is not any(finding["chosen_by_time"] for finding in record["findings"])
     assert life.entries() == before
 
