@@ -16,6 +16,7 @@ from flows.cli.servers import Provider, servers
 from flows.console.logs import start_logging
 from flows.project.model_names import FORMS, is_version
 from flows.project.project import open_project
+from flows.project.proxies import bypass_proxies
 
 if TYPE_CHECKING:
     from components.models.scenarios import Advice
@@ -48,6 +49,7 @@ def options(
 ) -> None:
     if quiet and verbose:
         raise typer.BadParameter("--quiet and --verbose exclude each other")
+    bypass_proxies()
     start_logging(
         level="WARNING" if quiet else "DEBUG" if verbose else None,
         folder=_log_folder(),

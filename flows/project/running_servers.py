@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import urlopen
 
 from components.shared.files import read_json
 from flows.project.project import Project
+from flows.project.proxies import request
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -41,21 +41,26 @@ def serving_lock(project: Project) -> "BaseFileLock":
 
 def is_healthy(address: str, *, timeout: float = 2.0) -> bool:
     """Whether the server's health page answers that all is well."""
+    return ailment(address, timeout=timeout) is None
+
+
+def ailment(address: str, *, timeout: float = 2.0) -> str | None:
+    """What the server's health page says instead of that all is well, or why it says nothing."""
     try:
-        with urlopen(address, timeout=timeout) as answer:
-            return bool(answer.status == 200)
+        with request(address, timeout=timeout) as answer:
+            return None if answer.status == 200 else f"it answers {answer.status}"
     except HTTPError as answer:
         # It answers, but wants to know who asks: that is found out by the first real request.
-        return answer.code in (401, 403)
-    except (URLError, OSError, ValueError):
-        return False
+        return None if answer.code in (401, 403) else f"it answers {answer.code} {answer.reason}"
+    except (URLError, OSError, ValueError) as problem:
+        return str(getattr(problem, "reason", problem))
 
 
 def refusal(address: str, *, timeout: float = 2.0) -> str | None:
     """Why the server doesn't answer; None when it does, be it with a refusal."""
     try:
         # A name and password are for the client's requests: here they would be taken for a part of the host.
-        urlopen(without_password(address), timeout=timeout).close()
+        request(without_password(address), timeout=timeout).close()
     except HTTPError:
         return None
     except (URLError, OSError, ValueError) as problem:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from components.shared.errors import DarkroomError, ServiceError
@@ -20,7 +21,7 @@ from flows.console.console import progress
 from flows.project.child_process import last_lines
 from flows.project.prefect_environment import prefect_variables
 from flows.project.project import Project, open_project
-from flows.project.running_servers import Servers, is_healthy, running_servers, serving_lock
+from flows.project.running_servers import Servers, ailment, is_healthy, running_servers, serving_lock
 from flows.servers.attached import STOP_SECONDS
 from flows.servers.pools import POOLS as POOLS
 from flows.servers.pools import device_note, worker_command, worker_variables
@@ -43,6 +44,11 @@ class Child:
     process: "subprocess.Popen[bytes]"
     log: Path
 
+    def note(self, sentence: str) -> None:
+        """Adds a line of ours to what it printed."""
+        with self.log.open("a", encoding="utf-8") as log:
+            print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {sentence}", file=log)
+
 
 @dataclass
 class SupervisedProcesses:
@@ -56,7 +62,9 @@ class SupervisedProcesses:
     def start(self, name: str, command: list[str], variables: Mapping[str, str]) -> None:
         log = self.project.logs / f"{name.replace(' ', '-').lower()}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        log.write_bytes(b"")
+        # Appending, so that what we note and what it prints stand one after the other.
+        with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "flows.servers.attached", *command],
                 cwd=self.project.root,
@@ -265,15 +273,24 @@ def _reason(problem: Exception) -> str:
     return problem.strerror if isinstance(problem, OSError) and problem.strerror else "it must be 0 to 65535"
 
 
-def wait_until_healthy(supervised: SupervisedProcesses, health: Mapping[str, str], *, report: Progress) -> None:
+def wait_until_healthy(
+    supervised: SupervisedProcesses, health: Mapping[str, str], *, report: Progress, seconds: float = _START_SECONDS
+) -> None:
     """Until all of these health pages answer; raises DarkroomError where a server ends, or takes too long."""
     missing = dict(health)
-    deadline = time.monotonic() + _START_SECONDS
+    deadline = time.monotonic() + seconds
     while missing:
         supervised.require_alive()
-        missing = {name: address for name, address in missing.items() if not is_healthy(address)}
+        ailments = {name: ailment(address) for name, address in missing.items()}
+        missing = {name: address for name, address in missing.items() if ailments[name] is not None}
         report("servers that answer", len(health) - len(missing), len(health))
         if missing and time.monotonic() > deadline:
+            said = "; ".join(f"{name} at {address}: {ailments[name]}" for name, address in missing.items())
+            for child in supervised.children:
+                child.note(f"darkroom asked for {seconds:.0f} s whether all is well, and stops this server: {said}")
             logs = ", ".join(str(child.log) for child in supervised.children)
-            raise DarkroomError(f"{' and '.join(missing)} didn't answer within {_START_SECONDS:.0f} s; see {logs}")
+            raise DarkroomError(
+                f"{' and '.join(missing)} didn't answer within {seconds:.0f} s ({said}); what the servers said is in "
+                f"{logs}"
+            )
         time.sleep(_LOOK_EVERY_SECONDS)

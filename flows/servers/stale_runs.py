@@ -2,9 +2,11 @@
 
 import json
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import Request
 
 import psutil
+
+from flows.project.proxies import request
 
 _ANSWER_SECONDS = 30.0
 _ACTIVE_STATES = ("PENDING", "RUNNING", "CANCELLING")
@@ -34,6 +36,6 @@ def _lives(pid: str | None) -> bool:
 
 
 def _post(address: str, body: Any) -> Any:
-    request = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urlopen(request, timeout=_ANSWER_SECONDS) as answer:
+    question = Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with request(question, timeout=_ANSWER_SECONDS) as answer:
         return json.load(answer)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from components.shared.errors import ServiceError
 from flows.project.project import Project
+from flows.project.proxies import bypass_proxies
 from flows.project.running_servers import refusal, running_servers, without_password
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def artifact_folder(project: Project) -> Path:
 
 def connect(project: Project) -> "MlflowClient":
     """A client of a server that answers; raises ServiceError naming the address of one that doesn't."""
+    # Also for who comes by another way than our commands, such as a worker that somebody else started.
+    bypass_proxies()
     uri = tracking_uri(project)
     if uri.startswith(("http://", "https://")):
         _require_answer(uri)

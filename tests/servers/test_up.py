@@ -33,6 +33,8 @@ _SMALL = (
     "promote.floors=null",
     "promote.ceilings={log_loss: 100.0}",
 )
+_DEAD_PROXY = dict.fromkeys(("http_proxy", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+"""As in a company's shell, and nobody listens there: servers, workers and their runs find one another all the same."""
 _FREE_PORTS = ("--prefect-port", "0", "--mlflow-port", "0")
 
 
@@ -48,7 +50,12 @@ class Home:
     def call(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         command = self.command(*arguments)
         return subprocess.run(
-            command, cwd=self.folder, env=clean_environment(**variables), capture_output=True, text=True, timeout=200
+            command,
+            cwd=self.folder,
+            env=clean_environment(**_DEAD_PROXY, **variables),
+            capture_output=True,
+            text=True,
+            timeout=200,
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
@@ -56,7 +63,7 @@ class Home:
             return subprocess.Popen(
                 self.command(*arguments),
                 cwd=self.folder,
-                env=clean_environment(),
+                env=clean_environment(**_DEAD_PROXY),
                 stdout=console,
                 stderr=console,
                 text=True,
