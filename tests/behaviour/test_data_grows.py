@@ -104,7 +104,7 @@ def test_drift_is_measured_against_what_was_accepted_last(project: Project, tmp_
     ingest(project, bright_shapes(tmp_path / "bright"))
     with pytest.raises(DataError, match=r"drift is .* outside, should be at most 0\.25 \(such as brightness"):
         prepare(project)
-    with pytest.raises(DataError, match="fails validation, so it can.t be the baseline"):
+    with pytest.raises(DataError, match="fails validation, so it can't be the baseline"):
         set_baseline(project)
 
     prepare(project, "validate.drift.level=warn")
