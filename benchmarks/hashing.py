@@ -65,7 +65,7 @@ def hashing(files: list[Path], rounds: int) -> None:
 
 
 def probed(files: list[Path]) -> list[Measurement]:
-    return with_hashes([measure_without_hashes(file.read_bytes(), file.name, max_megapixels=100) for file in files])
+    return with_hashes([measure_without_hashes(file.read_bytes(), max_megapixels=100) for file in files])
 
 
 def searching(files: list[Path], rounds: int) -> None:

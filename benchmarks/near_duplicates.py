@@ -124,10 +124,7 @@ def natural(folder: Path, other: Path, grid: Path | None) -> None:
     files = [sorted(file for file in one.rglob("*") if file.is_file()) for one in (folder, other)]
     both = files[0] + files[1]
     contents = [file.read_bytes() for file in both]
-    probed = [
-        measure_without_hashes(content, file.name, max_megapixels=100)
-        for content, file in zip(contents, both, strict=True)
-    ]
+    probed = [measure_without_hashes(content, max_megapixels=100) for content, file in zip(contents, both, strict=True)]
     cpu, wall = time.process_time(), time.perf_counter()
     found = find_duplicates(
         sha256_N=np.array([hashlib.sha256(content).hexdigest() for content in contents], dtype=object),
@@ -181,7 +178,7 @@ def ending(content: bytes) -> str:
 
 def measured(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """The grey square and the colours of a file, as the pipeline takes them."""
-    found = measure_without_hashes(content, "image" + ending(content), max_megapixels=100)
+    found = measure_without_hashes(content, max_megapixels=100)
     grey = np.frombuffer(found.thumbnail, np.uint8).reshape(SIDE, SIDE)
     return grey, np.frombuffer(found.colours, np.uint8).reshape(COLOUR_SIDE, COLOUR_SIDE, 3)
 

@@ -86,7 +86,7 @@ def _measure_files(files: list[Path]) -> None:
     for file in files:
         content = file.read_bytes()
         hashlib.sha256(content).hexdigest()
-        measurements.append(measure_without_hashes(content, file.name, max_megapixels=100))
+        measurements.append(measure_without_hashes(content, max_megapixels=100))
     with_hashes(measurements)
 
 

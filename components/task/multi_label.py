@@ -25,6 +25,7 @@ class MultiLabel(Task):
     """Any number of labels an image: a sigmoid and a threshold for each."""
 
     exclusive: ClassVar[bool] = False
+    may_lack_labels: ClassVar[bool] = True
     title: ClassVar[str] = "multi-label"
 
     task: Literal["multi_label"] = "multi_label"
@@ -39,7 +40,7 @@ class MultiLabel(Task):
 
     @classmethod
     def labels_of(cls, text: str) -> list[str]:
-        return text.split(SET_SEPARATOR)
+        return text.split(SET_SEPARATOR) if text else []
 
     @classmethod
     def classes_of(cls, labels: Sequence[str]) -> list[str]:

@@ -71,6 +71,8 @@ class Task(Settings):
     exclusive: ClassVar[bool] = True
     """True: each image has exactly one class, and targets and predictions are class indices [N].
     False: any number of classes, and both are truth values [N, K]."""
+    may_lack_labels: ClassVar[bool] = False
+    """Whether an image without any label is an example like others: of none of the classes."""
     title: ClassVar[str]
     """For sentences, such as `single-label`."""
 

@@ -35,7 +35,7 @@ def check_arguments(
     if data is not None:
         from components.data.sources import check_location
 
-        check_location(data)
+        check_location(data, params.ingest)
     settings = {"model.weights": params.model.weights, "train.teacher": params.train.teacher}
     for setting, address in settings.items() if trains else ():
         if address is not None and address.startswith(REGISTERED):

@@ -4,7 +4,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from components.data.images import measurement
-from components.data.images.decoding import decode
+from components.data.images.decoding import IMAGE_ENDINGS, decode
 from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import EmbeddingSettings, Pixels, embed, write_embeddings
 from components.data.images.patch_features import patch_features
@@ -34,7 +34,7 @@ from components.data.raw.measurement_pass import measure_all
 from components.shared.errors import DataError
 from components.shared.files import write_json, write_text
 from components.shared.parquet import write_table
-from components.shared.plural import Sentence, counted
+from components.shared.plural import Sentence, commonest, counted
 from components.shared.progress import Progress
 from components.task.label_text import counted_names
 from components.task.task import Task
@@ -94,6 +94,7 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
         quarantined=_classes_of_quarantined(manifest, measured.outcomes, corrections, task),
         settings=quality,
         baseline=read_profile(baseline) if baseline.exists() else None,
+        may_lack_labels=task.may_lack_labels,
     )
     with RawImages(paths.raw) as store:
         pixels = _decoder(table, store, preprocess.max_megapixels)
@@ -105,6 +106,7 @@ def validate(paths: ValidatePaths, progress: Progress) -> str:
     return _summary(
         f"{counted(len(table), 'image')} ({measured.num_cached} measured before)",
         _quarantined(quarantine, paths.validated),
+        _wrong_endings(table),
         f"{counted(len(corrections), 'label')} corrected" if corrections else "",
         f"{counted(len(search.suspects), 'label')} suspected" if search.suspects else "",
         _skipped(search.skipped_classes),
@@ -147,10 +149,10 @@ def _write_quarantine(validated: Path, manifest: pa.Table, outcomes: pa.Table) -
     quarantine: pd.DataFrame = table.filter(pc.is_valid(table["reason"])).to_pandas()
     write_text(validated / "quarantine.csv", quarantine.to_csv(index=False))
     if len(quarantine) == len(manifest):
-        first = f", for one: {quarantine['path'][0]}: {quarantine['reason'][0]}" if len(quarantine) else ""
+        reasons = f" ({commonest(quarantine['reason'])})" if len(quarantine) else ""
         raise DataError(
-            f"none of the {len(manifest)} files can be decoded{first}; ingest images that can (quarantine.csv has the "
-            "reason of each)"
+            f"none of the {len(manifest)} files can be decoded{reasons}; ingest images that can (quarantine.csv has "
+            "the reason of each)"
         )
     return quarantine
 
@@ -217,21 +219,36 @@ def _summary(*clauses: str) -> Sentence:
 def _broken(results: list[RuleResult], quarantine: pd.DataFrame, report: Path) -> Sentence:
     """The broken rules with some of what broke them, where to read more, and what to do."""
     rules = "; ".join(
-        f"{result.rule} is {result.value}, should be {result.limit}{_such_as(_culprits(result, quarantine))}"
-        for result in results
+        f"{result.rule} is {result.value}, should be {result.limit}{_reasons(result, quarantine)}" for result in results
     )
     return f"{rules}; {report} lists more: fix the data, or change the rule under validate in params.yaml"
 
 
-def _culprits(result: RuleResult, quarantine: pd.DataFrame) -> list[str]:
-    return list(quarantine["path"]) if result.rule == "decodable_fraction" else result.examples
+def _reasons(result: RuleResult, quarantine: pd.DataFrame) -> Sentence:
+    if result.rule == "decodable_fraction":
+        return f" ({commonest(quarantine['reason'])}, such as {', '.join(quarantine['path'][:_NAMED_EXAMPLES])})"
+    return _such_as(result.examples)
 
 
 def _quarantined(quarantine: pd.DataFrame, validated: Path) -> Sentence:
     if quarantine.empty:
         return "none quarantined"
-    examples = _such_as(list(quarantine["path"]))
-    return f"{len(quarantine)} quarantined{examples}, each with its reason in {validated / 'quarantine.csv'}"
+    return (
+        f"{len(quarantine)} quarantined ({commonest(quarantine['reason'])}; {validated / 'quarantine.csv'} lists them)"
+    )
+
+
+def _wrong_endings(table: pd.DataFrame) -> Sentence:
+    expected = table["path"].map(lambda path: IMAGE_ENDINGS.get(PurePosixPath(path).suffix.lower()))
+    wrong = table[expected != table["format"]]
+    if wrong.empty:
+        return ""
+    formats = commonest(
+        f"{PurePosixPath(path).suffix or 'no ending'} is {format_}"
+        for path, format_ in zip(wrong["path"], wrong["format"], strict=True)
+    )
+    example = wrong["path"].iloc[0]
+    return f"{counted(len(wrong), 'ending is', 'endings are')} wrong, the content counts ({formats}, such as {example})"
 
 
 def _skipped(classes: list[str]) -> Sentence:

@@ -1,15 +1,18 @@
 """Bring images in from the outside as a new version of data/raw, which DVC tracks."""
 
 import logging
+from collections import Counter
 from dataclasses import dataclass
 
+from components.data.raw.dataset import RawFile
 from components.data.raw.ingest import write_raw
-from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
+from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find, left_out_sentences
 from components.data.split.names import SPLITS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
 from components.shared.files import temporary_folder
-from components.shared.plural import counted
+from components.shared.plural import Sentence, commonest, counted
+from components.task.task import Task
 from flows.console.console import progress
 from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.project import Project
@@ -18,6 +21,8 @@ from flows.session.session import Session, Stopwatch
 from flows.steps.step import Results, TimedStep
 
 logger = logging.getLogger(__name__)
+
+_SHOWN_CLASSES = 12
 
 
 @dataclass(frozen=True)
@@ -68,16 +73,30 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     with temporary_folder(raw) as draft:
         packed = write_raw(source, draft, previous=raw, progress=progress())
         version = replace_raw(project, draft)
-    untaken = sum(row.problem is not None for row in packed.rows)
+    for note in source.notes:
+        logger.warning(note)
+    untaken = [row.problem for row in packed.rows if row.problem is not None]
     if untaken:
         taken = counted(len(packed.rows), "file")
-        logger.info(f"in quarantine, each with its reason, for they can't be taken: {untaken} of {taken}")
-    if ignored := source.ignored:
-        logger.info(f"ignored, no image of a class: {counted(len(ignored), 'file')}, such as {', '.join(ignored[:5])}")
+        logger.warning(f"in quarantine, for they can't be taken: {len(untaken)} of {taken} ({commonest(untaken)})")
+    for sentence in left_out_sentences(source.left_out):
+        logger.info(sentence)
     if source.num_hidden:
         logger.info(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
+    logger.info(_classes(packed.rows, source.task_type))
     repacked = f", {counted(packed.num_repacked, 'shard')} repacked" if packed.num_repacked else ""
     return version, f"{counted(len(packed.rows), 'file')}, {packed.num_new} of them new{repacked}"
+
+
+def _classes(rows: list[RawFile], task: type[Task]) -> Sentence:
+    """The classes with their images: the first dozen, and how many more."""
+    labels = [row.labels for row in rows if row.problem is None]
+    counts = sorted(Counter(name for names in labels for name in task.classes_of(names)).items())
+    shown = ", ".join(f"{name} ({count})" for name, count in counts[:_SHOWN_CLASSES])
+    more = f", and {len(counts) - _SHOWN_CLASSES} more" if len(counts) > _SHOWN_CLASSES else ""
+    unlabelled = sum(not names for names in labels)
+    without = f"; without any label: {counted(unlabelled, 'image')}" if unlabelled else ""
+    return f"{len(counts)} {task.title} classes and their images: {shown}{more}{without}"
 
 
 def _restore_version_before(project: Project) -> None:

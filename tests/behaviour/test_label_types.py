@@ -90,14 +90,15 @@ class Life:
 
 
 def write_table(folder: Path, task: str, count: int = 96) -> Path:
-    """A manifest of sets of colours, or of shades with their colours below them."""
-    sets = [["red"], ["green"], ["blue"], ["green", "red"], ["blue", "green"], ["blue", "green", "red"]]
+    """A manifest of sets of colours, of which one is empty, or of shades with their colours below them."""
+    sets = [[], ["red"], ["green"], ["blue"], ["green", "red"], ["blue", "green"], ["blue", "green", "red"]]
     paths = [[shade, colour] for shade in ("dark", "light") for colour in ("red", "green", "blue")]
     header = {"multi_label": "path,labels,weight", "hierarchy": "path,shade,colour,weight"}[task]
     lines = [header]
     folder.mkdir(parents=True)
     for number in range(count):
-        labels = (sets if task == "multi_label" else paths)[number % 6]
+        kinds = sets if task == "multi_label" else paths
+        labels = kinds[number % len(kinds)]
         draw_colours(labels, number).save(folder / f"{number:03d}.png")
         text = "|".join(labels) if task == "multi_label" else ",".join(labels)
         lines.append(f"{number:03d}.png,{text},{1 + number % 2}")

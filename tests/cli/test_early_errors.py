@@ -36,6 +36,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("run --data nowhere", 3, "nowhere: no such folder or table; give --data an existing one"),
         ("ingest --data params.yaml", 3, "params.yaml: is neither a folder nor a table"),
         ("run --data torchvision:CIFAR11", 3, "torchvision:CIFAR11: unknown; did you mean CIFAR10?"),
+        ("run --data ../pets.csv", 3, "pets.csv: columns path and label are missing; rename 'filename' to path and"),
         ("train --set train.epoch=9", 2, "params.yaml: train.epoch: unknown; did you mean epochs?"),
         ("tune --set train.epochs=many", 2, "params.yaml: train.epochs: is 'many', should be a valid integer"),
         ("evaluate --set model.weights=gone.pth", 2, "params.yaml: model.weights: gone.pth isn't there"),
@@ -46,6 +47,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_mistake_is_reported_before_anything_starts(folder: Path, words: str, exit_code: int, sentence: str) -> None:
+    (folder.parent / "pets.csv").write_text("filename,class\na.png,cat\n")
     before = (folder / "params.yaml").read_bytes()
     answer = CliRunner().invoke(app, [*words.split(), "--set", "train.batch_size=33"])
     assert answer.exit_code == exit_code, answer.output

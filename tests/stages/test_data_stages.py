@@ -240,18 +240,23 @@ def test_a_warning_names_files_the_report_and_the_remedy(tmp_path: Path) -> None
         (folder / label).mkdir(parents=True)
         for image in range(6):
             picture(number, image).save(folder / label / f"{image}.png")
-    for name in ("a", "b", "c", "d"):
+    for name in ("a", "b", "c"):
         (folder / "ash" / f"{name}.png").write_text("no image")
+    (folder / "ash" / "d.png").touch()
+    picture(7, 7).save(folder / "ash" / "e.jfif", "WEBP")
+    (folder / "ash" / "Thumbs.db").write_text("clutter")
     lenient = ["validate.images.at_least=1", "validate.images_per_class.at_least=1"]
     rule = "validate.decodable_fraction={at_least: 0.99, level: warn}"
     params = settings(tmp_path, *lenient, rule, "validate.sharpness={at_least: 1.0e+9, level: warn}")
     write_raw(find(str(folder)), tmp_path / "raw", progress=silent)
     said = validate_in(tmp_path, params)
     quarantine, report = tmp_path / "validated" / "quarantine.csv", tmp_path / "validation.json"
-    three = "(such as ash/a.png, ash/b.png, ash/c.png)"
-    assert f"4 quarantined {three}, each with its reason in {quarantine}" in said
-    assert f"decodable_fraction is 0.75, should be at least 0.99 {three}" in said
-    assert "12 of 12 outside, should be at least 1e+09 (such as ash/0.png, ash/1.png, ash/2.png)" in said
+    reasons = "3 × the content is no image that can be read, 1 × the file is empty (0 bytes)"
+    assert f"4 quarantined ({reasons}; {quarantine} lists them)" in said
+    three = "such as ash/a.png, ash/b.png, ash/c.png"
+    assert f"decodable_fraction is 0.7647, should be at least 0.99 ({reasons}, {three})" in said
+    assert "1 ending is wrong, the content counts (1 × .jfif is WEBP, such as ash/e.jfif)" in said
+    assert "13 of 13 outside, should be at least 1e+09 (such as ash/0.png, ash/1.png, ash/2.png)" in said
     assert said.endswith(f"{report} lists more: fix the data, or change the rule under validate in params.yaml")
 
 
@@ -278,7 +283,9 @@ def test_data_without_a_single_image_stops(tmp_path: Path) -> None:
         (tmp_path / "source" / label).mkdir(parents=True)
         (tmp_path / "source" / label / "1.png").write_text("no image")
     write_raw(find(str(tmp_path / "source")), tmp_path / "raw", progress=silent)
-    sentence = r"none of the 3 files can be decoded, for one: ash/1\.png: .*; ingest images that can"
+    sentence = (
+        r"none of the 3 files can be decoded \(3 × the content is no image that can be read\); ingest images that can"
+    )
     with pytest.raises(DataError, match=sentence) as stopped:
         validate_in(tmp_path, settings(tmp_path))
     assert stopped.value.exit_code == 3

@@ -102,7 +102,9 @@ def test_all_images_in_quarantine_stop_validation_and_each_has_its_reason(
         (tmp_path / "source" / label / "1.png").write_text("no picture")
     folder = project_of(tmp_path, tmp_path / "source")
     assert validate_as_command(folder, monkeypatch) == 3
-    assert "none of the 2 files can be decoded, for one: circle/1.png" in one_sentence(capsys)
+    assert "none of the 2 files can be decoded (2 × the content is no image that can be read); ingest" in one_sentence(
+        capsys
+    )
     with (folder / "validated" / "quarantine.csv").open(newline="") as stream:
         assert [row["path"] for row in csv.DictReader(stream)] == ["circle/1.png", "square/1.png"]
     assert len(read_manifest(folder / "raw")) == 2

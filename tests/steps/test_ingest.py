@@ -246,3 +246,19 @@ def test_the_same_data_again_repairs_a_damaged_folder(project: Project) -> None:
 
 def shapes_of(project: Project) -> Path:
     return write_shapes(project.root.parent / "again", each=6, labels=FEW)
+
+
+def test_what_an_ingest_took_and_left_out_is_printed(
+    project: Project, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    folder = write_shapes(tmp_path / "many", each=1, labels=FEW)
+    for number in range(14):
+        shutil.copytree(folder / "circle", folder / f"{number:02}")
+    (folder / "circle" / "Thumbs.db").write_text("clutter")
+    (folder / "circle" / "out.png").symlink_to(tmp_path / "outside.png")
+    ingest(project, folder)
+    assert "16 single-label classes and their images: 00 (1), 01 (1)," in caplog.text
+    assert "11 (1), and 4 more" in caplog.text
+    assert "1 file left out, no image by the name: 1 Thumbs.db (such as circle/Thumbs.db)" in caplog.text
+    assert "1 of 17 files (1 × a link that leads out of the data folder; ingest.follow_links: true" in caplog.text

@@ -2,7 +2,7 @@
 
 Paths are text with forward slashes, relative to the folder. A walk visits one level at a time in order of names, so
 that the same folder always gives the same files in the same order, and none of it is listed as a whole. Links to
-folders are never followed: they may lead out of the folder, or in circles.
+folders are followed only by a LocalFolder that is set to: they may lead out of the folder, or in circles.
 """
 
 import fnmatch
@@ -19,7 +19,7 @@ from components.data.images.decoding import IMAGE_ENDINGS
 from components.shared.errors import DataError
 
 WILDCARD = re.compile(r"[*?\[]")
-_LEADS_OUT = "a link that leads out of the data folder"
+LEADS_OUT = "a link that leads out of the data folder; ingest.follow_links: true follows it"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Folder(Protocol):
         ...
 
     def problem_of(self, path: str) -> str | None:
-        """Why the file can't be an image of the data set, as far as can be known without reading it."""
+        """Why the file can't be read as one of the data set, as far as can be known without reading it."""
         ...
 
     def is_unfollowed_link(self, path: str) -> bool:
@@ -66,28 +66,35 @@ class Folder(Protocol):
 class LocalFolder:
     """A folder of this machine. `LocalFolder("")` takes paths as the user typed them, relative or absolute."""
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, *, follow_links: bool = False) -> None:
         self.name = str(root)
+        self._follow_links = follow_links
         self._real_root = os.path.realpath(root)
         self._is_inside_by_folder: dict[str, bool] = {}
 
     def list_files(self) -> FileListing:
-        """A link to a folder is listed like a file, so that it gets a reason."""
-        paths, num_hidden, folders = list[str](), 0, [""]
+        """A link to a folder that isn't followed, or leads in a circle, is listed like a file: it gets a reason."""
+        paths, num_hidden = list[str](), 0
+        folders: list[tuple[str, tuple[str, ...]]] = [("", ())]
         while folders:
-            folder = folders.pop()
+            folder, above = folders.pop()
+            if self._follow_links:
+                above = (*above, os.path.realpath(self._absolute(folder)))
             for name, is_folder in self.entries(folder):
+                path = f"{folder}/{name}" if folder else name
                 if name.startswith("."):
                     num_hidden += 1
+                elif is_folder and not (above and os.path.realpath(self._absolute(path)) in above):
+                    folders.append((path, above))
                 else:
-                    (folders if is_folder else paths).append(f"{folder}/{name}" if folder else name)
+                    paths.append(path)
         return FileListing(sorted(paths), num_hidden)
 
     def entries(self, path: str) -> list[tuple[str, bool]]:
         folder = self._absolute(path)
         try:
             with os.scandir(folder or ".") as entries:
-                return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+                return sorted((entry.name, entry.is_dir(follow_symlinks=self._follow_links)) for entry in entries)
         except OSError as problem:
             raise DataError(f"{folder}: can't be listed: {problem.strerror}; make it readable") from None
 
@@ -101,18 +108,18 @@ class LocalFolder:
         # Called for millions of files: one lstat each, and more only for links.
         file = self._absolute(path)
         if not self._folder_is_inside(file.rpartition("/")[0]):
-            return _LEADS_OUT
+            return LEADS_OUT
         try:
             mode = os.lstat(file).st_mode
             if stat.S_ISLNK(mode):
                 if not self._is_inside(os.path.realpath(file)):
-                    return _LEADS_OUT
+                    return LEADS_OUT
                 mode = os.stat(file).st_mode  # noqa: PTH116
         except FileNotFoundError:
             return "a link that leads nowhere" if os.path.islink(file) else "the file is missing"  # noqa: PTH114
         except OSError as problem:
             return f"can't be read: {problem.strerror}"
-        return wrong_extension(path) if stat.S_ISREG(mode) else "not a plain file"
+        return None if stat.S_ISREG(mode) else "not a plain file"
 
     def is_unfollowed_link(self, path: str) -> bool:
         file = Path(self._absolute(path))
@@ -140,7 +147,7 @@ class LocalFolder:
         return self._is_inside_by_folder[folder]
 
     def _is_inside(self, real: str) -> bool:
-        return real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
+        return self._follow_links or real == self._real_root or real.startswith(self._real_root.rstrip(os.sep) + os.sep)
 
 
 def visible_entries(folder: Folder, path: str) -> Iterator[tuple[str, bool]]:
@@ -181,7 +188,7 @@ def refuse_unfollowed_link(folder: Folder, path: str) -> None:
     if folder.is_unfollowed_link(path):
         raise DataError(
             f"{folder.name}: {path} is a link to a folder or to nothing, and links are not followed; put the folder "
-            "itself there, or remove the link"
+            "itself there, remove the link, or --set ingest.follow_links=true"
         )
 
 
@@ -197,10 +204,3 @@ def check_size(content: bytes, max_bytes: int | None) -> bytes:
 
 def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS  # noqa: PTH122 - a million times
-
-
-def wrong_extension(path: str) -> str | None:
-    if is_image(path):
-        return None
-    extension = os.path.splitext(path)[1] or "(none)"  # noqa: PTH122 - a million times
-    return f"the extension {extension} is not that of a supported image format"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, BinaryIO, Literal
 
-from components.data.files.folders import FileListing, check_size, wrong_extension
+from components.data.files.folders import FileListing, check_size
 from components.shared.errors import DataError, ServiceError, nearest
 
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs", "az": "az", "abfs": "az", "abfss": "az"}
@@ -57,7 +57,7 @@ class StoreFolder:
         return "folder" if self._ask(self._filesystem.isdir, f"{self._root}/{path}") else None
 
     def problem_of(self, path: str) -> str | None:
-        return wrong_extension(path)
+        return None
 
     def is_unfollowed_link(self, path: str) -> bool:
         return False

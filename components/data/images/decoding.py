@@ -33,6 +33,8 @@ from components.shared.errors import DataError
 IMAGE_ENDINGS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
     ".png": "PNG",
     ".webp": "WEBP",
     ".bmp": "BMP",
@@ -40,13 +42,22 @@ IMAGE_ENDINGS = {
     ".tiff": "TIFF",
     ".gif": "GIF",
     ".avif": "AVIF",
+    ".ppm": "PPM",
+    ".pgm": "PPM",
+    ".pbm": "PPM",
+    ".pnm": "PPM",
+    ".heic": "HEIF",
+    ".heif": "HEIF",
 }
-"""File endings of images, and the format that the content must have."""
+"""File endings of images, by which folders are searched, and the format that each stands for. The content decides."""
 
 MinimumSize = Callable[[int, int], tuple[int, int]]
 """(width, height) of a file → the least width and height at which it may be decoded."""
 
-_FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values())))
+_HEIF = "HEIF"
+_FORMATS = tuple(sorted(set(IMAGE_ENDINGS.values()) - {_HEIF}))
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""First brands of HEIC files (ISO/IEC 23008-12); the last two also begin some AVIF files, which list avif behind."""
 # GIF, PNG, WEBP, TIFF of either byte order, AVIF. Further pictures in a phone's JPEG are depth maps and thumbnails.
 _FORMATS_WITH_FRAMES = (b"GIF8", b"\x89PNG", b"RIFF", b"II", b"MM", b"\0\0\0")
 _ORIENTATION_TAG = 0x0112
@@ -163,7 +174,7 @@ def has_more_frames(content: bytes) -> bool:
         warnings.simplefilter("ignore")
         # The first frame can be read: whatever is wrong belongs to another one.
         try:
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
                 return bool(getattr(image, "is_animated", False))
         except MemoryError:
             raise
@@ -181,7 +192,7 @@ def _opened(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
                 _refuse_large(image, max_megapixels)
                 size = image.size
                 if minimum_size is not None:
@@ -202,6 +213,18 @@ def _opened(
         # Pillow's decoders raise many types on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
         except Exception as problem:
             raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
+
+
+def _formats_of(content: bytes) -> tuple[str, ...]:
+    """The formats to try; raises UndecodableImage for HEIC where its decoder isn't installed."""
+    if content[4:8] != b"ftyp" or content[8:12] not in _HEIF_BRANDS or b"avif" in content[12:64]:
+        return _FORMATS
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UndecodableImage("HEIC needs a decoder: pip install 'darkroom[heic]', or save it as JPEG") from None
+    pillow_heif.register_heif_opener()
+    return (_HEIF,)
 
 
 def _refuse_damaged(content: bytes) -> None:
@@ -234,7 +257,8 @@ def _to_rgb(image: Image.Image, *, tiff_tags: Mapping[int, Any]) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image, tiff_tags: Mapping[int, Any]) -> Image.Image:
-    if image.mode == "I":
+    # Pillow scales PGM of more than 8 bits to 16.
+    if image.mode == "I" and image.format != "PPM":
         raise UndecodableImage("32-bit integer pixels have no stated range; save the image with 8 or 16 bits")
     # Pillow returns the stored values: it neither scales 12 bits nor inverts a TIFF whose 0 is white.
     highest = (1 << tiff_tags.get(_BITS_TAG, (16,))[0]) - 1

@@ -6,13 +6,12 @@ the time of its full size and finds the same damage.
 
 import math
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from components.data.images.decoding import IMAGE_ENDINGS, DecodedImage, UndecodableImage, decode
+from components.data.images.decoding import DecodedImage, decode
 from components.data.images.perceptual_hash import SIDE, colour_grid, grey_square, halved, perceptual_hashes
 
 _MEASURED_SIDE_PX = 256
@@ -51,16 +50,14 @@ class Measurement:
     """8 × 8 mean colours, row by row, as RGB."""
 
 
-def measure(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+def measure(content: bytes, *, max_megapixels: float) -> Measurement:
     """The measurements of one image file; raises UndecodableImage with the reason where it is damaged."""
-    return with_hashes([measure_without_hashes(content, path, max_megapixels=max_megapixels)])[0]
+    return with_hashes([measure_without_hashes(content, max_megapixels=max_megapixels)])[0]
 
 
-def measure_without_hashes(content: bytes, path: str, *, max_megapixels: float) -> Measurement:
+def measure_without_hashes(content: bytes, *, max_megapixels: float) -> Measurement:
     """The measurements with hashes of 0: `with_hashes` computes those of many images at once, which is faster."""
-    image = decode(content, max_megapixels=max_megapixels, minimum_size=_measured_size)
-    _refuse_wrong_ending(path, image.format)
-    return _measurement(image)
+    return _measurement(decode(content, max_megapixels=max_megapixels, minimum_size=_measured_size))
 
 
 def with_hashes(found: list[Measurement]) -> list[Measurement]:
@@ -73,15 +70,6 @@ def with_hashes(found: list[Measurement]) -> list[Measurement]:
         Measurement(**{**vars(one), "hash": hash_, "mirror_hash": mirror_hash})
         for one, (hash_, mirror_hash) in zip(found, pairs.tolist(), strict=True)
     ]
-
-
-def _refuse_wrong_ending(path: str, format_: str) -> None:
-    ending = PurePosixPath(path).suffix
-    expected = IMAGE_ENDINGS.get(ending.lower())
-    if expected != format_:
-        raise UndecodableImage(
-            f"the ending {ending or '(none)'} says {expected or 'no image'}, the content is {format_}"
-        )
 
 
 def _measured_size(width: int, height: int) -> tuple[int, int]:

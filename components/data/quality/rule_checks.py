@@ -33,13 +33,14 @@ def check_quality(
     quarantined: Sequence[Sequence[str]],
     settings: QualitySettings,
     baseline: Profile | None = None,
+    may_lack_labels: bool = False,
 ) -> QualityReport:
     """The result of each rule.
 
     `images` has one row for each decoded image: path, label, sha256 and the fields of Measurement. With a column
     `labels` an image with several labels counts for each of them. `quarantined` has the classes of each file that can't
     be decoded; none where the file belongs to no class. `baseline` is the profile of the data version with which drift
-    is measured; without one the drift rules are left out.
+    is measured; without one the drift rules are left out. `may_lack_labels`: an image needs no label.
     """
     import pandas as pd
 
@@ -54,7 +55,7 @@ def check_quality(
         *_check_ranges("dataset", dataset, None, _rules(settings, _DATASET_RULES)),
     ]
     results = [result if result.passed else _with_examples(result, images, counts) for result in results]
-    results += _check_manifest(images, settings)
+    results += _check_manifest(images, settings, may_lack_labels=may_lack_labels)
     if settings.known_classes is not None:
         results.append(_check_classes(classes, settings.known_classes, images, counts))
     if baseline is not None:
@@ -103,11 +104,11 @@ def _range_result(column: str, rule: RangeRule, answer: Answer, table: "pd.DataF
     return RuleResult(column, rule.level, passed, value, _limit(rule), examples, len(rows))
 
 
-def _check_manifest(images: "pd.DataFrame", settings: QualitySettings) -> list[RuleResult]:
+def _check_manifest(images: "pd.DataFrame", settings: QualitySettings, *, may_lack_labels: bool) -> list[RuleResult]:
     gx = load_great_expectations()
     unique, present = settings.unique_paths, settings.labels_present
     # The manifest has an empty text where a label is missing.
-    table = images[["path"]].assign(label=images["label"].where(images["label"] != ""))
+    table = images[["path"]].assign(label=images["label"].where((images["label"] != "") | may_lack_labels))
     answers = check_expectations(
         "manifest",
         table,

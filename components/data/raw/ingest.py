@@ -35,6 +35,7 @@ from components.data.sources import Source, SourceImage
 from components.shared.errors import DarkroomError, DataError
 from components.shared.files import DISK_FULL, write_json
 from components.shared.parquet import write_table
+from components.shared.plural import commonest
 from components.shared.progress import Progress, track
 
 SHARD_BYTES = 256 << 20
@@ -182,7 +183,8 @@ def _row(source: Source, one: _ReadImage, location: _Location | None, ingest_id:
 def _refuse_unreadable(images: list[_ReadImage]) -> None:
     if all(one.problem is not None for one in images):
         first = images[0]
-        raise DataError(f"none of the {len(images)} files can be read, for one {first.image.path}: {first.problem}")
+        reasons = commonest(str(one.problem) for one in images)
+        raise DataError(f"none of the {len(images)} files can be read ({reasons}), for one {first.image.path}")
 
 
 def _renumbered(rows: list[RawFile], folder: Path, first: int) -> list[RawFile]:

@@ -1,7 +1,7 @@
 """One pass over the raw images: each file is read, checked against its SHA-256, decoded and measured once.
 
 Measurements are cached by content, so that a grown data set costs only its new files, and a killed pass resumes where
-it stopped. The cache changes no result: an entry is found only for the same bytes, ending, settings, code and decoders.
+it stopped. The cache changes no result: an entry is found only for the same bytes, settings, code and decoders.
 
 A cached file costs a microsecond or two: outcomes are columns of whole batches and are joined with the manifest by key
 in one step; no Python object is made of them.
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +33,7 @@ from components.shared.progress import Progress
 Outcome = Measurement | str
 """The measurement, or the reason why the file is quarantined."""
 
-_ENDING = r"[^/.]\.*(?P<ending>\.[^./]*)$"
-"""Like os.path.splitext: leading dots of a name begin no ending."""
-_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "simplejpeg")
+_LIBRARIES = ("numpy", "opencv-python-headless", "pillow", "pillow-heif", "simplejpeg")
 _BATCH = 256
 _WORTH_PROCESSES = 12_000
 """From this many files on, processes repay the second or so that they take to start."""
@@ -81,11 +79,9 @@ def measure_all(
 
 
 def _keys(manifest: pa.Table) -> pa.Array:
-    """The key of each row's outcome: SHA-256 and ending of the file; null for a row without bytes."""
-    ending = pc.struct_field(pc.extract_regex(manifest["path"], _ENDING), "ending")
-    key = pc.binary_join_element_wise(manifest["sha256"], pc.fill_null(ending, ""), "")
+    """The key of each row's outcome: SHA-256 of the file; null for a row without bytes."""
     has_bytes = pc.and_(pc.is_null(manifest["problem"]), pc.is_valid(manifest["shard"]))
-    return pc.if_else(has_bytes, key, None).combine_chunks()
+    return pc.if_else(has_bytes, manifest["sha256"], None).combine_chunks()
 
 
 def _joined(manifest: pa.Table, keys: pa.Array, measured: pa.Table) -> pa.Table:
@@ -113,8 +109,15 @@ def _take(table: pa.Table, indices: pa.Array) -> pa.Table:
 
 def _version(max_megapixels: float, code: str) -> str:
     """Fingerprint of the setting, the columns, the measuring code and the decoding libraries."""
-    inputs = [f"{max_megapixels:g}", str(OUTCOMES), code, *(f"{name} {version(name)}" for name in _LIBRARIES)]
+    inputs = [f"{max_megapixels:g}", str(OUTCOMES), code, *(f"{name} {_version_of(name)}" for name in _LIBRARIES)]
     return hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:16]
+
+
+def _version_of(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _measured(waiting: list[tuple[str, RawFile]], raw: Path, max_megapixels: float) -> Iterator[pa.RecordBatch]:
@@ -175,6 +178,6 @@ def _measure(row: RawFile, images: RawImages, max_megapixels: float) -> Outcome:
             f"{row.path}: its bytes differ from the manifest's SHA-256; restore the raw data with `dvc checkout`"
         )
     try:
-        return measure_without_hashes(content, row.path, max_megapixels=max_megapixels)
+        return measure_without_hashes(content, max_megapixels=max_megapixels)
     except UndecodableImage as problem:
         return str(problem)

@@ -11,17 +11,19 @@ from pathlib import Path
 from components.data.files.folders import Folder, LocalFolder, refuse_unfollowed_link
 from components.data.files.object_stores import is_address, open_parent, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
+from components.data.sources.alike_classes import resolve_alike_classes
 from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
+from components.data.sources.left_out import NO_IMAGE, left_out_sentences
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import SPLITS_BY_NAME, Source, SourceImage
 from components.data.sources.source_checks import check_source
-from components.data.sources.table import from_table, is_table
+from components.data.sources.table import check_table, from_table, is_table
 from components.data.sources.tar_shards import are_shards, check_readable, expand_braces, from_shards, shards_among
 from components.data.sources.torchvision import SCHEME, check_name, from_torchvision
 from components.shared.errors import DataError
 
-__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find"]
+__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find", "left_out_sentences"]
 
 
 def find(
@@ -38,17 +40,20 @@ def find(
     """
     settings = settings or IngestSettings()
     source = _list(location, settings, SPLITS_BY_NAME | {split: split for split in extra_splits})
+    source = resolve_alike_classes(source, settings, location)
     check_source(source, settings, location, uses_given_splits=uses_given_splits)
     return source
 
 
-def check_location(location: str) -> None:
-    """Raises DataError for what can't be a data set, without reading any of it."""
+def check_location(location: str, settings: IngestSettings | None = None) -> None:
+    """Raises DataError for what can't be a data set, without reading more of it than a table of this machine."""
     path = Path(location).expanduser()
     if location.startswith(SCHEME):
         check_name(location)
     elif not (is_address(location) or location == EMBEDDED_DIGITS or path.is_dir()):
         _check_file(location, path)
+        if is_table(path.name):
+            check_table(LocalFolder(path.parent), path.name, settings or IngestSettings())
 
 
 def _check_file(location: str, path: Path) -> None:
@@ -67,9 +72,10 @@ def _list(location: str, settings: IngestSettings, split_of: Mapping[str, str]) 
     if location == EMBEDDED_DIGITS and not path.exists():
         return digits()
     if path.is_dir():
-        return _list_folder(LocalFolder(path), settings, split_of)
+        return _list_folder(LocalFolder(path, follow_links=settings.follow_links), settings, split_of)
     _check_file(location, path)
-    source = _list_file(LocalFolder(path.parent), path.name, settings, split_of)
+    folder = LocalFolder(path.parent, follow_links=settings.follow_links)
+    source = _list_file(folder, path.name, settings, split_of)
     assert source is not None
     return source
 
@@ -109,4 +115,4 @@ def _list_folder(folder: Folder, settings: IngestSettings, split_of: Mapping[str
     for path in shards:
         check_readable(folder, path)
     source = from_shards(folder, shards, settings, split_of)
-    return replace(source, ignored=others + source.ignored, num_hidden=listing.num_hidden)
+    return replace(source, left_out=dict.fromkeys(others, NO_IMAGE) | source.left_out, num_hidden=listing.num_hidden)

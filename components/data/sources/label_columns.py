@@ -5,32 +5,25 @@ Numbers are names here: the label 7 is the class `7`, in every type of table. Fr
 
 import json
 import math
+import re
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+from components.data.sources.column_choice import COLUMNS, IS_ONE, LabelColumns
 from components.data.sources.settings import IngestSettings
-from components.shared.errors import DataError, nearest
+from components.shared.errors import DataError
 from components.task.label_text import PATH_SEPARATOR, SET_SEPARATOR
 
-_RESERVED = ("path", "label", "labels", "group", "timestamp", "split", "weight")
-_MISSING_VALUES = ("nan", "<na>")
-"""How pandas writes an empty cell of a column that it turned into text."""
+_MISSING_VALUES = ("nan", "<na>", "nat", "none", "null")
+"""How pandas and databases write an empty cell of a column that they turned into text."""
+_LIST = re.compile(r"""\[\s*(?:(['"])(.*?)\1[\s,]*)*\]""")
+"""A list of texts as Python, JSON and numpy write it into a cell."""
+_LISTED = re.compile(r"""(['"])(.*?)\1""")
 _MAX_LENGTH = 100
 """A longer text in another column identifies an image rather than a slice of them."""
-
-
-@dataclass(frozen=True)
-class LabelColumns:
-    task: str
-    """Name of the label type."""
-    names: tuple[str, ...]
-    levels: tuple[str, ...] = ()
-    """Names of a hierarchy's levels, from the coarsest to the finest."""
-    holds_sets: bool = False
-    """Whether one cell holds any number of labels."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +37,6 @@ class RowFields:
     given_split: str | None
     further: str | None
     """The other columns as a JSON object; None if there are none."""
-
-
-def label_columns(names: Sequence[str], settings: IngestSettings, *, source: str) -> LabelColumns:
-    """Names of the columns that hold the labels; raises DataError if they are missing or ambiguous."""
-    chosen = settings.label_columns
-    if chosen is not None:
-        for name in chosen:
-            require_column(name, names, source=source)
-        several = len(chosen) > 1
-        return LabelColumns("hierarchy" if several else "single_label", tuple(chosen), tuple(chosen) if several else ())
-    if "labels" in names and "label" not in names:
-        require_column("labels", names, source=source)
-        return LabelColumns("multi_label", ("labels",), holds_sets=True)
-    if "labels" in names:
-        raise DataError(f"{source}: has a column label and a column labels; keep one of them")
-    require_column("label", names, source=source)
-    return LabelColumns("single_label", ("label",))
-
-
-def require_column(name: str, names: Sequence[str], *, source: str) -> None:
-    """Raises DataError if the column is missing."""
-    if name in names:
-        return
-    others = [other for other in names if other not in _RESERVED]
-    similar = {other.strip().lower(): other for other in others}
-    similar_name = similar.get(name) or nearest(name, others).removeprefix("; did you mean ").rstrip("?")
-    remedy = f"rename {similar_name!r}" if similar_name else "add it"
-    if name == "label" and len(others) > 1 and not similar_name:
-        remedy = f"add it, or name the columns, such as --set 'ingest.label_columns=[{', '.join(others[:3])}]'"
-    raise DataError(f"{source}: column {name} is missing; {remedy} (the columns are {', '.join(names)})")
 
 
 def read_row(
@@ -96,7 +59,7 @@ def read_row(
 
 
 def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
-    others = {name: value for name, value in row.items() if name not in (*_RESERVED, *columns.names)}
+    others = {name: value for name, value in row.items() if name not in (*COLUMNS, *columns.names)}
     shown = {
         name: value if isinstance(value, int | float) and not isinstance(value, bool) else text
         for name, value in others.items()
@@ -106,6 +69,8 @@ def _further(row: Mapping[str, Any], columns: LabelColumns) -> str | None:
 
 
 def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSettings, row_name: str) -> tuple[str, ...]:
+    if columns.one_hot:
+        return tuple(sorted(name for name in columns.names if _is_one(row.get(name), name, row_name)))
     if columns.holds_sets:
         return _label_set(row.get("labels"), settings, row_name)
     labels = tuple(_label(row.get(name), name, settings, row_name) for name in columns.names)
@@ -115,12 +80,29 @@ def _labels(row: Mapping[str, Any], columns: LabelColumns, settings: IngestSetti
 
 
 def _label_set(value: Any, settings: IngestSettings, row_name: str) -> tuple[str, ...]:
-    names = list(value) if isinstance(value, list | tuple) else (_text(value) or "").split(settings.separator)
-    if not names or names == [""]:
-        raise DataError(f"{row_name}: labels is empty; fill it or remove the row")
+    """No label where the cell is empty: the image is an example of none."""
+    names = _listed(value, settings.separator)
     labels = tuple(sorted({_label(name, "labels", settings, row_name) for name in names}))
     _refuse_separator(labels, SET_SEPARATOR, row_name)
     return labels
+
+
+def _listed(value: Any, separator: str) -> list[Any]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    if (text := _text(value)) is None:
+        return []
+    return [name for _, name in _LISTED.findall(text)] if _LIST.fullmatch(text) else text.split(separator)
+
+
+def _is_one(value: Any, column: str, row_name: str) -> bool:
+    text = _text(value)
+    if text is not None and text.lower() not in IS_ONE:
+        raise DataError(
+            f"{row_name}: {column} is {text!r}, should be 0 or 1 (an empty cell counts as 0), for ingest.one_hot names "
+            "the column"
+        )
+    return text is not None and IS_ONE[text.lower()]
 
 
 def _refuse_separator(labels: tuple[str, ...], separator: str, row_name: str) -> None:
@@ -141,8 +123,9 @@ def _label(value: Any, column: str, settings: IngestSettings, row_name: str) -> 
         raise DataError(f"{row_name}: the label in column {column} is empty; fill it or remove the row")
     if text.lower() in _MISSING_VALUES and text not in (settings.classes or ()):
         raise DataError(
-            f"{row_name}: the label in column {column} is {text!r}, which stands for an empty cell; fill it or "
-            "remove the row, or list the class in ingest.classes"
+            f"{row_name}: the label in column {column} is {text!r}, which stands for an empty cell; "
+            f"{'leave it empty where the image has no label' if column == 'labels' else 'fill it or remove the row'}, "
+            "or list the class in ingest.classes"
         )
     return text
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from components.shared.plural import Sentence
 from components.task.task import Task
 from components.task.task_types import task_type
 
@@ -23,8 +24,8 @@ class SourceImage:
     path: str
     """Relative to the source, with forward slashes; unique in it."""
     labels: tuple[str, ...]
-    """One label, a sorted set of labels, or a hierarchy's labels from the coarsest to the finest; empty if the file
-    stands in no class folder."""
+    """One label, a sorted set of labels, or a hierarchy's labels from the coarsest to the finest; empty only in
+    multi-label data, where an image may have none."""
     read: Callable[[], bytes]
     group: str | None = None
     """Images of one group always go to the same split."""
@@ -47,8 +48,13 @@ class Source:
     """Name of the label type."""
     levels: tuple[str, ...] = ()
     """Names of a hierarchy's levels, from the coarsest to the finest."""
-    ignored: list[str] = field(default_factory=list)
-    """Files that are no image of a class: a licence beside the class folders, a caption in a shard."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The kind of each file that is no labelled image, by path: a licence, a caption in a shard, an image without a
+    class. They are counted for the user and never go to quarantine."""
+    notes: list[Sentence] = field(default_factory=list)
+    """What looks as if it was meant otherwise; each is a warning."""
+    hint: Sentence = ""
+    """Clause on where the labels may be, for messages about a source without usable classes."""
     num_hidden: int = 0
     """Hidden files and folders, which are not listed."""
 

@@ -4,15 +4,17 @@ import unicodedata
 from collections import defaultdict
 
 from components.data.images.decoding import IMAGE_ENDINGS
+from components.data.sources.left_out import left_out_sentences
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source
 from components.shared.errors import DataError, nearest
+from components.shared.plural import commonest
 
 
 def check_source(source: Source, settings: IngestSettings, location: str, *, uses_given_splits: bool) -> None:
     """Raises DataError if no classifier can be trained on the source; `uses_given_splits`: its own splits are used."""
     _refuse_broken_text(source, location)
-    _refuse_similar_paths(source, location)
+    _refuse_similar_paths(source, settings, location)
     _refuse_empty(source, location)
     _refuse_numbers(source, settings, location)
     _refuse_unknown_classes(source, settings, location)
@@ -31,27 +33,34 @@ def _refuse_broken_text(source: Source, location: str) -> None:
 
 
 def _refuse_empty(source: Source, location: str) -> None:
+    hint = f"; {source.hint}" if source.hint else ""
     if not source.images:
+        found = "; ".join(left_out_sentences(source.left_out))
         raise DataError(
-            f"{location}: no images in it; expected one folder per class with {', '.join(IMAGE_ENDINGS)} files"
+            f"{location}: no labelled images in it{f' ({found})' if found else ''}; expected one folder per class with "
+            f"{', '.join(IMAGE_ENDINGS)} files, or a table{hint}"
         )
     usable = [image for image in source.images if image.problem is None]
     if not usable:
-        first = source.images[0]
         raise DataError(
-            f"{location}: none of the {len(source.images)} files can be ingested, for example {first.path}: "
-            f"{first.problem}; fix this or give --data other images"
+            f"{location}: none of the {len(source.images)} files can be ingested "
+            f"({commonest(str(image.problem) for image in source.images)}), for example {source.images[0].path}; "
+            "fix this or give --data other images"
         )
     distinct = {image.labels for image in usable}
     classes = {name for labels in distinct for name in source.task_type.classes_of(labels)}
     if len(classes) < 2:
-        raise DataError(f"{location}: only one class ({classes.pop()}); a classifier needs at least two")
+        named = f"only one class ({classes.pop()})" if classes else "no image has a label"
+        raise DataError(f"{location}: {named}; a classifier needs at least two classes{hint}")
 
 
-def _refuse_similar_paths(source: Source, location: str) -> None:
+def _refuse_similar_paths(source: Source, settings: IngestSettings, location: str) -> None:
+    """Folders of alike classes may differ only in case where both names are listed, or their classes were merged."""
+    may_differ = settings.merge_alike_classes or settings.classes is not None
     seen: dict[str, str] = {}
     for image in source.images:
-        key = unicodedata.normalize("NFC", image.path).casefold()
+        folder, _, name = image.path.rpartition("/")
+        key = f"{folder}/{_small(name)}" if may_differ else _small(image.path)
         if key in seen:
             raise DataError(
                 f"{location}: {seen[key]} and {image.path} differ only in case, and are one file on many machines; "
@@ -60,11 +69,21 @@ def _refuse_similar_paths(source: Source, location: str) -> None:
         seen[key] = image.path
 
 
+def _small(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()
+
+
 def _refuse_numbers(source: Source, settings: IngestSettings, location: str) -> None:
-    """Whole numbers are names if all labels are; one among other names is a mistake unless ingest.classes lists it."""
+    """Whole numbers are names if all labels are; one among other names is a mistake unless ingest.classes lists it.
+
+    A number with leading zeros is a name, and so is another one of as many digits: 08, 09, 10.
+    """
     vocabularies = source.task_type.vocabularies({image.labels for image in source.images if image.problem is None})
     for labels in vocabularies:
-        values = {label: _number(label) for label in sorted(labels)}
+        padded = {len(label) for label in labels if label.isdecimal() and label.startswith("0") and len(label) > 1}
+        values = {
+            label: None if label.isdecimal() and len(label) in padded else _number(label) for label in sorted(labels)
+        }
         numbers = [
             label for label, value in values.items() if value is not None and label not in (settings.classes or ())
         ]

@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from components.data.files.folders import Folder
+from components.data.files.folders import Folder, LocalFolder, is_image, visible_entries
 from components.data.files.object_stores import is_address, is_store_address, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
-from components.data.sources.label_columns import label_columns, read_row, require_column
+from components.data.sources.column_choice import LabelColumns, Renamed, label_columns, renamed
+from components.data.sources.label_columns import read_row
+from components.data.sources.left_out import NOT_NAMED
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
+from components.data.sources.table_notes import table_notes
 from components.shared.errors import DataError
 
 _MAX_QUOTED = 60
@@ -30,17 +33,10 @@ def from_table(folder: Folder, name: str, settings: IngestSettings, split_of: Ma
     gs://bucket/a.jpg becomes the path gs/bucket/a.jpg of the data set. `split_of` maps a name in the column `split` to
     its split.
     """
-    try:
-        content = folder.read(name)
-    except OSError as problem:
-        raise DataError(f"{name}: can't be read: {problem.strerror or 'no such file'}") from None
-    names, rows = _rows_of(content, name)
-    require_column("path", names, source=name)
-    columns = label_columns(names, settings, source=name)
-    if not rows:
-        raise DataError(f"{name}: holds no rows, only the column names; add a row per image")
+    content = _content(folder, name)
+    table, columns = _read(content, name, settings)
     images, row_of_path, stores = [], dict[str, int](), dict[str, Folder]()
-    for number, row in enumerate(rows, start=1):
+    for number, row in enumerate(table.rows, start=1):
         row_name = f"{name}: row {number}"
         path, image_folder, inside = _locate(row.get("path"), row_name, folder, stores)
         if path in row_of_path:
@@ -49,7 +45,45 @@ def from_table(folder: Folder, name: str, settings: IngestSettings, split_of: Ma
         fields = vars(read_row(row, columns, settings, split_of, row_name=row_name))
         read = partial(image_folder.read, inside)
         images.append(SourceImage(path=path, read=read, problem=image_folder.problem_of(inside), **fields))
-    return Source(sorted(images, key=lambda image: image.path), columns.task, columns.levels)
+    images.sort(key=lambda image: image.path)
+    left_out = dict.fromkeys(_not_named(folder, [path for path in row_of_path if not stores]), NOT_NAMED)
+    notes = table_notes(table, columns, images, settings, split_of, name)
+    return Source(images, columns.task, columns.levels, left_out, notes=notes)
+
+
+def check_table(folder: Folder, name: str, settings: IngestSettings) -> None:
+    """Raises DataError for a table that can't be read, or whose columns don't say where images and labels are."""
+    _read(_content(folder, name), name, settings)
+
+
+def _read(content: bytes, name: str, settings: IngestSettings) -> tuple[Renamed, LabelColumns]:
+    names, rows = _rows_of(content, name)
+    table = renamed(names, rows, settings, source=name)
+    columns = label_columns(table.names, table.rows, settings, source=name, needs_path=True)
+    if not rows:
+        raise DataError(f"{name}: holds no rows, only the column names; add a row per image")
+    return table, columns
+
+
+def _not_named(folder: Folder, named: list[str]) -> list[str]:
+    """Images beside named ones that have no row; of stores, where looking costs a request a folder, none."""
+    if not isinstance(folder, LocalFolder):
+        return []
+    known, beside = set(named), sorted({path.rpartition("/")[0] for path in named})
+    return [
+        path
+        for below in beside
+        if folder.type_of(below or ".") == "folder"
+        for path, is_folder in visible_entries(folder, below)
+        if not is_folder and is_image(path) and path not in known
+    ]
+
+
+def _content(folder: Folder, name: str) -> bytes:
+    try:
+        return folder.read(name)
+    except OSError as problem:
+        raise DataError(f"{name}: can't be read: {problem.strerror or 'no such file'}") from None
 
 
 def _locate(value: Any, row_name: str, table_folder: Folder, stores: dict[str, Folder]) -> tuple[str, Folder, str]:

@@ -17,8 +17,10 @@ from itertools import product
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
-from components.data.files.folders import Folder, is_image, wrong_extension
-from components.data.sources.label_columns import label_columns, read_row
+from components.data.files.folders import Folder, is_image
+from components.data.sources.column_choice import label_columns, renamed
+from components.data.sources.label_columns import read_row
+from components.data.sources.left_out import NO_IMAGE
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
 from components.data.sources.table import json_object, path_inside
@@ -61,7 +63,7 @@ def expand_braces(pattern: str) -> list[str]:
 
 def check_readable(folder: Folder, shard: str) -> None:
     """Raises DataError for a shard that can't be read, or that leads out of the folder."""
-    if (problem := folder.problem_of(shard)) != wrong_extension(shard):
+    if (problem := folder.problem_of(shard)) is not None:
         raise DataError(f"{folder.name}: {shard}: {problem}; put the shard itself there, or remove it")
 
 
@@ -69,34 +71,37 @@ def from_shards(folder: Folder, names: list[str], settings: IngestSettings, spli
     """`split_of` maps a name, in a record's field `split` or in the shard's own path, to its split."""
     samples = [(name, sample) for name in names for sample in _samples_of(folder, name)]
     labelled = [(name, sample) for name, sample in samples if sample.row]
-    columns = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
-    if not columns:
+    names_of_fields = list(dict.fromkeys(key for _, sample in labelled for key in sample.row))
+    if not names_of_fields:
         raise DataError(f"{folder.name}: no sample has a .cls or .json file beside its image; add them to the shards")
-    labels = label_columns(columns, settings, source=folder.name)
+    fields_ = renamed(names_of_fields, [sample.row for _, sample in labelled], settings, source=folder.name)
+    for (_, sample), row in zip(labelled, fields_.rows, strict=True):
+        sample.row = dict(row)
+    labels = label_columns(fields_.names, fields_.rows, settings, source=folder.name)
     split_of_shard = _splits_of_shards(names, split_of)
-    images, ignored = [], []
+    images, others = [], list[str]()
     for name, sample in samples:
         sample_name = f"{name}: {sample.key}"
         if not sample.row:
             if sample.image is not None:
                 raise DataError(f"{sample_name}: has no .cls or .json file with its label; add one or remove the image")
-            ignored += [f"{name}/{other}" for other in sample.others]
+            others += [f"{name}/{other}" for other in sample.others]
             continue
         # Without an image, the first other file is listed instead, and is quarantined.
         rest = sample.others if sample.image else sample.others[1:]
-        ignored += [f"{name}/{other}" for other in rest]
+        others += [f"{name}/{other}" for other in rest]
         fields = vars(read_row(sample.row, labels, settings, split_of, row_name=sample_name))
         fields["given_split"] = fields["given_split"] or split_of_shard.get(name)
         images.append(_image(folder, name, sample, fields))
-    return Source(images, labels.task, labels.levels, ignored)
+    return Source(images, labels.task, labels.levels, dict.fromkeys(others, NO_IMAGE))
 
 
 def _image(folder: Folder, shard: str, sample: _Sample, fields: dict[str, Any]) -> SourceImage:
     prefix = shard.removesuffix(".tar")
     if sample.image is None:
         other = sample.others[0] if sample.others else ""
-        problem = wrong_extension(other) if other else "the sample has no image"
-        return SourceImage(path=f"{prefix}/{other or sample.key}", read=bytes, problem=problem, **fields)
+        path = f"{prefix}/{other or sample.key}"
+        return SourceImage(path=path, read=bytes, problem="the sample has no image", **fields)
     member = sample.image
     return SourceImage(
         path=f"{prefix}/{PurePosixPath(member.name).as_posix()}",

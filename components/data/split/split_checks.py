@@ -7,7 +7,7 @@ import numpy as np
 
 from components.data.split.assignment import NONE, Ints, present_in, spread
 from components.data.split.names import SPLITS
-from components.data.split.strata import SplitImages
+from components.data.split.strata import NO_LABEL, SplitImages
 from components.shared.errors import DataError
 
 
@@ -56,7 +56,8 @@ def check_classes(images: SplitImages, split_N: Ints, cluster_N: Ints, *, num_sp
             raise DataError(
                 f"the {split} split gets no image; add images, change split.fractions, or set split.given: ignore"
             )
-    lacking = np.flatnonzero((present_SP[:, : len(needed)] == 0).any(axis=1))
+    is_class_S = np.array([name != NO_LABEL for name in images.strata.names])
+    lacking = np.flatnonzero((present_SP[:, : len(needed)] == 0).any(axis=1) & is_class_S)
     if not len(lacking):
         return
     total_S = np.bincount(*_weighted_strata(images), minlength=len(present_SP))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from components.shared.errors import DataError
 
+NO_LABEL = ""
+"""The stratum of images without any label, in multi-label data."""
 _LEVELS_JOINED_BY = "/"
 
 

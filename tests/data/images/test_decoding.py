@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,7 @@ FORMATS = {
     "TIFF": ({}, 0),
     "GIF": ({}, 0),
     "AVIF": ({"quality": 95, "subsampling": "4:4:4"}, 12),
+    "PPM": ({}, 0),
 }
 """How each format is saved, and by how much a pixel may differ."""
 
@@ -248,7 +250,17 @@ def test_running_out_of_memory_does_not_condemn_the_file(monkeypatch: pytest.Mon
 
 def test_an_image_of_another_format_is_not_opened() -> None:
     with pytest.raises(UndecodableImage, match="no image that can be read"):
-        read(stored(Image.new("RGB", (8, 8)), "PPM"))
+        read(stored(Image.new("RGB", (8, 8)), "TGA"))
+
+
+def test_heic_without_its_decoder_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(UndecodableImage, match=r"HEIC needs a decoder: pip install 'darkroom\[heic\]', or save it as"):
+        read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+
+
+def test_a_grey_map_of_16_bits_is_scaled() -> None:
+    assert read(b"P5 2 1 65535\n" + bytes([128, 0, 255, 255])).pixels_HWC[0, :, 0].tolist() == [128, 255]
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -270,7 +270,7 @@ def test_an_unreadable_file_is_quarantined_and_others_are_ingested(tmp_path: Pat
     given = Source([SourceImage("a/0.png", ("a",), refuse), *source([1, 2]).images])
     rows = ingest(given, tmp_path / "raw").rows
     assert [row.problem for row in rows] == ["can't be read: Permission denied", None, None]
-    with pytest.raises(DataError, match=r"none of the 1 files can be read, for one a/0\.png: can't be read"):
+    with pytest.raises(DataError, match=r"can be read \(1 × can't be read: Permission denied\), for one a/0\.png"):
         ingest(Source([given.images[0]]), tmp_path / "none")
 
 

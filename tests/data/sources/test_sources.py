@@ -8,11 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from components.data.raw.dataset import read_manifest
-from components.data.raw.ingest import write_raw
-from components.data.sources import EMBEDDED_DIGITS, Source, find
+from components.data.files.folders import LEADS_OUT
+from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find
 from components.shared.errors import DataError
-from components.shared.progress import silent
 
 
 def picture(path: Path) -> Path:
@@ -38,7 +36,7 @@ def test_a_folder_gives_a_class_a_folder(folder: Path) -> None:
     source = find(str(folder))
     assert listed(source) == {"cat/1.jpg": "cat", "dog/1.png": "dog", "dog/deep/2.PNG": "dog"}
     assert [image.path for image in source.images] == sorted(listed(source))
-    assert source.ignored == ["LICENSE"]
+    assert source.left_out == {"LICENSE": "no image by the name"}
     assert source.images[0].read() == (folder / "cat" / "1.jpg").read_bytes()
     assert {image.given_split for image in source.images} == {None}
 
@@ -65,7 +63,7 @@ def test_a_folder_without_images_beside_the_splits_changes_nothing(tmp_path: Pat
     source = find(str(tmp_path))
     assert listed(source) == {"test/cat/3.png": "cat", "train/cat/1.png": "cat", "train/dog/1.png": "dog"}
     assert [image.given_split for image in source.images] == ["test", "train", "train"]
-    assert len(source.ignored) + source.num_hidden == 1
+    assert len(source.left_out) + source.num_hidden == 1
 
 
 def test_splits_beside_other_folders_with_images_are_refused(tmp_path: Path) -> None:
@@ -78,17 +76,13 @@ def test_splits_beside_other_folders_with_images_are_refused(tmp_path: Path) -> 
     }
 
 
-def test_an_image_outside_the_class_folders_is_listed_with_its_problem(folder: Path, tmp_path: Path) -> None:
+def test_an_image_outside_the_class_folders_is_left_out(folder: Path) -> None:
     picture(folder / "loose.png")
     (folder / ".git" / "hooks").mkdir(parents=True)
     (folder / "dog" / ".DS_Store").write_bytes(b"\0")
     source = find(str(folder))
-    loose = next(image for image in source.images if image.path == "loose.png")
-    assert (loose.problem, loose.labels, source.num_hidden) == ("in no class folder", (), 2)
-    raw = tmp_path / "raw"
-    row = next(row for row in write_raw(source, raw, progress=silent).rows if row.path == "loose.png")
-    assert (row.problem, row.label, row.shard) == ("in no class folder", "", None)
-    assert len(read_manifest(raw)) == 4
+    assert source.left_out == {"loose.png": "in no class folder"}
+    assert (len(source.images), source.num_hidden) == (3, 2)
 
 
 def test_a_file_name_that_is_no_utf8_is_one_sentence(folder: Path) -> None:
@@ -97,20 +91,18 @@ def test_a_file_name_that_is_no_utf8_is_one_sentence(folder: Path) -> None:
         find(str(folder))
 
 
-def test_a_file_that_is_no_image_is_listed_with_its_problem(folder: Path) -> None:
-    (folder / "dog" / "notes.txt").write_text("a dog")
-    problems = {image.path: image.problem for image in find(str(folder)).images if image.problem}
-    assert list(problems) == ["dog/notes.txt"]
-    assert ".txt" in str(problems["dog/notes.txt"])
-
-
 def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path) -> None:
     secret = picture(tmp_path / "secret.png")
     (folder / "dog" / "link.png").symlink_to(secret)
     (folder / "dog" / "all").symlink_to(tmp_path)
     problems = {image.path: image.problem for image in find(str(folder)).images if image.problem}
     assert set(problems) == {"dog/link.png", "dog/all"}
-    assert "leads out of the data folder" in str(problems["dog/link.png"])
+    assert "leads out of the data folder; ingest.follow_links: true follows" in str(problems["dog/link.png"])
+    (folder / "dog" / "circle").symlink_to(folder)
+    followed = find(str(folder), IngestSettings(follow_links=True))
+    paths = {image.path for image in followed.images}
+    assert {"dog/link.png", "dog/all/secret.png"} < paths
+    assert not any("circle" in path for path in paths)
 
 
 def test_a_link_in_place_of_a_class_or_a_split_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -134,17 +126,13 @@ def test_a_link_in_place_of_a_class_or_a_split_is_refused(folder: Path, tmp_path
         (splits / link).unlink()
 
 
-def test_a_link_out_to_a_file_beside_the_classes_goes_to_quarantine(folder: Path, tmp_path: Path) -> None:
+def test_a_link_out_to_a_file_beside_the_classes_is_left_out(folder: Path, tmp_path: Path) -> None:
     (folder / "photo").symlink_to(picture(tmp_path / "secret.png"))
     (folder / "loose.png").symlink_to(tmp_path / "secret.png")
     os.mkfifo(folder / "pipe")
     source = find(str(folder))
-    assert {image.path: image.problem for image in source.images if image.problem} == {
-        "photo": "a link that leads out of the data folder",
-        "loose.png": "a link that leads out of the data folder",
-        "pipe": "not a plain file",
-    }
-    assert source.ignored == []
+    assert source.left_out == {"photo": LEADS_OUT, "loose.png": LEADS_OUT, "pipe": "not a plain file"}
+    assert not any(image.problem for image in source.images)
 
 
 CSV = "path,label,group,split\ncat/1.jpg,007,anna,train\ndog/1.png,dog,,test\ndog/deep/2.PNG,dog,anna,\n"
@@ -199,7 +187,7 @@ def test_a_source_that_makes_no_data_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere"):
         find(str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="no labelled images"):
         find(str(tmp_path / "empty"))
     picture(tmp_path / "single" / "cat" / "1.png")
     with pytest.raises(DataError, match=r"only one class \(cat\)"):

@@ -33,9 +33,8 @@ def test_a_folder_a_class(store: Any) -> None:
         "cat/1.png": None,
         "cat/deep/2.png": None,
         "dog/3.jpg": None,
-        "dog/note.txt": "the extension .txt is not that of a supported image format",
     }
-    assert source.ignored == ["LICENSE"]
+    assert source.left_out == dict.fromkeys(("LICENSE", "dog/note.txt"), "no image by the name")
     assert source.images[1].read() == b"cat/deep/2.png"
 
 
@@ -84,7 +83,7 @@ def test_tar_shards(store: Any) -> None:
         ("memory://nowhere/table.csv", "table.csv: can't be read: no such file"),
         ("s4://bucket/set", "s4:// is no known type of store"),
         ("memory://bucket/labels.tsv", r"is neither a folder nor a table \(\.csv, .* save a table as CSV"),
-        ("memory://bucket/empty", "no images in it"),
+        ("memory://bucket/empty", "no labelled images in it"),
     ],
 )
 def test_a_location_without_data(store: Any, location: str, sentence: str) -> None:

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from components.data.files.folders import LEADS_OUT
 from components.data.sources import IngestSettings, Source, find
 from components.shared.errors import DataError, SettingsError
 
@@ -55,7 +56,7 @@ def test_a_folder_a_class(tmp_path: Path) -> None:
     picture(tmp_path / ".hidden" / "4.png")
     source = find(str(tmp_path))
     assert labels(source) == {"cat/1.png": ("cat",), "cat/deep/2.png": ("cat",), "dog/3.png": ("dog",)}
-    assert source.ignored == ["LICENSE"]
+    assert list(source.left_out) == ["LICENSE"]
     assert {image.given_split for image in source.images} == {None}
     assert source.images[0].read() == (tmp_path / "cat" / "1.png").read_bytes()
 
@@ -87,15 +88,15 @@ def test_a_file_that_can_not_be_ingested_carries_the_reason(tmp_path: Path) -> N
     (root / "cat" / "nowhere.png").symlink_to(root / "cat" / "gone.png")
     (root / "cat" / "same.png").symlink_to(root / "cat" / "1.png")
     (root / "cat" / "notes.txt").write_text("a note")
-    problems = {image.path: image.problem for image in find(str(root)).images}
-    assert problems == {
+    source = find(str(root))
+    assert source.left_out == {"cat/notes.txt": "no image by the name"}
+    assert {image.path: image.problem for image in source.images} == {
         "cat/1.png": None,
         "cat/same.png": None,
         "dog/2.png": None,
-        "cat/out.png": "a link that leads out of the data folder",
-        "cat/folder": "a link that leads out of the data folder",
+        "cat/out.png": LEADS_OUT,
+        "cat/folder": LEADS_OUT,
         "cat/nowhere.png": "a link that leads nowhere",
-        "cat/notes.txt": "the extension .txt is not that of a supported image format",
     }
 
 
@@ -104,7 +105,7 @@ def test_a_path_through_a_linked_folder_does_not_lead_out(root: Path, tmp_path: 
     (root / "door").symlink_to(tmp_path / "outside")
     source = find(csv(root, "path,label\na.png,x\nb.png,y\ndoor/x.png,x\nsub/none.png,x\n"))
     problems = {image.path: image.problem for image in source.images}
-    assert problems["door/x.png"] == "a link that leads out of the data folder"
+    assert problems["door/x.png"] == LEADS_OUT
     assert problems["sub/none.png"] == "the file is missing"
     assert problems["a.png"] is None
 
@@ -218,7 +219,7 @@ MISTAKES = {
     "repeated": ("path,label\na.png,x\nb.png,y\n./a.png,y\n", "row 3: a.png is already in row 1"),
     "case": ("path,label\na.png,x\nA.PNG,y\n", "A.PNG and a.png differ only in case"),
     "empty label": ("path,label\na.png,x\nb.png, \n", "row 2: the label in column label is empty"),
-    "empty labels": ("path,labels\na.png,x\nb.png,\n", "row 2: labels is empty"),
+    "no label anywhere": ("path,labels\na.png,\nb.png,\n", "no image has a label; a classifier needs at least two"),
     "fractions": ("path,label\na.png,0.25\nb.png,3\n", "the labels are numbers such as 0.25, which are no class names"),
     "one class": ("path,label\na.png,x\nb.png,x\n", r"only one class \(x\)"),
     "time": ("path,label,timestamp\na.png,x,yesterday\n", "row 1: timestamp 'yesterday' should be ISO 8601"),
@@ -231,7 +232,7 @@ MISTAKES = {
     ),
     "all missing": (
         "path,label\nx.png,x\ny.png,y\n",
-        "none of the 2 files can be ingested, for example x.png: the file is m",
+        r"none of the 2 files can be ingested \(2 × the file is missing\), for example x\.png; fix",
     ),
 }
 
@@ -255,7 +256,6 @@ def test_a_mistake_in_a_table_is_one_sentence(root: Path, mistake: str) -> None:
         ('{"path": "a.png", "label": ' + "7" * 5000 + "}", "line 1: has too long a number or too deep a nesting"),
         ('{"path": ' + "[" * 100_000, "line 1: has too long a number or too deep a nesting to be read; shorten it"),
         ('{"path": "a.png", "label": null}', "label in column label is empty"),
-        ('{"path": "a.png", "labels": []}', "labels is empty"),
         ('{"path": "a.png", "labels": ["a|b"]}', "the label 'a|b' holds '|'"),
     ],
 )
@@ -349,7 +349,7 @@ def test_settings_are_checked() -> None:
 def test_class_folders_that_differ_only_in_case(tmp_path: Path) -> None:
     for name in ("Cat/1.png", "cat/1.png", "dog/2.png"):
         picture(tmp_path / name)
-    with pytest.raises(DataError, match=r"Cat/1\.png and cat/1\.png differ only in case"):
+    with pytest.raises(DataError, match=r"'Cat' \(1 image\) and 'cat' \(1 image\) differ only in case; rename one"):
         find(str(tmp_path))
 
 
@@ -357,7 +357,7 @@ def test_class_folders_that_differ_only_in_case(tmp_path: Path) -> None:
     ("name", "sentence"),
     [
         ("nowhere", "no such folder or table"),
-        ("empty", "no images in it"),
+        ("empty", "no labelled images in it"),
         ("note.txt", "is neither a folder nor"),
         ("shards.tar.gz", "nor a tar shard .*; save a table as CSV, unpack an archive, or give --data a folder"),
     ],

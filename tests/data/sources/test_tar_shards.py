@@ -121,7 +121,7 @@ def test_shards_in_folders_called_like_splits_and_files_beside_them(tmp_path: Pa
         ("val/00/0002.png", "val"),
     ]
     assert source.images[3].read() == png(2)
-    assert (source.ignored, source.num_hidden) == (["README.md"], 1)
+    assert (list(source.left_out), source.num_hidden) == (["README.md"], 1)
     (tmp_path / "test").symlink_to(tmp_path / "val")
     with pytest.raises(DataError, match="test is a link to a folder or to nothing, and links are not followed"):
         find(str(tmp_path))
@@ -131,7 +131,9 @@ def test_a_shard_that_leads_out_of_the_folder_or_is_no_plain_file_is_refused(tmp
     folder = tmp_path / "set"
     shard(folder / "a-0.tar", TWO)
     (folder / "a-1.tar").symlink_to(shard(tmp_path / "outside.tar", TWO))
-    with pytest.raises(DataError, match=r"a-1\.tar: a link that leads out of the data folder; put the shard itself"):
+    with pytest.raises(
+        DataError, match=r"a-1\.tar: a link that leads out of the data folder; .*; put the shard itself"
+    ):
         find(str(folder))
     (folder / "a-1.tar").unlink()
     os.mkfifo(folder / "a-1.tar")
@@ -155,8 +157,8 @@ def test_a_sample_without_an_image_goes_to_quarantine(tmp_path: Path) -> None:
     source = find(str(shard(tmp_path / "s.tar", files)))
     problems = {image.path: image.problem for image in source.images}
     assert problems["s/0003"] == "the sample has no image"
-    assert problems["s/0004.pyd"] == "the extension .pyd is not that of a supported image format"
-    assert source.ignored == ["s.tar/0001.txt", "s.tar/0004.txt", "s.tar/README.md", "s.tar/._0001.png"]
+    assert problems["s/0004.pyd"] == "the sample has no image"
+    assert list(source.left_out) == ["s.tar/0001.txt", "s.tar/0004.txt", "s.tar/README.md", "s.tar/._0001.png"]
 
 
 def test_a_link_in_a_shard_goes_to_quarantine(tmp_path: Path) -> None:
