@@ -28,6 +28,7 @@ from flows.project.sections import read_section
 from flows.stages.entry import run_stage
 
 _COLUMNS = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
+_NAMED_CLASSES = 5
 _MORE_COLUMNS = ("ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
 
 
@@ -111,6 +112,12 @@ def _summary(proof: LeakProof, pairs: DuplicatePairs, result: SplitResult) -> Se
         )
     if proof.leaks_as_given and (across := proof.leaks_as_given.num_across):
         sentences.append(f"the given split has {counted(across, 'pair')} in two splits (see leaking_pairs.parquet)")
+    for split, classes in result.lacking.items():
+        more = ", …" if len(classes) > _NAMED_CLASSES else ""
+        sentences.append(
+            f"warning: {counted(len(classes), 'class has', 'classes have')} no image in {split} "
+            f"({', '.join(classes[:_NAMED_CLASSES])}{more}); move images of them there, or set split.given: ignore"
+        )
     if result.num_older:
         sentences.append(
             f"{counted(result.num_older, 'test image is', 'test images are')} older than the newest training image, "

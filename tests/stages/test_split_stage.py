@@ -164,3 +164,12 @@ def test_images_that_the_named_model_finds_equal_stay_together(tmp_path: Path) -
     assert split_N[:30] == split_N[30:]
     assert (proof["pairs"]["embedding"], proof["leaks"]["pairs_across_splits"]["embedding"]) == (30, 0)
     assert "30 pairs similar to the model" in summary
+
+
+@pytest.mark.parametrize("absent", ["val", "test"])
+def test_a_class_that_the_given_split_leaves_out_is_a_warning(tmp_path: Path, absent: str) -> None:
+    splits = np.array(["train", "train", "val", "val", "test", "test"] * 10)
+    splits[1::2][splits[1::2] == absent] = "train"
+    write_validated(tmp_path, given_split=splits.tolist())
+    said = split(params(tmp_path, method="given"), tmp_path, tmp_path / "split", silent)
+    assert f"warning: 1 class has no image in {absent} (dog); move images of them there, or set" in said

@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, cast
 
 from components.data.files.image_file import unreadable
@@ -62,17 +62,22 @@ def is_hidden_member(name: str) -> bool:
     return "__MACOSX" in parts or any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
-def _zip_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[Member]:
+def open_zip(source: BinaryIO | Path) -> zipfile.ZipFile:
+    """Raises DataError for what is no zip archive."""
     try:
-        archive = zipfile.ZipFile(stream)
+        return zipfile.ZipFile(source)
     except MemoryError:
         raise
     # Its index may be broken in as many ways as bytes can.
     except Exception as problem:
         raise DataError(f"can't be read as an archive: {first_line(problem)}; pack it again") from None
+
+
+def _zip_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[Member]:
+    archive = open_zip(stream)
     for member in archive.infolist():
         if not member.is_dir() and is_wanted(member.filename):
-            yield member.filename, _read_now(partial(_read_zip_member, archive, member), member.file_size)
+            yield member.filename, _read_now(partial(read_zip_member, archive, member), member.file_size)
 
 
 def _tar_members(stream: BinaryIO, is_wanted: Callable[[str], bool]) -> Iterator[Member]:
@@ -124,7 +129,7 @@ def _read_from_start(file: IO[bytes]) -> bytes:
     return file.read()
 
 
-def _read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+def read_zip_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Python's zipfile would decompress a piece of it whole, however much that gives.
         raise DataError("can't be unpacked: is neither stored nor deflated; pack it again")

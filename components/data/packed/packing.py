@@ -34,7 +34,7 @@ from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.data.packed.image_stores import ImageRows, Location, Store, new_writer, open_images
 from components.data.raw.dataset import RawImages
 from components.data.split.names import SPLITS
-from components.shared.errors import DarkroomError, DataError
+from components.shared.errors import DarkroomError, DataError, first_line
 from components.shared.files import DISK_FULL, atomic_file, atomic_folder, read_json, write_json
 from components.shared.parquet import write_table
 from components.shared.processor import usable_cores
@@ -280,14 +280,32 @@ def _squares(
     """Yields blocks of decoded images, in the order of the rows."""
 
     def decoded(chunk: list[_Row]) -> NDArray[np.uint8]:
-        contents = [source.read(row.image.shard, row.image.offset, row.image.size_bytes) for row in chunk]
-        return np.stack([square_of(content, preprocess) for content in contents])
+        return np.stack([_square(row.image, source, preprocess) for row in chunk])
 
     done = 0
     for block_NSSC in _on_all_cores(decoded, _chunks(rows)):
         yield block_NSSC
         done += len(block_NSSC)
         progress(task, done, len(rows))
+
+
+def _square(image: SplitImage, source: RawImages, preprocess: PreprocessSettings) -> NDArray[np.uint8]:
+    content = source.read(image.shard, image.offset, image.size_bytes)
+    with _naming(image):
+        return square_of(content, preprocess)
+
+
+@contextlib.contextmanager
+def _naming(image: SplitImage) -> Iterator[None]:
+    """Adds the image's path to an error of the block; transforms and decoders raise errors of many types."""
+    try:
+        yield
+    except DarkroomError as problem:
+        raise type(problem)(f"{image.path}: {problem}") from None
+    except (OSError, MemoryError):
+        raise
+    except Exception as problem:
+        raise DataError(f"{image.path}: can't be packed: {first_line(problem)}; remove or replace it") from problem
 
 
 def _drawn(
@@ -304,7 +322,7 @@ def _drawn(
         pairs = zip(chunk, originals[[index_of[row.image.path] for row in chunk]], strict=True)
         draw = free.get()
         try:
-            return np.stack([draw(pixels_SSC, row.image.path, -row.copy) for row, pixels_SSC in pairs])
+            return np.stack([_copy(draw, row, pixels_SSC) for row, pixels_SSC in pairs])
         finally:
             free.put(draw)
 
@@ -313,6 +331,11 @@ def _drawn(
         yield block_NSSC
         done += len(block_NSSC)
         progress("augment train", done, len(copies))
+
+
+def _copy(draw: Draw, row: _Row, pixels_SSC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    with _naming(row.image):
+        return draw(pixels_SSC, row.image.path, -row.copy)
 
 
 def _chunks(rows: list[_Row]) -> Iterator[list[_Row]]:

@@ -227,6 +227,8 @@ def _read(image: SourceImage) -> _Content | str:
         return "the file is missing"
     except OSError as error:
         return f"can't be read: {error.strerror or error}"
+    except DataError as error:
+        return str(error)
     return _Content(content, hashlib.sha256(content).hexdigest())
 
 

@@ -1,4 +1,4 @@
-"""Labelled images to ingest: folders, tables, tar shards, torchvision's data sets, object stores, the embedded digits.
+"""Labelled images to ingest: folders, zip archives, tables, tar shards, torchvision's data sets, stores, the digits.
 
 A source is listed before any image is read, so that mistakes are reported before anything is written. Every file that
 stands where an image belongs is listed; one that can't be ingested carries the reason and goes to quarantine.
@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from components.data.files.folders import Folder, LocalFolder, refuse_unfollowed_link
+from components.data.files.folders import Folder, LocalFolder, is_image, refuse_unfollowed_link
 from components.data.files.object_stores import is_address, open_parent, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
+from components.data.files.zip_folder import ZIP_EXTENSION, ZipFolder
 from components.data.sources.alike_classes import resolve_alike_classes
 from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
@@ -59,7 +60,7 @@ def check_location(location: str, settings: IngestSettings | None = None) -> Non
 def _check_file(location: str, path: Path) -> None:
     if not path.exists() and "{" not in path.name:
         raise DataError(f"{location}: no such folder or table; give --data an existing one")
-    if not is_table(path.name) and not are_shards(path.name):
+    if not is_table(path.name) and not are_shards(path.name) and not _is_zip(path.name):
         raise _unknown_type(location)
 
 
@@ -74,6 +75,8 @@ def _list(location: str, settings: IngestSettings, split_of: Mapping[str, str]) 
     if path.is_dir():
         return _list_folder(LocalFolder(path, follow_links=settings.follow_links), settings, split_of)
     _check_file(location, path)
+    if _is_zip(path.name):
+        return _list_zip(ZipFolder(path), settings, split_of)
     folder = LocalFolder(path.parent, follow_links=settings.follow_links)
     source = _list_file(folder, path.name, settings, split_of)
     assert source is not None
@@ -92,8 +95,8 @@ def _list_address(address: str, settings: IngestSettings, split_of: Mapping[str,
 
 def _unknown_type(location: str) -> DataError:
     return DataError(
-        f"{location}: is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}) nor a tar shard (.tar); "
-        "save a table as CSV, unpack an archive, or give --data a folder"
+        f"{location}: is neither a folder nor a table ({', '.join(TABLE_EXTENSIONS)}) nor a tar shard (.tar) nor a zip "
+        "archive; save a table as CSV, unpack other archives, or give --data a folder"
     )
 
 
@@ -102,6 +105,20 @@ def _list_file(folder: Folder, name: str, settings: IngestSettings, split_of: Ma
     if is_table(name):
         return from_table(folder, name, settings, split_of)
     return from_shards(folder, expand_braces(name), settings, split_of) if are_shards(name) else None
+
+
+def _is_zip(name: str) -> bool:
+    return name.lower().endswith(ZIP_EXTENSION)
+
+
+def _list_zip(folder: ZipFolder, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:
+    """By the table that lies alone in the archive's top folder, where there are no class folders; else by folders."""
+    listing = folder.list_files()
+    tables = [path for path in listing.paths if is_table(path) and "/" not in path]
+    tops = {path.partition("/")[0] for path in listing.paths if "/" in path and is_image(path)}
+    if len(tables) == 1 and len(tops) < 2:
+        return from_table(folder, tables[0], settings, split_of)
+    return from_folder(folder, listing, split_of)
 
 
 def _list_folder(folder: Folder, settings: IngestSettings, split_of: Mapping[str, str]) -> Source:

@@ -72,6 +72,17 @@ def check_classes(images: SplitImages, split_N: Ints, cluster_N: Ints, *, num_sp
     )
 
 
+def classes_lacking(images: SplitImages, split_N: Ints, *, num_splits: int) -> dict[str, list[str]]:
+    """The classes without an image in train, val or test, by split; empty where none is lacking."""
+    present_SP = present_in(images, np.flatnonzero(split_N < num_splits), split_N, num_splits)
+    names = [name for name in images.strata.names if name != NO_LABEL]
+    present_CP = present_SP[[name != NO_LABEL for name in images.strata.names]]
+    lacking = {
+        split: [names[at] for at in np.flatnonzero(present_CP[:, number] == 0)] for number, split in enumerate(SPLITS)
+    }
+    return {split: classes for split, classes in lacking.items() if classes}
+
+
 def _weighted_strata(images: SplitImages) -> tuple[Ints, Ints]:
     label, stratum = spread(np.arange(len(images.label.names)), images.strata.of_label)
     return stratum, np.bincount(images.label.code_N, minlength=len(images.label.names))[label]

@@ -9,7 +9,7 @@ Shapes: N images, V nodes of the union-find, S strata, C clusters, P splits.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Self
 
 import numpy as np
@@ -28,7 +28,7 @@ from components.data.split.assignment import (
     present_in,
 )
 from components.data.split.names import EXCLUDED, SPLITS
-from components.data.split.split_checks import check_classes, check_columns
+from components.data.split.split_checks import check_classes, check_columns, classes_lacking
 from components.data.split.strata import SplitImages, times_of
 from components.shared.errors import DataError
 from components.shared.progress import Progress, silent
@@ -103,6 +103,8 @@ class SplitResult:
     """Fold of each image; -1 outside of train and val, and without folds."""
     excluded: dict[int, str]
     """The reason of each image that is in no split."""
+    lacking: dict[str, list[str]] = field(default_factory=dict)
+    """By split, the classes that have no image in it, where the author or the time decided."""
     num_older: int | None = None
     """Number of test images older than the newest training image, if the method is time."""
 
@@ -131,6 +133,7 @@ def split_images(
         cluster_N=np.unique(assignment.cluster_of_images(), return_inverse=True)[1].astype(np.int64),
         fold_N=_folds(images.as_ingested, assignment, settings),
         excluded=assignment.excluded,
+        lacking=classes_lacking(images, assignment.split_N, num_splits=len(settings.splits)),
         num_older=assignment.num_older(),
     )
 

@@ -237,3 +237,13 @@ def test_the_index_says_where_each_image_lies(tmp_path: Path) -> None:
     jpeg = content[row["offset"] : row["offset"] + row["size_bytes"]]
     pixels = decode(jpeg, max_megapixels=1).pixels_HWC
     assert np.array_equal(pixels, open_split(folder, "train").pixels_NHWC[2])
+
+
+def test_an_error_on_an_image_names_its_path(tmp_path: Path) -> None:
+    images = raw_version(tmp_path / "raw", {"circle": 3}, splits=("train",))
+    shard = tmp_path / "raw" / images[1].shard
+    content = bytearray(shard.read_bytes())
+    content[images[1].offset : images[1].offset + 8] = b"no image"
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=rf"^{images[1].path}: the content is no image"):
+        pack_images(images, tmp_path / "raw", tmp_path / "augmented")

@@ -359,7 +359,7 @@ def test_class_folders_that_differ_only_in_case(tmp_path: Path) -> None:
         ("nowhere", "no such folder or table"),
         ("empty", "no labelled images in it"),
         ("note.txt", "is neither a folder nor"),
-        ("shards.tar.gz", "nor a tar shard .*; save a table as CSV, unpack an archive, or give --data a folder"),
+        ("shards.tar.gz", "nor a tar shard .*; save a table as CSV, unpack other archives, or give --data a folder"),
     ],
 )
 def test_a_location_without_data(tmp_path: Path, name: str, sentence: str) -> None:
