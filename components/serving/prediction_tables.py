@@ -89,11 +89,12 @@ def write_predictions(
     predict: Callable[[Iterator[ImageFile]], Iterator[Row]],
     *,
     on_progress: Callable[[int], None],
+    check: Callable[[], None] = lambda: None,
 ) -> Summary:
     """Writes the table, whole or not at all; `on_progress` gets the number of finished rows.
 
-    `find_images` starts from the first image at each call. Raises DataError if there are none, ServiceError if the
-    table can't be written.
+    `check` is called just before the table takes the place of an earlier file. `find_images` starts from the first
+    image at each call. Raises DataError if there are none, ServiceError if the table can't be written.
     """
     with _Chunks(job) as chunks:
         images = chunks.resume(find_images)
@@ -104,6 +105,7 @@ def write_predictions(
             chunks.add(block)
         if not chunks.finished:
             raise DataError("there is nothing to predict")
+        check()
         return chunks.join(reused)
 
 

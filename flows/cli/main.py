@@ -69,6 +69,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change params.yaml first, as `dvc exp run -S` does."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output: the result as one JSON object.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Let --out replace a file that Darkroom didn't write; never one it reads.")
+]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -176,6 +179,7 @@ def compare(
     overrides: Overrides = None,
     deployment: Deployment = None,
     out: Annotated[Path, typer.Option("--out", help="The picture to write: .png or .svg.")] = Path("comparison.png"),
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Train architectures alike and show accuracy, latency, size and training time beside each other."""
@@ -188,7 +192,8 @@ def compare(
         names=names,
         overrides=overrides,
         deployment=deployment,
-        out=str(out.resolve()),
+        out=str(out.absolute()),
+        overwrite=overwrite,
     )
     finish(result, as_json, results.comparison)
 
@@ -312,6 +317,7 @@ def predict(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Give that of every class.")] = False,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Threads; default: one a core.")] = None,
     provider: Provider = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Classify images with the champion.
@@ -325,7 +331,15 @@ def predict(
         from flows.serving.predict import predict_files
 
         options = PredictionOptions(top_k=top_k, probabilities=probabilities)
-        return predict_files(sources, out=out, model=model, options=options, workers=workers, provider=provider)
+        return predict_files(
+            sources,
+            out=out,
+            model=model,
+            options=options,
+            workers=workers,
+            provider=provider,
+            overwrite=overwrite,
+        )
 
     result = guarded(work, stopped="predict was stopped; the same command resumes it")
     finish(result, as_json, results.prediction)
@@ -427,6 +441,7 @@ def features(
         int | None, typer.Option("--size", help="Side of the images, in pixels. Default: that of params.yaml.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("data/reference/features.onnx"),
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write a network without its last layer: for labels.features and split.duplicates.embeddings."""
@@ -434,7 +449,7 @@ def features(
     def work() -> "FeaturesFile":
         from flows.experiments.features import write_features
 
-        return write_features(model, weights=weights, image_size_px=image_size_px, out=out)
+        return write_features(model, weights=weights, image_size_px=image_size_px, out=out, overwrite=overwrite)
 
     finish(guarded(work), as_json)
 
@@ -445,6 +460,7 @@ def report(
         str | None, typer.Argument(metavar="MODEL", help=f"{FORMS}; default: the newest evaluated model.")
     ] = None,
     out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("report.html"),
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page on a model."""
@@ -452,7 +468,7 @@ def report(
     def work() -> dict[str, str]:
         from flows.report.page import write_report
 
-        return {"report": str(write_report(out, model))}
+        return {"report": str(write_report(out, model, overwrite=overwrite))}
 
     finish(guarded(work), as_json, lambda result: f"wrote {result['report']}")
 

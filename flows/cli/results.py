@@ -89,7 +89,10 @@ def verdict(outcome: "GateOutcome") -> str:
 
 
 def lineage(trace: "Trace") -> str:
-    return "no link is broken" if trace.whole else "the lineage is broken; see above"
+    if trace.whole:
+        return "no link is broken"
+    broken = any(link.state == "broken" for link in trace.links)
+    return f"{'the lineage is broken' if broken else 'something that the lineage leads to is missing'}; see above"
 
 
 def reproduction(result: "Reproduction") -> str:

@@ -62,7 +62,7 @@ def run_flow(
         from flows.session.preflight import check_arguments
 
         project = open_project()
-        typed = {key: parameters[key] for key in ("overrides", "data") if key in parameters}
+        typed = {key: parameters[key] for key in ("overrides", "data", "out", "overwrite") if key in parameters}
         check_arguments(project, **typed, models=check, trains=trains, exports=exports)
         server_is_up = prepare_prefect(project)
         module, _, name = flow.rpartition(".")

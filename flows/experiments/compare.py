@@ -16,6 +16,7 @@ from components.shared.files import sha256_of_record
 from flows.console.tables import show_table
 from flows.project.image_files import image_files
 from flows.project.model_names import is_version, parse_version
+from flows.project.outputs import Output
 from flows.registry.lineage import known_images
 from flows.session.preflight import check_architecture
 from flows.session.session import Prepared, Session, open_session
@@ -105,10 +106,12 @@ def compare(
     project: str | None = None,
     deployment: str | None = None,
     out: str = "comparison.png",
+    overwrite: bool = False,
 ) -> ComparisonResult:
     """Trains what isn't trained with these params yet, on the workers of `deployment` if given, and plots `out`."""
     session = open_session(project, overrides, exports=True)
-    picture = Path(out)
+    output = Output(picture := Path(out), overwrite=overwrite)
+    output.check()
     if picture.suffix.lower() not in _FORMATS:
         raise SettingsError(f"--out {picture.name}: should end in {' or '.join(_FORMATS)}")
     versions = check_models(session, names)
@@ -141,7 +144,9 @@ def compare(
         raise DarkroomError(f"none of the models can be compared: {next(iter(failed.values()))}")
     lines, images = _measure(session, candidates)
     lines += [ComparisonRow(name, reason=reason) for name, reason in failed.items()]
+    output.check()
     _keep(session, run_id, lines, picture)
+    output.record()
     runs.finish(session.tracking, run_id, "compare", mark)
     return ComparisonResult(run_id, chosen=lines[0].name, test_images=images, models=lines, picture=str(picture))
 

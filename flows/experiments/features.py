@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from components.models.catalogue import IMAGENET
 from components.shared.errors import SettingsError
 from flows.project.model_names import is_version, parse_version
+from flows.project.outputs import Output
 from flows.project.params import read_params
 from flows.project.project import Project, open_project
 from flows.registry.initial_weights import fetch_version
@@ -32,7 +33,9 @@ class FeaturesFile:
     """Numbers per image."""
 
 
-def write_features(model: str, *, weights: str | None, image_size_px: int | None, out: Path) -> FeaturesFile:
+def write_features(
+    model: str, *, weights: str | None, image_size_px: int | None, out: Path, overwrite: bool = False
+) -> FeaturesFile:
     """`model` is an architecture, with its weights, or a version.
 
     Raises SettingsError for a name, weights or a size that don't fit.
@@ -42,9 +45,13 @@ def write_features(model: str, *, weights: str | None, image_size_px: int | None
 
     if out.suffix != ".onnx":
         raise SettingsError(f"--out {out.name}: should end in .onnx")
+    output = Output(out, (model, *([weights] if weights is not None else [])), overwrite)
+    output.check()
     project = open_project()
     network = _registered(project, model) if is_version(model) else _built(project, model, weights, image_size_px)
+    output.check()
     export_features(network, out)
+    output.record()
     side = network.spec.preprocess.image_size_px
     width = embed(1, lambda _: _grey(side), model=out, setting="--out").shape[1]
     return FeaturesFile(str(out), image_size_px=side, features=width)

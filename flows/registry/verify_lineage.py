@@ -27,7 +27,7 @@ from flows.tracking import ledger, registry, runs
 from flows.tracking.registry import Version
 from flows.tracking.runs import Tracking
 
-State = Literal["verified", "broken", "not checked"]
+State = Literal["verified", "broken", "missing", "not checked"]
 
 _SHOWN_REVISION = 12
 
@@ -48,7 +48,7 @@ class Trace:
     name: str
     version: str
     whole: bool
-    """Whether no link is broken."""
+    """Whether no link is broken, and nothing is missing that a link leads to."""
     links: list[Link]
 
 
@@ -68,7 +68,7 @@ def trace(wanted: str | None, *, show: bool) -> Trace:
         show_table(
             f"{name} version {version.number}, from pixel to served file", ("state", "link", "value", "how"), rows
         )
-    whole = all(link.state != "broken" for link in links)
+    whole = all(link.state not in ("broken", "missing") for link in links)
     return Trace(name, version.number, whole, links)
 
 
@@ -165,6 +165,8 @@ def _file(tracking: Tracking, version: Version) -> Link:
 
     try:
         model = OnnxClassifier(registry.fetch_model(tracking, version), expected_sha256=version.sha256, provider="cpu")
+    except registry.NotStored as problem:
+        return Link("ONNX file", version.sha256, "missing", str(problem))
     except DarkroomError as problem:
         return Link("ONNX file", version.sha256, "broken", str(problem))
     same = (model.card.run_id, model.card.data_version) == (version.run_id, version.tags.get("data_version"))
@@ -177,6 +179,8 @@ def _package(tracking: Tracking, version: Version) -> Link:
         return Link("package", "unknown", "not checked", "it was registered without a serving check")
     try:
         registry.require_package(tracking, version)
+    except registry.NotStored as problem:
+        return Link("package", digest, "missing", str(problem))
     except DarkroomError as problem:
         return Link("package", digest, "broken", str(problem))
     return Link("package", digest, "verified", "the digest of the package that the clean process was given")

@@ -35,6 +35,7 @@ from components.shared.errors import DarkroomError, SettingsError
 from components.shared.files import write_text
 from components.training.epoch_report import EpochReport
 from flows.project.model_names import parse_version
+from flows.project.outputs import Output
 from flows.project.project import Project, open_project
 from flows.registry.lineage import LINEAGE_TAG
 from flows.registry.version_page import rules_of
@@ -68,13 +69,13 @@ class Registration:
     """The history of the version: what each decision meant for it."""
 
 
-def write_report(out: Path, model: str | None = None) -> Path:
+def write_report(out: Path, model: str | None = None, *, overwrite: bool = False) -> Path:
     """Writes the page on NAME@ALIAS or NAME/VERSION, by default on the newest evaluated model.
 
-    Raises SettingsError where there is none, or `out` can't be written.
+    Raises SettingsError where there is none, or `out` can't be written, or isn't ours and `overwrite` not given.
     """
-    if out.is_dir():
-        raise SettingsError(f"{out} can't be written (it is a folder); give --out a file such as report.html")
+    output = Output(out, overwrite=overwrite)
+    output.check()
     project = open_project()
     own = model_name(project)
     name, wanted = (own, None) if model is None else parse_version(model, own=own)
@@ -87,7 +88,9 @@ def write_report(out: Path, model: str | None = None) -> Path:
         raise SettingsError("no model was evaluated yet, so there is nothing to report; run `darkroom run` first")
     page = render_page(collect(project, tracking, run_id, name, version))
     try:
+        output.check()
         write_text(out, page)
+        output.record()
     except OSError as problem:
         reason = problem.strerror or problem
         raise SettingsError(f"{out} can't be written ({reason}); give --out a file such as report.html") from None

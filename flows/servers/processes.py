@@ -27,6 +27,7 @@ from flows.servers.pools import POOLS as POOLS
 from flows.servers.pools import device_note, worker_command, worker_variables
 from flows.servers.stale_runs import close_dead_runs
 from flows.tracking.connection import artifact_folder, database_uri
+from flows.tracking.relocation import update_addresses
 
 logger = logging.getLogger(__name__)
 
@@ -227,6 +228,7 @@ def _mlflow_server(supervised: SupervisedProcesses, held: contextlib.ExitStack, 
     project = supervised.project
     artifacts = artifact_folder(project)
     artifacts.mkdir(parents=True, exist_ok=True)
+    update_addresses(project)
     port = hold_port(held, port, "--mlflow-port")
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", outside or database_uri(project)]

@@ -24,6 +24,7 @@ from components.shared.errors import DataError, SettingsError
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.model_names import parse_version
+from flows.project.outputs import Output
 from flows.project.project import open_project
 from flows.tracking import registry
 from flows.tracking.ledger import CHAMPION
@@ -55,13 +56,17 @@ def predict_files(
     options: PredictionOptions,
     workers: int | None = None,
     provider: str | None = None,
+    overwrite: bool = False,
 ) -> PredictedTable:
     """Writes a row per image and reports which can't be read.
 
-    Resumes an interrupted run. Raises DataError for sources without images.
+    Resumes an interrupted run. Raises DataError for sources without images, SettingsError where `out` would replace
+    one of them or, without `overwrite`, another file of the user's.
     """
     check_target(out)
-    lines = _StandardInput(sys.stdin.buffer) if STANDARD_INPUT in sources else ()
+    output = Output(out, (*sources, *([model] if model is not None else [])), overwrite)
+    output.check()
+    lines = _StandardInput(sys.stdin.buffer, output) if STANDARD_INPUT in sources else ()
     find_images(sources)
     classifier, name = open_model(model, threads=1, provider=provider)
     if classifier.fallback_reason is not None:
@@ -85,7 +90,9 @@ def predict_files(
         partial(find_images, sources, lines=lines, ignored=ignored),
         partial(predict, model=classifier, model_name=name, options=options, workers=workers),
         on_progress=lambda done: progress()("predict", done, total),
+        check=output.check,
     )
+    output.record()
     progress()("predict", summary.rows, summary.rows)
     _report(summary, ignored)
     return PredictedTable(str(out), summary.rows, summary.unreadable, name)
@@ -135,8 +142,8 @@ def version_name(version: registry.Version) -> str:
 class _StandardInput:
     """Lines of standard input, which can be read only once."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: BinaryIO, output: Output) -> None:
+        self._stream, self._output = stream, output
         self._was_read = False
 
     def __iter__(self) -> Iterator[str]:
@@ -146,7 +153,15 @@ class _StandardInput:
                 "give the same list again, or choose another --out"
             )
         self._was_read = True
-        return (os.fsdecode(line) for line in self._stream)
+        return map(self._no_output, self._stream)
+
+    def _no_output(self, line: bytes) -> str:
+        source = os.fsdecode(line)
+        if self._output.reads(source.rstrip("\r\n")):
+            raise SettingsError(
+                f"--out {self._output.target}: is in the list on standard input; choose another name for the result"
+            )
+        return source
 
 
 def _report(summary: Summary, ignored: IgnoredFiles) -> None:

@@ -4,12 +4,14 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
 from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
 from components.models.scenarios import Advice, advise
 from components.shared.errors import DataError, SettingsError
 from components.shared.files import write_text
 from flows.project.model_names import is_version, parse_address, parse_version
+from flows.project.outputs import Output
 from flows.project.params import Params, override, read_overridden, read_params
 from flows.project.project import Project
 
@@ -24,12 +26,16 @@ def check_arguments(
     models: Sequence[str] = (),
     trains: bool = False,
     exports: bool = False,
+    out: str | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Finds mistakes in what the user typed before any server starts and before anything is written.
 
     `data` is a source, `models` are versions and architectures; with `trains` the versions that a training starts from
     or learns from are looked up too. Raises SettingsError or DataError.
     """
+    if out is not None:
+        Output(Path(out), overwrite=overwrite).check()
     params = read_overridden(project.params, overrides or [])
     _check(params, project, exports=exports)
     if data is not None:

@@ -3,6 +3,8 @@
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -11,6 +13,7 @@ from components.shared.errors import ServiceError
 from flows.project.project import Project
 from flows.project.proxies import bypass_proxies
 from flows.project.running_servers import refusal, running_servers, without_password
+from flows.tracking.relocation import update_addresses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -44,6 +47,8 @@ def connect(project: Project) -> "MlflowClient":
         _require_answer(uri)
     elif uri.startswith("sqlite:///"):
         Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        if uri == database_uri(project):
+            update_addresses(project)
     elif "://" not in uri or uri.startswith("file:"):
         raise ServiceError(
             f"MLFLOW_TRACKING_URI is {uri}: MLflow keeps no runs in plain folders; use sqlite:/// or http://"
@@ -51,9 +56,24 @@ def connect(project: Project) -> "MlflowClient":
     quiet_mlflow()
     import mlflow
 
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
+    with _same_environment():
+        mlflow.set_tracking_uri(uri)
+        mlflow.set_registry_uri(uri)
     return mlflow.MlflowClient(uri)
+
+
+@contextmanager
+def _same_environment() -> Iterator[None]:
+    """MLflow writes its addresses into the environment: another project of this process would be given them."""
+    before = {name: os.environ.get(name) for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def version_page(project: Project, name: str, number: str) -> str | None:

@@ -14,6 +14,7 @@ from flows.tracking.packaging import Package, package_sha256
 from flows.tracking.runs import Tracking
 
 _FILE_NAME = "file"
+_MLMODEL = "MLmodel"
 _OUR_TAGS = ("served", "step", "sha256", "data_version", "split_digest", _FILE_NAME)
 PACKAGE_TAG = "package_sha256"
 """Of a registered version: the digest of its package, which a clean process has checked."""
@@ -21,6 +22,10 @@ STATUS_TAG = "status"
 """Of a registered version: where it stands by the ledger, such as `promoted`."""
 DESCRIPTION_LETTERS = 5000
 """What the description of a version holds at most."""
+
+
+class NotStored(ServiceError):
+    """A version's file or package isn't in the store, or can't be fetched from it."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,7 @@ def fetch_model(tracking: Tracking, version: Version) -> Path:
                 dst_path=str(local.parent),
             )
         except (MlflowException, OSError) as problem:
-            raise ServiceError(f"the file of version {version.number} can't be fetched: {problem}") from None
+            raise NotStored(f"the file of version {version.number} can't be fetched: {problem}") from None
         Path(found).replace(local)
     if sha256_of_file(local) != version.sha256:
         raise ServiceError(
@@ -153,7 +158,10 @@ def require_package(tracking: Tracking, version: Version) -> str:
         try:
             mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.number}", dst_path=scratch)
         except (MlflowException, OSError) as problem:
-            raise ServiceError(f"the package of version {version.number} can't be fetched: {problem}") from None
+            raise NotStored(f"the package of version {version.number} can't be fetched: {problem}") from None
+        # From a folder that is gone MLflow fetches nothing, without a word.
+        if not Path(scratch, _MLMODEL).is_file():
+            raise NotStored(f"the package of version {version.number} is missing from the artifact store")
         found = package_sha256(Path(scratch))
     if found != version.tags.get(PACKAGE_TAG):
         raise ServiceError(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from projects import QUICK, clean_environment, isolate, new_project, write_shapes
+from projects import QUICK, clean_environment, isolate, new_project, stored_folder, write_shapes
 from ruamel.yaml import YAML
 
 from components.promotion.ledger import Entry
@@ -190,7 +190,7 @@ def test_mistakes_are_single_pictures_while_the_data_is_there_and_one_grid_when_
 
 @pytest.mark.usefixtures("inside")
 def test_a_page_that_cannot_be_written_is_one_sentence() -> None:
-    with pytest.raises(SettingsError, match=r"data can't be written .*give --out a file"):
+    with pytest.raises(SettingsError, match=r"--out data: is a folder; name a file in it"):
         write_report(Path("data"))
 
 
@@ -445,6 +445,11 @@ def test_the_lineage_is_followed_from_pixel_to_file(life: Life) -> None:
     broken = [link.link for link in trace("digits@champion", show=True).links if link.state == "broken"]
     assert broken == ["ONNX file", "ledger"]
     registry.annotate(tracking, registry.get_version(tracking, "digits", "1"), tags={"sha256": sha256})
+    stored = stored_folder(tracking, registry.get_version(tracking, "digits", "1"))
+    away = stored.rename(stored.with_name("away"))
+    gone = trace(None, show=False)
+    away.rename(stored)
+    assert ([link.link for link in gone.links if link.state == "missing"], gone.whole) == (["package"], False)
     for wanted, sentence in (("digits", "should read NAME@ALIAS"), ("digits@best", "no alias @best")):
         with pytest.raises(SettingsError, match=sentence):
             trace(wanted, show=False)
