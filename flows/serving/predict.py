@@ -20,15 +20,15 @@ from components.serving.prediction_tables import (
     table_columns,
     write_predictions,
 )
-from components.shared.errors import DataError, SettingsError
+from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.plural import counted
 from flows.console.console import progress
 from flows.project.model_names import parse_version
 from flows.project.outputs import Output
 from flows.project.project import open_project
 from flows.tracking import registry
-from flows.tracking.ledger import CHAMPION
-from flows.tracking.runs import existing_registry
+from flows.tracking.ledger import CHAMPION, read_ledger
+from flows.tracking.runs import Tracking, existing_registry
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,8 @@ def open_model(model: str | None, *, threads: int = 0, provider: str | None = No
 def open_version(model: str | None) -> tuple[registry.Version, Path]:
     """The registered version and its ONNX file, by default the project's champion; creates nothing.
 
-    Raises SettingsError if there is no such version, or if Darkroom did not register it.
+    Raises SettingsError if there is no such version, or if Darkroom did not register it, ServiceError where its file
+    isn't the one that was registered, or where the ledger didn't make it the champion that it is called.
     """
     project = open_project()
     from flows.project.params import read_params
@@ -127,7 +128,25 @@ def open_version(model: str | None) -> tuple[registry.Version, Path]:
     if tracking is None:
         raise SettingsError(f"{name} has no version yet; `darkroom run` makes one")
     version = registry.require_ours(registry.get_version(tracking, name, alias_or_number))
+    _require_decided(tracking, version, is_champion=alias_or_number == CHAMPION)
     return version, registry.fetch_model(tracking, version)
+
+
+def _require_decided(tracking: Tracking, version: registry.Version, *, is_champion: bool) -> None:
+    """An alias can be moved by anybody, on MLflow's page too: only the ledger says who is champion.
+
+    A version that is asked for by its number is opened whatever the gate said, with a word on that.
+    """
+    decisions = read_ledger(tracking, version.name)
+    if is_champion and decisions.champion != version.number:
+        serves = f"version {decisions.champion} serves" if decisions.champion else "no version was promoted"
+        raise ServiceError(
+            f"@{CHAMPION} of {version.name} is version {version.number}, but by the ledger {serves}; `darkroom "
+            "promote` lets the gate decide, and moves the alias to where the ledger says"
+        )
+    verdict = decisions.status(version.number).verdict
+    if verdict != "promoted":
+        logger.warning(f"{version_name(version)} wasn't promoted: the gate's verdict is {verdict}")
 
 
 def _is_file(model: str) -> bool:

@@ -2,13 +2,16 @@
 
 import contextlib
 import logging
-import os
 import socket
+from typing import TYPE_CHECKING
 
-from components.serving.providers import PROVIDER_VARIABLE
+from components.serving.onnx_classifier import OnnxClassifier
 from components.shared.errors import ServiceError
 from flows.serving.predict import open_version, version_name
 from flows.tracking.scoring_server import application, describe
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 logger = logging.getLogger(__name__)
 
@@ -26,15 +29,19 @@ def serve_model(model: str | None, *, host: str, port: int, provider: str | None
                 f"{host}:{port} can't be used ({getattr(problem, 'strerror', None) or problem}); "
                 "choose another with --host and --port; port 0 means any free port"
             ) from None
-        version, file = open_version(model)
-        description = describe(version_name(version), version.aliases, file, provider=provider)
-        # The package that MLflow loads reads the provider from there.
-        os.environ[PROVIDER_VARIABLE] = provider or ""
-        app = application(version_name(version), description)
+        served, app = open_application(model, provider=provider)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False))
         name = f"[{host}]" if ":" in host else host
-        logger.info(f"{version_name(version)} is served at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
+        logger.info(f"{served} is served at http://{name}:{listener.getsockname()[1]} (Ctrl-C stops it)")
         # After the last responses the server raises the Ctrl-C again.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
-        logger.info(f"stopped serving {version_name(version)}")
+        logger.info(f"stopped serving {served}")
+
+
+def open_application(model: str | None, *, provider: str | None = None) -> "tuple[str, FastAPI]":
+    """The version's name, and the application that serves it."""
+    version, file = open_version(model)
+    classifier = OnnxClassifier(file, expected_sha256=version.sha256, provider=provider)
+    name = version_name(version)
+    return name, application(classifier, describe(name, version.aliases, classifier))

@@ -49,7 +49,11 @@ class ImageScorer(PythonModel):
     def load_context(self, context: Any) -> None:
         """Raises ServiceError if the provider that the environment requests is not available."""
         provider = os.environ.get(PROVIDER_VARIABLE) or None
-        self._model = OnnxClassifier(Path(context.artifacts["model"]), provider=provider)
+        self.use(OnnxClassifier(Path(context.artifacts["model"]), provider=provider))
+
+    def use(self, model: OnnxClassifier) -> None:
+        """Predicts with a model that is open already."""
+        self._model = model
         if self._model.fallback_reason is not None:
             logging.getLogger("darkroom").warning(self._model.fallback_reason)
 

@@ -52,7 +52,7 @@ def write_package(model_file: Path, folder: Path, *, run_id: str | None = None) 
             python_model=str(CODE_ROOT.joinpath(*_SCORING.split(".")).with_suffix(".py")),
             artifacts={"model": str(model_file)},
             code_paths=[str(_serving_code(Path(scratch)))],
-            signature=_signature(card),
+            signature=signature_of(card),
             input_example=_example(card),
             pip_requirements=[f"{package}=={version(package)}" for package in (*serving_packages(), "pandas")],
             metadata={"classes": card.classes},
@@ -86,7 +86,7 @@ def _example(card: ModelCard) -> Any:
     return pd.DataFrame({COLUMN: [base64.b64encode(content.getvalue()).decode("ascii")]})
 
 
-def _signature(card: ModelCard) -> Any:
+def signature_of(card: ModelCard) -> Any:
     """Base64 image files in, this model's predictions out; optional parameters top_k and probabilities."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema

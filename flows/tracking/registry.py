@@ -1,5 +1,6 @@
 """Registered versions and the files that they hold."""
 
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from flows.tracking.runs import Tracking
 
 _FILE_NAME = "file"
 _MLMODEL = "MLmodel"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _OUR_TAGS = ("served", "step", "sha256", "data_version", "split_digest", _FILE_NAME)
 PACKAGE_TAG = "package_sha256"
 """Of a registered version: the digest of its package, which a clean process has checked."""
@@ -132,6 +134,10 @@ def fetch_model(tracking: Tracking, version: Version) -> Path:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    if not _SHA256.fullmatch(version.sha256):
+        raise ServiceError(
+            f"version {version.number} of {version.name} has no SHA-256 that its file could be checked against"
+        )
     local = tracking.work / "models" / version.sha256 / "model.onnx"
     if not local.exists() or sha256_of_file(local) != version.sha256:
         try:

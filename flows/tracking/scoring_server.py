@@ -8,7 +8,6 @@ GET  /health /ping /version   MLflow's own
 
 from asyncio import to_thread
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from components.data.images.decoding import IMAGE_ENDINGS
@@ -16,9 +15,12 @@ from components.serving.scoring_requests import check_request
 from components.serving.upload_page import content_policy, page
 from components.shared.errors import DarkroomError
 from flows.tracking.connection import quiet_mlflow
+from flows.tracking.packaging import signature_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from components.serving.onnx_classifier import OnnxClassifier
 
 _INVOCATIONS = "/invocations"
 _JSON = ("application/json", "application/json;charset=utf-8")
@@ -48,14 +50,13 @@ class ModelDescription:
     """Why it is not the provider that the model was measured on; None if it is."""
 
 
-def application(model_uri: str, description: ModelDescription) -> "FastAPI":
-    """The server's application; `model_uri` is a folder or URI that MLflow can load a model from."""
+def application(model: "OnnxClassifier", description: ModelDescription) -> "FastAPI":
+    """The server's application. Of a registered package it needs the ONNX file alone: the code is what is installed."""
     quiet_mlflow()
-    import mlflow
     from fastapi.responses import HTMLResponse, JSONResponse
     from mlflow.pyfunc import scoring_server
 
-    app: FastAPI = scoring_server.init(mlflow.pyfunc.load_model(model_uri))
+    app: FastAPI = scoring_server.init(_pyfunc(model))
 
     @app.middleware("http")
     async def refuse_bad_requests(request: Any, call_next: Any) -> Any:
@@ -80,10 +81,21 @@ def application(model_uri: str, description: ModelDescription) -> "FastAPI":
     return app
 
 
-def describe(name: str, aliases: list[str], model_file: Path, *, provider: str | None = None) -> ModelDescription:
-    from components.serving.onnx_classifier import OnnxClassifier
+def _pyfunc(model: "OnnxClassifier") -> Any:
+    """What MLflow would load from a package, without loading one: that would run the code that lies in it."""
+    from mlflow.models import Model
+    from mlflow.pyfunc import PyFuncModel
+    from mlflow.pyfunc.model import PythonModelContext, _PythonModelPyfuncWrapper
 
-    model = OnnxClassifier(model_file, provider=provider)
+    from flows.tracking.image_scorer import ImageScorer
+
+    scorer, signature = ImageScorer(), signature_of(model.card)
+    scorer.use(model)
+    context = PythonModelContext(artifacts={}, model_config=None)
+    return PyFuncModel(Model(signature=signature), _PythonModelPyfuncWrapper(scorer, context, signature))
+
+
+def describe(name: str, aliases: list[str], model: "OnnxClassifier") -> ModelDescription:
     card = model.card
     return ModelDescription(
         name=name,

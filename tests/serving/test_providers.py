@@ -96,7 +96,8 @@ def test_the_scoring_server_reports_the_fallback_and_obeys_its_environment(
     with caplog.at_level(logging.WARNING):
         ImageScorer().load_context(context)
     assert [record.message for record in caplog.records] == [FALLBACK]
-    assert (describe("m", [], elsewhere).provider, describe("m", [], elsewhere).warning) == ("cpu", FALLBACK)
+    description = describe("m", [], OnnxClassifier(elsewhere))
+    assert (description.provider, description.warning) == ("cpu", FALLBACK)
     caplog.clear()
     monkeypatch.setenv(PROVIDER_VARIABLE, "cpu")
     ImageScorer().load_context(context)

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from projects import REPOSITORY, clean_environment, free_port, isolate
 
+from components.serving.onnx_classifier import OnnxClassifier
 from flows.project.project import Project
 from flows.tracking import registry
 from flows.tracking.packaging import Package, write_package
@@ -43,13 +44,14 @@ def package(packed: Package) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(package: Path, onnx_file: Path) -> Iterator[str]:
+def server(onnx_file: Path) -> Iterator[str]:
     """The address of `darkroom serve`'s application under uvicorn."""
     import uvicorn
 
-    description = describe("models:/pets/3", ["champion"], onnx_file)
+    model = OnnxClassifier(onnx_file)
+    description = describe("models:/pets/3", ["champion"], model)
     port = free_port()
-    running = uvicorn.Server(uvicorn.Config(application(str(package), description), port=port, log_level="warning"))
+    running = uvicorn.Server(uvicorn.Config(application(model, description), port=port, log_level="warning"))
     thread = threading.Thread(target=running.run)
     thread.start()
     while not running.started:

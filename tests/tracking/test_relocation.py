@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from colour_models import colour_model
 from projects import REPOSITORY
+from registered import promoted_version
 
 from components.shared.errors import DarkroomError
-from components.shared.files import sha256_of_file
 from flows.project.project import HOME_VARIABLE, Project, open_project
 from flows.serving.predict import open_version
 from flows.tracking import registry, runs
@@ -41,26 +41,8 @@ def original(tmp_path: Path, package: Package) -> Path:
     folder.mkdir()
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(REPOSITORY / name, folder / name)
-    register(folder, package)
+    promoted_version(folder, package)
     return folder
-
-
-def register(folder: Path, package: Package) -> registry.Version:
-    """A run with a file, and a version of the package that becomes champion, in the project of this folder."""
-    tracking = runs.open_tracking(open_project(folder), _NAME)
-    run_id = tracking.client.create_run(tracking.experiment_id).info.run_id
-    runs.store(tracking, run_id, package.model_file, "model")
-    tags = {"served": "int8", "step": "train", "data_version": "d", "split_digest": "s"}
-    version = registry.register(
-        tracking,
-        _NAME,
-        run_id=run_id,
-        package=package,
-        tags={**tags, "sha256": sha256_of_file(package.model_file)},
-        description="",
-    )
-    tracking.client.set_registered_model_alias(_NAME, "champion", version.number)
-    return version
 
 
 def champion_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -128,7 +110,7 @@ def test_a_copy_writes_nothing_in_the_original_and_both_predict(
     champion_file(original, monkeypatch)
     before = contents(original)
     there = _copy(original)
-    assert register(there, package).number == "2"
+    assert promoted_version(there, package).number == "2"
     champion_file(there, monkeypatch)
     assert contents(original) == before
     assert str(original) + "/" not in addresses(open_project(there))
