@@ -17,7 +17,6 @@ decoded then, too: it is refused for the same damage as at its full size.
 import contextlib
 import io
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from components.data.images.jpeg_damage import damage_of, lacks_scans
+from components.data.images.library_messages import silence_image_libraries
 from components.shared.errors import DataError
 
 IMAGE_ENDINGS = {
@@ -157,6 +157,7 @@ def _size_in_header(content: bytes) -> tuple[int, int] | None:
 
 def _size_by_pillow(content: bytes) -> tuple[int, int] | None:
     """The same for files with camera data or colour profiles, which take longer."""
+    silence_image_libraries()
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             upright = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT) == _UPRIGHT
@@ -170,16 +171,15 @@ def has_more_frames(content: bytes) -> bool:
     """Whether a decodable image is an animation or has several pages; `decode` returns the first one."""
     if not content.startswith(_FORMATS_WITH_FRAMES):
         return False
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # The first frame can be read: whatever is wrong belongs to another one.
-        try:
-            with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
-                return bool(getattr(image, "is_animated", False))
-        except MemoryError:
-            raise
-        except Exception:
-            return True
+    silence_image_libraries()
+    # The first frame can be read: whatever is wrong belongs to another one.
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
+            return bool(getattr(image, "is_animated", False))
+    except MemoryError:
+        raise
+    except Exception:
+        return True
 
 
 @contextlib.contextmanager
@@ -189,30 +189,29 @@ def _opened(
     """Yields the loaded image and its stored size; any error in the block becomes an UndecodableImage."""
     if not content:
         raise UndecodableImage("the file is empty (0 bytes)")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
-                _refuse_large(image, max_megapixels)
-                size = image.size
-                if minimum_size is not None:
-                    image.draft(None, minimum_size(*size))
-                image.load()
-                if image.format in ("JPEG", "MPO"):
-                    _refuse_damaged(content)
-                yield image, size
-        except UndecodableImage:
-            raise
-        except UnidentifiedImageError:
-            raise UndecodableImage("the content is no image that can be read") from None
-        except Image.DecompressionBombError:
-            raise UndecodableImage(f"more than {max_megapixels:g} megapixels") from None
-        # The machine is out of memory; the file may be fine.
-        except MemoryError:
-            raise
-        # Pillow's decoders raise many types on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
-        except Exception as problem:
-            raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
+    silence_image_libraries()
+    try:
+        with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
+            _refuse_large(image, max_megapixels)
+            size = image.size
+            if minimum_size is not None:
+                image.draft(None, minimum_size(*size))
+            image.load()
+            if image.format in ("JPEG", "MPO"):
+                _refuse_damaged(content)
+            yield image, size
+    except UndecodableImage:
+        raise
+    except UnidentifiedImageError:
+        raise UndecodableImage("the content is no image that can be read") from None
+    except Image.DecompressionBombError:
+        raise UndecodableImage(f"more than {max_megapixels:g} megapixels") from None
+    # The machine is out of memory; the file may be fine.
+    except MemoryError:
+        raise
+    # Pillow's decoders raise many types on broken input (OSError, SyntaxError, struct.error, …): each is a reason.
+    except Exception as problem:
+        raise UndecodableImage(f"broken image: {str(problem) or type(problem).__name__}") from None
 
 
 def _formats_of(content: bytes) -> tuple[str, ...]:
