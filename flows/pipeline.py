@@ -10,6 +10,7 @@ from prefect import flow
 from flows.project.dvc import restore_data_on_failure
 from flows.project.model_names import require_same_model
 from flows.project.project import open_project
+from flows.project.repository import require_dvc
 from flows.session.preflight import restore_params_on_error
 from flows.session.session import Prepared, StepTime, open_session
 from flows.steps.evaluate import Evaluated
@@ -73,6 +74,7 @@ def pipeline(
     names the deployment whose workers train, such as train/gpu; None trains in this process' machine.
     """
     steps, opened = steps_until(until), open_project(Path(project) if project else None)
+    require_dvc(opened)
     results = Results()
     with restore_data_on_failure(opened):
         with restore_params_on_error(opened):

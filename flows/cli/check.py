@@ -1,6 +1,5 @@
 """Whether this project is fit to run: every problem at once, each with its remedy; looking changes nothing."""
 
-import configparser
 import os
 import shutil
 import sqlite3
@@ -20,11 +19,12 @@ from flows.console.tables import show_table
 from flows.project.dvc import data_paths, data_version
 from flows.project.machine import Check, machine_checks, release, writable
 from flows.project.project import PARAMS, PIPELINE, STAGES, Project, open_project
+from flows.project.repository import ask_git, dvc_home, dvc_problem, dvc_setting, inside_git
 from flows.project.running_servers import Servers, refusal, running_servers, without_password
 from flows.project.sections import read_sections
 from flows.tracking.connection import tracking_uri
 
-_SERVER_SECONDS, _CHILD_SECONDS, _GIT_SECONDS = 2.0, 60.0, 5.0
+_SERVER_SECONDS, _CHILD_SECONDS = 2.0, 60.0
 _SQLITE = "sqlite:///"
 # A process of its own: torch takes seconds to import, and the other checks run meanwhile.
 _ASK_ARCHITECTURE = """
@@ -207,55 +207,27 @@ def _pipeline(project: Project) -> Check:
 def _git(project: Project) -> Check:
     if shutil.which("git") is None:
         return Check("git", "warn", "git isn't installed", "install git, so that models can be traced to a revision")
-    if not _inside_git(project):
+    if not inside_git(project):
         return Check(
             "git", "warn", "this folder is in no git repository: lineage records unknown", "git init, and commit"
         )
-    revision = _ask_git(project, "rev-parse", "--short=12", "HEAD")
+    revision = ask_git(project, "rev-parse", "--short=12", "HEAD")
     if revision is None:
         return Check("git", "warn", "the repository has no commit yet: lineage records unknown", "git commit")
     # Without optional locks git doesn't even refresh its index.
-    changes = _ask_git(project, "--no-optional-locks", "status", "--porcelain")
+    changes = ask_git(project, "--no-optional-locks", "status", "--porcelain")
     changed = ", with changes that aren't committed" if changes else ""
     return Check("git", "ok", f"revision {revision}{changed}")
-
-
-def _inside_git(project: Project) -> bool:
-    return _ask_git(project, "rev-parse", "--is-inside-work-tree") == "true"
-
-
-def _ask_git(project: Project, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(
-            ["git", *arguments], cwd=project.root, capture_output=True, text=True, timeout=_GIT_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() if answer.returncode == 0 else None
 
 
 def _dvc(project: Project) -> Check:
     if release("dvc") == "unknown":
         return Check("dvc", "bad", "DVC isn't installed", "install Darkroom's packages again")
-    homes = [folder / ".dvc" for folder in (project.root, *project.root.parents)]
-    home = next((folder for folder in homes if folder.is_dir()), None)
-    if home is None:
-        return Check("dvc", "bad", "this folder is in no DVC project", "dvc init (outside of git: dvc init --no-scm)")
-    try:
-        without_git = _dvc_setting(home, "core", "no_scm").lower() == "true"
-    except configparser.Error as problem:
-        return Check("dvc", "bad", f".dvc/config can't be read: {_line(problem)}", "correct it")
-    if not without_git and not _inside_git(project):
-        return Check("dvc", "bad", "DVC counts on git, and this folder is in no git repository", "git init")
+    problem, home = dvc_problem(project), dvc_home(project)
+    if problem is not None or home is None:
+        return Check("dvc", "bad", *(problem or ("this folder is in no DVC project", "dvc init")))
+    without_git = dvc_setting(home, "core", "no_scm").lower() == "true"
     return Check("dvc", "ok", f"DVC {release('dvc')}, {'without git' if without_git else 'beside git'}")
-
-
-def _dvc_setting(home: Path, section: str, name: str) -> str:
-    """An empty text where neither config file has it."""
-    settings = configparser.ConfigParser(interpolation=None, strict=False)
-    # The local file is read last, for it goes before the shared one.
-    settings.read([home / "config", home / "config.local"], encoding="utf-8")
-    return settings.get(section, name, fallback="")
 
 
 def _data(project: Project) -> Check:
@@ -270,10 +242,10 @@ def _data(project: Project) -> Check:
         return Check("data", "ok", f"version {found[:12]}, checked out")
     home = project.root / ".dvc"
     cached = home / "cache" / "files" / "md5" / found[:2] / found[2:]
-    if cached.exists() or _dvc_setting(home, "cache", "dir"):
+    if cached.exists() or dvc_setting(home, "cache", "dir"):
         return Check("data", "ok", f"version {found[:12]}, not checked out: the next run does that")
     gone = f"version {found[:12]} is neither in {raw.relative_to(project.root)} nor in DVC's cache"
-    if _dvc_setting(home, "core", "remote"):
+    if dvc_setting(home, "core", "remote"):
         return Check("data", "warn", f"{gone}: the next run fetches it from the remote", "dvc pull")
     return Check("data", "bad", gone, "darkroom ingest --data FOLDER")
 

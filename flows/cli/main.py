@@ -273,7 +273,7 @@ def rollback(
     reason: Annotated[str | None, typer.Option("--reason", help="Why, for the ledger.")] = None, as_json: AsJson = False
 ) -> None:
     """Make the previous champion serve again."""
-    result = run_flow("flows.registry.rollback.rollback", command="rollback", reason=reason)
+    result = run_flow("flows.registry.rollback.rollback", command="rollback", stages=False, reason=reason)
     finish(
         result,
         as_json,

@@ -46,6 +46,7 @@ def run_flow(
     models: bool = True,
     trains: bool = False,
     exports: bool = False,
+    stages: bool = True,
     stopped: str = _RESUMES,
     **parameters: Any,
 ) -> Any:
@@ -53,7 +54,7 @@ def run_flow(
 
     `check` are the versions and architectures among the parameters: they are looked up before anything starts.
     `models` says whether the flow needs the tracking server, `trains` whether it starts from other models, `exports`
-    whether it runs exported files here; `stopped` is what becomes of it on Ctrl-C.
+    whether it runs exported files here, `stages` whether it runs DVC; `stopped` is what becomes of it on Ctrl-C.
     """
 
     def work() -> Any:
@@ -63,7 +64,7 @@ def run_flow(
 
         project = open_project()
         typed = {key: parameters[key] for key in ("overrides", "data", "out", "overwrite") if key in parameters}
-        check_arguments(project, **typed, models=check, trains=trains, exports=exports)
+        check_arguments(project, **typed, models=check, trains=trains, exports=exports, stages=stages)
         server_is_up = prepare_prefect(project)
         module, _, name = flow.rpartition(".")
         function = getattr(import_module(module), name)

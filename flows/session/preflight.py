@@ -14,6 +14,7 @@ from flows.project.model_names import is_version, parse_address, parse_version
 from flows.project.outputs import Output
 from flows.project.params import Params, override, read_overridden, read_params
 from flows.project.project import Project
+from flows.project.repository import require_dvc
 
 logger = logging.getLogger(__name__)
 
@@ -28,11 +29,12 @@ def check_arguments(
     exports: bool = False,
     out: str | None = None,
     overwrite: bool = False,
+    stages: bool = True,
 ) -> None:
     """Finds mistakes in what the user typed before any server starts and before anything is written.
 
     `data` is a source, `models` are versions and architectures; with `trains` the versions that a training starts from
-    or learns from are looked up too. Raises SettingsError or DataError.
+    or learns from are looked up too, with `stages` whether DVC can work here. Raises SettingsError or DataError.
     """
     if out is not None:
         Output(Path(out), overwrite=overwrite).check()
@@ -51,6 +53,8 @@ def check_arguments(
             _check_version(project, *parse_version(model, own=params.register.name))
         else:
             check_architecture(params, project, model)
+    if stages:
+        require_dvc(project)
 
 
 def check_architecture(params: Params, project: Project, name: str) -> None:

@@ -1,6 +1,7 @@
 """Mistakes on the command line: reported before a server starts, with params.yaml as it was."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,38 @@ def test_a_mistake_is_reported_before_anything_starts(folder: Path, words: str, 
     assert answer.stderr.count("\n") == 1
     assert (folder / "params.yaml").read_bytes() == before
     assert sorted(path.name for path in folder.iterdir()) == ["dvc.yaml", "params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("git", "dvc", "sentence"),
+    [
+        (False, None, "is in no DVC project; type `dvc init` (outside of git `dvc init --no-scm`)"),
+        (True, None, "is in no DVC project; type `dvc init` (outside of git `dvc init --no-scm`)"),
+        (False, "", "is in no git repository; type `git init`"),
+        (False, "no section", "config can't be read"),
+        (True, "", None),
+        (False, "[core]\n    no_scm = true\n", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "words", ["run", "ingest --data .", "prepare", "train", "tune", "promote", "compare plain lenet5"]
+)
+def test_a_folder_that_dvc_can_not_work_in_is_reported_before_anything_starts(
+    folder: Path, words: str, git: bool, dvc: str | None, sentence: str | None
+) -> None:
+    if git:
+        (folder / ".git").mkdir()
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    if dvc is not None:
+        (folder / ".dvc").mkdir()
+        (folder / ".dvc" / "config").write_text(dvc)
+    answer = CliRunner().invoke(app, words.split())
+    if sentence is None:
+        assert str(answer.exception) == "a server was started"
+    else:
+        assert answer.exit_code == 2, answer.output
+        assert sentence in answer.stderr
+        assert answer.stderr.count("\n") == 1
 
 
 def test_what_is_found_only_while_the_images_are_listed_leaves_params_as_they_were(folder: Path) -> None:
