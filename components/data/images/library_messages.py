@@ -29,7 +29,7 @@ def silence_image_libraries() -> None:
 
 @cache
 def _silence_libtiff() -> None:
-    """Where Pillow was built otherwise, libtiff goes on printing."""
+    """Where Pillow was built otherwise, libtiff prints as before."""
     beside = Path(PIL.__file__).parents[1]
     for name in (*(str(file) for pattern in _BUNDLED for file in beside.glob(pattern)), *_SYSTEM):
         with contextlib.suppress(OSError, AttributeError):
