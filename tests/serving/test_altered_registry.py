@@ -172,6 +172,6 @@ def test_an_alias_that_somebody_moved_makes_no_champion(
         for ask in (open_application, open_model, predicted):
             with pytest.raises(ServiceError, match="is version 2, but by the ledger version 1 serves"):
                 ask(model)
-    # Who names the number knows what they ask for, and is told.
+    # Who names the number gets it, with a warning.
     assert predicted_by_server("digits/2")["label"] == "red"
     assert "models:/digits/2 wasn't promoted: the gate's verdict is undecided" in caplog.text
