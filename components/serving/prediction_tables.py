@@ -163,7 +163,7 @@ class _Chunks:
         index = len(self.finished)
         problems = [(row.path, row.error) for row in rows if row.error is not None]
         chunk = Chunk(len(rows), len(problems), _images_sha256(row.path for row in rows), problems[:_MAX_PROBLEMS])
-        records = [_record(row, self._job.columns) for row in rows]
+        records = [record_of(row, self._job.columns) for row in rows]
         with self._named_write_errors():
             with atomic_file(self._chunk_file(index)) as temporary:
                 self._format.write_chunk(temporary, records, self._job.columns)
@@ -209,7 +209,8 @@ def _with_progress(rows: Iterator[Row], reused: int, on_progress: Callable[[int]
         on_progress(num_done)
 
 
-def _record(row: Row, columns: Columns) -> Record:
+def record_of(row: Row, columns: Columns) -> Record:
+    """The row as the table holds it: a value for each column, None where it has none."""
     values = {"path": row.path, **row.prediction, "note": row.note, "error": row.error, "model": row.model}
     return {name: values.get(name) for name in columns}
 

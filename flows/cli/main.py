@@ -1,6 +1,7 @@
 """The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
 
 import contextlib
+import platform
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from flows.cli.results import finish
 from flows.cli.running import guarded, run_flow, run_pipeline
 from flows.cli.servers import Provider, servers
 from flows.console.logs import start_logging
+from flows.project.machine import release
 from flows.project.model_names import FORMS, is_version
 from flows.project.project import open_project
 from flows.project.proxies import bypass_proxies
@@ -41,12 +43,24 @@ app = typer.Typer(
 )
 
 
+def _show_version(asked: bool) -> None:
+    """From the packages' metadata: importing torch takes seconds."""
+    if asked:
+        torch = release("torch")
+        print(f"darkroom {release('darkroom')}, Python {platform.python_version()}, torch {torch}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and results only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show details, and who logs them.")] = False,
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show what is installed.")
+    ] = False,
 ) -> None:
+    del show_version  # its callback has answered
     if quiet and verbose:
         raise typer.BadParameter("--quiet and --verbose exclude each other")
     bypass_proxies()
@@ -107,7 +121,7 @@ def prepare(overrides: Overrides = None, as_json: AsJson = False) -> None:
     found = run_pipeline("prepare", overrides=overrides)
     from flows.session.session import Prepared
 
-    finish({"split_digest": found[Prepared].split_digest}, as_json)
+    finish({"split_digest": found[Prepared].split_digest}, as_json, results.prepared)
 
 
 @app.command("set-baseline")
@@ -119,7 +133,7 @@ def set_baseline(as_json: AsJson = False) -> None:
 
         return store_baseline(open_project())
 
-    finish(guarded(work), as_json)
+    finish(guarded(work), as_json, results.baseline)
 
 
 @app.command()
@@ -309,7 +323,13 @@ def predict(
             "(.zip, .tar, .tar.gz), s3://, gs:// or az:// addresses; - reads such names from standard input.",
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", help="FILE.csv, FILE.parquet or FILE.jsonl")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="FILE.csv, FILE.parquet or FILE.jsonl. Without it a table on a terminal, JSON lines in a pipe.",
+        ),
+    ] = None,
     model: Annotated[
         str | None, typer.Option("--model", help=f"An .onnx file, {FORMS}; default: the champion.")
     ] = None,
@@ -322,15 +342,17 @@ def predict(
 ) -> None:
     """Classify images with the champion.
 
-    The same command resumes an interrupted run. Exit code 3: the table is written, but some of the images can't be read
-    and have the reason in the column error. What each column means: docs/serving.md, "Columns and fields".
+    With --out the same command resumes an interrupted run. Exit code 3: some of the images can't be read, and have the
+    reason in the column error. What each column means: docs/serving.md, "Columns and fields".
     """
 
     def work() -> "PredictedTable":
         from components.serving.prediction_records import PredictionOptions
-        from flows.serving.predict import predict_files
+        from flows.serving.predict import predict_files, print_predictions
 
         options = PredictionOptions(top_k=top_k, probabilities=probabilities)
+        if out is None:
+            return print_predictions(sources, model=model, options=options, workers=workers, provider=provider)
         return predict_files(
             sources,
             out=out,
@@ -341,7 +363,8 @@ def predict(
             overwrite=overwrite,
         )
 
-    result = guarded(work, stopped="predict was stopped; the same command resumes it")
+    resumes = "the same command resumes it" if out is not None else "with --out FILE.csv it could resume"
+    result = guarded(work, stopped=f"predict was stopped; {resumes}")
     finish(result, as_json, results.prediction)
     sys.exit(DataError.exit_code if result.unreadable else 0)
 

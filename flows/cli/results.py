@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flows.experiments.compare import ComparisonResult
     from flows.experiments.tune import SearchResult
     from flows.pipeline import RunSummary
+    from flows.project.baseline import Baseline
     from flows.registry.reproduce import Reproduction
     from flows.registry.verify_lineage import Trace
     from flows.serving.predict import PredictedTable
@@ -59,7 +60,26 @@ def pipeline(run: "RunSummary") -> str:
 
 def prediction(table: "PredictedTable") -> str:
     bad = f", {table.unreadable} of them unreadable (see the error column)" if table.unreadable else ""
+    if table.out is None:
+        # The predictions themselves are all that standard output holds.
+        return ""
     return f"{counted(table.images, 'image')}{bad} classified by {table.model} into {table.out}"
+
+
+def prepared(result: dict[str, str]) -> str:
+    return (
+        f"the data is split and packed (split digest {result['split_digest']})\n"
+        "next: `darkroom run` trains and decides, `darkroom train` trains alone; `darkroom set-baseline` makes this "
+        "data the one that later data is compared with"
+    )
+
+
+def baseline(result: "Baseline") -> str:
+    return (
+        f"{counted(result.baseline_images, 'image')} are the baseline\n"
+        "next: `darkroom ingest --data SOURCE` brings in other data, and `darkroom prepare` or `darkroom run` says how "
+        "far it has drifted, and judges that by validate.drift and validate.class_drift of params.yaml"
+    )
 
 
 def search(result: "SearchResult") -> str:

@@ -98,6 +98,10 @@ def guarded(work: Callable[[], Any], *, stopped: str | None = "stopped; the same
             return work()
     except DarkroomError as problem:
         _stop(str(problem), problem.exit_code)
+    except BrokenPipeError:
+        # Whoever read what we print wants no more of it, such as `head`.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as problem:
         if problem.errno not in DISK_FULL:
             raise

@@ -1,9 +1,10 @@
 """Classify images with a registered model or an ONNX file. Imports neither torch nor Prefect."""
 
+import json
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -12,17 +13,19 @@ from typing import BinaryIO
 from components.data.files.find_images import STANDARD_INPUT, IgnoredFiles, count_images, find_images
 from components.serving.batch_prediction import batch_size, predict
 from components.serving.onnx_classifier import OnnxClassifier
-from components.serving.prediction_records import PredictionOptions, prediction_columns
+from components.serving.prediction_records import Columns, PredictionOptions, Record, prediction_columns
 from components.serving.prediction_tables import (
     PredictionJob,
     Summary,
     check_target,
+    record_of,
     table_columns,
     write_predictions,
 )
 from components.shared.errors import DataError, ServiceError, SettingsError
 from components.shared.plural import counted
 from flows.console.console import progress
+from flows.console.tables import show_table
 from flows.project.model_names import parse_version
 from flows.project.outputs import Output
 from flows.project.project import open_project
@@ -38,9 +41,10 @@ _SHA256_SHOWN = 12
 
 @dataclass(frozen=True)
 class PredictedTable:
-    """The table that was written, and what it holds."""
+    """The table that was written or printed, and what it holds."""
 
-    out: str
+    out: str | None
+    """None where the predictions were printed."""
     images: int
     unreadable: int
     """Images that have a reason in the column error instead of a prediction."""
@@ -67,14 +71,10 @@ def predict_files(
     output = Output(out, (*sources, *([model] if model is not None else [])), overwrite)
     output.check()
     lines = _StandardInput(sys.stdin.buffer, output) if STANDARD_INPUT in sources else ()
-    find_images(sources)
-    classifier, name = open_model(model, threads=1, provider=provider)
-    if classifier.fallback_reason is not None:
-        logger.warning(classifier.fallback_reason)
-    options.check(classifier.card)
+    classifier, name, columns = _opened(sources, model, options, provider)
     job = PredictionJob(
         target=out,
-        columns=table_columns(prediction_columns(classifier.card, options)),
+        columns=columns,
         plan={
             "model": classifier.sha256,
             "provider": classifier.provider,
@@ -96,6 +96,66 @@ def predict_files(
     progress()("predict", summary.rows, summary.rows)
     _report(summary, ignored)
     return PredictedTable(str(out), summary.rows, summary.unreadable, name)
+
+
+def print_predictions(
+    sources: list[str],
+    *,
+    model: str | None,
+    options: PredictionOptions,
+    workers: int | None = None,
+    provider: str | None = None,
+) -> PredictedTable:
+    """Prints a table on a terminal, and into a pipe a JSON object an image, each as soon as it is predicted."""
+    lines = _StandardInput(sys.stdin.buffer, None) if STANDARD_INPUT in sources else ()
+    classifier, name, columns = _opened(sources, model, options, provider)
+    ignored = IgnoredFiles()
+    images = find_images(sources, lines=lines, ignored=ignored)
+    rows = (
+        record_of(row, columns)
+        for row in predict(images, classifier, model_name=name, options=options, workers=workers)
+    )
+    printed = _print_table(name, rows, columns) if sys.stdout.isatty() else _print_lines(rows)
+    _report_ignored(ignored)
+    return PredictedTable(None, len(printed), printed.count(False), name)
+
+
+def _opened(
+    sources: list[str], model: str | None, options: PredictionOptions, provider: str | None
+) -> tuple[OnnxClassifier, str, Columns]:
+    """The model, its name and the columns of its predictions; the sources and options are checked."""
+    find_images(sources)
+    classifier, name = open_model(model, threads=1, provider=provider)
+    if classifier.fallback_reason is not None:
+        logger.warning(classifier.fallback_reason)
+    options.check(classifier.card)
+    return classifier, name, table_columns(prediction_columns(classifier.card, options))
+
+
+def _print_lines(rows: Iterable[Record]) -> list[bool]:
+    """Whether each image could be read."""
+    readable = []
+    for row in rows:
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+        readable.append(row["error"] is None)
+    return readable
+
+
+def _print_table(name: str, rows: Iterable[Record], columns: Columns) -> list[bool]:
+    """The same, without columns that hold no value, and without the score where its verdict is shown."""
+    listed = list(rows)
+    left_out = {"model", *(["ood_score"] if "ood" in columns else [])}
+    shown = [column for column in columns if column not in left_out and any(row[column] is not None for row in listed)]
+    show_table(f"predictions of {name}", shown, [[_cell(row[column]) for column in shown] for row in listed])
+    return [row["error"] is None for row in listed]
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
@@ -161,7 +221,7 @@ def version_name(version: registry.Version) -> str:
 class _StandardInput:
     """Lines of standard input, which can be read only once."""
 
-    def __init__(self, stream: BinaryIO, output: Output) -> None:
+    def __init__(self, stream: BinaryIO, output: Output | None) -> None:
         self._stream, self._output = stream, output
         self._was_read = False
 
@@ -176,7 +236,7 @@ class _StandardInput:
 
     def _no_output(self, line: bytes) -> str:
         source = os.fsdecode(line)
-        if self._output.reads(source.rstrip("\r\n")):
+        if self._output is not None and self._output.reads(source.rstrip("\r\n")):
             raise SettingsError(
                 f"--out {self._output.target}: is in the list on standard input; choose another name for the result"
             )
@@ -190,6 +250,10 @@ def _report(summary: Summary, ignored: IgnoredFiles) -> None:
         logger.warning(f"unreadable: {path}: {reason}")
     if summary.unreadable > len(summary.problems):
         logger.info(f"and {summary.unreadable - len(summary.problems)} more; see the column `error`")
+    _report_ignored(ignored)
+
+
+def _report_ignored(ignored: IgnoredFiles) -> None:
     if ignored.count:
         files = counted(ignored.count, "file")
         logger.info(f"ignored {files} without an image extension, such as {', '.join(ignored.examples)}")
