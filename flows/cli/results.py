@@ -78,7 +78,7 @@ def baseline(result: "Baseline") -> str:
     return (
         f"{counted(result.baseline_images, 'image')} are the baseline\n"
         "next: `darkroom ingest --data SOURCE` brings in other data, and `darkroom prepare` or `darkroom run` says how "
-        "far it has drifted, and judges that by validate.drift and validate.class_drift of params.yaml"
+        "far it has drifted, and decides on that by validate.drift and validate.class_drift of params.yaml"
     )
 
 
