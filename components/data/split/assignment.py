@@ -14,6 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from components.data.split.refinement import Holdings, refine
 from components.data.split.strata import SplitImages
 
 Ints = NDArray[np.int64]
@@ -21,6 +22,8 @@ Floats = NDArray[np.float64]
 
 NONE = -1
 """Code of an image without a split, label or group."""
+_INSISTING = 100
+"""Weight of the sizes of splits over that of the rarest class, where a split is more than one cluster off its size."""
 _GOLDEN = 0.6180339887498949
 
 
@@ -67,42 +70,59 @@ class FreeClusters:
         )
 
 
-def assign_stratified(free: FreeClusters, assigned_SP: Floats, fraction_P: Floats) -> Ints:
-    """The split of each cluster, so that each stratum, earlier images included, comes closest to its fractions."""
+def assign_stratified(free: FreeClusters, assigned_SP: Floats, assigned_P: Floats, fraction_P: Floats) -> Ints:
+    """The split of each cluster, so that each stratum and each split, earlier images included, comes closest to its
+    fractions; `assigned_P` counts the earlier images of all strata."""
     total_S = assigned_SP.sum(axis=1)
     np.add.at(total_S, free.stratum_E, free.count_E)
     need_SP = total_S[:, None] * fraction_P - assigned_SP
+    need_P = (free.size_C.sum() + assigned_P.sum()) * fraction_P - assigned_P
     split_C = np.full(len(free.size_C), NONE)
     mixed = np.flatnonzero(free.label_C == NONE)
-    _assign_mixed(free, mixed, assigned_SP, total_S, fraction_P, split_C)
-    taken = np.isin(free.cluster_E, mixed)
-    np.subtract.at(need_SP, (free.stratum_E[taken], split_C[free.cluster_E[taken]]), free.count_E[taken])
+    if len(mixed):
+        _assign_mixed(free, mixed, assigned_SP, assigned_P, total_S, fraction_P, split_C)
+        _refine(free, mixed, need_SP, need_P, total_S, split_C)
     single = np.flatnonzero(free.label_C != NONE)
     if len(single):
+        taken = np.isin(free.cluster_E, mixed)
+        left_SP = need_SP.copy()
+        np.subtract.at(left_SP, (free.stratum_E[taken], split_C[free.cluster_E[taken]]), free.count_E[taken])
         leaf_of_label = np.array([strata[-1] for strata in free.strata_of_label])
-        split_C[single] = _assign_single(free.label_C[single], free.rank_C[single], need_SP[leaf_of_label], fraction_P)
+        split_C[single] = _assign_single(free.label_C[single], free.rank_C[single], left_SP[leaf_of_label], fraction_P)
+    if len(single) and len(mixed):
+        size_P = np.bincount(split_C, free.size_C, minlength=len(fraction_P))
+        if np.abs(need_P - size_P).max() > free.size_C.max():
+            _refine(free, np.arange(len(split_C)), need_SP, need_P, total_S, split_C)
     return split_C
 
 
 def _assign_mixed(
-    free: FreeClusters, mixed: Ints, assigned_SP: Floats, total_S: Floats, fraction_P: Floats, split_C: Ints
+    free: FreeClusters,
+    mixed: Ints,
+    assigned_SP: Floats,
+    assigned_P: Floats,
+    total_S: Floats,
+    fraction_P: Floats,
+    split_C: Ints,
 ) -> None:
     """Assigns clusters of several images or labels one after another, each to the split that lacks most of its strata.
 
     `behind` counts the images that a split lacks so far. Summed over the strata of the cluster, each weighted by its
-    rarity, it finds the split that most lowers the sum of squares of what all splits lack.
+    rarity, it finds the split that most lowers the sum of squares of what all splits lack. All images count as one
+    more stratum, which decides between splits that lack the same.
     """
-    if not len(mixed):
-        return
     rarest_C = np.minimum.reduceat(total_S[free.stratum_E], free.start_C[:-1])
     mixed = mixed[np.lexsort((free.rank_C[mixed], -free.size_C[mixed], rarest_C[mixed]))]
     # Plain lists: for a handful of numbers at a time they are many times as fast as arrays.
     start, stratum, count = free.start_C.tolist(), free.stratum_E.tolist(), free.count_E.tolist()
-    weight = (1 / np.maximum(total_S, 1)).tolist()
+    size, everything = free.size_C.tolist(), len(total_S)
+    weight = [*(1 / np.maximum(total_S, 1)), 1 / max(free.size_C.sum() + assigned_P.sum(), 1)]
     fraction = fraction_P.tolist()
-    behind_P = (assigned_SP.sum(axis=1, keepdims=True) * fraction_P - assigned_SP).T.tolist()
+    earlier_SP = np.vstack([assigned_SP, assigned_P])
+    behind_P = (earlier_SP.sum(axis=1, keepdims=True) * fraction_P - earlier_SP).T.tolist()
     for cluster in mixed.tolist():
         entries = [(stratum[entry], count[entry]) for entry in range(start[cluster], start[cluster + 1])]
+        entries.append((everything, size[cluster]))
         best, split = -math.inf, 0
         for number, behind in enumerate(behind_P):
             score = 0.0
@@ -114,6 +134,37 @@ def _assign_mixed(
         split_C[cluster] = split
         for one, images in entries:
             behind_P[split][one] -= images
+
+
+def _refine(free: FreeClusters, chosen: Ints, need_SP: Floats, need_P: Floats, total_S: Floats, split_C: Ints) -> None:
+    """Moves chosen clusters, where classes and splits come nearer to their fractions by that.
+
+    Nothing moves where no split has too many images of anything: what is lacking then, the single images fill that
+    follow. So the removal of one image moves few others.
+    """
+    number_C = np.full(len(free.size_C), NONE)
+    number_C[chosen] = np.arange(len(chosen))
+    taken = number_C[free.cluster_E] != NONE
+    cluster_E = np.concatenate([number_C[free.cluster_E[taken]], np.arange(len(chosen))])
+    order = np.argsort(cluster_E, kind="stable")
+    everything = np.full(len(chosen), len(total_S))
+    held = Holdings(
+        cluster_E=cluster_E[order],
+        stratum_E=np.concatenate([free.stratum_E[taken], everything])[order],
+        count_E=np.concatenate([free.count_E[taken], free.size_C[chosen]])[order],
+        rank_C=free.rank_C[chosen],
+    )
+    behind_SP, split_M = np.vstack([need_SP, need_P]), split_C[chosen]
+    np.subtract.at(behind_SP, (held.stratum_E, split_M[held.cluster_E]), held.count_E)
+    if (behind_SP > -1).all():
+        return
+    # Between one image and one fraction: rare classes count more, but no frequent class is sacrificed to them.
+    weight_S = np.maximum(total_S, 1) ** -0.5
+    for weight in (weight_S.mean(), _INSISTING * weight_S.max()):
+        refine(held, split_M, behind_SP, np.append(weight_S, weight))
+        if np.abs(behind_SP[-1]).max() <= free.size_C.max():
+            break
+    split_C[chosen] = split_M
 
 
 def _assign_single(label_C: Ints, rank_C: NDArray[np.uint64], need_LP: Floats, fraction_P: Floats) -> Ints:

@@ -156,6 +156,8 @@ class _Assignment:
         """Excluded images, and contents all of whose images are excluded."""
         self._assigned_SP = np.zeros((len(images.strata.names), len(settings.splits)))
         """Number of images, by stratum and split, that no earlier image or author fixed."""
+        self._assigned_P = np.zeros(len(settings.splits))
+        """The same of all strata."""
         self.split_N = np.full(len(images), NONE)
         self.excluded: dict[int, str] = {}
 
@@ -245,6 +247,7 @@ class _Assignment:
                 )
             split_C[free_C] = open_splits[assigned_C]
             np.add.at(self._assigned_SP, (free.stratum_E, split_C[free_C][free.cluster_E]), free.count_E)
+            np.add.at(self._assigned_P, split_C[free_C], free.size_C)
         self._root_split_V[roots] = split_C
 
     def _open_splits(self, ingest_id: int) -> Ints:
@@ -263,7 +266,7 @@ class _Assignment:
             by_time: Ints = in_time[assign_by_time(free, fraction_P[in_time])]
             return by_time
         assigned_SP = self._assigned_SP[:, open_splits]
-        split_C = assign_stratified(free, assigned_SP, fraction_P)
+        split_C = assign_stratified(free, assigned_SP, self._assigned_P[open_splits], fraction_P)
         self._fill(self._images, free, split_C, open_splits, ingest_id)
         return split_C
 
@@ -367,7 +370,6 @@ def _folds(images: SplitImages, assignment: _Assignment, settings: SplitSettings
         raise DataError(f"split.folds is {settings.folds}, but train and val hold only {len(roots)} clusters; lower it")
     free = FreeClusters.of(images, train_val, cluster, _ranks(images, settings.seed), None)
     fraction_F = np.full(settings.folds, 1 / settings.folds)
-    fold_N[train_val] = assign_stratified(free, np.zeros((len(images.strata.names), settings.folds)), fraction_F)[
-        cluster
-    ]
+    none_SF, none_F = np.zeros((len(images.strata.names), settings.folds)), np.zeros(settings.folds)
+    fold_N[train_val] = assign_stratified(free, none_SF, none_F, fraction_F)[cluster]
     return fold_N

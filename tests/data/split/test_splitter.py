@@ -327,3 +327,53 @@ def test_settings_that_contradict_themselves_are_refused(changes: dict[str, Any]
     assert refused.value.exit_code == 2
     assert str(refused.value).startswith("params.yaml: split")
     assert len(str(refused.value)) < 200
+
+
+def off_in_groups(of_split: np.ndarray, label: np.ndarray, group: np.ndarray, fractions: Sequence[float]) -> Any:
+    """How far the sizes of the splits, and each class in them, are from their fractions, in largest groups."""
+    count_CP = np.zeros((label.max() + 1, len(fractions)))
+    np.add.at(count_CP, (label, of_split), 1)
+    count_CG = np.zeros((label.max() + 1, group.max() + 1))
+    np.add.at(count_CG, (label, group), 1)
+    off_CP = np.abs(count_CP - count_CP.sum(axis=1, keepdims=True) * fractions)
+    off_P = np.abs(count_CP.sum(axis=0) - len(label) * np.array(fractions))
+    return off_P.max() / count_CG.sum(axis=0).max(), (off_CP / count_CG.max(axis=1, keepdims=True)).max()
+
+
+def grouped(label: np.ndarray, group: np.ndarray, **changes: Any) -> SplitResult:
+    names = {"label": [f"class {one:02d}" for one in label], "group": [f"g{one}" for one in group]}
+    return assign(table_of(**names), method="group", **changes)
+
+
+REGULAR = {"50 of 10 groups": (50, 10), "50 of 8 groups": (50, 8), "20 of 9 groups": (20, 9), "3 of 7 groups": (3, 7)}
+
+
+@pytest.mark.parametrize("kind", REGULAR)
+def test_remainders_of_many_classes_of_groups_do_not_meet_in_one_split_or_fold(kind: str) -> None:
+    classes, groups = REGULAR[kind]
+    label, group = np.repeat(np.arange(classes), 3 * groups), np.arange(3 * classes * groups) // 3
+    size, of_class = off_in_groups(grouped(label, group).split_N, label, group, list(FRACTIONS.values()))
+    assert size <= 1
+    assert of_class <= 1
+    result = grouped(label, group, folds=5)
+    taken = result.fold_N >= 0
+    sizes = np.bincount(result.fold_N[taken])
+    assert sizes.max() - sizes.min() <= 3
+    assert off_in_groups(result.fold_N[taken], label[taken], group[taken], [0.2] * 5)[1] <= 1
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_each_split_of_any_groups_is_within_one_group_of_its_fraction(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    classes, groups = int(random.integers(2, 12)), int(random.integers(80, 160))
+    group = np.repeat(np.arange(groups), random.integers(1, 3 + 3 * seed, groups))
+    usual = random.integers(0, classes, groups) ** (1 + seed % 2) // classes ** (seed % 2)
+    label = np.where(
+        random.random(len(group)) < 0.3 * (seed % 3), random.integers(0, classes, len(group)), usual[group]
+    )
+    label = np.unique(label, return_inverse=True)[1]
+    fractions = {"train": 0.5, "val": 0.2, "test": 0.2, "holdout": 0.1}
+    result = grouped(label, group, fractions=fractions)
+    size, of_class = off_in_groups(result.split_N, label, group, list(fractions.values()))
+    assert size <= 1 + 1e-9
+    assert of_class <= 1 + 1e-9
