@@ -55,6 +55,8 @@ class LeakProof(Record):
     """All pairs found, by type."""
     comparisons_left_out: int
     """Comparisons that the search skipped, because too many images share a hash; 0: it was complete."""
+    candidates: int | None = None
+    """Pairs with near hashes, whose pictures were compared; null in records of earlier releases."""
     all_leaking: str
     """File beside this one that names every pair across splits."""
     leaks: SplitLeaks

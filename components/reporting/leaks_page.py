@@ -19,6 +19,20 @@ class LeakingImage:
 
 
 @dataclass(frozen=True)
+class Search:
+    """What the search for leaks looked at."""
+
+    images: int
+    """Number of images: the hash of each was compared with that of every other one."""
+    candidates: int | None
+    """Pairs with near hashes, whose pictures were compared."""
+    found: Mapping[str, int]
+    """Pairs found, by kind, wherever they stand."""
+    left_out: int
+    """Comparisons that were skipped."""
+
+
+@dataclass(frozen=True)
 class LeakSection:
     kind: str
     """exact, near, group or embedding."""
@@ -31,6 +45,7 @@ class LeakSection:
 def render_leaks(
     sections: Sequence[LeakSection],
     *,
+    search: Search,
     given: Sequence[LeakSection] | None = None,
     excluded: Sequence[tuple[str, str]],
     num_excluded: int,
@@ -43,6 +58,7 @@ def render_leaks(
     """
     return render_template(
         "leaks.html.j2",
+        search=search,
         splits=[("", sections)] + ([] if given is None else [("As given: ", given)]),
         excluded=excluded,
         num_excluded=num_excluded,

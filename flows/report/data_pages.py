@@ -84,6 +84,7 @@ def _leaks(project: Project, paths: DataPaths) -> str:
 
     return leaks_page.render_leaks(
         sections(proof.leaks, "assigned"),
+        search=leaks_page.Search(sum(proof.images.values()), proof.candidates, proof.pairs, proof.comparisons_left_out),
         given=sections(proof.leaks_as_given, "given") if proof.leaks_as_given else None,
         excluded=[(image.path, image.reason) for image in proof.excluded[:_SHOWN]],
         num_excluded=len(proof.excluded),

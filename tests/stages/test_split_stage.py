@@ -108,6 +108,7 @@ def test_a_given_split_is_audited_or_repaired(tmp_path: Path, given: str, leakin
     assert data_pages_in(tmp_path) == [tmp_path / "leaks.html"]
     page = (tmp_path / "leaks.html").read_text()
     assert page.count("data:image/png") == 2 * 3
+    assert "60 images were compared, the hash of each with that of every other one:\n1,770 pairs" in page
     assert page.count("<b>train</b> · cat") == page.count("<b>test</b> · dog") == 2
     assert data_pages_in(tmp_path) == [], "nothing has changed"
     assert ("As given: 3 pairs are in two splits." in page) == (not leaking)

@@ -48,6 +48,8 @@ class DuplicatePairs:
     """Pairs whose embeddings are close; None without a model."""
     num_cut: int
     """Number of comparisons skipped because too many images share a bucket or a hash; 0: the search was complete."""
+    num_candidates: int | None = None
+    """Number of pairs with near hashes, whose pictures were compared."""
 
     @property
     def alike(self) -> Pairs:
@@ -92,7 +94,7 @@ def find_duplicates(
         embedding = in_order(
             first_U[similar_pairs(embedding_NF[first_U], min_similarity=similarity, progress=progress)]
         )
-    return DuplicatePairs(in_order(exact), near, embedding, cut.pairs)
+    return DuplicatePairs(in_order(exact), near, embedding, cut.pairs, len(pairs))
 
 
 def _by_age(content_N: NDArray[np.int64], ingest_id_N: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -92,6 +92,7 @@ def audit(
         clusters=pc.count_distinct(table["cluster"]).as_py(),
         pairs=found,
         comparisons_left_out=pairs.num_cut,
+        candidates=pairs.num_candidates,
         all_leaking=PAIRS_FILE,
         leaks=_listed(leaks, path),
         leaks_as_given=None if given is None else _listed(given, path),
