@@ -212,6 +212,35 @@ def compare(
     finish(result, as_json, results.comparison)
 
 
+@app.command("cross-validate")
+def cross_validate(
+    overrides: Overrides = None,
+    out: Annotated[Path, typer.Option("--out", help="The table of out-of-fold predictions to write.")] = Path(
+        "out_of_fold.parquet"
+    ),
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train without each fold of `split.folds` in turn, and show how the models score on theirs: mean and spread."""
+
+    def check() -> None:
+        from flows.project.params import read_overridden
+        from flows.session.preflight import check_folds
+
+        check_folds(read_overridden(open_project().params, overrides or []))
+
+    guarded(check)
+    result = run_flow(
+        "flows.experiments.cross_validate.cross_validate",
+        command="cross-validate",
+        trains=True,
+        overrides=overrides,
+        out=str(out.absolute()),
+        overwrite=overwrite,
+    )
+    finish(result, as_json, results.folds)
+
+
 @app.command()
 def ensemble(
     members: Annotated[

@@ -11,6 +11,7 @@ from components.shared.plural import counted
 if TYPE_CHECKING:
     from components.records.scores import ScoresRecord
     from flows.experiments.compare import ComparisonResult
+    from flows.experiments.cross_validate import CrossValidated
     from flows.experiments.tune import SearchResult
     from flows.pipeline import RunSummary
     from flows.project.baseline import Baseline
@@ -94,6 +95,12 @@ def comparison(result: "ComparisonResult") -> str:
     from flows.experiments.compare import show_comparison
 
     return show_comparison(result)
+
+
+def folds(result: "CrossValidated") -> str:
+    from flows.experiments.cross_validate import show_folds
+
+    return show_folds(result)
 
 
 def serves_again(champion: str | None) -> str:

@@ -57,6 +57,14 @@ def check_arguments(
         require_dvc(project)
 
 
+def check_folds(params: Params) -> None:
+    """Raises SettingsError where the settings ask for no folds."""
+    if params.split.folds == 0:
+        raise SettingsError(
+            "params.yaml: split.folds: is 0, so that there are no folds; --set split.folds=5 makes five"
+        )
+
+
 def check_architecture(params: Params, project: Project, name: str) -> None:
     """Raises SettingsError where nothing of this name can be trained with these params."""
     try:

@@ -81,6 +81,8 @@ class Prepared:
     split_digest: str
     augmented_digest: str
     """A digest of everything that training reads."""
+    augmented: Path | None = None
+    """The folder of the packed data; None: the one that the stage `augment` wrote."""
 
 
 @dataclass

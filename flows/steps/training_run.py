@@ -72,7 +72,7 @@ def train_in_run(
     teacher = teacher_model(session)
     job = TrainingJob(
         step=step,
-        data=str(data_paths(session.project).augmented),
+        data=str(_packed(session, prepared)),
         output=str(output),
         decoded=str(session.decoded.file(session.project, prepared.augmented_digest)),
         start_from=str(start_from) if start_from else None,
@@ -116,6 +116,10 @@ def _log_processor() -> None:
     """Logs once a process which processor trains, for a search trains many times."""
     if not num_gpus():
         logger.info("training on the CPU, for this machine has no GPU")
+
+
+def _packed(session: Session, prepared: Prepared) -> Path:
+    return prepared.augmented or data_paths(session.project).augmented
 
 
 def run_tags(session: Session, prepared: Prepared, trained_from: str | None) -> dict[str, str]:
@@ -203,7 +207,7 @@ def _store(session: Session, prepared: Prepared, run_id: str, output: Path) -> N
         if (output / name).exists():
             runs.store(tracking, run_id, output / name, folder)
     runs.set_tags(tracking, run_id, {"darkroom.diagnosis": result["diagnosis"]["sentence"]})
-    runs.store(tracking, run_id, data_paths(session.project).augmented / "preview.png", "figures")
+    runs.store(tracking, run_id, _packed(session, prepared) / "preview.png", "figures")
     scores = {f"best_{name}": value for name, value in result["scores"].items()}
     runs.log_metrics(tracking, run_id, {"best_epoch": result["best_epoch"]} | scores)
     runs.log_dataset(

@@ -44,6 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --set model.weights=models:/a@b", 2, "params.yaml: model.weights: a has no version yet"),
         ("promote --version digits@chalenger", 2, "digits has no version yet; `darkroom run` makes one"),
         ("ensemble digits/1 2", 2, "digits has no version yet; `darkroom run` makes one"),
+        ("cross-validate", 2, "params.yaml: split.folds: is 0, so that there are no folds; --set split.folds=5 makes"),
         ("compare plain plian", 2, "plian is unknown; did you mean plain?"),
     ],
 )

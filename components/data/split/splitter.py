@@ -46,7 +46,7 @@ class SplitSettings(Settings):
     fractions: dict[str, float]
     """Fraction of the images in each split: train, val, test, perhaps a holdout; they sum to 1."""
     folds: int = Field(ge=0)
-    """Stratified folds over train and val in a column `fold`, for cross-validation; 0 writes none."""
+    """Stratified folds over train and val, for `darkroom cross-validate`; 0 makes none."""
     seed: int = Field(ge=0)
     """Another seed gives another split."""
     given: Literal["repair", "keep", "ignore"]
