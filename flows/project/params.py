@@ -1,12 +1,10 @@
 """params.yaml as typed sections, read with the reader that DVC uses (YAML 1.2), and edited by --set."""
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.data.augmentation.augmenter import AugmentSettings
@@ -27,6 +25,7 @@ from components.shared.files import write_text
 from components.shared.settings import Settings
 from components.training.hyperparameter_search import TuneSettings
 from components.training.settings import FinetuneSettings, TrainSettings
+from flows.project import yaml_text
 from flows.project.sections import read_sections, with_resolution
 
 
@@ -112,7 +111,7 @@ def read_params(path: Path) -> Params:
 
 def read_overridden(path: Path, assignments: Sequence[str]) -> Params:
     """What params.yaml would say with these section.key=value pairs; the file stays as it is."""
-    return Params.from_sections(_sections(_edited(path, assignments)[0])) if assignments else read_params(path)
+    return Params.from_sections(yaml_text.load(_edited(path, assignments)[0])) if assignments else read_params(path)
 
 
 def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params], None]) -> list[str]:
@@ -123,57 +122,59 @@ def override(path: Path, assignments: Sequence[str], *, check: Callable[[Params]
     if not assignments:
         return []
     text, changes = _edited(path, assignments)
-    check(Params.from_sections(_sections(text)))
+    check(Params.from_sections(yaml_text.load(text)))
     if changes:
         write_text(path, text)
     return changes
 
 
-def _sections(text: str) -> Any:
-    return YAML(typ="safe", pure=True).load(text)
-
-
 def _edited(path: Path, assignments: Sequence[str]) -> tuple[str, list[str]]:
     """The text of the file with the pairs in their places, and a sentence a change."""
     read_sections(path)
-    document = YAML()
-    document.preserve_quotes = True
-    document.width = 10_000
-    document.representer.add_representer(type(None), _null)
-    content = document.load(path.read_text(encoding="utf-8"))
-    changes = [_assign(content, assignment) for assignment in assignments]
-    stream = io.StringIO()
-    document.dump(content, stream)
-    return stream.getvalue(), [change for change in changes if change]
+    text, changes = path.read_text(encoding="utf-8"), []
+    for assignment in assignments:
+        text, change = _assign(text, assignment)
+        changes.append(change)
+    return text, [change for change in changes if change]
 
 
-def _assign(content: Any, assignment: str) -> str:
-    place, equals, text = assignment.partition("=")
-    keys = place.strip().split(".")
-    if not equals or len(keys) < 2:
-        raise SettingsError(f"--set {assignment}: should read section.key=value, such as train.epochs=3")
+def _assign(text: str, assignment: str) -> tuple[str, str]:
+    name, value = parse_assignment(assignment)
+    place = yaml_text.find(yaml_text.load(text), name.split("."))
+    if place.missing and not _may_have(place):
+        known = place.value if isinstance(place.value, dict) else {}
+        lacking = ".".join([*place.keys, place.missing[0]])
+        raise SettingsError(f"params.yaml: {lacking}: unknown{nearest(place.missing[0], known)}")
+    before = None if place.missing else place.value
+    if not place.missing and before == value and type(before) is type(value):
+        return text, ""
     try:
-        value = YAML(typ="safe", pure=True).load(text)
+        changed = yaml_text.with_value(text, place, value)
+    except yaml_text.NotWritable:
+        raise SettingsError(
+            f"--set {assignment}: params.yaml shares this value with another place (an anchor, an alias or a merge); "
+            "change it there by hand"
+        ) from None
+    return changed, f"params.yaml: {name} {_shown(before)} → {_shown(value)}"
+
+
+def parse_assignment(assignment: str, *, option: str = "--set") -> tuple[str, Any]:
+    """The name and the value of section.key=value; raises SettingsError where it reads otherwise."""
+    place, equals, text = assignment.partition("=")
+    name = place.strip()
+    if not equals or len(name.split(".")) < 2:
+        raise SettingsError(f"{option} {assignment}: should read section.key=value, such as train.epochs=3")
+    try:
+        return name, yaml_text.load(text)
     except YAMLError:
-        raise SettingsError(f"--set {assignment}: {text} can't be read as a YAML value") from None
-    node = content
-    for depth, key in enumerate(keys):
-        if not isinstance(node, dict) or key not in node:
-            known = list(node) if isinstance(node, dict) else []
-            raise SettingsError(f"params.yaml: {'.'.join(keys[: depth + 1])}: unknown{nearest(key, known)}")
-        if depth < len(keys) - 1:
-            node = node[key]
-    before = node[keys[-1]]
-    # ruamel's numbers are numbers of its own kind, which remember how they were written.
-    if before == value and isinstance(before, type(value)) and isinstance(before, bool) == isinstance(value, bool):
-        return ""
-    node[keys[-1]] = value
-    return f"params.yaml: {place.strip()} {_shown(before)} → {_shown(value)}"
+        raise SettingsError(f"{option} {assignment}: {text} can't be read as a YAML value") from None
 
 
-def _null(representer: Any, _: None) -> Any:
-    """Written as `null`: ruamel would leave the place empty."""
-    return representer.represent_scalar("tag:yaml.org,2002:null", "null")
+def _may_have(place: yaml_text.Place) -> bool:
+    """Whether a setting that the file lacks may stand there: its section's own check names a wrong one."""
+    if not place.keys:
+        return place.missing[0] in {field.name for field in fields(Params)}
+    return place.value is None or isinstance(place.value, dict)
 
 
 def _shown(value: Any) -> str:

@@ -205,6 +205,35 @@ def test_a_bad_override_leaves_the_file_byte_for_byte(params: Path, assignments:
     assert params.read_bytes() == before
 
 
+def test_a_pipeline_that_is_written_out_is_emptied_as_the_message_advises(params: Path) -> None:
+    edit(
+        params,
+        "  pipeline: []  ",
+        "  pipeline: # ours\n    - HorizontalFlip: {p: 0.5} # flip\n    # and\n    - Blur: {p: 0.1}\n  #  ",
+    )
+    edit(params, "  policy: basic  ", "  policy: pipeline  ")
+    with pytest.raises(SettingsError, match=r"or the pipeline to \[\]"):
+        change(params, ["augment.policy=basic"])
+    change(params, ["augment.policy=basic", "augment.pipeline=[]"])
+    assert read_params(params).augment.pipeline == []
+    assert "  pipeline: [] # ours\n  #" in params.read_text()
+
+
+def test_a_setting_that_an_older_file_lacks_is_added_to_its_section(params: Path) -> None:
+    lines = params.read_text().splitlines(keepends=True)
+    params.write_text("".join(line for line in lines if not line.startswith("  mixup:")))
+    assert change(params, ["train.mixup=0.2"]) == ["params.yaml: train.mixup null → 0.2"]
+    assert read_params(params).train.mixup == 0.2
+
+
+def test_a_value_that_two_places_share_is_left_to_the_user(params: Path) -> None:
+    edit(params, "  epochs: 8  ", "  epochs: &few 8  ")
+    edit(params, "  epochs: 3  ", "  epochs: *few  ")
+    for name in ("train.epochs", "finetune.epochs"):
+        with pytest.raises(SettingsError, match="shares this value with another place"):
+            change(params, [f"{name}=2"])
+
+
 def test_override_of_a_broken_file_names_the_file_and_leaves_it(params: Path) -> None:
     params.write_text("train:\n  epochs: 3\n  epochs: 4\n")
     with pytest.raises(SettingsError, match="can't be read as YAML"):
