@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from prefect import flow
 
@@ -67,18 +67,20 @@ def pipeline(
     training_deployment: str | None = None,
     until: str = STEPS[-1].name,
     ingest: bool = True,
+    values: dict[str, Any] | None = None,
 ) -> Results:
     """Runs the steps in their order until the named one is done; returns what they produced.
 
     `data` is a source to ingest; without `ingest` the run starts from the current data version. `training_deployment`
-    names the deployment whose workers train, such as train/gpu; None trains in this process' machine.
+    names the deployment whose workers train, such as train/gpu; None trains in this process' machine. `values`, such as
+    {"train.epochs": 3}, hold for this run alone; params.yaml stays as it is.
     """
     steps, opened = steps_until(until), open_project(Path(project) if project else None)
     require_dvc(opened)
     results = Results()
     with restore_data_on_failure(opened):
         with restore_params_on_error(opened):
-            session = open_session(project, overrides, exports=any(step.exports for step in steps))
+            session = open_session(project, overrides, values=values, exports=any(step.exports for step in steps))
             if training_deployment is not None:
                 require_deployment(training_deployment)
             if any(step.reads_models for step in steps):
@@ -123,9 +125,14 @@ def summarize(results: Results) -> RunSummary:
 
 
 @flow(name="promote")
-def promote(version: str | None = None, overrides: list[str] | None = None, project: str | None = None) -> GateOutcome:
+def promote(
+    version: str | None = None,
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    values: dict[str, Any] | None = None,
+) -> GateOutcome:
     """Lets the gate decide on one registered version, by default the newest, without training."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, values=values)
     name = session.params.register.name
     number = require_same_model(version, own=name, where="register.name") if version else newest_version(session)
     return run_all([Prepare(), Promote(number, again=version is not None)], session)[Promoted].outcome

@@ -82,6 +82,10 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change params.yaml first, as `dvc exp run -S` does."),
 ]
+Values = Annotated[
+    list[str] | None,
+    typer.Option("--with", metavar="SECTION.KEY=VALUE", help="For this run alone; params.yaml stays as it is."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Last line of standard output: the result as one JSON object.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Let --out replace a file that Darkroom didn't write; never one it reads.")
@@ -98,9 +102,9 @@ Data = Annotated[
 
 
 @app.command()
-def run(data: Data = None, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def run(data: Data = None, overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Run all steps: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
-    found = run_pipeline("promote", data=data, overrides=overrides, ingest=True)
+    found = run_pipeline("promote", data=data, overrides=overrides, values=values, ingest=True)
     from flows.pipeline import summarize
 
     finish(summarize(found), as_json, results.pipeline)
@@ -137,18 +141,18 @@ def set_baseline(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def train(overrides: Overrides = None, as_json: AsJson = False) -> None:
+def train(overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Train a model; data is brought up to date first."""
-    found = run_pipeline("train", overrides=overrides)
+    found = run_pipeline("train", overrides=overrides, values=values)
     from flows.steps.train import Trained
 
     finish({"run_id": found[Trained].run_id}, as_json)
 
 
 @app.command()
-def finetune(overrides: Overrides = None, as_json: AsJson = False) -> None:
+def finetune(overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Fine-tune the trained model."""
-    found = run_pipeline("finetune", overrides=overrides)
+    found = run_pipeline("finetune", overrides=overrides, values=values)
     from flows.steps.train import Trained
 
     finish({"run_id": found[Trained].run_id}, as_json)
@@ -167,6 +171,7 @@ Deployment = Annotated[
 @app.command()
 def tune(
     overrides: Overrides = None,
+    values: Values = None,
     deployment: Deployment = None,
     apply: Annotated[bool, typer.Option("--apply", help="Write the best values into params.yaml.")] = False,
     as_json: AsJson = False,
@@ -178,6 +183,7 @@ def tune(
         trains=True,
         stopped="the same command resumes: finished trials count, and a training continues from its last checkpoint",
         overrides=overrides,
+        values=values,
         deployment=deployment,
         apply=apply,
     )
@@ -191,6 +197,7 @@ def compare(
         typer.Argument(metavar="NAME…", help="Architectures, NAME@ALIAS or NAME/VERSION."),
     ],
     overrides: Overrides = None,
+    values: Values = None,
     deployment: Deployment = None,
     out: Annotated[Path, typer.Option("--out", help="The picture to write: .png or .svg.")] = Path("comparison.png"),
     overwrite: Overwrite = False,
@@ -205,6 +212,7 @@ def compare(
         exports=True,
         names=names,
         overrides=overrides,
+        values=values,
         deployment=deployment,
         out=str(out.absolute()),
         overwrite=overwrite,
@@ -251,6 +259,7 @@ def ensemble(
         ),
     ],
     overrides: Overrides = None,
+    values: Values = None,
     as_json: AsJson = False,
 ) -> None:
     """Make one model of several: exported, registered and decided on like any other."""
@@ -261,14 +270,15 @@ def ensemble(
         exports=True,
         members=members,
         overrides=overrides,
+        values=values,
     )
     finish(decision, as_json, results.verdict)
 
 
 @app.command()
-def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
+def evaluate(overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Score the model on the test split."""
-    found = run_pipeline("evaluate", overrides=overrides)
+    found = run_pipeline("evaluate", overrides=overrides, values=values)
     from flows.steps.evaluate import Evaluated
 
     scores = found[Evaluated].scores
@@ -276,9 +286,9 @@ def evaluate(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
+def quantize(overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Export to ONNX and int8, measure both, choose the file to serve."""
-    found = run_pipeline("quantize", overrides=overrides)
+    found = run_pipeline("quantize", overrides=overrides, values=values)
     from flows.steps.quantize import Exported
 
     record = found[Exported].record
@@ -286,9 +296,9 @@ def quantize(overrides: Overrides = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
+def register(overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
     """Register the file to serve as a new version."""
-    found = run_pipeline("register", overrides=overrides)
+    found = run_pipeline("register", overrides=overrides, values=values)
     from flows.steps.register import Registered
 
     finish({"version": found[Registered].version}, as_json)
@@ -298,6 +308,7 @@ def register(overrides: Overrides = None, as_json: AsJson = False) -> None:
 def promote(
     version: Annotated[str | None, typer.Option("--version", help=f"{FORMS}; default: the newest.")] = None,
     overrides: Overrides = None,
+    values: Values = None,
     as_json: AsJson = False,
 ) -> None:
     """Have the gate decide on a registered version."""
@@ -307,6 +318,7 @@ def promote(
         check=[version] if version else [],
         version=version,
         overrides=overrides,
+        values=values,
     )
     finish(outcome, as_json, results.verdict)
 

@@ -18,7 +18,12 @@ _INGEST_AGAIN = "the data is as it was, and the same command ingests it from the
 
 
 def run_pipeline(
-    until: str, *, data: str | None = None, overrides: Sequence[str] | None = None, ingest: bool = False
+    until: str,
+    *,
+    data: str | None = None,
+    overrides: Sequence[str] | None = None,
+    values: Sequence[str] | None = None,
+    ingest: bool = False,
 ) -> Any:
     """Runs the steps of the pipeline until the named one; returns their results."""
     from flows.steps.order import steps_until
@@ -33,6 +38,7 @@ def run_pipeline(
         stopped=_INGEST_AGAIN if until == "ingest" else _RESUMES,
         data=data,
         overrides=overrides,
+        values=values,
         until=until,
         ingest=ingest,
     )
@@ -48,6 +54,7 @@ def run_flow(
     exports: bool = False,
     stages: bool = True,
     stopped: str = _RESUMES,
+    values: Sequence[str] | None = None,
     **parameters: Any,
 ) -> Any:
     """Runs the Prefect flow at this import path, such as flows.pipeline.pipeline.
@@ -55,6 +62,7 @@ def run_flow(
     `check` are the versions and architectures among the parameters: they are looked up before anything starts.
     `models` says whether the flow needs the tracking server, `trains` whether it starts from other models, `exports`
     whether it runs exported files here, `stages` whether it runs DVC; `stopped` is what becomes of it on Ctrl-C.
+    `values` are settings of this run alone, as section.key=value.
     """
 
     def work() -> Any:
@@ -63,7 +71,13 @@ def run_flow(
         from flows.session.preflight import check_arguments
 
         project = open_project()
-        typed = {key: parameters[key] for key in ("overrides", "data", "out", "overwrite") if key in parameters}
+        if values:
+            from flows.project.params import parse_assignment
+
+            parameters["values"] = dict(parse_assignment(one, option="--with") for one in values)
+        typed = {
+            key: parameters[key] for key in ("overrides", "data", "out", "overwrite", "values") if key in parameters
+        }
         check_arguments(project, **typed, models=check, trains=trains, exports=exports, stages=stages)
         server_is_up = prepare_prefect(project)
         module, _, name = flow.rpartition(".")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
@@ -107,9 +107,10 @@ def compare(
     deployment: str | None = None,
     out: str = "comparison.png",
     overwrite: bool = False,
+    values: dict[str, Any] | None = None,
 ) -> ComparisonResult:
     """Trains what isn't trained with these params yet, on the workers of `deployment` if given, and plots `out`."""
-    session = open_session(project, overrides, exports=True)
+    session = open_session(project, overrides, values=values, exports=True)
     output = Output(picture := Path(out), overwrite=overwrite)
     output.check()
     if picture.suffix.lower() not in _FORMATS:

@@ -158,9 +158,14 @@ class EnsembleResult(GateOutcome):
 
 
 @flow(name="ensemble")
-def ensemble(members: list[str], overrides: list[str] | None = None, project: str | None = None) -> EnsembleResult:
+def ensemble(
+    members: list[str],
+    overrides: list[str] | None = None,
+    project: str | None = None,
+    values: dict[str, Any] | None = None,
+) -> EnsembleResult:
     """An ensemble: exported, registered and decided on."""
-    session = open_session(project, overrides, exports=True)
+    session = open_session(project, overrides, values=values, exports=True)
     steps: list[Step[Any]] = [Prepare(), JoinMembers(tuple(members)), Evaluate(), Quantize(), Register(), Promote()]
     results = run_all(steps, session)
     run_id, decision = results[Trained].run_id, results[Promoted]

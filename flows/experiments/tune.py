@@ -65,12 +65,13 @@ def tune(
     project: str | None = None,
     deployment: str | None = None,
     apply: bool = False,
+    values: dict[str, Any] | None = None,
 ) -> SearchResult:
     """Resumes the search of this space, or starts it; returns its trials and the best one.
 
     With a deployment, such as train/gpu, its workers train; `apply` writes the best values into params.yaml.
     """
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, values=values)
     check_space(session.params, session.project)
     if deployment is not None:
         require_deployment(deployment)

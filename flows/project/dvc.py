@@ -70,6 +70,13 @@ def data_paths(project: Project) -> DataPaths:
     return DataPaths(**{field.name: project.root / flags[field.name] for field in fields(DataPaths)})
 
 
+def stage_params(project: Project) -> list[str]:
+    """The settings that DVC's stages and the ingest read from params.yaml, such as split and model.compound."""
+    stages = YAML(typ="safe", pure=True).load((project.root / PIPELINE).read_text(encoding="utf-8"))["stages"]
+    named = [name for stage in STAGES for name in stages[stage].get("params", []) if isinstance(name, str)]
+    return list(dict.fromkeys(["ingest", *named]))
+
+
 def data_version(project: Project) -> str | None:
     """DVC's digest of the current raw data; None where nothing was ingested yet."""
     pointer = _pointer(project)

@@ -1,5 +1,6 @@
 """params.yaml as typed sections, read with the reader that DVC uses (YAML 1.2), and edited by --set."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -64,13 +65,16 @@ class Params:
         Raises SettingsError where a name is unknown or a value is out of range.
         """
         changed: dict[str, Any] = {}
+        for place in values:
+            if "." not in place:
+                raise SettingsError(f"params.yaml: {place}: is a section; name a setting in it, such as train.epochs")
         for name in dict.fromkeys(place.partition(".")[0] for place in values):
             section = getattr(self, name, None)
             if not isinstance(section, Settings):
                 known = [field.name for field in fields(self)]
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, known)}")
             own = {place.partition(".")[2]: value for place, value in values.items() if place.startswith(f"{name}.")}
-            whole = self._model_with(own) if name == "model" else section.model_dump() | own
+            whole = self._model_with(own) if name == "model" else _with_nested(name, section.model_dump(), own)
             changed[name] = type(section).from_section(name, whole)
         return replace(self, **changed)
 
@@ -175,6 +179,38 @@ def _may_have(place: yaml_text.Place) -> bool:
     if not place.keys:
         return place.missing[0] in {field.name for field in fields(Params)}
     return place.value is None or isinstance(place.value, dict)
+
+
+def resolved_text(path: Path, params: Params) -> str:
+    """The text of params.yaml with these params in it: who reads it finds the same settings."""
+    text, before = path.read_text(encoding="utf-8"), read_params(path).as_record()
+    for section, settings in json.loads(json.dumps(params.as_record())).items():
+        for name, value in settings.items():
+            if value == json.loads(json.dumps(before[section][name])):
+                continue
+            # A scenario chooses the architecture where that is null.
+            is_chosen = (section, name) == ("model", "architecture") and params.model.scenario is not None
+            place = yaml_text.find(yaml_text.load(text), [section, name])
+            try:
+                text = yaml_text.with_value(text, place, None if is_chosen else value)
+            except yaml_text.NotWritable:
+                raise SettingsError(
+                    f"params.yaml: {section}.{name}: shares its value with another place (an anchor, an alias or a "
+                    "merge), so it can't hold for one run alone; write it out in both places"
+                ) from None
+    return text
+
+
+def _with_nested(section: str, settings: dict[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a section with values by names such as qat.epochs."""
+    for name, value in values.items():
+        place = yaml_text.find(settings, name.split("."))
+        if place.missing and place.value is not None and not isinstance(place.value, dict):
+            raise SettingsError(f"params.yaml: {section}.{name}: unknown")
+        for key in reversed(place.missing[1:]):
+            value = {key: value}
+        settings = yaml_text.changed(settings, place, value)
+    return settings
 
 
 def _shown(value: Any) -> str:

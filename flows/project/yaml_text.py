@@ -58,29 +58,30 @@ def with_value(text: str, place: Place, value: Any) -> str:
     """The text with the value in its place; raises NotWritable where something else would change with it."""
     for name in reversed(place.missing[1:]):
         value = {name: value}
-    expected = _changed(load(text), place, value)
+    expected = changed(load(text), place, value)
     whole = YAML(typ="safe", pure=True).compose(text)
     key, node = _pair(whole, place.keys)
     if not place.missing:
-        changed = _replaced(text, key, node, value)
+        written = _replaced(text, key, node, value)
     elif isinstance(node, MappingNode) and not node.flow_style and node.value:
-        changed = _added(text, node, place.missing[0], value)
+        written = _added(text, node, place.missing[0], value)
     else:
-        changed = _replaced(text, key, node, {**(place.value or {}), place.missing[0]: value})
+        written = _replaced(text, key, node, {**(place.value or {}), place.missing[0]: value})
     try:
-        is_written = _same(load(changed), expected)
+        is_written = _same(load(written), expected)
     except YAMLError:
         is_written = False
     if not is_written:
         raise NotWritable
-    return changed
+    return written
 
 
-def _changed(content: Any, place: Place, value: Any) -> Any:
+def changed(content: Any, place: Place, value: Any) -> Any:
+    """A copy of the content with the value in its place."""
     keys = [*place.keys, *place.missing[:1]]
     whole = copy.deepcopy(content)
     if place.missing and place.value is None:
-        whole = _changed(whole, Place(place.keys, [], None), {})
+        whole = changed(whole, Place(place.keys, [], None), {})
     inner = whole
     for key in keys[:-1]:
         inner = inner[key]

@@ -21,10 +21,11 @@ from components.records.lineage import (
     PinnedWeights,
     RegisteredFile,
 )
-from components.shared.files import sha256_of_file, write_json
+from components.shared.files import sha256_of_file, write_json, write_text
 from components.shared.processor import this_processor
 from flows.project.dvc import data_paths, version_files
 from flows.project.fingerprint import CODE_ROOT, code_digest, package_version
+from flows.project.params import resolved_text
 from flows.project.project import Project
 from flows.session.session import Session
 from flows.tracking import runs
@@ -62,12 +63,13 @@ def write_lineage(
     folder.mkdir(parents=True)
     paths = data_paths(session.project)
     for source in (
-        *version_files(session.project),
+        *(file for file in version_files(session.project) if file != session.project.params),
         paths.split / _SPLIT,
         paths.split / "leakage.json",
         paths.report,
     ):
         shutil.copyfile(source, folder / source.name)
+    write_text(folder / session.project.params.name, resolved_text(session.project.params, session.params))
     left_out = _keep_reference(paths.reference, folder / REFERENCE)
     record = LineageRecord(
         git=git_state(session.project),

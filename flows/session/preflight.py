@@ -2,17 +2,19 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
 from components.models.scenarios import Advice, advise
 from components.shared.errors import DataError, SettingsError
 from components.shared.files import write_text
+from flows.project.dvc import stage_params
 from flows.project.model_names import is_version, parse_address, parse_version
 from flows.project.outputs import Output
-from flows.project.params import Params, override, read_overridden, read_params
+from flows.project.params import Params, override, read_overridden, read_params, resolved_text
 from flows.project.project import Project
 from flows.project.repository import require_dvc
 
@@ -30,6 +32,7 @@ def check_arguments(
     out: str | None = None,
     overwrite: bool = False,
     stages: bool = True,
+    values: Mapping[str, Any] | None = None,
 ) -> None:
     """Finds mistakes in what the user typed before any server starts and before anything is written.
 
@@ -38,7 +41,7 @@ def check_arguments(
     """
     if out is not None:
         Output(Path(out), overwrite=overwrite).check()
-    params = read_overridden(project.params, overrides or [])
+    params = _for_this_run(project, read_overridden(project.params, overrides or []), values or {})
     _check(params, project, exports=exports)
     if data is not None:
         from components.data.sources import check_location
@@ -86,18 +89,42 @@ def _check_version(project: Project, name: str, wanted: str, *, where: str = "")
         raise SettingsError(f"{where}{problem}") from None
 
 
-def resolve_params(project: Project, overrides: list[str] | None, *, exports: bool = False) -> Params:
+def resolve_params(
+    project: Project, overrides: list[str] | None, *, values: Mapping[str, Any] | None = None, exports: bool = False
+) -> Params:
     """params.yaml with the overrides written into it; it stays as it was when anything in it is wrong.
 
-    With `exports` this machine also measures the exported files, so it must have their provider.
+    `values`, such as {"train.epochs": 3}, are in what is returned alone. With `exports` this machine also measures the
+    exported files, so it must have their provider.
     """
 
     for change in override(project.params, overrides or [], check=partial(_check, project=project, exports=exports)):
         logger.info(change)
-    params = read_params(project.params)
+    params = _for_this_run(project, read_params(project.params), values or {})
     _check(params, project, exports=exports)
     _log_choice(params)
+    for name, value in (values or {}).items():
+        logger.info(f"for this run alone: {name} {value}")
     return params
+
+
+def _for_this_run(project: Project, params: Params, values: Mapping[str, Any]) -> Params:
+    """The params with values of one run; SettingsError for those that DVC's stages read from params.yaml themselves."""
+    for name in values:
+        if any(
+            f"{name}.".startswith(f"{read}.") or f"{read}.".startswith(f"{name}.") for read in stage_params(project)
+        ):
+            raise SettingsError(
+                f"--with {name}: the data stages read it from params.yaml, so write it there with --set"
+            )
+    try:
+        changed = params.with_values(values)
+        if values:
+            # With the run its settings are kept as a params.yaml that holds them.
+            resolved_text(project.params, changed)
+    except SettingsError as problem:
+        raise SettingsError(str(problem).replace("params.yaml: ", "--with ", 1) if values else str(problem)) from None
+    return changed
 
 
 @contextlib.contextmanager

@@ -3,12 +3,12 @@
 import logging
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock
 
@@ -56,6 +56,8 @@ class Session:
 
     project: Project
     params: Params
+    values: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the params that hold for this run alone, by names such as train.epochs."""
     decoded: DecodedImages = field(default_factory=DecodedImages, compare=False, repr=False)
 
     @cached_property
@@ -101,11 +103,20 @@ class Stopwatch:
         return StepTime(self.name, round(self.seconds, 3), self.state)
 
 
-def open_session(folder: str | None = None, overrides: list[str] | None = None, *, exports: bool = False) -> Session:
-    """Reads and checks everything that can be checked before work begins; `exports` where files will be exported."""
+def open_session(
+    folder: str | None = None,
+    overrides: list[str] | None = None,
+    *,
+    values: Mapping[str, Any] | None = None,
+    exports: bool = False,
+) -> Session:
+    """Reads and checks everything that can be checked before work begins; `exports` where files will be exported.
+
+    `overrides` are written into params.yaml, `values` hold for this session alone.
+    """
     set_default_level()
     project = open_project(Path(folder) if folder else None)
-    return Session(project, resolve_params(project, overrides, exports=exports))
+    return Session(project, resolve_params(project, overrides, values=values, exports=exports), values or {})
 
 
 def exclusive(project: Project, name: str) -> FileLock:

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -47,7 +46,7 @@ def train_on(
     if done is not None:
         return done
     logger.info(f"training goes to {deployment}, and waits there for a worker of its pool")
-    extra = {"values": values, "parent_run": parent_run}
+    extra = {"values": {**session.values, **(values or {})} or None, "parent_run": parent_run}
     handed = {"project": str(session.project.root)} | {name: one for name, one in extra.items() if one is not None}
     flow_run: Any = run_deployment(deployment, parameters=handed, timeout=0)
     state = _wait(flow_run.id, while_waiting)
@@ -80,8 +79,7 @@ def train(
     `values`, such as {"train.epochs": 3}, hold for this training alone; params.yaml stays as it is. A training with a
     `parent_run` ends early where `runs.ask_to_stop` asks for it.
     """
-    session = open_session(project, overrides)
-    session = replace(session, params=session.params.with_values(values or {}))
+    session = open_session(project, overrides, values=values)
     results = run_all([Prepare()], session)
 
     def stop_where_asked(run_id: str, _: Event) -> None:

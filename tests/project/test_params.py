@@ -11,10 +11,11 @@ from projects import REPOSITORY
 from components.data.images.preprocessing import PreprocessSettings
 from components.shared.errors import ServiceError, SettingsError
 from components.training.settings import TrainSettings
-from flows.project.params import Params, override, read_params
+from flows.project.params import Params, override, read_params, resolved_text
 from flows.project.project import Project
 from flows.project.sections import read_section
 from flows.session.preflight import resolve_params
+from flows.session.session import open_session
 
 
 @pytest.fixture
@@ -317,3 +318,62 @@ def test_a_provider_that_is_not_here_is_refused_before_any_work_of_a_run_that_ex
         assert params.read_bytes() == before
     # A machine that only trains need not have it.
     assert resolve_params(project, ["quantize.provider=tensorrt"]).quantize.provider == "tensorrt"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"train.epochs": 2, "finetune.learning_rate": 0.1},
+        {"quantize.qat.epochs": 0, "promote.ceilings.log_loss": 2.0, "promote.floors": None},
+        {"model.scenario": "edge"},
+        {"model.architecture": "lenet5", "train.class_weights": {"a": 2.0}},
+        {"tune.space": {"train.dropout": [0.1, 0.2]}},
+    ],
+)
+@pytest.mark.parametrize("scenario", [None, "mobile"])
+def test_values_of_one_run_are_kept_as_a_file_that_reads_the_same(
+    params: Path, values: dict[str, Any], scenario: str | None
+) -> None:
+    if scenario is not None:
+        change(params, ["model.architecture=null", f"model.scenario={scenario}"])
+    before = params.read_bytes()
+    changed = read_params(params).with_values(values)
+    text = resolved_text(params, changed)
+    assert params.read_bytes() == before
+    params.write_text(text)
+    assert read_params(params) == changed
+    assert comments(text) == comments(before.decode())
+
+
+def test_values_of_one_run_are_in_the_session_and_not_in_the_file(params: Path) -> None:
+    shutil.copy(REPOSITORY / "dvc.yaml", params.with_name("dvc.yaml"))
+    before = params.read_bytes()
+    session = open_session(str(params.parent), values={"train.epochs": 2, "quantize.qat.epochs": 0})
+    assert (session.params.train.epochs, session.params.quantize.qat.epochs) == (2, 0)
+    assert session.values == {"train.epochs": 2, "quantize.qat.epochs": 0}
+    assert params.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"train.epoch": 2}, "--with train.epoch: unknown; did you mean epochs?"),
+        ({"train.epochs": 0}, "--with train.epochs: is 0, should be greater than or equal to 1"),
+        ({"train.epochs.more": 0}, "--with train.epochs.more: unknown"),
+        ({"trian.epochs": 2}, "--with trian: unknown section; did you mean train?"),
+        ({"train": 2}, "--with train: is a section; name a setting in it"),
+        (
+            {"split.seed": 2},
+            "--with split.seed: the data stages read it from params.yaml, so write it there with --set",
+        ),
+        ({"preprocess.image_size_px": 64}, "--with preprocess.image_size_px: the data stages read it"),
+        ({"model.compound": 1.0}, "--with model.compound: the data stages read it"),
+        ({"ingest.separator": ";"}, "--with ingest.separator: the data stages read it"),
+        ({"split": {}}, "--with split: the data stages read it"),
+    ],
+)
+def test_a_bad_value_of_one_run_is_named(params: Path, values: dict[str, Any], sentence: str) -> None:
+    shutil.copy(REPOSITORY / "dvc.yaml", params.with_name("dvc.yaml"))
+    with pytest.raises(SettingsError) as refused:
+        open_session(str(params.parent), values=values)
+    assert str(refused.value).startswith(sentence)
