@@ -28,6 +28,7 @@ from components.data.packed.packing import DATASET, read_dataset
 from components.data.raw.dataset import RawImages
 from components.data.raw.ingest import write_raw
 from components.data.sources import IngestSettings, find
+from components.evaluation.settings import PredictSettings
 from components.export.exporter import Images, export_model
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier, load_classifier
@@ -128,7 +129,8 @@ def exported(model: ImageClassifier, data: Path, folder: Path, *, qat_epochs: in
                 raw=[image.content for image in test_images(data.parent, settings.parity_images)],
             ),
             settings=settings,
-            learn=partial(_aware, settings, data, folder.parent),
+            predict=PredictSettings(),
+            fine_tune=partial(_aware, settings, data, folder.parent),
         )
         # The test scores are measured apart.
         found.as_record({name: ScoresOnTest("", {}, {}) for name in found.formats}).write(record)

@@ -21,6 +21,8 @@ SMALLER_IS_BETTER = (
     "expected_calibration_error_before_scaling",
     "hamming_loss",
 )
+OF_SETS = ("coverage", "answered", "answered_accuracy")
+"""Of prediction sets, where predict.coverage asks for them; larger is better."""
 OF_A_CLASS = ("precision", "recall", "f1", "roc_auc", "average_precision")
 OF_A_SLICE = ("accuracy", "macro_f1")
 

@@ -8,7 +8,7 @@ Letters: N images, K classes, D resamples, M scores.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from components.evaluation.confusion_counts import confused_pairs, count
 from components.evaluation.level_predictions import Floats, LevelPredictions, coarser_levels, finest_level
 from components.evaluation.metric_values import values_of, values_of_classes
 from components.evaluation.per_image_terms import image_terms
+from components.evaluation.prediction_sets import SetScores, level_set_scores, set_scores
 from components.evaluation.predictions import Predictions
 from components.evaluation.ranking_metrics import Mean, RankScore, rank_scores
 from components.records.scores import ClassScores, ConfusedPair
@@ -39,7 +40,7 @@ class Scores:
     probable.
     """
     intervals: dict[str, Interval]
-    """The middle 95% of the resamples of each value; empty without resamples."""
+    """The middle 95% of the resamples of each value, where there are resamples; of prediction sets always, Wilson's."""
     images: int
     top_k: int
     resamples: int
@@ -83,7 +84,16 @@ def score(predictions: Predictions, *, top_k: int, num_resamples: int = 0, seed:
         name: _scores(level, top_k=top_k, num_resamples=num_resamples, seed=seed, levels={})
         for name, level in coarser_levels(predictions.task, finest).items()
     }
-    return _scores(finest, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=coarser)
+    of_sets = level_set_scores(predictions)
+    levels = {name: _with_sets(scores, of_sets.get(name)) for name, scores in coarser.items()}
+    scores = _scores(finest, top_k=top_k, num_resamples=num_resamples, seed=seed, levels=levels)
+    return _with_sets(scores, set_scores(predictions))
+
+
+def _with_sets(scores: Scores, sets: SetScores | None) -> Scores:
+    if sets is None:
+        return scores
+    return replace(scores, values=scores.values | sets.values, intervals=scores.intervals | sets.intervals)
 
 
 def unranked_scores(

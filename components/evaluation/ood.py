@@ -13,19 +13,22 @@ from numpy.typing import NDArray
 from components.data.images.decoding import IMAGE_ENDINGS, UndecodableImage
 from components.data.images.preprocessing import PreprocessSettings, square_of
 from components.evaluation.bootstrap import fraction_interval
+from components.evaluation.prediction_sets import rank_above
 from components.evaluation.ranking_metrics import rank_scores
 from components.records.analysis import OodScores
 from components.shared.errors import DataError, SettingsError
 from components.task.task import DecisionRule, Task
 
-PASSED_FRACTION = 0.95
-"""Fraction of the validation images that the threshold lets pass."""
 _TILES = 4
 
 
-def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], task: Task) -> float:
-    """The free energy that 95% of the validation images stay below."""
-    return float(np.quantile(task.ood_score(logits_NT).astype(np.float64), PASSED_FRACTION))
+def fit_ood_threshold(logits_NT: NDArray[np.floating[Any]], task: Task, *, keep: float) -> float | None:
+    """The free energy that an image like these stays below with the probability `keep`; None where they are too few.
+
+    The finite-sample quantile of split conformal prediction, as for prediction sets.
+    """
+    rank = rank_above(len(logits_NT), keep)
+    return float(np.sort(task.ood_score(logits_NT))[rank - 1]) if rank <= len(logits_NT) else None
 
 
 def ood_scores(

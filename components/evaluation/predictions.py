@@ -55,6 +55,16 @@ class Predictions:
         """Probability of each prediction; in multi-label tasks, of its least confident label."""
         return self.task.confidence(self.probabilities_NK, self.predicted)
 
+    @cached_property
+    def in_set_NDC(self) -> NDArray[np.bool_]:
+        """Whether each option of each decision stands in its prediction set; the rule must make sets."""
+        return self.task.prediction_sets(self.probabilities_NK, self.rule)
+
+    @cached_property
+    def flagged_N(self) -> NDArray[np.bool_]:
+        """Whether each image is flagged as out-of-distribution."""
+        return self.rule.flagged(self.task.ood_score(self.logits_NT))
+
 
 def same_predictions(left: NDArray[Any], right: NDArray[Any]) -> NDArray[np.bool_]:
     """Whether both sides agree on each image [N]; in multi-label tasks, on every label."""

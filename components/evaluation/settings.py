@@ -1,4 +1,4 @@
-"""What is evaluated: the section `evaluate` of params.yaml."""
+"""What is evaluated, and how sure an answer must be: the sections `evaluate` and `predict` of params.yaml."""
 
 from pydantic import Field
 
@@ -26,3 +26,15 @@ class EvaluateSettings(Settings):
     """Test images on the map of the embedding; more takes longer, 0 omits it."""
     seed: int = Field(ge=0)
     """Another seed draws other resamples, corruptions and samples."""
+
+
+class PredictSettings(Settings):
+    """params.yaml: predict."""
+
+    coverage: float | None = Field(default=0.95, gt=0.5, lt=1)
+    """Fraction of images whose label stands in the prediction set; larger is more often not sure; null: no sets.
+
+    Of several labels: the fraction of decisions on a label.
+    """
+    ood_keep: float | None = Field(default=0.95, gt=0.5, lt=1)
+    """Fraction of images like the training images that aren't flagged as out-of-distribution; null flags none."""

@@ -12,6 +12,7 @@ from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.predictions import Predictions
 from components.evaluation.served_predictions import predict_packed
+from components.evaluation.settings import PredictSettings
 from components.export.format_choice import Choice, Format, Measurements, best_int8, broken, choose, most_promising
 from components.export.model_timing import FileDoesNotServe, time_file
 from components.export.onnx_export import export_onnx, write_decision_rule
@@ -102,6 +103,7 @@ def export_model(
     card: ModelCard,
     images: Images,
     settings: QuantizeSettings,
+    predict: PredictSettings,
     fine_tune: FineTune | None = None,
 ) -> ExportedFiles:
     """Writes model_fp32.onnx, model_int8.onnx and, where it runs, model_fp16.onnx into the folder.
@@ -110,7 +112,7 @@ def export_model(
     model that was given.
     """
     calibration = calibration_images(images.train, settings.calibration_images)
-    exporter = _Exporter(folder, card, calibration, images.val, settings)
+    exporter = _Exporter(folder, card, calibration, images.val, settings, predict)
     fp32 = exporter.fp32(model)
     formats: dict[Format, ExportCandidate] = {"fp32": fp32}
     skipped: dict[str, str] = {}
@@ -146,6 +148,7 @@ class _Exporter:
     calibration: CalibrationImages
     val: PackedSplit
     settings: QuantizeSettings
+    predict: PredictSettings
 
     def fp32(self, model: ImageClassifier) -> ExportCandidate:
         file = self.folder / "model_fp32.onnx"
@@ -216,7 +219,7 @@ class _Exporter:
         settings = self.settings
         report = time_file(file, provider=settings.provider, latency_runs=settings.latency_runs)
         on_val = predict_packed(OnnxClassifier(file, provider=settings.provider), self.val)
-        rule = fit_decision_rule(on_val)
+        rule = fit_decision_rule(on_val, self.predict)
         write_decision_rule(file, rule)
         scored: Predictions = replace(on_val, rule=rule)
         measured = Measurements(

@@ -7,6 +7,7 @@ from components.data.packed.calibration_images import calibration_images
 from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
+from components.evaluation.settings import PredictSettings
 from components.export.onnx_export import write_decision_rule
 from components.export.quantization import Quantizer, Recipe
 from components.export.quantization_search import recipe_named
@@ -33,5 +34,8 @@ def repeat_int8(way: str, fp32: Path, target: Path, *, train: PackedSplit, val: 
         if recipe is None:
             return False
         quantizer.write(recipe, target)
-    write_decision_rule(target, fit_decision_rule(predict_packed(OnnxClassifier(target, provider=card.provider), val)))
+    rule = card.decision_rule
+    asked = PredictSettings(coverage=rule.coverage, ood_keep=rule.ood_keep)
+    on_val = predict_packed(OnnxClassifier(target, provider=card.provider), val)
+    write_decision_rule(target, fit_decision_rule(on_val, asked))
     return True

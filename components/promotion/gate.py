@@ -70,6 +70,8 @@ class Candidate:
     sha256: str
     scores: Mapping[str, float]
     """Of the file on the test images, by name."""
+    intervals: Mapping[str, Interval]
+    """Of the scores of prediction sets, by name."""
     classes: Sequence[ScoredClass]
     slices: Sequence[ScoredSlice]
     measured: GateMeasurements
@@ -146,6 +148,19 @@ def _scores(candidate: Candidate, settings: PromoteSettings) -> Iterator[RuleVer
         yield _at_least(f"{title(name)} of the served file", candidate.scores.get(name), floor)
     for name, ceiling in (settings.ceilings or {}).items():
         yield _at_most(f"{title(name)} of the served file", candidate.scores.get(name), ceiling)
+    if settings.min_coverage is not None:
+        yield _coverage(candidate, settings.min_coverage)
+
+
+def _coverage(candidate: Candidate, least: float) -> RuleVerdict:
+    """Broken where the coverage is significantly less, or no answer is sure: sets of all classes cover everything."""
+    rule, limit = "coverage of the prediction sets", f"at least {least:g} at its upper end, with answers"
+    found, interval = candidate.scores.get("coverage"), candidate.intervals.get("coverage")
+    if found is None or interval is None:
+        return RuleVerdict(rule, "not measured, for predict.coverage was null", limit, False)
+    answered = candidate.scores["answered"]
+    value = f"{found:.4f} (95%: {interval[0]:.4f} to {interval[1]:.4f}), sure of {answered:.1%}"
+    return RuleVerdict(rule, value, limit, interval[1] >= least and answered > 0)
 
 
 def _classes(candidate: Candidate, floors: FinerLimits | None) -> Iterator[RuleVerdict]:

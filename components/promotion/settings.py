@@ -9,6 +9,7 @@ from components.evaluation.metric_names import (
     LARGER_IS_BETTER,
     OF_A_CLASS,
     OF_A_SLICE,
+    OF_SETS,
     SMALLER_IS_BETTER,
     without_level,
 )
@@ -51,7 +52,8 @@ class PromoteSettings(Settings):
     """params.yaml: promote. Where no floor and no ceiling is configured nothing is promoted."""
 
     floors: Annotated[
-        Limits | None, AfterValidator(_of(LARGER_IS_BETTER, floors=True, better="smaller: put it under ceilings"))
+        Limits | None,
+        AfterValidator(_of((*LARGER_IS_BETTER, *OF_SETS), floors=True, better="smaller: put it under ceilings")),
     ]
     """Least scores of the served file on the test split, above 0, by the names of `evaluate`'s scores."""
     ceilings: Annotated[Limits | None, AfterValidator(_of(SMALLER_IS_BETTER, better="larger: put it under floors"))]
@@ -63,6 +65,11 @@ class PromoteSettings(Settings):
     """
     slice_floors: Annotated[FinerLimits | None, AfterValidator(_of(OF_A_SLICE, floors=True, levels=False))]
     """Least score of every slice, such as {accuracy: 0.8}, or by a column, such as {accuracy: {sharpness: 0.8}}."""
+    min_coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Least coverage of the prediction sets; refused where the test split shows significantly less, or nothing is sure.
+
+    Broken where even the upper end of the 95% interval lies below. `floors: {answered: 0.8}` asks for answers as well.
+    """
     min_slice_images: int = Field(ge=1)
     """Test images below which a slice is ignored; larger asks for more evidence."""
     max_drop_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]

@@ -162,3 +162,14 @@ class OnnxClassifier:
             raise ServiceError(
                 f"{file} has {len(thresholds)} thresholds for {len(self.card.classes)} classes; export it again"
             )
+        of_sets, wanted = self.card.decision_rule.set_thresholds, self._options()
+        if of_sets is not None and [len(one) for one in of_sets] != wanted:
+            raise ServiceError(
+                f"{file} has {sum(map(len, of_sets))} thresholds of prediction sets, should have {sum(wanted)}; "
+                "export it again"
+            )
+
+    def _options(self) -> list[int]:
+        """How many options each decision on an image has."""
+        decisions, options = self.card.labels.decisions(np.zeros((1, len(self.card.classes)), np.float32)).shape[1:]
+        return [options] * decisions

@@ -4,7 +4,12 @@
     level_NAME, …_probability    hierarchy: ancestor of the predicted class on each coarser level
     top_1, top_1_probability …   most probable classes, if requested
     ood_score                    larger is less like the training data
-    ood                          whether the score is above the model's threshold, if it has one
+    out_of_distribution          whether the score is above the model's threshold, if it has one
+    ood                          the same, by its earlier name
+    answer                       what the model says in words: `cat`, or `not sure: cat or dog`
+    sure                         whether one class is left, or of many labels each is decided; never out-of-distribution
+    sure_of                      what it is sure of: the label; of several labels those; of a path the start
+    prediction_set               classes that the image may have, joined by |, the most probable first
     probability:CLASS            probability of every class, if requested
 
 Letters: B images, T logits, K classes, L classes of a level.
@@ -19,8 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from components.serving.answer_text import UNLIKE
 from components.serving.onnx_classifier import ModelCard
 from components.shared.errors import SettingsError, nearest
+from components.task.label_text import SET_SEPARATOR
 from components.task.task import Task
 
 Record = dict[str, Any]
@@ -78,7 +85,9 @@ def prediction_columns(card: ModelCard, options: PredictionOptions) -> Columns:
         columns |= {f"top_{rank}": str, f"top_{rank}_probability": float}
     columns["ood_score"] = float
     if card.decision_rule.ood_threshold is not None:
-        columns["ood"] = bool
+        columns |= {"out_of_distribution": bool, "ood": bool}
+    if card.decision_rule.set_thresholds is not None:
+        columns |= {"answer": str, "sure": bool, "sure_of": str, "prediction_set": str}
     if options.probabilities:
         columns |= {f"probability:{name}": float for name in card.classes}
     return columns
@@ -89,18 +98,38 @@ def prediction_records(logits_BT: NDArray[np.float32], card: ModelCard, options:
     task, rule = card.labels, card.decision_rule
     probability_BK = task.probabilities(logits_BT, temperature=rule.temperature)
     predicted = task.predictions(logits_BT, rule)
-    columns: list[list[Any]] = [task.names(predicted), _rounded(task.confidence(probability_BK, predicted))]
+    label_B, flagged_B = task.names(predicted), rule.flagged(task.ood_score(logits_BT)).tolist()
+    columns: list[list[Any]] = [label_B, _rounded(task.confidence(probability_BK, predicted))]
     columns += _coarser_levels(probability_BK, predicted, task)
     for index_B, probability_B in _most_probable(probability_BK, options.top_k):
         columns += [[task.classes[index] for index in index_B], _rounded(probability_B)]
-    score_B = task.ood_score(logits_BT)
-    columns.append(_rounded(score_B))
+    columns.append(_rounded(task.ood_score(logits_BT)))
     if rule.ood_threshold is not None:
-        columns.append((score_B > rule.ood_threshold).tolist())
+        columns += [flagged_B, flagged_B]
+    if rule.set_thresholds is not None:
+        columns += _answers(probability_BK, label_B, flagged_B, card)
     if options.probabilities:
         columns += [_rounded(probability_B) for probability_B in probability_BK.T]
     names = list(prediction_columns(card, options))
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _answers(
+    probability_BK: NDArray[np.float32], label_B: list[str], flagged_B: list[bool], card: ModelCard
+) -> Iterator[list[Any]]:
+    """In words, whether and of what it is sure, and the classes of the prediction set."""
+    task = card.labels
+    in_set_BDC = task.prediction_sets(probability_BK, card.decision_rule)
+    answer_B = [task.answer(*of_image) for of_image in zip(in_set_BDC, probability_BK, strict=True)]
+    said = zip(answer_B, label_B, flagged_B, strict=True)
+    yield [_unlike(label) if flagged else answer.text for answer, label, flagged in said]
+    yield [answer.sure and not flagged for answer, flagged in zip(answer_B, flagged_B, strict=True)]
+    yield ["" if flagged else answer.certain for answer, flagged in zip(answer_B, flagged_B, strict=True)]
+    yield [SET_SEPARATOR.join(answer.possible) for answer in answer_B]
+
+
+def _unlike(label: str) -> str:
+    return f"{UNLIKE}, perhaps {label.replace(SET_SEPARATOR, ' and ')}" if label else UNLIKE
 
 
 def _coarser_levels(probability_BK: NDArray[np.float32], pred_B: NDArray[Any], task: Task) -> Iterator[list[Any]]:

@@ -111,6 +111,14 @@ class Hierarchy(ExclusiveTask):
         above = zip(self.levels[:-1], self.ancestors_DK()[:-1], strict=True)
         return [CoarserLevel(level.name, level.classes, ancestor_K) for level, ancestor_K in above]
 
+    def shared_by(self, in_set_K: NDArray[np.bool_]) -> str:
+        """The path down to the finest level on which all of them have one ancestor."""
+        for level in reversed(self.coarser_levels()):
+            ancestors = np.unique(level.ancestor_K[in_set_K])
+            if len(ancestors) == 1:
+                return str(level.classes[ancestors[0]])
+        return ""
+
     def over_heads(self, *, softmax: Callable[[slice], R], sigmoid: Callable[[slice], R]) -> list[R]:
         return [softmax(head) for head in self.level_slices()]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from components.shared.errors import DataError
 from components.task.label_text import SET_SEPARATOR
-from components.task.task import DEFAULT_RULE, BatchLoss, DecisionRule, R, Task, Tensor
+from components.task.task import DEFAULT_RULE, Answer, BatchLoss, DecisionRule, R, Task, Tensor, either
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -146,6 +146,25 @@ class MultiLabel(Task):
         logits_NT = np.asarray(logits_NT, np.float32)
         energy_N: NDArray[np.float32] = -np.logaddexp(np.float32(0), logits_NT).sum(axis=1)
         return energy_N
+
+    def decisions(self, probability_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+        """For each label, whether the image lacks or has it."""
+        return np.stack([1 - probability_NK, probability_NK], axis=2)
+
+    def decided(self, chosen: NDArray[Any]) -> NDArray[np.int64]:
+        return chosen.astype(np.int64)
+
+    def answer(self, in_set_DC: NDArray[np.bool_], probability_K: NDArray[np.float32]) -> Answer:
+        """Labels that the image has, and those of which it may have each or not."""
+        order_K = np.argsort(-probability_K, kind="stable")
+        open_K = in_set_DC[:, 0] == in_set_DC[:, 1]
+        certain_K = in_set_DC[:, 1] & ~open_K
+        doubtful = [self.classes[index] for index in order_K if open_K[index]]
+        possible = [self.classes[index] for index in order_K if open_K[index] or certain_K[index]]
+        certain = self.names(certain_K[None], joined=False)[0]
+        clauses = [", ".join(certain)] if certain else [] if doubtful else ["none of the labels"]
+        clauses += [f"not sure about {either(doubtful, last='and')}"] if doubtful else []
+        return Answer("; ".join(clauses), self.text_of(certain), possible, sure=not doubtful)
 
     def smoothed_log_loss(self, logits_RK: NDArray[np.float64], target: NDArray[Any], smoothing: float) -> float:
         """The mean over the labels."""

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.shared.errors import DataError
-from components.task.task import DEFAULT_RULE, BatchLoss, DecisionRule, R, Task, Tensor, log_softmax, log_sum_exp
+from components.task.task import (
+    DEFAULT_RULE,
+    Answer,
+    BatchLoss,
+    DecisionRule,
+    R,
+    Task,
+    Tensor,
+    either,
+    log_softmax,
+    log_sum_exp,
+)
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -99,6 +110,29 @@ class ExclusiveTask(Task):
 
         energy_N: NDArray[np.float32] = -np.stack(self.over_heads(softmax=log_sum, sigmoid=log_sum)).sum(axis=0)
         return energy_N
+
+    def decisions(self, probability_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One decision among the classes."""
+        return probability_NK[:, None, :]
+
+    def decided(self, chosen: NDArray[Any]) -> NDArray[np.int64]:
+        return chosen[:, None]
+
+    def answer(self, in_set_DC: NDArray[np.bool_], probability_K: NDArray[np.float32]) -> Answer:
+        order_K = np.argsort(-probability_K, kind="stable")
+        possible = [self.classes[index] for index in order_K if in_set_DC[0, index]]
+        if len(possible) == 1:
+            return Answer(possible[0], possible[0], possible, sure=True)
+        if not possible:
+            return Answer(f"not sure, perhaps {self.classes[order_K[0]]}", "", possible, sure=False)
+        all_of_many = len(possible) == len(self.classes) > 2
+        doubt = f"not sure: {f'any of the {len(possible)} classes' if all_of_many else either(possible)}"
+        certain = self.shared_by(in_set_DC[0])
+        return Answer(f"{certain}, {doubt}" if certain else doubt, certain, possible, sure=False)
+
+    def shared_by(self, in_set_K: NDArray[np.bool_]) -> str:
+        """What all classes of a set have in common; empty where that is nothing."""
+        return ""
 
     def smoothed_log_loss(self, logits_RK: NDArray[np.float64], target: NDArray[Any], smoothing: float) -> float:
         largest_R = logits_RK.max(axis=1)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
 _SHOWN_NAMES = 4
+_NAMED = 3
+"""Classes that an answer names."""
 R = TypeVar("R")
 Tensor = Any
 """A torch tensor. Data stages and serving read this module without torch."""
@@ -37,10 +39,36 @@ class DecisionRule(Settings):
     """Multi-label only: the least probability at which each label is predicted, in order of the classes; null: 0.5."""
     ood_threshold: float | None = None
     """OOD score above which an image is flagged as out-of-distribution; null flags none."""
+    ood_keep: float | None = None
+    """Fraction of images like the validation images that the threshold lets pass."""
+    coverage: float | None = Field(default=None, gt=0, lt=1)
+    """Fraction of decisions whose truth is to stand in the prediction set; null makes no sets."""
+    set_thresholds: list[list[float]] | None = None
+    """For each decision (Task.decisions) the least probability at which each option stands in the prediction set."""
+
+    def flagged(self, ood_score_N: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether each image is flagged as out-of-distribution, by its score."""
+        limit = np.inf if self.ood_threshold is None else self.ood_threshold
+        flagged_N: NDArray[np.bool_] = ood_score_N > limit
+        return flagged_N
 
 
 DEFAULT_RULE = DecisionRule()
 """Temperature 1, and thresholds of 0.5 for multi-label tasks."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one image, as far as it is sure."""
+
+    text: str
+    """In words, such as `shirt`, or `not sure: shirt or t-shirt`."""
+    certain: str
+    """What it is sure of: the label; of several labels those; of a path the start; empty where that is nothing."""
+    possible: list[str]
+    """Classes that the image may have, the most probable first."""
+    sure: bool
+    """Whether nothing is left open."""
 
 
 @dataclass(frozen=True)
@@ -232,6 +260,25 @@ class Task(Settings):
         temperature plays no part: calibration would move the threshold that belongs to the score.
         """
 
+    # Prediction sets
+
+    @abstractmethod
+    def decisions(self, probability_NK: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities [N, D, C] of the C options of each of the D decisions that a prediction makes."""
+
+    @abstractmethod
+    def decided(self, chosen: NDArray[Any]) -> NDArray[np.int64]:
+        """The option [N, D] that targets or predictions have chosen in each decision."""
+
+    def prediction_sets(self, probability_NK: NDArray[np.float32], rule: DecisionRule) -> NDArray[np.bool_]:
+        """Whether each option of each decision stands in its prediction set [N, D, C]."""
+        in_set_NDC: NDArray[np.bool_] = self.decisions(probability_NK) >= np.array(rule.set_thresholds)
+        return in_set_NDC
+
+    @abstractmethod
+    def answer(self, in_set_DC: NDArray[np.bool_], probability_K: NDArray[np.float32]) -> Answer:
+        """The answer that the prediction sets of one image leave."""
+
     # Fitting the decision rule and searching label errors
 
     @abstractmethod
@@ -253,6 +300,14 @@ def repeated_name(where: str, names: Sequence[str]) -> str | None:
     """A clause about a name that stands more than once in a list; None where there is none."""
     repeated = [name for name, count in Counter(names).items() if count > 1]
     return f"{where} holds {repeated[0]} more than once" if repeated else None
+
+
+def either(names: Sequence[str], *, last: str = "or") -> str:
+    """For a sentence: `a`, `a or b`, `a, b or c`, and of many names the first ones."""
+    shown = list(names[:_NAMED])
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    *first, final = shown + more
+    return f"{', '.join(first)} {last} {final}" if first else final
 
 
 def log_softmax(logits_NK: NDArray[np.float32]) -> NDArray[np.float32]:

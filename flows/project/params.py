@@ -14,7 +14,7 @@ from components.data.quality.label_errors import LabelSettings
 from components.data.quality.rules import QualitySettings
 from components.data.sources.settings import IngestSettings
 from components.data.split.splitter import SplitSettings
-from components.evaluation.settings import EvaluateSettings
+from components.evaluation.settings import EvaluateSettings, PredictSettings
 from components.export.settings import QuantizeSettings
 from components.models.catalogue import COMPOUND
 from components.models.scenarios import resolve_scenario
@@ -44,6 +44,7 @@ class Params:
     train: TrainSettings
     finetune: FinetuneSettings
     evaluate: EvaluateSettings
+    predict: PredictSettings
     quantize: QuantizeSettings
     register: RegisterSettings
     promote: PromoteSettings

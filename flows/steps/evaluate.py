@@ -55,7 +55,7 @@ class Evaluate(FingerprintedStep[Evaluated]):
         return evaluation_inputs(session, results)
 
     def settings(self, session: Session) -> Facts:
-        return session.params.evaluate.model_dump()
+        return session.params.evaluate.model_dump() | {"predict": session.params.predict.model_dump()}
 
     def find(self, session: Session, results: Results, key: str) -> Evaluated | None:
         run_id = results[Trained].run_id
@@ -118,7 +118,7 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     if trained.step == "ensemble":
         logger.info("an ensemble has no heat maps of its own; its members' runs keep theirs")
     val, test = (open_split(paths.augmented, split) for split in ("val", "test"))
-    rule = fit_decision_rule(predict_split(model, val, progress=progress()))
+    rule = fit_decision_rule(predict_split(model, val, progress=progress()), session.params.predict)
     predictions = replace(predict_split(model, test, progress=progress()), rule=rule)
     scores = score(predictions, top_k=settings.top_k, num_resamples=settings.bootstrap_resamples, seed=settings.seed)
     analysis = analyse(
@@ -161,7 +161,7 @@ def _members(session: Session, trained: Trained, model: "Ensemble", predictions:
     lineage = LineageRecord.read(runs.fetch(session.tracking, trained.run_id, "lineage", step=trained.step) / LINEAGE)
     found = {}
     for name, member in zip(lineage.members, model.members, strict=True):
-        rule = fit_decision_rule(predict_split(member, val, progress=progress()))
+        rule = fit_decision_rule(predict_split(member, val, progress=progress()), session.params.predict)
         found[name] = replace(predict_split(member, test, progress=progress()), rule=rule)
     return beside_members(
         predictions, found, top_k=settings.top_k, num_resamples=max(settings.bootstrap_resamples, 1), seed=settings.seed

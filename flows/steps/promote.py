@@ -278,6 +278,7 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         format=version.tags["served"],
         sha256=version.sha256,
         scores=scores.headline(),
+        intervals=scores.headline_intervals(),
         classes=scores.classes,
         slices=_slices(session, predictions),
         measured=_measured(session, version),

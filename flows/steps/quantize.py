@@ -59,7 +59,8 @@ class Quantize(FingerprintedStep[Exported]):
         return evaluation_inputs(session, results)
 
     def settings(self, session: Session) -> Facts:
-        return session.params.quantize.model_dump() | session.params.evaluate.model_dump()
+        params = session.params
+        return params.quantize.model_dump() | params.evaluate.model_dump() | {"predict": params.predict.model_dump()}
 
     def find(self, session: Session, results: Results, key: str) -> Exported | None:
         trained = results[Trained]
@@ -93,6 +94,7 @@ def export_folder(session: Session, run_id: str) -> Path:
 def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
     from components.data.packed.decoded_cache import decoded_once
     from components.data.packed.loaders import open_split
+    from components.evaluation.decision_rule import shortcomings
     from components.export.exporter import Images, export_model
     from components.models.classifier import ImageClassifier
     from components.models.ensemble import open_model
@@ -122,6 +124,7 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         return quantization_aware(session, prepared, trained, rounding, folder / QAT)
 
     kept = session.decoded.file(session.project, prepared.augmented_digest)
+    val = open_split(augmented, "val")
     with decoded_once(open_split(augmented, "train"), kept) as train:
         exported = export_model(
             model,
@@ -129,10 +132,11 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
             card=card,
             images=Images(
                 train=train,
-                val=open_split(augmented, "val"),
+                val=val,
                 raw=raw_files(session.project, "test", most=settings.parity_images),
             ),
             settings=settings,
+            predict=session.params.predict,
             # The members of an ensemble were trained each for itself.
             fine_tune=None if trained.step == "ensemble" else fine_tune,
         )
@@ -143,6 +147,8 @@ def _export(session: Session, prepared: Prepared, trained: Trained) -> None:
         tests[name] = ScoresOnTest(scored.model.sha256, scored.scores.headline(), scored.scores.headline_intervals())
         if name == exported.choice.served:
             served = scored
+    for sentence in shortcomings(served.model.card.decision_rule, len(val)):
+        logger.warning(sentence)
     record = exported.as_record(tests)
     record.write(folder / EXPORT)
     draw_formats(record.formats, folder / "formats.png")

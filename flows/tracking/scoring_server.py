@@ -46,6 +46,14 @@ class ModelDescription:
     """File extensions of the supported image formats."""
     provider: str
     """ONNX Runtime's execution provider in use."""
+    coverage: float | None
+    """How often the label stands in the prediction set; None where the model makes no sets."""
+    promise: str | None
+    """The same in words."""
+    ood_threshold: float | None
+    """OOD score above which an image is flagged as out-of-distribution; None where none is."""
+    ood_warning: str | None
+    """What the flag means, in words."""
     warning: str | None
     """Why it is not the provider that the model was measured on; None if it is."""
 
@@ -96,6 +104,8 @@ def _pyfunc(model: "OnnxClassifier") -> Any:
 
 
 def describe(name: str, aliases: list[str], model: "OnnxClassifier") -> ModelDescription:
+    from components.serving.answer_text import promise, warning
+
     card = model.card
     return ModelDescription(
         name=name,
@@ -108,6 +118,10 @@ def describe(name: str, aliases: list[str], model: "OnnxClassifier") -> ModelDes
         max_megapixels=card.preprocess.max_megapixels,
         extensions=list(IMAGE_ENDINGS),
         provider=model.provider,
+        coverage=card.decision_rule.coverage,
+        promise=promise(card),
+        ood_threshold=card.decision_rule.ood_threshold,
+        ood_warning=warning(card),
         warning=model.fallback_reason,
     )
 

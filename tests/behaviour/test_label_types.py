@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from logged import logged
@@ -147,6 +148,8 @@ def test_it_learns_and_is_scored_in_its_own_way(life: Life) -> None:
     else:
         assert list(scores.levels) == ["shade"]
         assert scores.levels["shade"].values["accuracy"] >= scores.values["accuracy"]
+        assert scores.levels["shade"].values["coverage"] >= scores.values["coverage"]
+    assert {"coverage", "answered"} <= life.exported.record.served_file.test.intervals.keys()
 
 
 def test_the_file_that_ships_says_how_it_answers(life: Life) -> None:
@@ -171,7 +174,10 @@ def test_the_temperature_of_the_file_that_ships_is_the_one_that_its_own_answers_
     model = OnnxClassifier(served_file(life.session, life.exported))
     val = open_split(data_paths(life.session.project).augmented, "val")
     fitted = fit_decision_rule(predict_packed(model, val))
-    assert model.card.decision_rule.temperature == pytest.approx(fitted.temperature)
+    rule = model.card.decision_rule
+    assert rule.temperature == pytest.approx(fitted.temperature)
+    assert rule.set_thresholds is not None
+    assert np.array(rule.set_thresholds) == pytest.approx(np.array(fitted.set_thresholds))
     assert fitted.temperature != 1
 
 

@@ -20,7 +20,10 @@ def test_confident_answers_are_separated_from_flat_ones_and_chance_is_a_half() -
     random = np.random.default_rng(0)
     known = (8 * np.eye(3)[random.integers(0, 3, 300)] + random.normal(size=(300, 3))).astype(np.float32)
     flat = random.normal(size=(200, 3)).astype(np.float32)
-    threshold = fit_ood_threshold(known, TASK)
+    threshold = fit_ood_threshold(known, TASK, keep=0.95)
+    assert threshold is not None
+    assert fit_ood_threshold(known[:19], TASK, keep=0.95) == TASK.ood_score(known[:19]).max()
+    assert fit_ood_threshold(known[:18], TASK, keep=0.95) is None
     assert (TASK.ood_score(known) > threshold).mean() == pytest.approx(0.05, abs=0.01)
     found = ood_scores("flat", known, flat, TASK, rule=DecisionRule(), threshold=threshold)
     assert found.energy_auroc > 0.99

@@ -13,9 +13,12 @@ from exported_model import Exported
 from logged import logged
 
 from components.data.packed.loaders import PackedSplit
+from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
+from components.evaluation.settings import PredictSettings
 from components.export.exporter import CALIBRATION, FineTune, Images, export_model
 from components.export.exporter import ExportedFiles as Result
+from components.export.format_choice import Format
 from components.export.quantization_search import first_recipes, refined
 from components.export.settings import QuantizeSettings
 from components.models.classifier import ImageClassifier
@@ -91,6 +94,7 @@ def exported_into(
         card=exported.card,
         images=Images(train=split, val=split, raw=image_files),
         settings=settings,
+        predict=PredictSettings(),
         fine_tune=learn,
     )
 
@@ -115,6 +119,15 @@ def test_a_model_becomes_files_that_were_tried(result: Result, split: PackedSpli
     assert record.processor == this_processor()
     differences = [record.formats[name].parity.max_logit_difference for name in ("fp32", "fp16", "int8")]
     assert 0 < differences[0] < differences[1] < differences[2]
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "int8"])
+def test_each_file_holds_the_rule_that_its_own_answers_give(result: Result, split: PackedSplit, name: Format) -> None:
+    model = OnnxClassifier(result.formats[name].file)
+    rule = model.card.decision_rule
+    assert rule == fit_decision_rule(predict_packed(model, split), PredictSettings())
+    assert rule.coverage == 0.95
+    assert np.shape(rule.set_thresholds) == (1, len(model.card.classes))
 
 
 def test_calibration_names_and_hashes_originals_of_the_training_split(result: Result, split: PackedSplit) -> None:

@@ -1,5 +1,6 @@
 """An int8 file that a search didn't choose is made again by the name of its way, to the same bytes."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from components.data.packed.calibration_images import calibration_images
 from components.data.packed.loaders import PackedSplit
 from components.evaluation.decision_rule import fit_decision_rule
 from components.evaluation.served_predictions import predict_packed
+from components.evaluation.settings import PredictSettings
 from components.export.onnx_export import write_decision_rule
 from components.export.quantization import S8S8, U8S8, U8S8_REDUCED, Quantizer
 from components.export.quantization_search import recipe_named, refined
@@ -36,12 +38,16 @@ def split(exported: Exported) -> PackedSplit:
 
 @pytest.mark.parametrize("way", [S8S8, replace(U8S8_REDUCED, name="u8s8_reduced_percentile", calibration="percentile")])
 def test_the_bytes_are_those_of_the_first_time(exported: Exported, split: PackedSplit, tmp_path: Path, way) -> None:  # type: ignore[no-untyped-def]
-    first, again = tmp_path / "first.onnx", tmp_path / "again.onnx"
+    fp32, first, again = (tmp_path / f"{name}.onnx" for name in ("fp32", "first", "again"))
+    # What sets were asked for stands in the fp32 file.
+    asked = PredictSettings(coverage=0.9, ood_keep=None)
+    shutil.copyfile(exported.file, fp32)
+    write_decision_rule(fp32, fit_decision_rule(predict_packed(OnnxClassifier(fp32), split), asked))
     images = calibration_images(split, 16)
-    with Quantizer(exported.file, calibration=images, card=exported.card) as quantizer:
+    with Quantizer(fp32, calibration=images, card=OnnxClassifier(fp32).card) as quantizer:
         quantizer.write(way, first)
-    write_decision_rule(first, fit_decision_rule(predict_packed(OnnxClassifier(first), split)))
-    assert repeat_int8(way.name, exported.file, again, train=split, val=split, images=16)
+    write_decision_rule(first, fit_decision_rule(predict_packed(OnnxClassifier(first), split), asked))
+    assert repeat_int8(way.name, fp32, again, train=split, val=split, images=16)
     assert again.read_bytes() == first.read_bytes()
 
 

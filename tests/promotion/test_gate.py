@@ -40,6 +40,7 @@ GOOD = Candidate(
     format="int8",
     sha256="a" * 64,
     scores={"accuracy": 0.98, "macro_f1": 0.97, "log_loss": 0.1, "expected_calibration_error": 0.02},
+    intervals={},
     classes=[Class("cat", 50, 0.99), Class("dog", 50, 0.9, 0.8)],
     slices=[Slice("blur", "high", 30, 0.8), Slice("source", "phone", 40, 0.95), Slice("blur", "low", 5, 0.2)],
     measured=GateMeasurements(
@@ -95,6 +96,14 @@ def measured(**changes: Any) -> Candidate:
     return replace(GOOD, measured=replace(GOOD.measured, **changes))
 
 
+def covering(coverage: float, *, low: float, high: float, answered: float = 0.8) -> Candidate:
+    return replace(
+        GOOD,
+        scores={**GOOD.scores, "coverage": coverage, "answered": answered},
+        intervals={"coverage": (low, high)},
+    )
+
+
 def untested(*labels: str) -> Candidate:
     return replace(GOOD, classes=[*GOOD.classes, *(Class(label, 0, 0.0) for label in labels)])
 
@@ -144,6 +153,9 @@ def champion(
         (replace(GOOD, comparisons_left_out=12), settings(max_comparisons_left_out=12)),
         (measured(parity_difference=1e-3), settings()),
         (agreeing(62 / 64), settings()),
+        (covering(0.94, low=0.9, high=0.96), settings(min_coverage=0.95)),
+        (covering(0.5, low=0.4, high=0.6), settings()),
+        (covering(0.96, low=0.94, high=0.98), settings(floors={"answered": 0.8})),
     ],
     ids=[
         "both floors",
@@ -154,6 +166,9 @@ def champion(
         "search as complete as asked",
         "parity at its limit",
         "another answer that few images don't rule out",
+        "a coverage that isn't significantly less",
+        "no coverage is asked for",
+        "as many answers as asked",
     ],
 )
 def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: PromoteSettings) -> None:
@@ -227,6 +242,23 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         ),
         (GOOD, settings(max_quantization_drop={"log_loss": 0.01}), "log loss against fp32: +0.0200, should be at most"),
         (measured(scores=None), settings(max_quantization_drop={"accuracy": 1}), "accuracy against fp32: not measured"),
+        (
+            covering(0.93, low=0.91, high=0.9499),
+            settings(min_coverage=0.95),
+            "coverage of the prediction sets: 0.9300 (95%: 0.9100 to 0.9499), sure of 80.0%, should be at least 0.95 "
+            "at its upper end, with answers",
+        ),
+        (
+            covering(1.0, low=0.9, high=1.0, answered=0.0),
+            settings(min_coverage=0.95),
+            "coverage of the prediction sets: 1.0000 (95%: 0.9000 to 1.0000), sure of 0.0%, should be",
+        ),
+        (GOOD, settings(min_coverage=0.9), "coverage of the prediction sets: not measured, for predict.coverage was"),
+        (
+            covering(1.0, low=0.9, high=1.0),
+            settings(floors={"answered": 0.81}),
+            "answered of the served file: 0.8000, should be at least 0.81",
+        ),
         (measured(serving_check=False), settings(serving_check=True), "clean process: failed, should be passed"),
         (measured(serving_check=None), settings(serving_check=True), "clean process: not made, should be passed"),
     ],

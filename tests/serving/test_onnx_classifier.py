@@ -1,6 +1,7 @@
 """A model file is checked before it is trusted."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +10,19 @@ import pytest
 
 from components.data.images.decoding import UndecodableImage
 from components.data.images.preprocessing import PreprocessSettings
+from components.export.onnx_export import write_decision_rule
 from components.serving.onnx_classifier import ModelCard, OnnxClassifier
+from components.serving.prediction_records import PredictionOptions, prediction_records
 from components.shared.errors import ServiceError
 from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule
 
 
 def test_a_card_comes_back_from_the_metadata() -> None:
     preprocess = PreprocessSettings(image_size_px=24, resize="pad", max_megapixels=50)
     labels = SingleLabel.of([["Ä"], ['b "c"'], ["d\ne"]])
-    card = ModelCard("resnet18", labels, preprocess, "int8", "d" * 32, "r" * 32)
+    rule = DecisionRule(coverage=0.95, set_thresholds=[[0.1, 0.0, 1 / 3]], ood_threshold=-0.1, ood_keep=0.9)
+    card = ModelCard("resnet18", labels, preprocess, "int8", "d" * 32, "r" * 32, rule)
     assert ModelCard.from_metadata(card.to_metadata(), "model.onnx") == card
 
 
@@ -27,6 +32,23 @@ def test_a_card_comes_back_from_the_metadata() -> None:
 def test_a_model_without_a_card_is_foreign(metadata: dict[str, str]) -> None:
     with pytest.raises(ServiceError, match=r"foreign\.onnx is no model of Darkroom"):
         ModelCard.from_metadata(metadata, "foreign.onnx")
+
+
+def test_a_file_answers_by_the_prediction_sets_that_it_holds(onnx_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    shutil.copyfile(onnx_file, file)
+    rule = DecisionRule(coverage=0.95, set_thresholds=[[0.0, 0.0, 1.1]], ood_threshold=1e9, ood_keep=0.9)
+    write_decision_rule(file, rule)
+    model = OnnxClassifier(file)
+    assert model.card.decision_rule == rule
+    (record,) = prediction_records(
+        model.logits(np.zeros((1, 16, 16, 3), np.uint8)), model.card, PredictionOptions(top_k=1)
+    )
+    assert sorted(record["prediction_set"].split("|")) == ["cat", "dog, big"]
+    assert (record["sure"], record["out_of_distribution"]) == (False, False)
+    write_decision_rule(file, rule.model_copy(update={"set_thresholds": [[0.1, 0.2]]}))
+    with pytest.raises(ServiceError, match="has 2 thresholds of prediction sets, should have 3; export it again"):
+        OnnxClassifier(file)
 
 
 def test_a_foreign_model_is_refused(onnx_file: Path, tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """Prediction records: consistent along a hierarchy, independent for each of many labels, with top_k classes."""
 
+import re
+
 import numpy as np
 import pytest
 
 from components.data.images.preprocessing import PreprocessSettings
+from components.serving.answer_text import promise, warning
 from components.serving.onnx_classifier import ModelCard
 from components.serving.prediction_records import PredictionOptions, prediction_columns, prediction_records
 from components.shared.errors import SettingsError
@@ -98,3 +101,102 @@ def test_the_columns_are_those_of_the_records(task: Task, rule: DecisionRule | N
 def test_more_classes_than_the_model_has_can_not_be_requested(top_k: int) -> None:
     with pytest.raises(SettingsError, match=f"top_k is {top_k}, should be between 0 and 3"):
         PredictionOptions(top_k=top_k).check(card(ANIMALS))
+
+
+def of_sets(thresholds: list[list[float]], ood_threshold: float | None = None) -> DecisionRule:
+    return DecisionRule(coverage=0.9, set_thresholds=thresholds, ood_threshold=ood_threshold, ood_keep=0.95)
+
+
+UNLIKE = "unlike the photos it learned from"
+EVEN = [[0.25] * 3]
+LABELS = [[0.25, 0.25]] * 3
+MANY = SingleLabel.of([[name] for name in "abcdef"])
+
+
+@pytest.mark.parametrize(
+    ("task", "probabilities", "rule", "answer", "sure_of", "prediction_set"),
+    [
+        (ANIMALS, [0.2, 0.7, 0.1], of_sets(EVEN), "dog", "dog", "dog"),
+        (ANIMALS, [0.3, 0.5, 0.2], of_sets(EVEN), "not sure: dog or cat", "", "dog|cat"),
+        (ANIMALS, [0.3, 0.4, 0.3], of_sets(EVEN), "not sure: any of the 3 classes", "", "dog|cat|eel"),
+        (ANIMALS, [0.3, 0.4, 0.3], of_sets([[0.9] * 3]), "not sure, perhaps dog", "", ""),
+        (ANIMALS, [0.3, 0.5, 0.2], of_sets([[0.4, 0.2, 0.1]]), "not sure: dog or eel", "", "dog|eel"),
+        (ANIMALS, [0.2, 0.7, 0.1], of_sets(EVEN, -9.0), UNLIKE + ", perhaps dog", "", "dog"),
+        (MANY, [0.3, 0.2, 0.2, 0.15, 0.1, 0.05], of_sets([[0.12] * 6]), "not sure: a, b, c or 1 more", "", "a|b|c|d"),
+        (FOOD, [0.9, 0.1, 0.8, 0.1, 0.1], of_sets([[0.2] * 3]), "fruit/apple", "fruit/apple", "fruit/apple"),
+        (
+            FOOD,
+            [0.9, 0.1, 0.45, 0.45, 0.1],
+            of_sets([[0.2] * 3]),
+            "fruit, not sure: fruit/apple or fruit/pear",
+            "fruit",
+            "fruit/apple|fruit/pear",
+        ),
+        (
+            FOOD,
+            [0.5, 0.5, 0.5, 0.0001, 0.5],
+            of_sets([[0.2] * 3]),
+            "not sure: fruit/apple or milk/oat",
+            "",
+            "fruit/apple|milk/oat",
+        ),
+        (TAGS, [0.9, 0.1, 0.9], of_sets(LABELS), "indoor, people", "indoor|people", "indoor|people"),
+        (TAGS, [0.1, 0.1, 0.1], of_sets(LABELS), "none of the labels", "", ""),
+        (
+            TAGS,
+            [0.9, 0.4, 0.6],
+            of_sets(LABELS),
+            "indoor; not sure about people and night",
+            "indoor",
+            "indoor|people|night",
+        ),
+        # Where neither yes nor no is probable enough, the label stays open.
+        (TAGS, [0.99, 0.5, 0.01], of_sets([[0.9, 0.9]] * 3), "indoor; not sure about night", "indoor", "indoor|night"),
+        (TAGS, [0.1, 0.1, 0.1], of_sets(LABELS, -99.0), UNLIKE, "", ""),
+        (TAGS, [0.9, 0.9, 0.1], of_sets(LABELS, -99.0), UNLIKE + ", perhaps indoor and night", "", "indoor|night"),
+    ],
+)
+def test_an_answer_says_what_it_is_sure_of_and_what_is_left_open(
+    task: Task,
+    probabilities: list[float],
+    rule: DecisionRule,
+    answer: str,
+    sure_of: str,
+    prediction_set: str,
+) -> None:
+    probability_1T = np.array([probabilities], np.float32)
+    logits_1T = np.log(probability_1T / (1 if task.exclusive else 1 - probability_1T))
+    (record,) = prediction_records(logits_1T, card(task, rule), PredictionOptions())
+    found = {name: record[name] for name in ("answer", "sure", "sure_of", "prediction_set")}
+    assert found == {
+        "answer": answer,
+        "sure": not re.search("not sure|unlike", answer),
+        "sure_of": sure_of,
+        "prediction_set": prediction_set,
+    }
+
+
+@pytest.mark.parametrize("task", [ANIMALS, TAGS, FOOD])
+def test_the_columns_of_prediction_sets_are_there_where_the_rule_makes_them(task: Task) -> None:
+    options, logits_BT = PredictionOptions(top_k=1), np.zeros((2, task.num_logits), np.float32)
+    thresholds = LABELS if task is TAGS else EVEN
+    before = prediction_columns(card(task), options)
+    columns = prediction_columns(card(task, of_sets(thresholds, 0.0)), options)
+    added = ["out_of_distribution", "ood", "answer", "sure", "sure_of", "prediction_set"]
+    assert [name for name in columns if name not in before] == added
+    for record in prediction_records(logits_BT, card(task, of_sets(thresholds, 0.0)), options):
+        assert {name: type(value) for name, value in record.items()} == columns
+        assert record["ood"] == record["out_of_distribution"]
+
+
+def test_the_words_of_the_page_name_the_coverage_and_the_threshold() -> None:
+    both = card(ANIMALS, of_sets(EVEN, -5.126))
+    assert promise(both) == (
+        "For photos like those it learned from, the right class is among those that it names 90% of the time."
+    )
+    assert "a label is decided rightly or left open 90% of the time" in str(promise(card(TAGS, of_sets(LABELS))))
+    assert warning(both) == (
+        "This image is unlike the photos it learned from, and probably shows none of its classes: 95% of photos like "
+        "those have an OOD score below -5.13."
+    )
+    assert promise(card(ANIMALS)) is warning(card(ANIMALS)) is None

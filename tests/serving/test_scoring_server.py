@@ -276,7 +276,7 @@ def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Pa
         page.goto(server)
         page.get_by_text("models:/pets/3 @champion").wait_for()
         drop(page, photos / "photo.jpg", "image/jpeg")
-        page.get_by_text("OOD score").wait_for()
+        page.get_by_text("Probability").wait_for()
         assert page.locator("#label").inner_text() == expected["label"]
         assert page.get_by_role("meter").count() == 3
         assert page.locator("#top li b").all_inner_texts() == [expected[f"top_{rank}"] for rank in (1, 2, 3)]
