@@ -21,8 +21,12 @@ SMALLER_IS_BETTER = (
     "expected_calibration_error_before_scaling",
     "hamming_loss",
 )
-OF_SETS = ("coverage", "answered", "answered_accuracy")
-"""Of prediction sets, where predict.coverage asks for them; larger is better."""
+OF_SETS = {
+    "coverage": "coverage of the prediction sets",
+    "answered": "fraction of sure answers",
+    "answered_accuracy": "accuracy of the sure answers",
+}
+"""Scores of prediction sets, where predict.coverage asks for them, and their titles; larger is better."""
 OF_A_CLASS = ("precision", "recall", "f1", "roc_auc", "average_precision")
 OF_A_SLICE = ("accuracy", "macro_f1")
 
@@ -34,5 +38,7 @@ def without_level(name: str) -> str:
 
 def title(name: str) -> str:
     """As a person writes it: macro F1, ROC AUC."""
+    if name in OF_SETS:
+        return OF_SETS[name]
     words = {"f1": "F1", "roc": "ROC", "auc": "AUC", "brier": "Brier score"}
     return " ".join(words.get(word, word) for word in name.split("_"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from components.evaluation.metric_names import OF_SETS
 from components.records.members import MemberScores
 from components.records.scores import ClassScores, ConfusedPair, LevelScores, ScoresRecord
 from components.reporting.analysis_section import AnalysisSection
@@ -32,10 +33,12 @@ _SCORES = (
     ("Brier score", "brier"),
     ("Expected calibration error", "expected_calibration_error"),
     ("Expected calibration error before temperature scaling", "expected_calibration_error_before_scaling"),
+    *((heading.capitalize(), name) for name, heading in OF_SETS.items()),
 )
 """Heading and name of each score; which of them exist depends on the task."""
 _Scored = ScoresRecord | LevelScores
 _LEVEL_SCORES = (("Accuracy", "accuracy"), ("Macro F1", "macro_f1"))
+_LEVEL_SETS = tuple((heading.capitalize(), name) for name, heading in OF_SETS.items())
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,11 @@ def score_lines(scores: ScoresRecord, torch: ScoresRecord | None = None) -> list
     ]
     for level, of_level in scores.levels.items():
         of_torch = torch.levels.get(level) if torch is not None else None
-        lines += [_score_line(f"{heading} at {level}", name, of_level, of_torch) for heading, name in _LEVEL_SCORES]
+        of_sets = [one for one in _LEVEL_SETS if one[1] in of_level.values]
+        lines += [
+            _score_line(f"{heading} at {level}", name, of_level, of_torch)
+            for heading, name in (*_LEVEL_SCORES, *of_sets)
+        ]
     return lines
 
 

@@ -169,11 +169,24 @@ def _limits(card: CardContents) -> str:
     )
     return (
         "## Limits\n\n"
-        "- An image that shows none of these classes still gets one of them; look at its OOD score.\n"
+        "- An image that shows none of these classes still gets one of them; `out_of_distribution` may mark it.\n"
+        f"{_answers(card.scores)}"
         "- The scores hold for images like the ones it was trained on; other cameras or places may lower them.\n"
         f"{latency}{_corrupted(card)}"
         + ("- Its weakest classes:\n" if weakest else "")
         + "".join(f"  {line}\n" for line in weakest)
+    )
+
+
+def _answers(scores: Mapping[str, float]) -> str:
+    """How often it isn't sure, where it makes prediction sets."""
+    if "answered" not in scores:
+        return ""
+    right = f", and {scores['answered_accuracy']:.1%} of those are right" if scores["answered"] else ""
+    return (
+        f"- {scores['answered']:.1%} of its answers on the test images are sure{right}. Otherwise it says that it "
+        "isn't sure, and names what the image may show; "
+        f"{scores['coverage']:.1%} of its prediction sets hold the truth.\n"
     )
 
 

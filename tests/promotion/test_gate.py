@@ -257,7 +257,7 @@ def test_a_first_model_needs_only_the_floors(candidate: Candidate, rules: Promot
         (
             covering(1.0, low=0.9, high=1.0),
             settings(floors={"answered": 0.81}),
-            "answered of the served file: 0.8000, should be at least 0.81",
+            "fraction of sure answers of the served file: 0.8000, should be at least 0.81",
         ),
         (measured(serving_check=False), settings(serving_check=True), "clean process: failed, should be passed"),
         (measured(serving_check=None), settings(serving_check=True), "clean process: not made, should be passed"),

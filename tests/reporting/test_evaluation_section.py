@@ -36,6 +36,15 @@ def test_scores_of_levels_and_those_of_pytorch_stand_beside_the_served_ones() ->
     assert section.num_errors == 2
 
 
+def test_scores_of_prediction_sets_stand_on_every_level_that_has_them() -> None:
+    level = LevelScores({"accuracy": 0.75, "macro_f1": 0.7, "answered": 0.9}, {}, [])
+    section = evaluation_section(scores_record(values={"accuracy": 0.5, "coverage": 0.95}, levels={"kingdom": level}))
+    assert [line.name for line in section.scores if "et" in line.name or "ure" in line.name] == [
+        "Coverage of the prediction sets",
+        "Fraction of sure answers at kingdom",
+    ]
+
+
 def test_each_label_of_multi_label_data_has_a_confusion_of_its_own() -> None:
     cat = replace(CLASS, true_positives=3, false_negatives=1, false_positives=2, true_negatives=4)
     section = evaluation_section(scores_record(task="multi_label", classes=[cat]))

@@ -69,6 +69,18 @@ def test_the_card_names_quantization_aware_fine_tuning() -> None:
     assert "fine-tuning" not in model_card(CARD)
 
 
+def test_the_card_says_how_often_the_model_is_not_sure() -> None:
+    of_sets = {"coverage": 0.951, "answered": 0.8, "answered_accuracy": 0.97}
+    card = replace(CARD, scores={**CARD.scores, **of_sets}, intervals={"coverage": (0.91, 0.97)})
+    assert "| coverage of the prediction sets | 0.9510 | 0.9100 to 0.9700 |" in model_card(card)
+    assert "- 80.0% of its answers on the test images are sure, and 97.0% of those are right. Otherwise" in model_card(
+        card
+    )
+    nothing = replace(card, scores={**card.scores, "answered": 0.0, "answered_accuracy": float("nan")})
+    assert "- 0.0% of its answers on the test images are sure. Otherwise" in model_card(nothing)
+    assert "are sure" not in model_card(CARD)
+
+
 def test_what_is_not_known_is_left_out() -> None:
     text = model_card(
         replace(CARD, size_bytes=None, latency_p50_ms=None, pictures=[], weakest=[], intervals={}, corrupted=None)
