@@ -142,9 +142,10 @@ def _print_lines(rows: Iterable[Record]) -> list[bool]:
 
 
 def _print_table(name: str, rows: Iterable[Record], columns: Columns) -> list[bool]:
-    """The same, without columns that hold no value, and without the score where its verdict is shown."""
+    """The same, without columns that hold no value, and without those that the answer or a verdict says in words."""
     listed = list(rows)
-    left_out = {"model", *(["ood_score"] if "ood" in columns else [])}
+    left_out = {"model", "ood", *(["ood_score"] if "out_of_distribution" in columns else [])}
+    left_out |= {"out_of_distribution", "sure", "sure_of", "prediction_set"} if "answer" in columns else set()
     shown = [column for column in columns if column not in left_out and any(row[column] is not None for row in listed)]
     show_table(f"predictions of {name}", shown, [[_cell(row[column]) for column in shown] for row in listed])
     return [row["error"] is None for row in listed]
