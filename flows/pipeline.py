@@ -12,7 +12,7 @@ from flows.project.model_names import require_same_model
 from flows.project.project import open_project
 from flows.project.repository import require_dvc
 from flows.session.preflight import restore_params_on_error
-from flows.session.session import Prepared, StepTime, open_session
+from flows.session.session import Prepared, Session, StepTime, open_session
 from flows.steps.evaluate import Evaluated
 from flows.steps.ingest import Ingest
 from flows.steps.order import STEPS, steps_until
@@ -22,6 +22,7 @@ from flows.steps.quantize import Exported
 from flows.steps.remote_training import require_deployment, train_on
 from flows.steps.step import Results, run_all, run_as_task
 from flows.steps.train import Train
+from flows.tracking.connection import Pages, pages
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class RunSummary(GateOutcome):
     """Median for one image."""
     latency_p95_ms: float
     steps: list[StepTime]
+    pages: Pages
 
     @property
     def all_reused(self) -> bool:
@@ -97,7 +99,19 @@ def pipeline(
             # Before the step, for that holds the lock which the worker's own training needs.
             train_on(training_deployment, session, results[Prepared])
         run_as_task(step(), session, results)
+    if Promote in steps:
+        results.add(_pages(session, results))
     return results
+
+
+def _pages(session: Session, results: Results) -> Pages:
+    return pages(
+        session.project,
+        experiment_id=session.tracking.experiment_id,
+        run_id=results[Exported].run_id,
+        name=session.params.register.name,
+        version=results[Promoted].version,
+    )
 
 
 def summarize(results: Results) -> RunSummary:
@@ -121,6 +135,7 @@ def summarize(results: Results) -> RunSummary:
         latency_ms=served.latency.p50_ms,
         latency_p95_ms=served.latency.p95_ms,
         steps=results.times,
+        pages=results[Pages],
     )
 
 

@@ -55,7 +55,11 @@ def pipeline(run: "RunSummary") -> str:
         f"{head}version {run.version} ({run.served}, {run.bytes:,} bytes, {took} an image): "
         f"accuracy {scores.accuracy:.4f}, macro F1 {scores.macro_f1:.4f}\n"
         f"{verdict(run)}\n"
-        "see it: darkroom report, darkroom ui, darkroom models"
+        "see it: darkroom report, darkroom ui, darkroom models\n"
+        f"MLflow's pages{'' if run.pages.served else ', while `darkroom ui` runs'}:\n"
+        f"  experiment  {run.pages.experiment}\n"
+        f"  run         {run.pages.run}\n"
+        f"  version     {run.pages.version}"
     )
 
 

@@ -6,6 +6,7 @@ import typer
 
 from flows.cli.running import guarded
 from flows.project.model_names import FORMS
+from flows.tracking.connection import UI_PORT
 
 servers = typer.Typer()
 
@@ -44,7 +45,7 @@ def serve(
 @servers.command()
 def ui(
     prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = UI_PORT,
 ) -> None:
     """Start the Prefect and MLflow pages on loopback; Ctrl-C stops them."""
 
@@ -59,7 +60,7 @@ def ui(
 @servers.command()
 def up(
     prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
-    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 5000,
+    mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = UI_PORT,
 ) -> None:
     """Start both servers and a worker for each pool; Ctrl-C stops them all."""
 

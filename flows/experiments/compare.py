@@ -125,7 +125,7 @@ def compare(
         "compare",
         mark,
         name=f"compare {len(versions)} models",
-        tags={"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"},
+        tags={"darkroom.data_version": prepared.data_version},
     )
     failed: dict[str, str] = {}
     if deployment is not None:

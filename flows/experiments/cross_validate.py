@@ -165,7 +165,7 @@ def validate_folds(session: Session, prepared: Prepared, out: Path) -> CrossVali
     """Trains and scores each fold, found or new; all of it is kept with a run of its own, and written to `out`."""
     folds = images_by_fold(session)
     mark = sha256_of_record([prepared.augmented_digest, session.params.as_record()])
-    tags = {"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"}
+    tags = {"darkroom.data_version": prepared.data_version}
     run_id = runs.begin(session.tracking, "cross-validate", mark, name=f"{len(folds)} folds", tags=tags)
     steps = [ScoreFold(fold, images, run_id) for fold, images in enumerate(folds)]
     scored = [step.run(session, Results(prepared)) for step in steps]

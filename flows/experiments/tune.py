@@ -145,7 +145,7 @@ def _open(session: Session, prepared: Prepared, key: str, deployment: str | None
         "tune",
         key,
         name=f"tune {settings.metric}",
-        tags={"darkroom.data_version": prepared.data_version, "mlflow.source.name": "darkroom"},
+        tags={"darkroom.data_version": prepared.data_version},
     )
     runs.log_params(session.tracking, run_id, {"tune": settings.model_dump(exclude={"trials", "parallel_trials"})})
     database = session.project.home / "search" / "trials.db"

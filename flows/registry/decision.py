@@ -4,9 +4,7 @@ All four come about in one way: drafted from the newest ledger, written, shown o
 from the ledger last. Whoever was stopped in between is completed by the next decision.
 """
 
-import getpass
 import logging
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +15,7 @@ from components.promotion.ledger import Draft, Entry, Status, champions
 from components.shared.errors import DarkroomError, SettingsError
 from flows.project.model_names import require_same_model
 from flows.project.project import Project, open_project
+from flows.project.user import current_user
 from flows.registry.version_page import describe_model, publish
 from flows.tracking import ledger, registry
 from flows.tracking.ledger import Ledger
@@ -83,11 +82,6 @@ def decide(
             )
         ledger.sync_aliases(tracking, name)
     return Decided(entry, now)
-
-
-def current_user() -> str:
-    """USER@HOST, for the ledger."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def answer(name: str, number: str, *, action: Literal["promoted", "refused"], by: str | None, reason: str) -> Answered:

@@ -27,6 +27,9 @@ class VersionRow:
     macro_f1: float | None
     bytes: int | None
     verdict: Verdict
+    """The gate's last one: under stricter rules a champion may have been refused since, and serve all the same."""
+    serves: bool
+    """Whether it is the champion."""
     reason: str | None
     """The first of the decision's reasons."""
     decided_by: str | None
@@ -124,6 +127,7 @@ def _row_of(version: registry.Version, status: Status) -> VersionRow:
         macro_f1=float(tags["macro_f1"]) if "macro_f1" in tags else None,
         bytes=int(tags["bytes"]) if "bytes" in tags else None,
         verdict=status.verdict,
+        serves=CHAMPION in version.aliases,
         reason=status.reasons[0] if status.reasons else None,
         decided_by=decision.who if decision else None,
         decided_at=decision.when if decision else None,
@@ -175,7 +179,7 @@ def _version_cells(version: VersionRow) -> list[str]:
         _number(version.accuracy, ".4f"),
         _number(version.macro_f1, ".4f"),
         _number(version.bytes, ","),
-        version.verdict,
+        f"{version.verdict}, but serves" if version.serves and version.verdict != "promoted" else version.verdict,
         f"{version.reason} ({version.decided_by}, {version.decided_at})" if version.decided_by else "",
         version.run_id[:12],
     ]

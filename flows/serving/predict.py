@@ -206,7 +206,7 @@ def _require_decided(tracking: Tracking, version: registry.Version, *, is_champi
             "promote` lets the gate decide, and moves the alias to where the ledger says"
         )
     verdict = decisions.status(version.number).verdict
-    if verdict != "promoted":
+    if verdict != "promoted" and decisions.champion != version.number:
         logger.warning(f"{version_name(version)} wasn't promoted: the gate's verdict is {verdict}")
 
 

@@ -22,7 +22,8 @@ from components.shared.processor import this_processor
 from flows.project.dvc import data_paths, restore_raw
 from flows.project.fingerprint import fingerprint
 from flows.project.image_files import image_files
-from flows.registry.decision import current_user, decide
+from flows.project.user import current_user
+from flows.registry.decision import decide
 from flows.registry.lineage import images_of, known_images, training_lineage, version_lineage
 from flows.registry.version_page import keep_rules, rules_of, show_page
 from flows.session.session import Prepared, Session, Stopwatch
@@ -207,6 +208,9 @@ def _reasons(version: Version, status: Status, serving: str | None) -> list[str]
         return [f"it was rolled back by {entry.who} on {entry.moment} ({'; '.join(entry.reasons)}), {serves}; {remedy}"]
     if status.verdict == "promoted" and serving != version.number:
         return [*status.reasons, f"{serves}, which was promoted after it; {remedy}"]
+    if status.verdict == "refused" and serving == version.number:
+        rest = "it serves all the same, until another version is promoted, or `darkroom rollback` takes it back"
+        return [*status.reasons, rest]
     return status.reasons
 
 

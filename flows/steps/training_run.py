@@ -129,7 +129,6 @@ def run_tags(session: Session, prepared: Prepared, trained_from: str | None) -> 
         "darkroom.split_digest": prepared.split_digest,
         "darkroom.processor": str(this_processor()),
         "mlflow.source.git.commit": git_state(session.project),
-        "mlflow.source.name": "darkroom",
     }
     return tags | ({"darkroom.trained_from": trained_from} if trained_from else {})
 

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from flows.tracking.relocation import update_addresses
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+UI_PORT = 5000
+"""Where `darkroom ui` and `darkroom up` show MLflow's pages, unless they are given another port."""
+UI_ADDRESS = f"http://127.0.0.1:{UI_PORT}"
 _ANSWER_SECONDS = 5.0
 
 
@@ -76,12 +80,43 @@ def _same_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@dataclass(frozen=True)
+class Pages:
+    """Where a person sees what a run left on the tracking server."""
+
+    experiment: str
+    run: str
+    version: str
+    served: bool
+    """Whether a server shows them now; else `darkroom ui` has to run, on its usual port."""
+
+
+def pages(project: Project, *, experiment_id: str, run_id: str, name: str, version: str) -> Pages:
+    server = _server(project)
+    address = server or UI_ADDRESS
+    experiment = f"{address}/#/experiments/{experiment_id}"
+    return Pages(
+        experiment=f"{experiment}/runs",
+        run=f"{experiment}/runs/{run_id}",
+        version=_version_page(address, name, version),
+        served=server is not None,
+    )
+
+
 def version_page(project: Project, name: str, number: str) -> str | None:
     """Where a person sees a registered version; None where no server runs that would show it."""
+    server = _server(project)
+    return _version_page(server, name, number) if server is not None else None
+
+
+def _version_page(address: str, name: str, number: str) -> str:
+    return f"{address}/#/models/{quote(name, safe='')}/versions/{number}"
+
+
+def _server(project: Project) -> str | None:
+    """The address of a server that shows pages; None where there is only the database."""
     uri = tracking_uri(project)
-    if not uri.startswith(("http://", "https://")):
-        return None
-    return f"{without_password(uri).rstrip('/')}/#/models/{quote(name, safe='')}/versions/{number}"
+    return without_password(uri).rstrip("/") if uri.startswith(("http://", "https://")) else None
 
 
 def quiet_mlflow() -> None:

@@ -18,6 +18,7 @@ from components.shared.errors import DarkroomError, ServiceError
 from components.shared.files import atomic_folder, write_text
 from flows.console.logs import log_file
 from flows.project.project import Project
+from flows.project.user import user_name
 from flows.tracking.connection import artifact_folder, connect, tracking_uri
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _STARTED, _DONE, _USED = "darkroom.started", "darkroom.done", "darkroom.used"
 _FAILED, _STOPPED, _STOP = "darkroom.failed", "darkroom.stopped", "darkroom.stop"
 _NO_EXPERIMENT = ""
 _ABOVE = "mlflow.parentRunId"
+_KIND, _OF_MODELS = "mlflow.experimentKind", "custom_model_development"
+"""By this tag MLflow's pages show an experiment as one of model training; without it they open on GenAI."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,9 @@ def open_tracking(project: Project, experiment: str) -> Tracking:
     if found is not None and found.lifecycle_stage == "deleted":
         raise DarkroomError(f"the experiment {experiment} was deleted on the tracking server; restore it there")
     experiment_id = found.experiment_id if found else _create_experiment(client, project, experiment)
+    if found is not None and _KIND not in found.tags:
+        # Made by an earlier release; MLflow would take it for one of language models.
+        client.set_experiment_tag(experiment_id, _KIND, _OF_MODELS)
     return Tracking(client, experiment_id, experiment, project.work)
 
 
@@ -93,10 +99,12 @@ def begin(
             tracking.client.delete_tag(unfinished, tag)
         return unfinished
     above = {_ABOVE: under} if under is not None else {}
+    # MLflow itself would name nobody, and no source.
+    origin = {"mlflow.user": user_name(), "mlflow.source.type": "LOCAL", "mlflow.source.name": f"darkroom {step}"}
     run = tracking.client.create_run(
         tracking.experiment_id,
         run_name=name,
-        tags={**tags, **above, f"{_STARTED}.{step}": fingerprint, "darkroom.step": step},
+        tags={**origin, **tags, **above, f"{_STARTED}.{step}": fingerprint, "darkroom.step": step},
     )
     run_id: str = run.info.run_id
     return run_id
@@ -285,7 +293,7 @@ def _create_experiment(client: "MlflowClient", project: Project, name: str) -> s
 
     location = artifact_folder(project).as_uri() if tracking_uri(project).startswith("sqlite:") else None
     try:
-        created: str = client.create_experiment(name, artifact_location=location)
+        created: str = client.create_experiment(name, artifact_location=location, tags={_KIND: _OF_MODELS})
     except MlflowException:
         # Somebody else was quicker.
         found = client.get_experiment_by_name(name)

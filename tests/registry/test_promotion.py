@@ -29,6 +29,7 @@ from components.shared.processor import this_processor
 from components.shared.progress import silent
 from flows.project.dvc import data_paths
 from flows.project.params import override
+from flows.registry import versions
 from flows.registry.lineage import images_of, known_images, training_lineage, write_lineage
 from flows.session.session import Prepared, Session, open_session
 from flows.stages.split import split
@@ -195,6 +196,22 @@ def test_the_slices_of_the_file_that_ships_are_scored(life: Life, small: Prepare
     (warning,) = [rule for rule in promoted.rules if rule.rule == "processor of these scores"]
     assert warning.value == life.last_entry()["processor"] == str(this_processor())
     assert "exported on another (none of these)" in warning.limit
+
+
+def test_a_champion_that_stricter_rules_refuse_is_shown_as_refused_and_as_serving(
+    life: Life, small: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(life.session.project.root)
+    strict = life.named("strict")
+    number = strict.register(small, colour_model(tmp_path / "fair.onnx", red_bias=100.25))
+    assert strict.decide(small, number).promoted
+    outcome = strict.asking(floors={"accuracy": 0.999}).decide(small, number)
+    assert (outcome.status, outcome.promoted) == ("refused", False)
+    assert outcome.reasons[-1].startswith("it serves all the same")
+    monkeypatch.setattr(versions, "model_name", lambda project: "strict")
+    (row,) = versions.list_models(show=True).versions
+    assert (row.verdict, row.serves, row.aliases) == ("refused", True, ["champion"])
+    assert "refused, but serves" in capsys.readouterr().out
 
 
 def test_a_model_that_was_deleted_leaves_no_champion_behind(life: Life, small: Prepared, tmp_path: Path) -> None:
