@@ -95,7 +95,7 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="SOURCE",
-        help="Folder a class; table (.csv, .parquet, .jsonl); tar shards; s3://, gs:// or az:// address; "
+        help="Folder a class; table (.csv, .parquet, .jsonl); zip archive; tar shards; s3://, gs:// or az:// address; "
         "torchvision:NAME; `digits`. Default: the current data.",
     ),
 ]

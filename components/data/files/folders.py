@@ -19,6 +19,7 @@ from components.data.images.decoding import IMAGE_ENDINGS
 from components.shared.errors import DataError
 
 WILDCARD = re.compile(r"[*?\[]")
+MISSING = "the file is missing"
 LEADS_OUT = "a link that leads out of the data folder; ingest.follow_links: true follows it"
 
 
@@ -116,7 +117,7 @@ class LocalFolder:
                     return LEADS_OUT
                 mode = os.stat(file).st_mode  # noqa: PTH116
         except FileNotFoundError:
-            return "a link that leads nowhere" if os.path.islink(file) else "the file is missing"  # noqa: PTH114
+            return "a link that leads nowhere" if os.path.islink(file) else MISSING  # noqa: PTH114
         except OSError as problem:
             return f"can't be read: {problem.strerror}"
         return None if stat.S_ISREG(mode) else "not a plain file"

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Literal, cast
 
 from components.data.files.archives import MAX_MEMBER_BYTES, is_hidden_member, open_zip, read_zip_member
-from components.data.files.folders import FileListing, check_size, is_image
+from components.data.files.folders import MISSING, FileListing, check_size, is_image
 from components.data.files.path_tables import TABLE_EXTENSIONS
 from components.shared.errors import DataError
 
@@ -46,7 +46,7 @@ class ZipFolder:
 
     def problem_of(self, path: str) -> str | None:
         if path not in self._members:
-            return "the file is missing"
+            return MISSING
         size_bytes = self._members[path].file_size
         return f"unpacks to {size_bytes:,} bytes; unpack the archive" if size_bytes > MAX_MEMBER_BYTES else None
 

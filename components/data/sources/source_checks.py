@@ -44,8 +44,8 @@ def _refuse_empty(source: Source, location: str) -> None:
     if not usable:
         raise DataError(
             f"{location}: none of the {len(source.images)} files can be ingested "
-            f"({commonest(str(image.problem) for image in source.images)}), for example {source.images[0].path}; "
-            "fix this or give --data other images"
+            f"({commonest(str(image.problem) for image in source.images)}), for example {source.images[0].path}"
+            f"{hint or '; fix this or give --data other images'}"
         )
     distinct = {image.labels for image in usable}
     classes = {name for labels in distinct for name in source.task_type.classes_of(labels)}

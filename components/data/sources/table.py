@@ -1,5 +1,6 @@
 """A CSV, Parquet or JSON Lines table with a row per image: its path relative to the table, or its store address."""
 
+import csv
 import io
 import json
 from collections import Counter
@@ -8,9 +9,10 @@ from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from components.data.files.folders import Folder, LocalFolder, is_image, visible_entries
+from components.data.files.folders import MISSING, Folder, LocalFolder, is_image, visible_entries
 from components.data.files.object_stores import is_address, is_store_address, open_store
 from components.data.files.path_tables import TABLE_EXTENSIONS
+from components.data.images.decoding import IMAGE_ENDINGS
 from components.data.sources.column_choice import LabelColumns, Renamed, label_columns, renamed
 from components.data.sources.label_columns import read_row
 from components.data.sources.left_out import NOT_NAMED
@@ -18,6 +20,7 @@ from components.data.sources.settings import IngestSettings
 from components.data.sources.source import Source, SourceImage
 from components.data.sources.table_notes import table_notes
 from components.shared.errors import DataError
+from components.shared.plural import Sentence
 
 _MAX_QUOTED = 60
 """Characters of a row that a message quotes."""
@@ -48,7 +51,7 @@ def from_table(folder: Folder, name: str, settings: IngestSettings, split_of: Ma
     images.sort(key=lambda image: image.path)
     left_out = dict.fromkeys(_not_named(folder, [path for path in row_of_path if not stores]), NOT_NAMED)
     notes = table_notes(table, columns, images, settings, split_of, name)
-    return Source(images, columns.task, columns.levels, left_out, notes=notes)
+    return Source(images, columns.task, columns.levels, left_out, notes=notes, hint=_hint(folder, images))
 
 
 def check_table(folder: Folder, name: str, settings: IngestSettings) -> None:
@@ -63,6 +66,20 @@ def _read(content: bytes, name: str, settings: IngestSettings) -> tuple[Renamed,
     if not rows:
         raise DataError(f"{name}: holds no rows, only the column names; add a row per image")
     return table, columns
+
+
+def _hint(folder: Folder, images: list[SourceImage]) -> Sentence:
+    """Where the first missing file may be: under its name with an ending, or in a folder beside the table."""
+    missing = next((image.path for image in images if image.problem == MISSING), None)
+    if missing is None:
+        return ""
+    for ending in IMAGE_ENDINGS:
+        if not is_image(missing) and folder.type_of(missing + ending) == "file":
+            return f"{missing}{ending} is there: add the ending to the paths"
+    for name, is_folder in visible_entries(folder, ""):
+        if is_folder and folder.type_of(f"{name}/{missing}") == "file":
+            return f"{name}/{missing} is there: add {name}/ to the paths, or put the table into {name}"
+    return ""
 
 
 def _not_named(folder: Folder, named: list[str]) -> list[str]:
@@ -127,7 +144,8 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
     import pyarrow as pa
     import pyarrow.csv
 
-    _refuse_other_separator(_text_of(content, name), name)
+    text = _text_of(content, name)
+    _refuse_other_separator(text, name)
     ragged: list[Any] = []
 
     def refuse(row: Any) -> str:
@@ -138,10 +156,10 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
     layout = pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse)
     in_order = pyarrow.csv.ReadOptions(use_threads=False)  # with threads, an error has no row number
     try:
-        names = pyarrow.csv.open_csv(io.BytesIO(content), in_order, layout).schema.names
+        names = _header(text)
         as_text = pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
         table = pyarrow.csv.read_csv(io.BytesIO(content), in_order, layout, as_text)
-    except pa.ArrowInvalid as problem:
+    except (pa.ArrowInvalid, csv.Error) as problem:
         if not ragged:
             raise DataError(f"{name}: can't be read as a table ({one_line(problem)}); fix its quotes") from None
         row = ragged[0]
@@ -151,6 +169,12 @@ def _csv_rows(content: bytes, name: str) -> tuple[list[str], list[dict[str, Any]
         ) from None
     _refuse_repeated(names, name)
     return names, table.to_pylist()
+
+
+def _header(text: str) -> list[str]:
+    """The column names; Arrow's reader of blocks would leave a thread behind, which can abort a process that ends."""
+    lines = io.StringIO(text.lstrip("\r\n"), newline="")
+    return next(csv.reader(lines))
 
 
 def _refuse_other_separator(text: str, name: str) -> None:

@@ -173,3 +173,26 @@ def test_images_that_the_table_does_not_name_are_counted(root: Path) -> None:
     (root / "c.png").rename(root / "elsewhere" / "c.png")
     source = find(written(root, "path,label\na.png,x\nb.png,y\n"))
     assert source.left_out == {"d.png": "an image that the table doesn't name"}
+
+
+MISSING = {
+    "without their endings": (
+        "a,x\nb,y\n",
+        r"\(2 × the file is missing\), for example a; a\.png is there: add the ending",
+    ),
+    "in a folder": (
+        "e.png,x\nf.png,y\n",
+        r"for example e\.png; images/e\.png is there: add images/ to the paths, or put",
+    ),
+    "nowhere": ("g.png,x\nh.png,y\n", r"for example g\.png; fix this or give --data other images"),
+}
+
+
+@pytest.mark.parametrize("kind", MISSING)
+def test_where_missing_images_may_be_is_named(root: Path, kind: str) -> None:
+    (root / "images").mkdir()
+    for name in "ef":
+        Image.new("L", (9, 9)).save(root / "images" / f"{name}.png")
+    rows, sentence = MISSING[kind]
+    with pytest.raises(DataError, match=sentence):
+        find(written(root, "path,label\n" + rows))
