@@ -24,7 +24,7 @@ from components.shared.processor import usable_cores
 
 _MAX_BATCH = 16
 _MAX_BATCH_BYTES = 16 * 2**20
-_FIRST_FRAME = "only the first of several frames or pages was classified"
+FIRST_FRAME = "only the first of several frames or pages was classified"
 
 
 @dataclass(frozen=True)
@@ -115,4 +115,4 @@ def _decode(image: ImageFile, model: OnnxClassifier) -> _Decoded:
         return _Decoded(name, error=str(problem))
     except ServiceError as problem:
         return _Decoded(name, error=str(problem), store_error=problem)
-    return _Decoded(name, square_HWC, note=_FIRST_FRAME if has_more_frames(content) else None)
+    return _Decoded(name, square_HWC, note=FIRST_FRAME if has_more_frames(content) else None)

@@ -159,26 +159,30 @@ def _cell(value: object) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def open_model(model: str | None, *, threads: int = 0, provider: str | None = None) -> tuple[OnnxClassifier, str]:
+def open_model(
+    model: str | None, *, threads: int = 0, provider: str | None = None, folder: Path | None = None
+) -> tuple[OnnxClassifier, str]:
     """Opens an .onnx file or a registered version, by default the project's champion, and returns its name.
+
+    The project is the one that the folder lies in, by default the working directory.
 
     The name identifies the version: models:/NAME/VERSION, or the file with the start of its SHA-256.
     """
     if model is not None and _is_file(model):
         classifier = OnnxClassifier(Path(model), threads=threads, provider=provider)
         return classifier, f"{model}@{classifier.sha256[:_SHA256_SHOWN]}"
-    version, file = open_version(model)
+    version, file = open_version(model, folder)
     classifier = OnnxClassifier(file, expected_sha256=version.sha256, threads=threads, provider=provider)
     return classifier, version_name(version)
 
 
-def open_version(model: str | None) -> tuple[registry.Version, Path]:
+def open_version(model: str | None, folder: Path | None = None) -> tuple[registry.Version, Path]:
     """The registered version and its ONNX file, by default the project's champion; creates nothing.
 
     Raises SettingsError if there is no such version, or if Darkroom did not register it, ServiceError where its file
     isn't the one that was registered, or where the ledger didn't make it the champion that it is called.
     """
-    project = open_project()
+    project = open_project(folder)
     from flows.project.params import read_params
 
     name = read_params(project.params).register.name

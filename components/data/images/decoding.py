@@ -94,6 +94,15 @@ def decode(content: bytes, *, max_megapixels: float, minimum_size: MinimumSize |
     return _decode_fast(content, max_megapixels, minimum_size) or _decode_any(content, max_megapixels, minimum_size)
 
 
+def pixels_of(image: Image.Image, *, max_megapixels: float) -> NDArray[np.uint8]:
+    """RGB [H, W, 3], upright, of an image that is open already; raises UndecodableImage as `decode` does."""
+    silence_image_libraries()
+    with _named_errors(max_megapixels):
+        _refuse_large(image, max_megapixels)
+        upright = ImageOps.exif_transpose(image)
+        return np.array(_to_rgb(upright, tiff_tags=getattr(image, "tag_v2", {})))
+
+
 def _decode_any(content: bytes, max_megapixels: float, minimum_size: MinimumSize | None = None) -> DecodedImage:
     with _opened(content, max_megapixels, minimum_size) as (image, size):
         orientation = image.getexif().get(_ORIENTATION_TAG, _UPRIGHT)
@@ -190,16 +199,22 @@ def _opened(
     if not content:
         raise UndecodableImage("the file is empty (0 bytes)")
     silence_image_libraries()
+    with _named_errors(max_megapixels), Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
+        _refuse_large(image, max_megapixels)
+        size = image.size
+        if minimum_size is not None:
+            image.draft(None, minimum_size(*size))
+        image.load()
+        if image.format in ("JPEG", "MPO"):
+            _refuse_damaged(content)
+        yield image, size
+
+
+@contextlib.contextmanager
+def _named_errors(max_megapixels: float) -> Iterator[None]:
+    """Any error in the block becomes an UndecodableImage with the reason."""
     try:
-        with Image.open(io.BytesIO(content), formats=_formats_of(content)) as image:
-            _refuse_large(image, max_megapixels)
-            size = image.size
-            if minimum_size is not None:
-                image.draft(None, minimum_size(*size))
-            image.load()
-            if image.format in ("JPEG", "MPO"):
-                _refuse_damaged(content)
-            yield image, size
+        yield
     except UndecodableImage:
         raise
     except UnidentifiedImageError:

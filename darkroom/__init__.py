@@ -1,0 +1,24 @@
+"""Darkroom's models in a few lines of Python.
+
+import darkroom
+
+model = darkroom.load("models:/digits@champion")
+answer = model("photo.jpg")
+print(answer.label, answer.probability, answer.ood)
+"""
+
+from components.data.images.decoding import UndecodableImage
+from components.shared.errors import DarkroomError, DataError, ServiceError, SettingsError
+from flows.serving.model import ImageSource, Model, Prediction, load
+
+__all__ = [
+    "DarkroomError",
+    "DataError",
+    "ImageSource",
+    "Model",
+    "Prediction",
+    "ServiceError",
+    "SettingsError",
+    "UndecodableImage",
+    "load",
+]
