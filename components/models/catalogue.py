@@ -13,5 +13,7 @@ SMALL_IMAGE_PX = 64
 """Smaller inputs get the small-image stem."""
 IMAGENET = "imagenet"
 """Value of model.weights for the weights that torchvision or timm publish."""
+PACKAGED = ("tf_efficientnet_lite0", "tf_efficientnet_lite1", "tf_efficientnet_lite2")
+"""timm's names of the networks whose ImageNet weights are installed with Darkroom."""
 REGISTERED = "models:/"
 """Beginning of the URI of a registered model."""

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from components.models.layer_groups import head_prefixes
+from components.models.packaged_weights import HALF, NOTE, packaged_file, packaged_state
 from components.models.zoo import pretrained_timm, timm_name
 from components.shared.errors import SettingsError, first_line
 
@@ -24,7 +25,7 @@ _POSITIONS = "encoder.pos_embedding"
 # Of batch norms; files from before torch 0.4.1, such as published DenseNets, have none, and torch asks for none.
 _COUNTER = "num_batches_tracked"
 # Their builders turn ImageNet's normalization into this one inside the network, with published weights alone.
-_TRANSFORMS_INPUT, _HALF = ("googlenet", "inception_v3"), [0.5, 0.5, 0.5]
+_TRANSFORMS_INPUT = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def pretrained_weights(architecture: str) -> PretrainedWeights:
-    """The weights that torchvision or timm publish; downloaded once. Raises SettingsError where there are none."""
+    """The weights that torchvision or timm publish, from an installed package or downloaded once.
+
+    Raises SettingsError where there are none.
+    """
     if (of_timm := timm_name(architecture)) is not None:
+        if (packaged := packaged_file(of_timm)) is not None:
+            note = NOTE.format(package=packaged.package)
+            return PretrainedWeights(packaged_state(of_timm, packaged), HALF, HALF, note)
         state, mean, std, licence = pretrained_timm(of_timm)
         return PretrainedWeights(state, mean, std, f"the weights of {architecture} have the licence: {licence}")
     import torchvision
@@ -150,7 +157,7 @@ def pretrained_weights(architecture: str) -> PretrainedWeights:
     except ValueError:
         raise SettingsError(f"params.yaml: model.weights: {architecture} has no published weights; use null") from None
     transforms = entry.transforms()
-    mean, std = (_HALF, _HALF) if architecture in _TRANSFORMS_INPUT else (transforms.mean, transforms.std)
+    mean, std = (HALF, HALF) if architecture in _TRANSFORMS_INPUT else (transforms.mean, transforms.std)
     return PretrainedWeights(_downloaded(entry, architecture), list(mean), list(std), None)
 
 
