@@ -94,6 +94,7 @@ def pipeline(
                 check_levels(session)
         if Prepare in steps:
             run_as_task(Prepare(), session, results)
+            session = session.for_data()
     for step in steps[steps.index(Prepare) + 1 :] if Prepare in steps else ():
         if step is Train and training_deployment is not None:
             # Before the step, for that holds the lock which the worker's own training needs.
@@ -150,4 +151,5 @@ def promote(
     session = open_session(project, overrides, values=values)
     name = session.params.register.name
     number = require_same_model(version, own=name, where="register.name") if version else newest_version(session)
-    return run_all([Prepare(), Promote(number, again=version is not None)], session)[Promoted].outcome
+    prepared = run_all([Prepare()], session)[Prepared]
+    return run_all([Promote(number, again=version is not None)], session.for_data(), prepared)[Promoted].outcome

@@ -69,7 +69,7 @@ def packaged_state(name: str, packaged: PackagedFile) -> dict[str, Tensor]:
     with torch.device("meta"):
         wanted = timm.create_model(name, pretrained=False).state_dict()
     given = torch.load(path, map_location="cpu", weights_only=True)
-    return {key: tensor for key, tensor in zip(wanted, given.values(), strict=True)}
+    return dict(zip(wanted, given.values(), strict=True))
 
 
 def _path(packaged: PackagedFile) -> Path:

@@ -66,14 +66,14 @@ from components.training.objective import Objective
 from components.training.optimizers import peak_rate
 from components.training.quantization_aware import FakeQuantizedClassifier
 from components.training.resume import Fingerprint, ResumableBatches, fingerprint_of
-from components.training.settings import TrainingJob
+from components.training.settings import RANGE_TEST, TrainingJob
 from components.training.unfreezing import Unfreezing
 from components.training.weight_averaging import greedy_soup
 
 logger = logging.getLogger(__name__)
 
 MODEL = "model"
-RANGE_TEST = "rate.json"
+RANGE_TEST_RESULT = "rate.json"
 MEMBERS = "members"
 
 
@@ -236,15 +236,15 @@ class _Training:
         return plan
 
     def _learning_rate(self, batches: Iterable[Batch]) -> float:
-        if self._job.learning_rate != "auto":
+        if self._job.learning_rate != RANGE_TEST:
             return self._job.learning_rate
         if self._group.world > 1:
             raise SettingsError(
-                "params.yaml: train.learning_rate: is auto, which several processes can't find; give a number, or "
+                "params.yaml: train.learning_rate: is range_test, which needs one process; give a number, or "
                 "train on one device"
             )
         test = find_learning_rate(self._job, self._model, self._objective, batches)
-        write_json(self._output / RANGE_TEST, asdict(test))
+        write_json(self._output / RANGE_TEST_RESULT, asdict(test))
         logger.info(
             f"learning rate {test.found:.2g}: there the loss fell fastest in a range test of {len(test.rates)} steps"
         )

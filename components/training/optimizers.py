@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from components.models.layer_groups import parameter_groups
-from components.training.settings import TrainingJob
+from components.training.settings import RANGE_TEST, TrainingJob
 
 SCALING_BATCH = 256
 """Batch that a rate is meant for where it scales with the batch (Goyal et al. 2017)."""
@@ -12,7 +12,7 @@ SCALING_BATCH = 256
 
 def peak_rate(job: TrainingJob, found: float) -> float:
     """Peak learning rate of the head, from the one that the settings give or a range test found."""
-    if not job.train.scale_learning_rate_with_batch or job.learning_rate == "auto":
+    if not job.train.scale_learning_rate_with_batch or job.learning_rate == RANGE_TEST:
         return found
     return found * job.train.batch_size * job.train.gradient_accumulation_steps / SCALING_BATCH
 

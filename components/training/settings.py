@@ -1,6 +1,6 @@
 """The sections `train` and `finetune` of params.yaml, and the training job made of them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, PlainValidator
 
@@ -10,15 +10,18 @@ from components.models.settings import ModelSettings
 from components.shared.settings import Settings
 from components.training.schedules import Schedule
 
+RANGE_TEST: Final = "range_test"
+"""Value of train.learning_rate that has a range test find it."""
+
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _rate(value: Any) -> Any:
-    if value == "auto" or (_is_number(value) and 0 < value < float("inf")):
+    if value == RANGE_TEST or (_is_number(value) and 0 < value < float("inf")):
         return value
-    raise ValueError("auto or a number above 0")
+    raise ValueError("range_test or a number above 0")
 
 
 def _class_weights(value: Any) -> Any:
@@ -39,7 +42,7 @@ def _devices(value: Any) -> Any:
     raise ValueError("auto or a number of devices from 1 on")
 
 
-Rate = Annotated[float | Literal["auto"], PlainValidator(_rate)]
+Rate = Annotated[float | Literal["range_test"], PlainValidator(_rate)]
 ClassWeights = Annotated[Literal["none", "auto"] | dict[str, float], PlainValidator(_class_weights)]
 Devices = Annotated[int | Literal["auto"], PlainValidator(_devices)]
 Choice = Literal["auto", "on", "off"]
@@ -53,7 +56,7 @@ class TrainSettings(Settings):
     batch_size: int = Field(ge=2)
     """Images a step; larger is faster and needs more memory."""
     learning_rate: Rate
-    """Peak of the schedule; larger learns faster, until it diverges; auto: a range test finds it before training."""
+    """Peak of the schedule; larger learns faster, until it diverges; range_test: found before training."""
     scale_learning_rate_with_batch: bool
     """true: the learning rates of `train` and `finetune` are for a batch of 256 images and scale with the batch.
 
@@ -176,6 +179,8 @@ class FinetuneSettings(Settings):
     """Ratio of a layer group's learning rate to that of the next one towards the head; 1: the same for all."""
     unfreeze_every_n_epochs: int = Field(ge=0)
     """Epochs after which one more layer group is unfrozen, the head first; larger is later; 0: all at once."""
+    augment: bool | None = None
+    """true: original images are augmented in each epoch; false: they aren't; null: as in `train`."""
     freeze_batch_norm: bool
     """true: batch norms keep the statistics of `train`, which suits small batches and few images."""
 
@@ -269,7 +274,8 @@ class TrainingJob(Settings):
     @property
     def augments(self) -> bool:
         """Whether images are augmented in each epoch."""
-        return self.train.augment and self.augment.policy != "none"
+        own = self.finetune.augment if self.step == "finetune" else None
+        return (self.train.augment if own is None else own) and self.augment.policy != "none"
 
     @property
     def freezes_statistics(self) -> bool:

@@ -119,6 +119,7 @@ def compare(
     if deployment is not None:
         require_deployment(deployment)
     prepared = run_all([Prepare()], session)[Prepared]
+    session = session.for_data()
     mark = sha256_of_record({"names": sorted(versions), "data": prepared.augmented_digest})
     run_id = runs.begin(
         session.tracking,

@@ -166,8 +166,10 @@ def ensemble(
 ) -> EnsembleResult:
     """An ensemble: exported, registered and decided on."""
     session = open_session(project, overrides, values=values, exports=True)
-    steps: list[Step[Any]] = [Prepare(), JoinMembers(tuple(members)), Evaluate(), Quantize(), Register(), Promote()]
-    results = run_all(steps, session)
+    prepared = run_all([Prepare()], session)[Prepared]
+    session = session.for_data()
+    steps: list[Step[Any]] = [JoinMembers(tuple(members)), Evaluate(), Quantize(), Register(), Promote()]
+    results = run_all(steps, session, prepared)
     run_id, decision = results[Trained].run_id, results[Promoted]
     return EnsembleResult(
         version=decision.version,

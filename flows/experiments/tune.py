@@ -76,6 +76,7 @@ def tune(
     if deployment is not None:
         require_deployment(deployment)
     prepared = run_all([Prepare()], session)[Prepared]
+    session = session.for_data()
     key = search_fingerprint(session, prepared)
     with timed("tune") as watch, exclusive(session.project, key):
         task = _open(session, prepared, key, deployment)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,21 +19,25 @@ from components.export.settings import QuantizeSettings
 from components.models.catalogue import COMPOUND
 from components.models.scenarios import resolve_scenario
 from components.models.settings import ModelSettings
+from components.presets.choices import Choice, choose
+from components.presets.settings import AutoSettings
 from components.promotion.registration import RegisterSettings
 from components.promotion.settings import PromoteSettings
+from components.records.data_facts import DataFacts
 from components.shared.errors import SettingsError, nearest
 from components.shared.files import write_text
 from components.shared.settings import Settings
 from components.training.hyperparameter_search import TuneSettings
 from components.training.settings import FinetuneSettings, TrainSettings
 from flows.project import yaml_text
-from flows.project.sections import read_sections, with_resolution
+from flows.project.sections import automatic_names, read_sections, with_choices
 
 
 @dataclass(frozen=True)
 class Params:
     """Every section, typed and checked."""
 
+    auto: AutoSettings
     ingest: IngestSettings
     preprocess: PreprocessSettings
     validate: QualitySettings
@@ -49,16 +53,30 @@ class Params:
     register: RegisterSettings
     promote: PromoteSettings
     tune: TuneSettings
+    automatic: frozenset[str] = frozenset()
+    """Names of the settings that are `auto`; until `for_data` they have the values that suit typical photos."""
 
     @classmethod
     def from_sections(cls, sections: dict[str, Any]) -> Self:
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in section_fields()]
         for name in sections:
             if name not in names:
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, names)}")
+        automatic = automatic_names(sections)
         sections = with_architecture(sections)
-        settings: dict[str, Any] = {field.name: _section(field, sections) for field in fields(cls)}
-        return cls(**settings)
+        settings: dict[str, Any] = {field.name: _section(field, sections) for field in section_fields()}
+        return cls(**settings, automatic=automatic)
+
+    def for_data(self, facts: DataFacts) -> tuple[Self, list[Choice]]:
+        """The params with what is `auto` chosen for this data, and the choices with their reasons."""
+        fixed = {
+            f"{name}.{key}": value
+            for name, values in self.as_record().items()
+            for key, value in values.items()
+            if f"{name}.{key}" not in self.automatic
+        }
+        choices = choose(self.automatic, fixed, self.auto, facts)
+        return self.with_values({choice.name: choice.value for choice in choices}), choices
 
     def with_values(self, values: Mapping[str, Any]) -> Self:
         """These params with other values, by names such as train.epochs; params.yaml stays as it is.
@@ -72,12 +90,12 @@ class Params:
         for name in dict.fromkeys(place.partition(".")[0] for place in values):
             section = getattr(self, name, None)
             if not isinstance(section, Settings):
-                known = [field.name for field in fields(self)]
+                known = [field.name for field in section_fields()]
                 raise SettingsError(f"params.yaml: {name}: unknown section{nearest(name, known)}")
             own = {place.partition(".")[2]: value for place, value in values.items() if place.startswith(f"{name}.")}
             whole = self._model_with(own) if name == "model" else _with_nested(name, section.model_dump(), own)
             changed[name] = type(section).from_section(name, whole)
-        return replace(self, **changed)
+        return replace(self, **changed, automatic=self.automatic - set(values))
 
     def of_architecture(self, name: str) -> Self:
         """The same settings for another architecture."""
@@ -94,7 +112,12 @@ class Params:
         return resolve_scenario(section | dict(values), image_size_px=self.preprocess.image_size_px)
 
     def as_record(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name).model_dump() for field in fields(self)}
+        return {field.name: getattr(self, field.name).model_dump() for field in section_fields()}
+
+
+def section_fields() -> list[Field[Any]]:
+    """The fields of Params that are sections of params.yaml, in their order."""
+    return [field for field in fields(Params) if isinstance(field.type, type) and issubclass(field.type, Settings)]
 
 
 def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
@@ -102,7 +125,7 @@ def with_architecture(sections: dict[str, Any]) -> dict[str, Any]:
 
     What is of a wrong type stays as it is.
     """
-    sections = with_resolution(sections)
+    sections = with_choices(sections)
     model, preprocess = sections.get("model"), sections.get("preprocess")
     side = preprocess.get("image_size_px") if isinstance(preprocess, dict) else None
     if not isinstance(model, dict) or not isinstance(side, int):
@@ -160,7 +183,7 @@ def _assign(text: str, assignment: str) -> tuple[str, str]:
             f"--set {assignment}: params.yaml shares this value with another place (an anchor, an alias or a merge); "
             "change it there by hand"
         ) from None
-    return changed, f"params.yaml: {name} {_shown(before)} → {_shown(value)}"
+    return changed, f"params.yaml: {name} {shown(before)} → {shown(value)}"
 
 
 def parse_assignment(assignment: str, *, option: str = "--set") -> tuple[str, Any]:
@@ -178,7 +201,7 @@ def parse_assignment(assignment: str, *, option: str = "--set") -> tuple[str, An
 def _may_have(place: yaml_text.Place) -> bool:
     """Whether a setting that the file lacks may stand there: its section's own check names a wrong one."""
     if not place.keys:
-        return place.missing[0] in {field.name for field in fields(Params)}
+        return place.missing[0] in {field.name for field in section_fields()}
     return place.value is None or isinstance(place.value, dict)
 
 
@@ -214,7 +237,8 @@ def _with_nested(section: str, settings: dict[str, Any], values: Mapping[str, An
     return settings
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """The value as params.yaml writes it."""
     return "null" if value is None else str(value)
 
 

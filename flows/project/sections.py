@@ -7,6 +7,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from components.models.compound_scaling import LEAST_COMPOUND, MOST_COMPOUND, compound_scale
+from components.presets.choices import AUTO, CHOSEN, choose
+from components.presets.settings import AutoSettings
+from components.records.data_facts import TYPICAL, DataFacts
 from components.shared.errors import SettingsError
 from components.shared.settings import Settings
 
@@ -34,17 +37,46 @@ def read_optional(path: Path, name: str, kind: type[Section]) -> Section | None:
     return None if values is None else kind.from_section(name, values)
 
 
-def read_section(path: Path, name: str, kind: type[Section]) -> Section:
-    """One typed section."""
-    return kind.from_section(name, with_resolution(read_sections(path)).get(name) or {})
+def read_section(path: Path, name: str, kind: type[Section], facts: DataFacts = TYPICAL) -> Section:
+    """One typed section; what is `auto` in it follows from the facts of the data."""
+    return kind.from_section(name, with_choices(read_sections(path), facts).get(name) or {})
 
 
-def with_resolution(sections: dict[str, Any]) -> dict[str, Any]:
+def with_choices(sections: dict[str, Any], facts: DataFacts = TYPICAL) -> dict[str, Any]:
+    """The sections with a value for each setting that is `auto`."""
+    sections = _with_compound_size(sections)
+    names = automatic_names(sections)
+    if not names:
+        return sections
+    fixed = {f"{name}.{key}": value for name, values in _dicts(sections) for key, value in values.items()}
+    choices = choose(names, fixed, AutoSettings.from_section("auto", sections.get("auto") or {}), facts)
+    chosen = {choice.name: choice.value for choice in choices}
+    resolved = {
+        name: {key: chosen.get(f"{name}.{key}", value) for key, value in values.items()}
+        for name, values in _dicts(sections)
+    }
+    return {**sections, **resolved}
+
+
+def automatic_names(sections: dict[str, Any]) -> frozenset[str]:
+    """Names of the settings that are `auto` and follow from the data."""
+    sections = _with_compound_size(sections)
+    named = ((f"{name}.{key}", value) for name, values in _dicts(sections) for key, value in values.items())
+    return frozenset(name for name, value in named if value == AUTO and name in CHOSEN)
+
+
+def _dicts(sections: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, values) for name, values in sections.items() if isinstance(values, dict)]
+
+
+def _with_compound_size(sections: dict[str, Any]) -> dict[str, Any]:
     """The sections with the size that goes with model.compound where preprocess.image_size_px is auto."""
     model, preprocess = sections.get("model"), sections.get("preprocess")
-    if not isinstance(preprocess, dict) or preprocess.get("image_size_px") != "auto":
+    if not isinstance(preprocess, dict) or preprocess.get("image_size_px") != AUTO:
         return sections
     compound = model.get("compound") if isinstance(model, dict) else None
+    if compound is None:
+        return sections
     if not isinstance(compound, int | float) or not LEAST_COMPOUND <= compound <= MOST_COMPOUND:
         raise SettingsError(
             "params.yaml: preprocess.image_size_px: is auto, the size that goes with model.compound; give that one a "

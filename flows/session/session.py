@@ -5,7 +5,7 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,10 @@ from typing import Any, Literal
 from filelock import FileLock
 
 from components.data.packed.shared_file import RefCountedFile, decoded_file
+from components.records.data_facts import FACTS, DataFacts
 from flows.console.logs import set_default_level
-from flows.project.params import Params
+from flows.project.dvc import data_paths
+from flows.project.params import Params, shown
 from flows.project.project import Project, open_project
 from flows.session.preflight import resolve_params
 from flows.tracking.runs import Tracking, open_tracking
@@ -59,6 +61,15 @@ class Session:
     values: Mapping[str, Any] = field(default_factory=dict)
     """Those of the params that hold for this run alone, by names such as train.epochs."""
     decoded: DecodedImages = field(default_factory=DecodedImages, compare=False, repr=False)
+
+    def for_data(self) -> "Session":
+        """The session with a value for each setting that is `auto`, chosen for the prepared data."""
+        if not self.params.automatic:
+            return self
+        params, choices = self.params.for_data(DataFacts.read(data_paths(self.project).split / FACTS))
+        for choice in choices:
+            logger.info(f"{choice.name}: {shown(choice.value)} ({choice.reason})")
+        return replace(self, params=params)
 
     @cached_property
     def tracking(self) -> Tracking:

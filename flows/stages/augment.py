@@ -10,6 +10,7 @@ from components.data.augmentation.augmenter import AugmentSettings
 from components.data.images.preprocessing import PreprocessSettings
 from components.data.packed.packing import SplitImage, pack
 from components.data.raw.dataset import read_raw_dataset
+from components.records.data_facts import FACTS, DataFacts
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.plural import counted
 from components.shared.progress import Progress
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Progress) -> str:
     """Writes the packed splits, their index and a preview grid."""
     table = pq.read_table(split / "split.parquet", columns=list(SplitImage.__annotations__))
-    settings: AugmentSettings = read_section(params, "augment", AugmentSettings)
+    facts = DataFacts.read(split / FACTS)
+    settings = read_section(params, "augment", AugmentSettings, facts)
     images = [SplitImage(**row) for row in table.to_pylist()]
     described = read_raw_dataset(raw)
     dataset = pack(
@@ -38,7 +40,7 @@ def augment(params: Path, raw: Path, split: Path, augmented: Path, progress: Pro
         raw=raw,
         folder=augmented,
         split_digest=LeakProof.read(split / LEAK_PROOF).split_digest,
-        preprocess=read_section(params, "preprocess", PreprocessSettings),
+        preprocess=read_section(params, "preprocess", PreprocessSettings, facts),
         augment=settings,
         progress=progress,
     )

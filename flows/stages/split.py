@@ -15,10 +15,12 @@ from components.data.duplicates.finder import DuplicatePairs, DuplicateSettings,
 from components.data.images.embeddings import FILE as EMBEDDINGS
 from components.data.images.embeddings import Embeddings
 from components.data.images.perceptual_hash import COLOUR_SIDE, SIDE
+from components.data.split.facts import SHAPE_COLUMNS, facts_of
 from components.data.split.leak_proof import PAIRS_FILE, as_given, audit, find_leaks, named_pairs
 from components.data.split.names import EXCLUDED, SPLITS
 from components.data.split.splitter import SplitResult, SplitSettings, split_images
 from components.data.split.strata import SplitImages
+from components.records.data_facts import FACTS
 from components.records.leak_proof import LEAK_PROOF, LeakProof
 from components.shared.errors import DataError
 from components.shared.parquet import write_table
@@ -29,7 +31,16 @@ from flows.stages.entry import run_stage
 
 _COLUMNS = ("path", "label", "labels", "group", "weight", "sha256", "shard", "offset", "size_bytes")
 _NAMED_CLASSES = 5
-_MORE_COLUMNS = ("ingested_label", "ingested_labels", "given_split", "timestamp", "ingest_id", "thumbnail", "colours")
+_MORE_COLUMNS = (
+    "ingested_label",
+    "ingested_labels",
+    "given_split",
+    "timestamp",
+    "ingest_id",
+    "thumbnail",
+    "colours",
+    *SHAPE_COLUMNS,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,6 +81,7 @@ def split(params: Path, validated: Path, folder: Path, progress: Progress) -> st
     write_table(folder / "split.parquet", table.select(columns))
     write_table(folder / PAIRS_FILE, pa.concat_tables(leaking))
     proof.write(folder / LEAK_PROOF)
+    facts_of(table).write(folder / FACTS)
     return _summary(proof, pairs, result)
 
 

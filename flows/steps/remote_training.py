@@ -81,6 +81,7 @@ def train(
     """
     session = open_session(project, overrides, values=values)
     results = run_all([Prepare()], session)
+    session = session.for_data()
 
     def stop_where_asked(run_id: str, _: Event) -> None:
         reason = runs.asked_to_stop(session.tracking, run_id)

@@ -56,10 +56,14 @@ def test_the_file_of_the_repository_is_read_into_typed_sections() -> None:
         (
             "  learning_rate: 0.003 ",
             "  learning_rate: fast ",
-            "train.learning_rate: is 'fast', should be auto or a num",
+            "train.learning_rate: is 'fast', should be range_test or a num",
         ),
         ("  class_weights: none ", "  class_weights: [1] ", "train.class_weights: is [1], should be none, auto or wei"),
-        ("  devices: auto ", "  devices: 0 ", "train.devices: is 0, should be auto or a number of devices from 1 on"),
+        (
+            "  devices: auto ",
+            "  devices: 0 ",
+            "train.devices: is 0, should be auto or a number of devices from 1 on",
+        ),
         ("  weight_decay: 0.01 ", "  weight_decay: .nan ", "params.yaml: train.weight_decay: is nan, should be "),
         ("  weight_decay: 0.01 ", "  weight_decay: [1] ", "params.yaml: train.weight_decay: is [1], should be "),
         ("  freeze_backbone: false", "  freeze_backbone: no", "model.freeze_backbone: is 'no', should be a valid bool"),

@@ -56,7 +56,9 @@ FIXED = {"precision": "fp32", "channels_last": "off", "compile": "off"}
 
 
 @pytest.mark.parametrize("memory_for_eight", list(OUT_OF_MEMORY), indirect=True)
-@pytest.mark.parametrize("settings", [FIXED, {}, FIXED | {"learning_rate": "auto"}], ids=["step", "measured", "rate"])
+@pytest.mark.parametrize(
+    "settings", [FIXED, {}, FIXED | {"learning_rate": "range_test"}], ids=["step", "measured", "rate"]
+)
 def test_too_little_memory_names_the_settings_to_change(
     memory_for_eight: None, settings: dict[str, Any], make_job: MakeJob, tmp_path: Path
 ) -> None:
@@ -67,7 +69,7 @@ def test_too_little_memory_names_the_settings_to_change(
 def test_a_batch_is_halved_before_the_first_epoch_where_measuring_shows_that_it_does_not_fit(
     memory_for_eight: None, make_job: MakeJob, tmp_path: Path
 ) -> None:
-    job = make_job(tmp_path, train={"halve_batch_on_oom": True, "learning_rate": "auto", "epochs": 1})
+    job = make_job(tmp_path, train={"halve_batch_on_oom": True, "learning_rate": "range_test", "epochs": 1})
     _, said = fitted(job)
     assert [sentence for sentence in said if "doesn't fit" in sentence] == [
         "a batch of 16 images doesn't fit into memory: restart with 8, accumulated twice as often"
@@ -136,7 +138,7 @@ def test_a_time_limit_ends_training_with_the_best_model_until_then(make_job: Mak
 
 
 def test_the_rate_is_found_stored_and_used_again_by_a_resumed_training(make_job: MakeJob, tmp_path: Path) -> None:
-    job = make_job(tmp_path, train={"learning_rate": "auto", "epochs": 1})
+    job = make_job(tmp_path, train={"learning_rate": "range_test", "epochs": 1})
     result, said = fitted(job)
     test = read_json(tmp_path / "rate.json")
     assert read_json(tmp_path / "plan.json")["learning_rate"] == test["found"]

@@ -1,0 +1,18 @@
+"""The section `auto` of params.yaml."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from components.shared.settings import Settings
+
+Preset = Literal["fast", "balanced", "best"]
+
+
+class AutoSettings(Settings):
+    """params.yaml: auto. How the settings whose value is `auto` are chosen."""
+
+    preset: Preset = "balanced"
+    """fast (a head on fixed features) | balanced (then the last layers are fine-tuned) | best (larger, all layers)."""
+    minutes: float | None = Field(default=None, ge=1)
+    """Budget of a whole run in minutes, on two cores; null: what the preset takes."""
