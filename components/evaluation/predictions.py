@@ -50,6 +50,12 @@ class Predictions:
         """Whether each prediction is correct; in multi-label tasks, in every label."""
         return same_predictions(self.predicted, self.target)
 
+    @property
+    def baseline_accuracy(self) -> float:
+        """The accuracy of a model that always predicts the commonest target."""
+        counts = np.unique(self.target, axis=0, return_counts=True)[1]
+        return float(counts.max(initial=0) / len(self.target))
+
     @cached_property
     def confidence_N(self) -> NDArray[np.float32]:
         """Probability of each prediction; in multi-label tasks, of its least confident label."""

@@ -72,6 +72,10 @@ class Candidate:
     """Of the file on the test images, by name."""
     intervals: Mapping[str, Interval]
     """Of the scores of prediction sets, by name."""
+    images: int
+    """Number of test images."""
+    baseline_accuracy: float
+    """Accuracy of always answering what is commonest among the test images."""
     classes: Sequence[ScoredClass]
     slices: Sequence[ScoredSlice]
     measured: GateMeasurements
@@ -130,6 +134,7 @@ class Decision:
 def decide(candidate: Candidate, champion: ChampionComparison | None, settings: PromoteSettings) -> Decision:
     rules = [
         *_scores(candidate, settings),
+        *(_baseline(candidate) if settings.beat_baseline else ()),
         *_classes(candidate, settings.class_floors),
         *_slices(candidate, settings),
         *_file(candidate, settings),
@@ -161,6 +166,17 @@ def _coverage(candidate: Candidate, least: float) -> RuleVerdict:
     answered = candidate.scores["answered"]
     value = f"{found:.4f} (95%: {interval[0]:.4f} to {interval[1]:.4f}), sure of {answered:.1%}"
     return RuleVerdict(rule, value, limit, interval[1] >= least and answered > 0)
+
+
+def _baseline(candidate: Candidate) -> Iterator[RuleVerdict]:
+    accuracy = candidate.scores["accuracy"]
+    low, _ = fraction_interval(round(accuracy * candidate.images), candidate.images)
+    yield RuleVerdict(
+        "lower end of accuracy's 95% interval",
+        f"{low:.4f} ({accuracy:.4f} of {candidate.images} images)",
+        f"above {candidate.baseline_accuracy:.4f}, which the commonest answer alone reaches",
+        low > candidate.baseline_accuracy,
+    )
 
 
 def _classes(candidate: Candidate, floors: FinerLimits | None) -> Iterator[RuleVerdict]:

@@ -70,6 +70,11 @@ class PromoteSettings(Settings):
 
     Broken where even the upper end of the 95% interval lies below. `floors: {answered: 0.8}` asks for answers as well.
     """
+    beat_baseline: bool = False
+    """true: the served file must be significantly more accurate than always answering what is commonest in test.
+
+    The lower end of the 95% interval of its accuracy counts. It is a floor of its own: with it others may be null.
+    """
     min_slice_images: int = Field(ge=1)
     """Test images below which a slice is ignored; larger asks for more evidence."""
     max_drop_against_champion: Annotated[Limits | None, AfterValidator(_EITHER)]
@@ -103,7 +108,7 @@ class PromoteSettings(Settings):
     @property
     def configured(self) -> bool:
         """Whether any limit on a score is set."""
-        return any((self.floors, self.ceilings, self.class_floors, self.slice_floors))
+        return any((self.floors, self.ceilings, self.class_floors, self.slice_floors, self.beat_baseline))
 
     def check_levels(self, levels: Sequence[str]) -> None:
         """Raises SettingsError where a rule asks for a level that isn't among these; the coarsest stands first."""

@@ -68,7 +68,7 @@ def _steepest(rates: list[float], losses: list[float]) -> float:
     indices = finite[10:-5]
     if len(indices) < 2:
         raise SettingsError(
-            "params.yaml: train.learning_rate: the range test found no rate that lowers the loss; give one such as 0.001"
+            "params.yaml: train.learning_rate: no rate lowered the loss in the range test; give one such as 0.001"
         )
     slope = np.gradient([losses[index] for index in indices], np.log([rates[index] for index in indices]))
     return rates[indices[int(np.argmin(slope))]]

@@ -1,6 +1,7 @@
 """The front door. Nothing heavy is imported until a command needs it, so that --help answers at once."""
 
 import contextlib
+import os
 import platform
 import sys
 from importlib import import_module
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from flows.cli.check import ProjectCheck
     from flows.experiments.features import FeaturesFile
     from flows.project.baseline import Baseline
+    from flows.project.new_project import NewProject
+    from flows.project.resolved_settings import ResolvedSettings
     from flows.registry.decision import Answered
     from flows.registry.reproduce import Reproduction
     from flows.registry.verify_lineage import Trace
@@ -99,6 +102,46 @@ Data = Annotated[
         "torchvision:NAME; `digits`. Default: the current data.",
     ),
 ]
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder; it is made where it isn't there.")] = Path(),
+    data: Data = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a project for your own images, in any folder."""
+
+    def work() -> "NewProject":
+        from components.data.sources import check_location
+        from flows.project.new_project import init_project
+
+        if data is not None:
+            check_location(data)
+        return init_project(folder)
+
+    source = str(Path(data).resolve()) if data is not None and Path(data).exists() else data
+    made = guarded(work)
+    os.chdir(made.folder)
+    if source is not None:
+        run_pipeline("ingest", data=source, ingest=True)
+    then = "darkroom run" if data is not None else "darkroom run --data FOLDER"
+    finish(made, as_json, lambda project: f"{project.folder} is the project {project.name}; go there and run `{then}`")
+
+
+@app.command(name="settings")
+def show_settings(
+    freeze: Annotated[bool, typer.Option("--freeze", help="Write the values into params.yaml.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each setting that is `auto` became for the current data, and why."""
+
+    def work() -> "ResolvedSettings":
+        from flows.project.resolved_settings import resolved_settings
+
+        return resolved_settings(open_project(), freeze=freeze)
+
+    finish(guarded(work), as_json, lambda found: found.show())
 
 
 @app.command()

@@ -7,6 +7,8 @@ from pathlib import Path
 from components.shared.errors import SettingsError
 
 PARAMS, PIPELINE = "params.yaml", "dvc.yaml"
+TEMPLATE = Path(__file__).with_name("template")
+"""The files of a new project."""
 HOME_VARIABLE = "DARKROOM_HOME"
 STAGES = ("validate", "split", "augment")
 """The DVC stages in their order; each is a module of flows.stages and an entry of dvc.yaml."""
@@ -46,4 +48,7 @@ def open_project(folder: Path | None = None) -> Project:
         if (root / PARAMS).exists() and (root / PIPELINE).exists():
             home = Path(os.environ.get(HOME_VARIABLE) or root / ".darkroom").resolve()
             return Project(root, home)
-    raise SettingsError(f"{start} is no Darkroom project: no folder above it has {PARAMS} and {PIPELINE}; go to one")
+    raise SettingsError(
+        f"{start} is no Darkroom project: no folder above it has {PARAMS} and {PIPELINE}; go to one, or make one with "
+        "`darkroom init`"
+    )

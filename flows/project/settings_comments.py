@@ -2,7 +2,7 @@
 
 The comment on a setting's line is the first line of the docstring below the setting's field; more explanation follows
 there after an empty line. After a change of a docstring run `python -m flows.project.settings_comments`, which writes
-params.yaml again; a test holds them equal.
+params.yaml and that of new projects again; a test holds them equal.
 """
 
 import re
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from components.shared.files import write_text
 from flows.project.params import Params
-from flows.project.project import PARAMS
+from flows.project.project import PARAMS, TEMPLATE
 
 _LINE = re.compile(r"(?P<setting>(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?))(?: +#.*)?")
 _LEAST_WIDTH, _MOST_WIDTH = 26, 54
@@ -67,5 +67,5 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
 
 
 if __name__ == "__main__":
-    params = Path(PARAMS)
-    write_text(params, with_comments(params.read_text(encoding="utf-8")))
+    for params in (Path(PARAMS), TEMPLATE / PARAMS):
+        write_text(params, with_comments(params.read_text(encoding="utf-8")))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from components.data.raw.dataset import RawFile
 from components.data.raw.ingest import write_raw
-from components.data.sources import EMBEDDED_DIGITS, IngestSettings, Source, find, left_out_sentences
+from components.data.sources import IngestSettings, Source, find, left_out_sentences
 from components.data.split.names import SPLITS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
@@ -46,14 +46,25 @@ class Ingest(TimedStep[Ingested]):
         if self.data is None and before is not None:
             watch.reused(f"current data version {before[:12]}")
             return Ingested(before)
-        source = _listed(project, self.data or EMBEDDED_DIGITS)
+        location = self.data or first_source(project)
+        source = _listed(project, location)
         with restore_data_on_failure(project):
             version, summary = _bring_in(project, source)
         if version == before:
-            watch.reused(f"{self.data} is data version {version[:12]}, which is the current one")
+            watch.reused(f"{location} is data version {version[:12]}, which is the current one")
         else:
             watch.note = f"{summary}, data version {version[:12]}"
         return Ingested(version)
+
+
+def first_source(project: Project) -> str:
+    """What a project without data begins with; DataError where its settings name nothing."""
+    settings = read_section(project.params, "ingest", IngestSettings)
+    if settings.first_source is None:
+        raise DataError(
+            "there is no data yet; name your images once: --data FOLDER (one folder a class) or --data TABLE"
+        )
+    return settings.first_source
 
 
 def _listed(project: Project, location: str) -> Source:

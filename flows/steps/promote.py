@@ -283,6 +283,8 @@ def _candidate(session: Session, version: Version, files: "ImageFiles") -> tuple
         sha256=version.sha256,
         scores=scores.headline(),
         intervals=scores.headline_intervals(),
+        images=len(predictions.target),
+        baseline_accuracy=predictions.baseline_accuracy,
         classes=scores.classes,
         slices=_slices(session, predictions),
         measured=_measured(session, version),

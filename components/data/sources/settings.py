@@ -13,6 +13,8 @@ ColumnName = Literal["path", "label", "labels", "group", "timestamp", "split", "
 class IngestSettings(Settings):
     """params.yaml: ingest."""
 
+    first_source: str | None = None
+    """null | digits (embedded) | any source: what `darkroom run` ingests where no data were ingested yet."""
     columns: dict[ColumnName, Name] | None = None
     """null | {path: filename, label: class}: what the table calls its columns, by the names that Darkroom expects."""
     label_columns: list[Name] | None = None
