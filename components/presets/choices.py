@@ -92,6 +92,9 @@ class _Rules:
     def resize(self) -> tuple[str, str]:
         return "pad", "nothing of an image is cut off"
 
+    def copies(self) -> tuple[int, str]:
+        return 0, "each epoch of fine-tuning augments the images anew"
+
     def policy(self) -> tuple[str, str]:
         return "basic", "small turns, shifts and changes of brightness and contrast suit most photos"
 
@@ -130,7 +133,7 @@ class _Rules:
         return (6, "preset best") if self._preset == "best" else (3, "preset balanced")
 
     def finetune_rate(self) -> tuple[float, str]:
-        return 0.0003, "small steps keep what the weights know"
+        return 0.001, "for the head; layers nearer to the image learn more slowly (finetune.layer_decay)"
 
     def unfrozen(self) -> tuple[int | None, str]:
         if self._preset == "best" or not self.pretrained:
@@ -149,6 +152,7 @@ CHOSEN = {
     "preprocess.image_size_px": _Rules.image_size,
     "preprocess.resize": _Rules.resize,
     "augment.policy": _Rules.policy,
+    "augment.copies": _Rules.copies,
     "augment.flips": _Rules.flips,
     "model.architecture": _Rules.architecture,
     "model.weights": _Rules.weights,

@@ -193,6 +193,8 @@ class _Training:
             device=current_device(),
         )
         if cached is not None:
+            # A step of a head is too small to be shared: threads would wait for each other longer than they compute.
+            torch.set_num_threads(1)
             self._model, self._split, self._val = cached.head, cached.train, cached.val
 
     def _complete(self, trained: ImageClassifier) -> ImageClassifier:
