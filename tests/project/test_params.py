@@ -289,7 +289,7 @@ def test_one_number_also_rules_the_size_of_the_images(params: Path) -> None:
     assert read_section(params, "preprocess", PreprocessSettings).image_size_px == 258
 
 
-@pytest.mark.parametrize("compound", ["null", "9", "big"])
+@pytest.mark.parametrize("compound", ["9", "big"])
 def test_a_size_that_follows_from_no_number_is_refused(params: Path, compound: str) -> None:
     sentence = r"preprocess\.image_size_px: is auto, the size that goes with model\.compound; give that one a number"
     with pytest.raises(SettingsError, match=sentence):
