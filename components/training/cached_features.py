@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "features"
 _FEATURES = "features"
-_BATCH = 128
+_BATCH = 32
 """Images at a time; fewer where train.batch_size is smaller."""
 _MAX_BYTES = 4 * 2**30
 """Limit for the features of a split: they stay in memory, and some heads take tens of thousands for each image."""

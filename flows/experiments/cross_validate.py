@@ -156,6 +156,7 @@ def cross_validate(
     output.check()
     check_folds(session.params)
     prepared = run_all([Prepare()], session)[Prepared]
+    session = session.for_data()
     found = validate_folds(session, prepared, output.target)
     output.record()
     return found

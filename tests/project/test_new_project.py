@@ -119,7 +119,7 @@ def test_nothing_is_left_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_folder_that_cannot_be_written_is_named() -> None:
-    with pytest.raises(SettingsError, match="^/proc/place can't be made a project: "):
+    with pytest.raises(SettingsError, match=r"^/proc/place can't be made a project: "):
         init_project(Path("/proc/place"))
 
 
