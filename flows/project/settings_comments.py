@@ -1,8 +1,8 @@
 """The comments of params.yaml, generated from the docstrings of the settings: each setting is explained in one place.
 
 The comment on a setting's line is the first line of the docstring below the setting's field; more explanation follows
-there after an empty line. After a change of a docstring run `python -m flows.project.settings_comments`, which writes
-params.yaml and that of new projects again; a test holds them equal.
+there after an empty line. The params.yaml of new projects is the repository's with other values. After a change of
+either run `python -m flows.project.settings_comments`, which writes both files again; tests hold them equal.
 """
 
 import re
@@ -14,11 +14,27 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from components.presets.choices import CHOSEN
 from components.shared.files import write_text
+from flows.project import yaml_text
 from flows.project.params import Params
 from flows.project.project import PARAMS, TEMPLATE
 
 _LINE = re.compile(r"(?P<setting>(?P<indent> *)(?P<key>[\w.]+):(?P<value>.*?))(?: +#.*)?")
+_HEAD = """# The settings of this project. Every line says its unit and what a larger value does.
+# auto: chosen from your images and auto.preset; `darkroom settings` shows what became of it, and why.
+# Change a value here, or with `--set section.key=value`, which edits this file and says so.
+"""
+NEW_PROJECT = dict.fromkeys(CHOSEN, "auto") | {
+    "ingest.first_source": None,
+    "train.label_smoothing": 0.1,
+    "finetune.augment": True,
+    "quantize.max_accuracy_drop": 0.01,
+    "register.name": "PROJECT",
+    "promote.beat_baseline": True,
+    "promote.floors": None,
+}
+"""Values of a new project's params.yaml, where they aren't those of the repository."""
 _LEAST_WIDTH, _MOST_WIDTH = 26, 54
 """Comments of a section are aligned behind its longest setting, unless that is even wider."""
 
@@ -66,6 +82,14 @@ def _settings_in(annotation: Any) -> type[BaseModel] | None:
     return next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
+def for_new_projects(text: str) -> str:
+    """The params.yaml of new projects, made of the repository's: what suits the digits alone is `auto` or open."""
+    for name, value in NEW_PROJECT.items():
+        text = yaml_text.with_value(text, yaml_text.find(yaml_text.load(text), name.split(".")), value)
+    return with_comments(_HEAD + text[text.index("\nauto:") :])
+
+
 if __name__ == "__main__":
-    for params in (Path(PARAMS), TEMPLATE / PARAMS):
-        write_text(params, with_comments(params.read_text(encoding="utf-8")))
+    documented = with_comments(Path(PARAMS).read_text(encoding="utf-8"))
+    write_text(Path(PARAMS), documented)
+    write_text(TEMPLATE / PARAMS, for_new_projects(documented))

@@ -1,7 +1,5 @@
 """Each setting is explained in one place: the comments of params.yaml are the first lines of the fields' docstrings."""
 
-from pathlib import Path
-
 import pytest
 from projects import REPOSITORY
 from pydantic.fields import FieldInfo
@@ -10,11 +8,15 @@ from flows.project import settings_comments
 from flows.project.project import TEMPLATE
 from flows.project.settings_comments import with_comments
 
+TEXT = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
 
-@pytest.mark.parametrize("folder", [REPOSITORY, TEMPLATE])
-def test_the_comments_are_the_docstrings_of_the_settings_fields(folder: Path) -> None:
-    text = (folder / "params.yaml").read_text(encoding="utf-8")
-    assert with_comments(text) == text, "run `python -m flows.project.settings_comments`"
+
+def test_new_projects_have_the_settings_of_the_repository() -> None:
+    assert (TEMPLATE / "params.yaml").read_text(encoding="utf-8") == settings_comments.for_new_projects(TEXT)
+
+
+def test_the_comments_are_the_docstrings_of_the_settings_fields() -> None:
+    assert with_comments(TEXT) == TEXT, "run `python -m flows.project.settings_comments`"
 
 
 @pytest.mark.parametrize("docstring", ["First line,\nsecond line.", "", None])
