@@ -93,7 +93,7 @@ class _Rules:
         return "pad", "nothing of an image is cut off"
 
     def copies(self) -> tuple[int, str]:
-        return 0, "each epoch of fine-tuning augments the images anew"
+        return 0, "each epoch of fine-tuning augments the images again"
 
     def policy(self) -> tuple[str, str]:
         return "basic", "small turns, shifts and changes of brightness and contrast suit most photos"
