@@ -12,6 +12,7 @@ from components.export.onnx_export import export_onnx
 from components.models.classifier import ImageClassifier, ModelSpec
 from components.serving.onnx_classifier import ModelCard
 from components.task.single_label import SingleLabel
+from components.task.task import DecisionRule
 
 CLASSES = ["cat", "dog, big", "Ä/ö"]
 LABELS = SingleLabel.of([[name] for name in CLASSES])
@@ -24,7 +25,13 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     preprocess = PreprocessSettings(image_size_px=16, resize="crop", max_megapixels=1)
     spec = ModelSpec(architecture="lenet5", labels=LABELS, preprocess=preprocess, mean=[0.5] * 3, std=[0.05] * 3)
     card = ModelCard(
-        architecture="lenet5", labels=LABELS, preprocess=preprocess, format="fp32", data_version="d", run_id="r"
+        architecture="lenet5",
+        labels=LABELS,
+        preprocess=preprocess,
+        format="fp32",
+        data_version="d",
+        run_id="r",
+        decision_rule=DecisionRule(coverage=0.9, set_thresholds=[[0.3] * 3], ood_threshold=5.0, ood_keep=0.95),
     )
     export_onnx(ImageClassifier(spec), file, card=card)
     return file

@@ -277,7 +277,7 @@ def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Pa
         page.get_by_text("models:/pets/3 @champion").wait_for()
         drop(page, photos / "photo.jpg", "image/jpeg")
         page.get_by_text("Probability").wait_for()
-        assert page.locator("#label").inner_text() == expected["label"]
+        assert page.locator("#label").inner_text() == expected["answer"]
         assert page.get_by_role("meter").count() == 3
         assert page.locator("#top li b").all_inner_texts() == [expected[f"top_{rank}"] for rank in (1, 2, 3)]
         assert page.get_by_role("img", name="photo.jpg").evaluate("image => image.naturalWidth") == 30
@@ -291,6 +291,32 @@ def test_a_person_drops_an_image_and_sees_the_prediction(server: str, photos: Pa
         assert not page.locator("#shown").is_visible()
     assert [text for text in complaints if "400" not in text] == []
     assert all(url.startswith((server, "blob:", "data:")) for url in requested)
+
+
+def test_the_page_says_in_words_what_the_model_is_not_sure_of(server: str) -> None:
+    row = {"label": "cat", "probability": 0.6, "ood_score": 7.126, "model": "m", "out_of_distribution": False}
+    not_sure = row | {"answer": "not sure: cat or dog, big", "sure": False}
+    unlike = not_sure | {"answer": "unlike the photos it learned from, perhaps cat", "out_of_distribution": True}
+    promised = "For photos like those it learned from, the right class is among those that it names 90% of the time."
+    warned = (
+        "This image is unlike the photos it learned from, and probably shows none of its classes: 95% of photos like "
+        "those have an OOD score below 5.00. Its own score is 7.13. Don't rely on the label."
+    )
+    with browser_page() as page:
+        page.goto(server)
+        page.get_by_text("models:/pets/3 @champion").wait_for()
+
+        def shown(of_row: dict[str, Any]) -> list[str]:
+            page.evaluate("row => { show(row, { name: 'photo' }); $('shown').hidden = false; }", of_row)
+            texts: list[str] = page.locator("#ood:visible, #label, #confidence").all_inner_texts()
+            return texts
+
+        assert shown(row | {"answer": "cat", "sure": True}) == ["cat", f"Probability: 60.0 %. {promised}"]
+        assert shown(not_sure) == ["not sure: cat or dog, big", f"Probability of cat: 60.0 %. {promised}"]
+        # Before the label, and without a promise that doesn't hold there.
+        assert shown(unlike) == [warned, "perhaps cat", "Probability of cat: 60.0 %."]
+        # A file of an earlier release makes no prediction sets.
+        assert shown({**row, "ood_score": -7.0}) == ["cat", f"Probability: 60.0 %. {promised}"]
 
 
 def drop(page: Any, file: Path, media_type: str) -> None:
