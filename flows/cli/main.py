@@ -266,6 +266,7 @@ def compare(
 @app.command("cross-validate")
 def cross_validate(
     overrides: Overrides = None,
+    values: Values = None,
     out: Annotated[Path, typer.Option("--out", help="The table of out-of-fold predictions to write.")] = Path(
         "out_of_fold.parquet"
     ),
@@ -286,6 +287,7 @@ def cross_validate(
         command="cross-validate",
         trains=True,
         overrides=overrides,
+        values=values,
         out=str(out.absolute()),
         overwrite=overwrite,
     )

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow
 
@@ -149,9 +149,10 @@ def cross_validate(
     project: str | None = None,
     out: str = "out_of_fold.parquet",
     overwrite: bool = False,
+    values: dict[str, Any] | None = None,
 ) -> CrossValidated:
     """Trains and scores by fold, and writes the out-of-fold predictions to `out`."""
-    session = open_session(project, overrides)
+    session = open_session(project, overrides, values=values)
     output = Output(Path(out), overwrite=overwrite)
     output.check()
     check_folds(session.params)

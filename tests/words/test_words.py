@@ -9,6 +9,7 @@ from projects import REPOSITORY
 ENDINGS = (".py", ".md", ".yaml", ".j2", ".html")
 PLACES = (
     "components",
+    "darkroom",
     "flows",
     "docs",
     "infra",
