@@ -4,7 +4,7 @@ import darkroom
 
 model = darkroom.load("models:/digits@champion")
 answer = model("photo.jpg")
-print(answer.label, answer.probability, answer.ood)
+print(answer.label, answer.probability, answer.out_of_distribution)
 """
 
 from components.data.images.decoding import UndecodableImage

@@ -38,8 +38,14 @@ class Prediction:
     """Of every class."""
     ood_score: float
     """Larger is less like the training images."""
-    ood: bool | None
+    out_of_distribution: bool | None
     """Whether the score is above the model's threshold; None for a model without one."""
+    answer: str | None = None
+    """In words, such as `cat` or `not sure: cat or dog`; None, as the two below, where the model has no such sets."""
+    sure: bool | None = None
+    """Whether one class is left, or of many labels each is decided; never where it is out-of-distribution."""
+    prediction_set: tuple[str, ...] | None = None
+    """The classes that the image may have, the most probable first."""
     levels: dict[str, str] = field(default_factory=dict)
     """Of a hierarchy: the predicted class on each coarser level."""
     note: str | None = None
@@ -98,8 +104,19 @@ class Model:
             options = PredictionOptions(probabilities=True)
             chosen = card.labels.names(card.labels.predictions(logits_BT, card.decision_rule), joined=False)
             records = prediction_records(logits_BT, card, options)
-            for record, labels, (_, note) in zip(records, chosen, read, strict=True):
-                yield self._prediction(record, (labels,) if isinstance(labels, str) else tuple(labels), note)
+            sets = self._sets(logits_BT)
+            for record, labels, possible, (_, note) in zip(records, chosen, sets, read, strict=True):
+                names = (labels,) if isinstance(labels, str) else tuple(labels)
+                yield self._prediction(record, names, possible, note)
+
+    def _sets(self, logits_BT: NDArray[np.float32]) -> list[tuple[str, ...] | None]:
+        """As names, for a class may have the sign in its name that joins them in a record."""
+        card = self._classifier.card
+        if card.decision_rule.set_thresholds is None:
+            return [None] * len(logits_BT)
+        probability_BK = card.labels.probabilities(logits_BT, temperature=card.decision_rule.temperature)
+        in_set_BDC = card.labels.prediction_sets(probability_BK, card.decision_rule)
+        return [tuple(card.labels.answer(*one).possible) for one in zip(in_set_BDC, probability_BK, strict=True)]
 
     def _square(self, image: ImageSource) -> tuple[NDArray[np.uint8], str | None]:
         """As the model sees it, and what there is to say about it."""
@@ -113,7 +130,9 @@ class Model:
         content = image if isinstance(image, bytes) else _content(image)
         return self._classifier.square(content), FIRST_FRAME if has_more_frames(content) else None
 
-    def _prediction(self, record: Record, labels: tuple[str, ...], note: str | None) -> Prediction:
+    def _prediction(
+        self, record: Record, labels: tuple[str, ...], possible: tuple[str, ...] | None, note: str | None
+    ) -> Prediction:
         levels = self._classifier.card.labels.coarser_levels()
         return Prediction(
             label=record["label"],
@@ -121,7 +140,10 @@ class Model:
             probability=record["probability"],
             probabilities={name: record[f"{_PROBABILITY}{name}"] for name in self.classes},
             ood_score=record["ood_score"],
-            ood=record.get("ood"),
+            out_of_distribution=record.get("out_of_distribution"),
+            answer=record.get("answer"),
+            sure=record.get("sure"),
+            prediction_set=possible,
             levels={level.name: record[f"{_LEVEL}{level.name}"] for level in levels},
             note=note,
             model=self.name,

@@ -13,6 +13,7 @@ from projects import REPOSITORY, isolate, new_project
 from registered import promoted_version
 
 import darkroom
+from components.serving.onnx_classifier import OnnxClassifier
 from flows.tracking.packaging import write_package
 
 _HEAVY = ("torch", "torchvision", "lightning", "prefect", "dvc", "mlflow", "albumentations", "sklearn")
@@ -62,7 +63,8 @@ def test_every_form_of_an_image_gets_the_same_answer(model: darkroom.Model, phot
     first = answers["path"]
     assert all(answer == first for answer in answers.values()), answers
     assert list(model.predict(list(forms.values()) * 5)) == [first] * 5 * len(forms)
-    assert (first.label, first.labels, first.ood, first.levels, first.note) == ("green", ("green",), None, {}, None)
+    assert (first.label, first.labels, first.levels, first.note) == ("green", ("green",), {}, None)
+    assert (first.out_of_distribution, first.answer, first.sure, first.prediction_set) == (None, None, None, None)
     assert list(first.probabilities) == list(COLOURS) == model.classes
     assert first.probabilities["green"] == first.probability == pytest.approx(1.0, abs=1e-3)
     assert first.model == model.name
@@ -77,6 +79,17 @@ def test_a_rotated_photo_is_upright_in_every_form(model: darkroom.Model, tmp_pat
     Image.fromarray(pixels).save(tmp_path / "r.png", exif=exif)
     with Image.open(tmp_path / "r.png") as opened:
         assert model(opened) == model(tmp_path / "r.png") == model(np.rot90(pixels, -1))
+
+
+def test_what_the_model_is_sure_of_is_answered_where_its_file_says_so(onnx_file: Path) -> None:
+    answer = darkroom.load(onnx_file)(Image.new("RGB", (16, 16), "grey"))
+    record = OnnxClassifier(onnx_file).card.decision_rule
+    assert (answer.out_of_distribution is None) == (record.ood_threshold is None)
+    assert record.set_thresholds is not None
+    assert isinstance(answer.sure, bool)
+    assert answer.answer
+    assert answer.prediction_set is not None
+    assert set(answer.prediction_set) <= set(answer.probabilities)
 
 
 def test_grey_pixels_are_an_image_too(model: darkroom.Model) -> None:
