@@ -76,7 +76,9 @@ def run_flow(
 
             parameters["values"] = dict(parse_assignment(one, option="--with") for one in values)
         typed = {
-            key: parameters[key] for key in ("overrides", "data", "out", "overwrite", "values") if key in parameters
+            key: parameters[key]
+            for key in ("overrides", "data", "out", "overwrite", "values", "ingest")
+            if key in parameters
         }
         check_arguments(project, **typed, models=check, trains=trains, exports=exports, stages=stages)
         server_is_up = prepare_prefect(project)

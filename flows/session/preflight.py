@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from components.models.catalogue import OWN_ARCHITECTURES, REGISTERED
+from components.data.sources.settings import IngestSettings
+from components.models.catalogue import OWN_ARCHITECTURES, PACKAGED, REGISTERED
 from components.models.scenarios import Advice, advise
 from components.shared.errors import DataError, SettingsError
 from components.shared.files import write_text
-from flows.project.dvc import stage_params
+from flows.project.dvc import data_version, stage_params
 from flows.project.model_names import is_version, parse_address, parse_version
 from flows.project.outputs import Output
 from flows.project.params import Params, override, read_overridden, read_params, resolved_text
@@ -33,10 +34,11 @@ def check_arguments(
     overwrite: bool = False,
     stages: bool = True,
     values: Mapping[str, Any] | None = None,
+    ingest: bool = False,
 ) -> None:
     """Finds mistakes in what the user typed before any server starts and before anything is written.
 
-    `data` is a source, `models` are versions and architectures; with `trains` the versions that a training starts from
+    `data` is a source that `ingest` brings in, `models` are versions and architectures; with `trains` the versions that a training starts from
     or learns from are looked up too, with `stages` whether DVC can work here. Raises SettingsError or DataError.
     """
     if out is not None:
@@ -47,6 +49,8 @@ def check_arguments(
         from components.data.sources import check_location
 
         check_location(data, params.ingest)
+    elif ingest and data_version(project) is None:
+        first_source(project, params.ingest)
     settings = {"model.weights": params.model.weights, "train.teacher": params.train.teacher}
     for setting, address in settings.items() if trains else ():
         if address is not None and address.startswith(REGISTERED):
@@ -58,6 +62,13 @@ def check_arguments(
             check_architecture(params, project, model)
     if stages:
         require_dvc(project)
+
+
+def first_source(project: Project, settings: IngestSettings) -> str:
+    """The source that a project without data begins with; DataError where its settings name none."""
+    if settings.first_source is None:
+        raise DataError(f"{project.root} has no data yet; bring yours in: --data FOLDER, with one folder a class")
+    return settings.first_source
 
 
 def check_folds(params: Params) -> None:
@@ -166,7 +177,7 @@ def _advice(params: Params) -> Advice | None:
 def check_names(params: Params, project: Project) -> None:
     """Raises SettingsError for an architecture or a weights file that doesn't exist, or a scenario without a model."""
     _advice(params)
-    if params.model.architecture not in OWN_ARCHITECTURES:
+    if params.model.architecture not in (*OWN_ARCHITECTURES, *PACKAGED):
         # Imports torch, which takes seconds: only where a name of torchvision's is to be looked up.
         from components.models import architectures
 

@@ -17,6 +17,7 @@ from flows.console.console import progress
 from flows.project.dvc import data_paths, data_version, replace_raw, restore_data_on_failure, restore_raw
 from flows.project.project import Project
 from flows.project.sections import read_section
+from flows.session.preflight import first_source
 from flows.session.session import Session, Stopwatch
 from flows.steps.step import Results, TimedStep
 
@@ -46,7 +47,7 @@ class Ingest(TimedStep[Ingested]):
         if self.data is None and before is not None:
             watch.reused(f"current data version {before[:12]}")
             return Ingested(before)
-        location = self.data or first_source(project)
+        location = self.data or first_source(project, session.params.ingest)
         source = _listed(project, location)
         with restore_data_on_failure(project):
             version, summary = _bring_in(project, source)
@@ -55,16 +56,6 @@ class Ingest(TimedStep[Ingested]):
         else:
             watch.note = f"{summary}, data version {version[:12]}"
         return Ingested(version)
-
-
-def first_source(project: Project) -> str:
-    """What a project without data begins with; DataError where its settings name nothing."""
-    settings = read_section(project.params, "ingest", IngestSettings)
-    if settings.first_source is None:
-        raise DataError(
-            "there is no data yet; name your images once: --data FOLDER (one folder a class) or --data TABLE"
-        )
-    return settings.first_source
 
 
 def _listed(project: Project, location: str) -> Source:
