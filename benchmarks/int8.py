@@ -45,10 +45,10 @@ from components.export.exporter import CALIBRATION
 from components.models.classifier import ImageClassifier
 from components.records.export import ExportRecord
 from components.serving.onnx_classifier import INPUT, OnnxClassifier
+from components.shared.allocator import keep_freed_memory
 from components.shared.files import atomic_file, read_json, write_json
 from components.shared.processor import usable_cores
 from components.shared.progress import silent
-from components.training.allocator import keep_freed_memory
 
 STEPS = ("train", "export", "score", "time")
 FP32, INT8, DEFAULT, TORCH = "ONNX fp32", "int8", "onnxruntime's default", "torch eager"

@@ -5,7 +5,7 @@
 
 Bare steps of a torchvision network on one batch, channels last, deterministic algorithms, SGD; each way in a process of
 its own, in turns, from the same weights. The loss after the steps stands beside: no way changes a result. Ours is the
-last one (`components.training.allocator` and `components.training.fit`), torch's own is the first.
+last one (`components.shared.allocator` and `components.training.fit`), torch's own is the first.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from training import own_process
 
 from components.models.architectures import build
-from components.training.allocator import keep_freed_memory
+from components.shared.allocator import keep_freed_memory
 
 NUM_CLASSES = 10
 

@@ -21,7 +21,7 @@ import numpy as np
 from side_by_side import machine, refuse_busy_machine
 
 from components.data.images.preprocessing import PreprocessSettings, square_of
-from components.training.allocator import keep_freed_memory
+from components.shared.allocator import keep_freed_memory
 
 _SIDE_PX, _BATCH = 224, 32
 

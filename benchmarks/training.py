@@ -35,7 +35,7 @@ from torchvision.transforms import v2
 from training_data import augment_settings, folder_files, new_job, packed
 
 from components.models.architectures import build
-from components.training.allocator import keep_freed_memory
+from components.shared.allocator import keep_freed_memory
 from components.training.epoch_report import EpochReport
 from components.training.fit import fit
 from components.training.settings import TrainingJob

@@ -11,23 +11,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from components.data.packed.image_stores import ImageRows
-from components.data.packed.loaders import PackedSplit, evaluation_loader
+from components.data.packed.loaders import PackedSplit, evaluation_loader, inference_batch
 from components.evaluation.predictions import Predictions
 from components.models.classifier import ImageClassifier
 from components.models.features import features
 from components.shared.progress import Progress
 
-_BATCH = 128
-
 
 def predict_split(model: ImageClassifier, split: PackedSplit, *, progress: Progress) -> Predictions:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model.to(device).eval()
-    logits = []
+    logits, done = [], 0
     with torch.inference_mode():
-        for number, batch in enumerate(evaluation_loader(split, batch_size=_BATCH), start=1):
+        for batch in evaluation_loader(split, batch_size=inference_batch(model.spec.preprocess.image_size_px)):
             logits.append(model(batch.images_BHWC.to(device)).float().cpu().numpy())
-            progress("evaluate", min(number * _BATCH, len(split)), len(split))
+            done += len(batch.target)
+            progress("evaluate", done, len(split))
     return Predictions(
         path_N=split.path_N,
         sha256_N=split.sha256_N,
@@ -52,9 +51,9 @@ def _in_batches(
 ) -> NDArray[np.float32]:
     device = next(model.buffers()).device
     model.eval()
-    answers = []
+    answers, batch = [], inference_batch(images_NHWC.shape[1])
     with torch.inference_mode():
-        for start in range(0, len(images_NHWC), _BATCH):
-            images_BHWC = torch.from_numpy(np.array(images_NHWC[start : start + _BATCH])).to(device)
+        for start in range(0, len(images_NHWC), batch):
+            images_BHWC = torch.from_numpy(np.array(images_NHWC[start : start + batch])).to(device)
             answers.append(answer(images_BHWC).float().cpu().numpy())
     return np.concatenate(answers)

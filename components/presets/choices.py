@@ -20,6 +20,8 @@ _LITE0_PX, _LITE2_PX = 224, 260
 """Sides that the networks were trained with."""
 _LEAST_PRETRAINED_PX = 96
 _GRID_PX = 32
+_CHEAP_PX = 64
+"""Images of this side are scored by the hundred in a second."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,11 @@ class _Rules:
     def freeze_batch_norm(self) -> tuple[bool, str]:
         return self.pretrained, "the statistics of a million photos are steadier than those of your batches"
 
+    def robustness_images(self) -> tuple[int, str]:
+        side = self.value("preprocess.image_size_px")
+        count = max(20, min(200, 200 * _CHEAP_PX**2 // side**2))
+        return count, f"each is scored under dozens of corruptions, at {side} px"
+
     def top_k(self) -> tuple[int, str]:
         k = max(1, min(5, self._facts.classes // 3))
         return k, counted(self._facts.classes, "class", "classes")
@@ -166,6 +173,7 @@ CHOSEN = {
     "finetune.learning_rate": _Rules.finetune_rate,
     "finetune.unfreeze_last_n": _Rules.unfrozen,
     "finetune.freeze_batch_norm": _Rules.freeze_batch_norm,
+    "evaluate.robustness_images": _Rules.robustness_images,
     "evaluate.top_k": _Rules.top_k,
 }
 """The settings that may be `auto`, in the order in which they are shown."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor, nn
 
-from components.data.packed.loaders import PackedSplit, evaluation_loader
+from components.data.packed.loaders import PackedSplit, evaluation_loader, inference_batch
 from components.data.packed.packing import DATASET, INDEX
 from components.models.classifier import ImageClassifier
 from components.models.features import evaluation_mode, layer_input
@@ -35,8 +35,6 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "features"
 _FEATURES = "features"
-_BATCH = 32
-"""Images at a time; fewer where train.batch_size is smaller."""
 _MAX_BYTES = 4 * 2**30
 """Limit for the features of a split: they stay in memory, and some heads take tens of thousands for each image."""
 _MAX_CACHE_BYTES = 2 * _MAX_BYTES
@@ -126,7 +124,9 @@ def use_cached(
         logger.info(f"the frozen backbone computes features in every epoch: {reason}")
         return None
     splits = [
-        _with_features(split, job, classifier, name, device=device, batch_size=min(batch_size, _BATCH))
+        _with_features(
+            split, job, classifier, name, device=device, batch_size=min(batch_size, inference_batch(job.side_px))
+        )
         for name, split in (("train", train), ("val", val))
     ]
     logger.info(f"the head trains on cached features of {counted(len(train) + len(val), 'image')}")

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
+from components.shared.allocator import keep_freed_memory
 from components.shared.errors import DarkroomError, record_of
 from components.shared.files import read_json, write_json
 from components.shared.progress import EVENTS_VARIABLE, EventFile
-from components.training.allocator import keep_freed_memory
 from components.training.failure_broadcast import GroupExit, error_of
 from components.training.fit import fit
 from components.training.settings import TrainingJob

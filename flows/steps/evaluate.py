@@ -112,7 +112,10 @@ def _score_and_store(session: Session, trained: Trained, train: "PackedSplit") -
     from components.evaluation.predictions import write_predictions
     from components.models.ensemble import Ensemble, open_model
     from components.reporting.figures import draw_answers, draw_heat_maps, draw_neighbours
+    from components.shared.allocator import keep_freed_memory
 
+    # Half of the time of a network's forward pass on a CPU went to giving memory back and taking it again.
+    keep_freed_memory()
     settings, run_id, paths = session.params.evaluate, trained.run_id, data_paths(session.project)
     model = open_model(runs.fetch(session.tracking, run_id, "model", step=trained.step))
     if trained.step == "ensemble":

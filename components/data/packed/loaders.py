@@ -23,6 +23,8 @@ from components.data.packed.packing import INDEX, read_dataset
 from components.shared.errors import DataError
 from components.task.task import Task
 
+_MOST_IMAGES, _BATCH_PIXELS = 128, 2 * 10**6
+
 
 class Batch(NamedTuple):
     images_BHWC: Tensor
@@ -101,6 +103,14 @@ def training_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
     )
+
+
+def inference_batch(side_px: int) -> int:
+    """Images of a batch without gradients: enough to keep a processor busy, few enough for their activations.
+
+    At 224 px the first layers of a small network take 15 MB an image.
+    """
+    return max(8, min(_MOST_IMAGES, _BATCH_PIXELS // side_px**2))
 
 
 def evaluation_loader(split: PackedSplit, *, batch_size: int, rank: int = 0, world: int = 1) -> DataLoader[Batch]:

@@ -8,7 +8,7 @@ ROUNDS = 10
 SCRIPT = f"""
 import resource, sys
 import numpy as np
-from components.training.allocator import keep_freed_memory
+from components.shared.allocator import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
