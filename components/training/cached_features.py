@@ -123,10 +123,9 @@ def use_cached(
             raise SettingsError(f"params.yaml: train.cache_features: is on, but {reason}")
         logger.info(f"the frozen backbone computes features in every epoch: {reason}")
         return None
+    batch_size = min(batch_size, inference_batch(job.side_px))
     splits = [
-        _with_features(
-            split, job, classifier, name, device=device, batch_size=min(batch_size, inference_batch(job.side_px))
-        )
+        _with_features(split, job, classifier, name, device=device, batch_size=batch_size)
         for name, split in (("train", train), ("val", val))
     ]
     logger.info(f"the head trains on cached features of {counted(len(train) + len(val), 'image')}")

@@ -38,8 +38,9 @@ def check_arguments(
 ) -> None:
     """Finds mistakes in what the user typed before any server starts and before anything is written.
 
-    `data` is a source that `ingest` brings in, `models` are versions and architectures; with `trains` the versions that a training starts from
-    or learns from are looked up too, with `stages` whether DVC can work here. Raises SettingsError or DataError.
+    `data` is a source that `ingest` brings in, `models` are versions and architectures; with `trains` the versions that
+    a training starts from or learns from are looked up too, with `stages` whether DVC can work here. Raises
+    SettingsError or DataError.
     """
     if out is not None:
         Output(Path(out), overwrite=overwrite).check()
