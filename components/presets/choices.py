@@ -105,6 +105,11 @@ class _Rules:
             return "none", "small or grey images may be text, digits or X-rays, which a mirror changes"
         return "horizontal", "mirrored photos show the same; set it to none where left and right matter"
 
+    def dropout(self) -> tuple[float | None, str]:
+        if self.pretrained:
+            return 0.2, "as the networks were trained"
+        return None, "as published"
+
     def epochs(self) -> tuple[int, str]:
         if self.pretrained and self.value("model.freeze_backbone"):
             return 30, "an epoch on stored features takes a fraction of a second"
@@ -151,7 +156,7 @@ class _Rules:
         return count, f"each is scored under dozens of corruptions, at {side} px"
 
     def top_k(self) -> tuple[int, str]:
-        k = max(1, min(5, self._facts.classes // 3))
+        k = max(2, min(5, self._facts.classes // 3))
         return k, counted(self._facts.classes, "class", "classes")
 
 
@@ -164,6 +169,7 @@ CHOSEN = {
     "model.architecture": _Rules.architecture,
     "model.weights": _Rules.weights,
     "model.freeze_backbone": _Rules.freeze_backbone,
+    "model.dropout": _Rules.dropout,
     "train.epochs": _Rules.epochs,
     "train.batch_size": _Rules.batch_size,
     "train.learning_rate": _Rules.learning_rate,

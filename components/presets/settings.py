@@ -1,12 +1,9 @@
 """The section `auto` of params.yaml."""
 
-from typing import Literal
-
 from pydantic import Field
 
+from components.presets.preset import Preset
 from components.shared.settings import Settings
-
-Preset = Literal["fast", "balanced", "best"]
 
 
 class AutoSettings(Settings):

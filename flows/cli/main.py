@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from components.presets.preset import Preset
 from components.shared.errors import DataError, SettingsError
 from flows.cli import results
 from flows.cli.results import finish
@@ -145,8 +146,18 @@ def show_settings(
 
 
 @app.command()
-def run(data: Data = None, overrides: Overrides = None, values: Values = None, as_json: AsJson = False) -> None:
+def run(
+    data: Data = None,
+    preset: Annotated[
+        Preset | None, typer.Option("--preset", help="For settings that are auto; the same as --set auto.preset=….")
+    ] = None,
+    overrides: Overrides = None,
+    values: Values = None,
+    as_json: AsJson = False,
+) -> None:
     """Run all steps: ingest, prepare, train, finetune, evaluate, quantize, register, promote."""
+    if preset is not None:
+        overrides = [*(overrides or []), f"auto.preset={preset}"]
     found = run_pipeline("promote", data=data, overrides=overrides, values=values, ingest=True)
     from flows.pipeline import summarize
 
