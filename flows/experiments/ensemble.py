@@ -82,7 +82,7 @@ class JoinMembers(FingerprintedStep[Trained]):
 
 def find_members(session: Session, prepared: Prepared, addresses: Sequence[str]) -> list[Member]:
     """Fetches them all; raises SettingsError for one that isn't there, is named twice, or learned from other data."""
-    members = [member for address in addresses for member in _members_at(session, address)]
+    members = [member for address in addresses for member in _members_at(session, prepared, address)]
     seen: dict[str, Member] = {}
     for member in members:
         same = seen.setdefault(member.digest, member)
@@ -99,9 +99,9 @@ def find_members(session: Session, prepared: Prepared, addresses: Sequence[str])
     return members
 
 
-def _members_at(session: Session, address: str) -> Iterator[Member]:
+def _members_at(session: Session, prepared: Prepared, address: str) -> Iterator[Member]:
     if address == SNAPSHOTS:
-        yield from _snapshots(session)
+        yield from _snapshots(session, prepared)
     elif _RUN_ID.fullmatch(address):
         found = runs.step_of(session.tracking, address)
         if found not in ("train", "finetune"):
@@ -112,12 +112,12 @@ def _members_at(session: Session, address: str) -> Iterator[Member]:
         yield Member(model.name, model.run_id, model.folder)
 
 
-def _snapshots(session: Session) -> Iterator[Member]:
+def _snapshots(session: Session, prepared: Prepared) -> Iterator[Member]:
     """Of the newest training, one a cycle."""
-    run_id = runs.newest_done(session.tracking, "train")
+    run_id = runs.newest_done(session.tracking, "train", split_digest=prepared.split_digest)
     remedy = "train with --set train.schedule=cyclic first"
     if run_id is None:
-        raise SettingsError(f"nothing was trained yet, so there are no snapshots; {remedy}")
+        raise SettingsError(f"nothing was trained on this split yet, so there are no snapshots; {remedy}")
     try:
         folder = runs.fetch(session.tracking, run_id, "members", step="train")
     except DarkroomError:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from components.data.raw.dataset import RawFile
 from components.data.raw.ingest import write_raw
-from components.data.sources import IngestSettings, Source, find, left_out_sentences
+from components.data.sources import IngestSettings, Source, find
+from components.data.sources.left_out import NO_IMAGE, left_out_sentences
 from components.data.split.names import SPLITS
 from components.data.split.splitter import SplitSettings
 from components.shared.errors import DataError
@@ -81,8 +82,8 @@ def _bring_in(project: Project, source: Source) -> tuple[str, str]:
     if untaken:
         taken = counted(len(packed.rows), "file")
         logger.warning(f"in quarantine, for they can't be taken: {len(untaken)} of {taken} ({commonest(untaken)})")
-    for sentence in left_out_sentences(source.left_out):
-        logger.info(sentence)
+    for kind, sentence in left_out_sentences(source.left_out).items():
+        logger.log(logging.INFO if kind == NO_IMAGE else logging.WARNING, sentence)
     if source.num_hidden:
         logger.info(f"left out: {counted(source.num_hidden, 'hidden file or folder', 'hidden files or folders')}")
     logger.info(_classes(packed.rows, source.task_type))

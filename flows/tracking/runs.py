@@ -250,9 +250,9 @@ def made_from(tags: Mapping[str, str]) -> list[str]:
     return tags.get("darkroom.trained_from", "").split() + tags.get("darkroom.members", "").split()
 
 
-def newest_done(tracking: Tracking, step: str) -> str | None:
-    """The run that was begun last of those on which the step was finished."""
-    return _find(tracking, f"tags.`{_DONE}.{step}` != ''")
+def newest_done(tracking: Tracking, step: str, *, split_digest: str) -> str | None:
+    """The run that was begun last of those of this split on which the step was finished."""
+    return _find(tracking, f"tags.`{_DONE}.{step}` != '' AND tags.`darkroom.split_digest` = '{split_digest}'")
 
 
 def step_of(tracking: Tracking, run_id: str) -> str | None:

@@ -161,12 +161,16 @@ def test_what_is_no_member_is_refused(joined: Joined, addresses: list[str], sent
 def test_one_model_is_no_ensemble_and_leaves_no_run(joined: Joined) -> None:
     with pytest.raises(SettingsError, match="at least two members, not 1"):
         JoinMembers((joined.member.run_id,)).run(joined.session, Results(joined.prepared))
-    assert runs.newest_done(joined.session.tracking, "ensemble") == joined.ensemble.run_id
+    digest = joined.prepared.split_digest
+    assert runs.newest_done(joined.session.tracking, "ensemble", split_digest=digest) == joined.ensemble.run_id
 
 
 def test_members_of_another_split_are_refused(joined: Joined) -> None:
+    other = Results(replace(joined.prepared, split_digest="0" * 64))
     with pytest.raises(SettingsError, match="was trained on other data or another split than the current ones"):
-        JoinMembers(("snapshots",)).run(joined.session, Results(replace(joined.prepared, split_digest="0" * 64)))
+        JoinMembers((joined.member.run_id,)).run(joined.session, other)
+    with pytest.raises(SettingsError, match="nothing was trained on this split yet, so there are no snapshots"):
+        JoinMembers(("snapshots",)).run(joined.session, other)
 
 
 def test_reports_and_reproduction_know_what_it_is(joined: Joined, monkeypatch: pytest.MonkeyPatch) -> None:

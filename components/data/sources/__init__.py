@@ -15,7 +15,7 @@ from components.data.files.zip_folder import ZIP_EXTENSION, ZipFolder
 from components.data.sources.alike_classes import resolve_alike_classes
 from components.data.sources.digits import EMBEDDED_DIGITS, digits
 from components.data.sources.folder import from_folder
-from components.data.sources.left_out import NO_IMAGE, left_out_sentences
+from components.data.sources.left_out import NO_IMAGE
 from components.data.sources.settings import IngestSettings
 from components.data.sources.source import SPLITS_BY_NAME, Source, SourceImage
 from components.data.sources.source_checks import check_source
@@ -24,7 +24,7 @@ from components.data.sources.tar_shards import are_shards, check_readable, expan
 from components.data.sources.torchvision import SCHEME, check_name, from_torchvision
 from components.shared.errors import DataError
 
-__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find", "left_out_sentences"]
+__all__ = ["EMBEDDED_DIGITS", "IngestSettings", "Source", "SourceImage", "check_location", "find"]
 
 
 def find(

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from components.data.files.folders import is_image
 from components.data.sources.settings import ColumnName, IngestSettings
 from components.shared.errors import DataError, nearest
 from components.shared.plural import Sentence
@@ -12,7 +13,10 @@ COLUMNS: tuple[str, ...] = get_args(ColumnName)
 IS_ONE = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
 """What a cell of a one-hot column may hold, in small letters."""
 _OTHER_NAMES = {
-    "path": ("filename", "file_name", "file", "filepath", "file_path", "image", "image_path", "img", "image_id", "id"),
+    "path": (
+        *("filename", "filenames", "file_name", "file", "filepath", "file_path", "fn", "image", "image_path"),
+        *("image_name", "img", "image_id", "id"),
+    ),
     "label": ("class", "class_name", "category", "target", "species", "diagnosis", "y"),
     "labels": ("classes", "tags", "categories", "targets", "finding labels"),
 }
@@ -109,6 +113,11 @@ def _require(wanted: Sequence[str], names: Sequence[str], rows: Sequence[Row], s
     missing = [name for name in wanted if name not in names]
     if not missing:
         return
+    if data := next((name for name in names if is_image(name)), None):
+        raise DataError(
+            f"{source}: its first line should name the columns, and holds {data!r}; begin it with a line such as "
+            "path,label"
+        )
     similar = {name: found for name in missing if (found := _similar(name, names))}
     first = missing[0]
     columns = f"(the columns are {', '.join(map(repr, names))})"

@@ -14,12 +14,12 @@ _CLUTTER = ("thumbs.db", "desktop.ini")
 _SHOWN = 3
 
 
-def left_out_sentences(left_out: Mapping[str, str]) -> list[Sentence]:
+def left_out_sentences(left_out: Mapping[str, str]) -> dict[str, Sentence]:
     """A sentence for each kind of file, such as `3 files left out, no image by the name: 2 .txt, 1 Thumbs.db`."""
-    return [
-        _sentence(kind, [path for path, own in left_out.items() if own == kind])
+    return {
+        kind: _sentence(kind, [path for path, own in left_out.items() if own == kind])
         for kind in dict.fromkeys(left_out.values())
-    ]
+    }
 
 
 def _sentence(kind: str, paths: list[str]) -> Sentence:

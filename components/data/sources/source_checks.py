@@ -35,7 +35,7 @@ def _refuse_broken_text(source: Source, location: str) -> None:
 def _refuse_empty(source: Source, location: str) -> None:
     hint = f"; {source.hint}" if source.hint else ""
     if not source.images:
-        found = "; ".join(left_out_sentences(source.left_out))
+        found = "; ".join(left_out_sentences(source.left_out).values())
         raise DataError(
             f"{location}: no labelled images in it{f' ({found})' if found else ''}; expected one folder per class with "
             f"{', '.join(IMAGE_ENDINGS)} files, or a table{hint}"

@@ -38,6 +38,8 @@ HEADERS = {
     "where,label": "column path is missing; add it, or name the column that holds it, such as --set 'ingest.columns={",
     "path,super,fine": "ingest.columns={label: fine}', or the levels of a hierarchy, such as --set 'ingest.label_c",
     "path": "column label is missing; add it",
+    "image_name,tags": "rename 'image_name' to path",
+    "a.png,cat": "its first line should name the columns, and holds 'a.png'; begin it with a line such as path,label",
 }
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from components.data.sources import find, left_out_sentences
+from components.data.sources import find
+from components.data.sources.left_out import left_out_sentences
 from components.shared.errors import DataError
 
 
@@ -32,7 +33,7 @@ def test_clutter_is_counted_by_kind_and_brings_no_image_into_quarantine(splits: 
     source = find(str(splits))
     assert len(source.images) == 4
     assert not any(image.problem for image in source.images)
-    assert sorted(left_out_sentences(source.left_out)) == [
+    assert sorted(left_out_sentences(source.left_out).values()) == [
         "1 file left out, not a plain file: 1 in train (such as train/pipe)",
         "4 files left out, in no class folder: 3 in test, 1 at the top (such as loose.png)",
         "5 files left out, no image by the name: 2 Thumbs.db, 1 desktop.ini, 1 without an ending, and 1 more kinds "
