@@ -159,8 +159,8 @@ class MultiLabel(Task):
         order_K = np.argsort(-probability_K, kind="stable")
         open_K = in_set_DC[:, 0] == in_set_DC[:, 1]
         certain_K = in_set_DC[:, 1] & ~open_K
-        doubtful = [self.classes[index] for index in order_K if open_K[index]]
-        possible = [self.classes[index] for index in order_K if open_K[index] or certain_K[index]]
+        doubtful = [self.classes[index] for index in order_K[open_K[order_K]]]
+        possible = [self.classes[index] for index in order_K[(open_K | certain_K)[order_K]]]
         certain = self.names(certain_K[None], joined=False)[0]
         clauses = [", ".join(certain)] if certain else [] if doubtful else ["none of the labels"]
         clauses += [f"not sure about {either(doubtful, last='and')}"] if doubtful else []

@@ -120,7 +120,7 @@ class ExclusiveTask(Task):
 
     def answer(self, in_set_DC: NDArray[np.bool_], probability_K: NDArray[np.float32]) -> Answer:
         order_K = np.argsort(-probability_K, kind="stable")
-        possible = [self.classes[index] for index in order_K if in_set_DC[0, index]]
+        possible = [self.classes[index] for index in order_K[in_set_DC[0, order_K]]]
         if len(possible) == 1:
             return Answer(possible[0], possible[0], possible, sure=True)
         if not possible:
