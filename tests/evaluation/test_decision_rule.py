@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scored_predictions import leaning
 from sklearn.metrics import f1_score
 
-from components.evaluation.decision_rule import fit_decision_rule
+from components.evaluation.decision_rule import fit_decision_rule, shortcomings
 from components.evaluation.metrics import score
 from components.evaluation.predictions import Predictions
+from components.evaluation.settings import PredictSettings
 from components.task.hierarchy import Hierarchy
 from components.task.multi_label import LEAST_POSITIVES, MultiLabel, best_threshold
 from components.task.single_label import SingleLabel
@@ -89,3 +91,14 @@ def test_the_rule_has_the_temperature_and_the_score_that_most_of_validation_stay
     assert after["log_loss"] < before["log_loss"]
     assert after["expected_calibration_error"] < before["expected_calibration_error"]
     assert after["accuracy"] == before["accuracy"]
+
+
+def test_what_too_few_validation_images_can_not_show_is_said_with_the_number_that_can() -> None:
+    predictions = leaning(18, 2, lean=2.0)
+    rule = fit_decision_rule(predictions)
+    assert (rule.set_thresholds, rule.ood_threshold) == ([[0.0, 0.0]], None)
+    of_sets, of_ood = shortcomings(rule, 18)
+    assert "18 validation images can't show a coverage of 0.95, for which 19 are needed" in of_sets
+    assert of_ood.startswith("no image is flagged as out-of-distribution: 18 validation images can't show which score")
+    assert shortcomings(fit_decision_rule(predictions, PredictSettings(coverage=None, ood_keep=None)), 18) == []
+    assert shortcomings(fit_decision_rule(leaning(19, 2, lean=2.0)), 19) == []
