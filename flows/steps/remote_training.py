@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from prefect import flow
@@ -79,7 +80,9 @@ def train(
     `values`, such as {"train.epochs": 3}, hold for this training alone; params.yaml stays as it is. A training with a
     `parent_run` ends early where `runs.ask_to_stop` asks for it.
     """
-    session = open_session(project, overrides, values=values)
+    session = open_session(project, overrides)
+    # What a search or a comparison hands over may be the settings of the stages, whose result it found to be the same.
+    session = replace(session, params=session.params.with_values(values or {}), values=values or {})
     results = run_all([Prepare()], session)
     session = session.for_data()
 
