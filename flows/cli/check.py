@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,9 @@ def _sections(project: Project) -> tuple[dict[str, Any], str | None]:
 
 
 def _parameters(sections: dict[str, Any]) -> Iterator[Check]:
-    from flows.project.params import Params
+    from flows.project.params import section_fields
 
-    known = {field.name: field.type for field in fields(Params)}
+    known = {field.name: field.type for field in section_fields()}
     problems = list(_section_problems(sections, known))
     for sentence in problems:
         yield Check("parameters", "bad", sentence, "correct params.yaml, or change it with --set section.key=value")
