@@ -47,11 +47,16 @@ def outcome(findings: Sequence[Finding]) -> str:
 def compare_records(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Finding]:
     """One finding for each value that differs, by its path, or one that says that none does."""
     one, other = dict(_flat("", then)), dict(_flat("", now))
-    names = sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+    names = sorted(name for name in {*one, *other} if not _same(one.get(name), other.get(name)))
     for name in names:
         yield Finding(f"{what}: {name}", str(one.get(name, "absent")), str(other.get(name, "absent")), False)
     if not names:
         yield Finding(what, f"{len(one)} values", "the same", True)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Also of scores that both times couldn't be computed: nan isn't equal to itself."""
+    return bool(one == other or (one != one and other != other))
 
 
 def compare_weights(then: Path, now: Path) -> Finding:

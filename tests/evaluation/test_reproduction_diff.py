@@ -20,6 +20,13 @@ def test_values_that_differ_are_named_by_their_path() -> None:
     assert (same.what, same.same) == ("settings", True)
 
 
+def test_a_score_that_could_not_be_computed_both_times_is_the_same() -> None:
+    unknown, known = {"answered": float("nan")}, {"answered": 0.5}
+    assert [one.same for one in compare_records("scores", unknown, {"answered": float("nan")})] == [True]
+    assert [one.same for one in compare_records("scores", unknown, known)] == [False]
+    assert [one.same for one in compare_records("scores", known, unknown)] == [False]
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [(0.0, "the same bit for bit"), (0.5, "apart by up to 0.5 (in b)"), (np.nan, "apart by up to inf (in b)")],
