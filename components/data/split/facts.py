@@ -15,9 +15,12 @@ _GREY = 5.0
 
 
 def facts_of(table: Any) -> DataFacts:
-    """The facts of a table with the columns `split`, `labels` and those of the images' shapes."""
+    """The facts of a table with the columns `split`, `labels` (else `label`) and those of the images' shapes."""
     train = table.filter(pc.equal(table["split"], SPLITS[0]))
-    counts = Counter(label for labels in train["labels"].to_pylist() for label in labels)
+    if "labels" in table.column_names:
+        counts = Counter(label for labels in train["labels"].to_pylist() for label in labels)
+    else:
+        counts = Counter(train["label"].to_pylist())
     sides = pc.max_element_wise(table["width_px"], table["height_px"])
     return DataFacts(
         train_images=len(train),
