@@ -79,9 +79,10 @@ def test_the_sections_that_a_stage_reads_are_among_its_params(stage: str) -> Non
     }
     params = {name for name in STAGES[stage]["params"] if isinstance(name, str)}
     assert read
-    # The size of the images follows from it where preprocess.image_size_px is auto.
-    assert ("model.compound" in params) == ("preprocess" in params)
-    assert read == {name.split(".")[0] for name in params - {"model.compound"}}
+    # What is auto in `preprocess` and `augment` follows from these.
+    of_auto = {"auto", "model.architecture", "model.compound", "model.weights"}
+    assert params & of_auto == (of_auto if "preprocess" in params else set())
+    assert read == {name.split(".")[0] for name in params - of_auto}
 
 
 def test_the_stages_are_a_line_from_the_raw_data() -> None:
