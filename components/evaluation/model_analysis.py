@@ -45,9 +45,10 @@ from components.records.scores import SliceScores
 from components.shared.progress import Progress
 
 NEIGHBOURS = 3
-_KNOWN_IMAGES = 20_000
-"""Training images among which the nearest are sought."""
-_OOD_IMAGES = 500
+_MOST_KNOWN, _KNOWN_PIXELS = 20_000, 10**8
+"""Training images among which the nearest are sought: as many as their pixels allow in half a minute on two cores."""
+_MOST_OOD, _LEAST_OOD, _OOD_PIXELS = 500, 100, 4 * 10**6
+"""OOD images, likewise."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def analyse(
 ) -> Analysis:
     """Analysis of the test predictions and of the inside of the torch model."""
     known_rows = np.flatnonzero(train.copy_N == 0)
-    known_rows = known_rows[sample(len(known_rows), _KNOWN_IMAGES, settings.seed)]
+    most_known = min(_MOST_KNOWN, _KNOWN_PIXELS // model.spec.preprocess.image_size_px**2)
+    known_rows = known_rows[sample(len(known_rows), most_known, settings.seed)]
     inspect = _inspector(model, predictions, test, train, known_rows) if settings.inspected_images else None
     errors = inspect(high_confidence_errors(predictions, settings.inspected_images)) if inspect else []
     correct = inspect(low_confidence_correct(predictions, settings.inspected_images)) if inspect else []
@@ -209,10 +211,11 @@ def _ood(
     if threshold is None:
         return []
     others: Mapping[str, NDArray[np.uint8]]
+    most = max(_LEAST_OOD, min(_MOST_OOD, _OOD_PIXELS // preprocess.image_size_px**2))
     if settings.ood is not None:
-        others = {"given": folder_images(folder / settings.ood, preprocess, most=_OOD_IMAGES)}
+        others = {"given": folder_images(folder / settings.ood, preprocess, most=most)}
     else:
-        rows = sample(len(predictions.path_N), _OOD_IMAGES, settings.seed)
+        rows = sample(len(predictions.path_N), most, settings.seed)
         others = {
             "noise": noise_images(len(rows), preprocess.image_size_px, seed=settings.seed),
             "shuffled": shuffled_images(np.array(pixels_NHWC[rows]), seed=settings.seed),
