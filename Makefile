@@ -23,8 +23,8 @@ check: $(READY) ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: $(READY) ## the benchmarks, each beside its peer (hours); int8 and one_gpu say themselves what they need
-	@for script in $$(grep -l __main__ benchmarks/*.py | grep -v -e int8 -e one_gpu); do \
+bench: $(READY) ## the benchmarks, each beside its peer (hours); int8, one_gpu and own_photos say themselves what they need
+	@for script in $$(grep -l __main__ benchmarks/*.py | grep -v -e int8 -e one_gpu -e own_photos); do \
 		echo "== $$script"; $(BIN)/python $$script || failed="$$failed $$script"; done; \
 		test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
