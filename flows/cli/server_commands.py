@@ -8,7 +8,7 @@ from flows.cli.running import guarded
 from flows.project.model_names import FORMS
 from flows.tracking.connection import UI_PORT
 
-servers = typer.Typer()
+commands = typer.Typer()
 
 Provider = Annotated[
     str | None,
@@ -20,7 +20,7 @@ Provider = Annotated[
 ]
 
 
-@servers.command()
+@commands.command()
 def serve(
     model: Annotated[
         str | None,
@@ -42,7 +42,7 @@ def serve(
     guarded(work, stopped=None)
 
 
-@servers.command()
+@commands.command()
 def ui(
     prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = UI_PORT,
@@ -57,7 +57,7 @@ def ui(
     guarded(work, stopped=None)
 
 
-@servers.command()
+@commands.command()
 def up(
     prefect_port: Annotated[int, typer.Option(help="0 takes any free port.")] = 4200,
     mlflow_port: Annotated[int, typer.Option(help="0 takes any free port.")] = UI_PORT,
@@ -72,7 +72,7 @@ def up(
     guarded(work, stopped=None)
 
 
-@servers.command()
+@commands.command()
 def deploy() -> None:
     """Register the deployments of infra/prefect.yaml with the Prefect server."""
 
@@ -84,7 +84,7 @@ def deploy() -> None:
     guarded(work, stopped=None)
 
 
-@servers.command()
+@commands.command()
 def worker(pool: Annotated[str, typer.Option("--pool", help="cpu or gpu")]) -> None:
     """Join a work pool from this machine; Ctrl-C leaves it."""
 
