@@ -80,7 +80,7 @@ def test_the_sections_that_a_stage_reads_are_among_its_params(stage: str) -> Non
     params = {name for name in STAGES[stage]["params"] if isinstance(name, str)}
     assert read
     # What is auto in `preprocess` and `augment` follows from these.
-    of_auto = {"auto", "model.architecture", "model.compound", "model.weights"}
+    of_auto = {"auto", "model.compound"}
     assert params & of_auto == (of_auto if "preprocess" in params else set())
     assert read == {name.split(".")[0] for name in params - of_auto}
 
