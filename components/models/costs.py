@@ -28,8 +28,8 @@ class Costs:
     compound: float | None
     """Coefficient of `efficientnet`; None for all others."""
     parameters: int
-    flops: int
-    """Floating-point operations of one image's forward pass; a multiplication and its addition are two."""
+    macs: int
+    """Multiply-adds of one image's forward pass, as papers count them; each is two floating-point operations."""
     weight_bytes: int
     """Size of parameters and buffers in float32; training keeps gradients and moments of the same size beside them."""
     activation_bytes: int
@@ -51,16 +51,16 @@ def costs(
         compound=compound,
         parameters=sum(value.numel() for value in model.parameters()),
         weight_bytes=sum(value.nbytes for value in model.state_dict().values()),
-        flops=_flops(model, images_BCHW) // _BATCH,
+        macs=_macs(model, images_BCHW) // _BATCH,
         activation_bytes=_saved_bytes(model, images_BCHW) // _BATCH,
         latency_ms=_latency_ms(build(name, **shape), image_size_px, latency_runs) if latency_runs else None,
     )
 
 
-def _flops(model: nn.Module, images_BCHW: Tensor) -> int:
+def _macs(model: nn.Module, images_BCHW: Tensor) -> int:
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.eval()(images_BCHW)
-    return int(counter.get_total_flops())
+    return int(counter.get_total_flops()) // 2
 
 
 def _saved_bytes(model: nn.Module, images_BCHW: Tensor) -> int:

@@ -22,7 +22,7 @@ def advise(scenario: str, *, image_size_px: int, with_weights: bool) -> Advice:
 
     name, why = _choice(scenario, small=image_size_px < SMALL_IMAGE_PX, with_weights=with_weights)
     cost = costs(name, image_size_px=image_size_px)
-    computation = f"{cost.flops / 1e6:,.0f} MFLOP an image of {image_size_px} px"
+    computation = f"{cost.macs / 1e6:,.0f} million multiply-adds an image of {image_size_px} px"
     return Advice(name, f"{why} ({cost.parameters / 1e6:.1f} million parameters, {computation})")
 
 

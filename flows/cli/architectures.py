@@ -60,7 +60,7 @@ def list_architectures(
                 raise
             refused.append(Refused(name, str(problem)))
         progress()("architectures", done, len(chosen))
-    rows.sort(key=lambda row: row.flops)
+    rows.sort(key=lambda row: row.macs)
     table = ArchitectureTable(image_size_px, rows, refused)
     if show:
         _show(table)
@@ -90,7 +90,7 @@ def _show(table: ArchitectureTable) -> None:
     columns = (
         "architecture",
         "parameters",
-        "MFLOP an image",
+        "million multiply-adds",
         "weights, MB",
         "activations, MB an image",
         "latency, ms",
@@ -99,7 +99,7 @@ def _show(table: ArchitectureTable) -> None:
         (
             row.architecture + (f", compound {row.compound:g}" if row.compound is not None else ""),
             f"{row.parameters:,}",
-            f"{row.flops / 1e6:,.1f}",
+            f"{row.macs / 1e6:,.1f}",
             f"{row.weight_bytes / 1e6:,.1f}",
             f"{row.activation_bytes / 1e6:,.1f}",
             f"{row.latency_ms:.1f}" if row.latency_ms is not None else "not measured",

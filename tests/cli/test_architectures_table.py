@@ -25,7 +25,7 @@ def test_the_cheapest_comes_first_with_all_that_it_costs(capsys: pytest.CaptureF
 def test_efficientnet_is_that_of_the_compound_coefficient(capsys: pytest.CaptureFixture[str]) -> None:
     (base,), (larger,) = (table(COMPOUND, compound=value).architectures for value in (None, 1.0))
     assert (base.compound, larger.compound) == (0.0, 1.0)
-    assert 1.5 * base.flops < larger.flops < 3 * base.flops
+    assert 1.5 * base.macs < larger.macs < 3 * base.macs
     assert "efficientnet, compound 1" in capsys.readouterr().out
 
 

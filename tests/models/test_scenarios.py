@@ -7,14 +7,14 @@ from components.models.scenarios import advise, resolve_scenario
 from components.shared.errors import SettingsError
 
 
-def flops(scenario: str, side: int, *, weights: bool) -> int:
+def macs(scenario: str, side: int, *, weights: bool) -> int:
     name = advise(scenario, image_size_px=side, with_weights=weights).architecture
-    return costs(name, image_size_px=side).flops
+    return costs(name, image_size_px=side).macs
 
 
 @pytest.mark.parametrize("weights", [True, False])
 def test_a_phone_computes_less_than_a_board_and_a_board_less_than_a_server(weights: bool) -> None:
-    found = [flops(name, 64, weights=weights) for name in ("mobile", "edge", "server", "max_accuracy")]
+    found = [macs(name, 64, weights=weights) for name in ("mobile", "edge", "server", "max_accuracy")]
     assert found == sorted(set(found))
 
 
@@ -22,7 +22,7 @@ def test_the_reason_says_what_it_costs_here() -> None:
     advice = advise("real_time", image_size_px=32, with_weights=False)
     assert advice.architecture == "plain"
     assert "million parameters" in advice.reason
-    assert "MFLOP an image of 32 px" in advice.reason
+    assert "million multiply-adds an image of 32 px" in advice.reason
 
 
 def test_what_can_not_be_advised_is_refused() -> None:
