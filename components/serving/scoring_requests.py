@@ -7,6 +7,7 @@ fields. So a request is checked before that server gets it.
 import base64
 import binascii
 import json
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,8 @@ from components.shared.errors import DataError, nearest
 
 COLUMN = "image"
 _PARAMS = "params"
+_DATA_URL = re.compile(r"^data:[^,]*;base64,", re.IGNORECASE)
+_URL_SAFE = str.maketrans("-_", "+/")
 _NO_BASE64 = "is no base64; encode the content of the image file"
 _EXAMPLE = f'send {{"dataframe_split": {{"columns": ["{COLUMN}"], "data": [["BASE64"]]}}}}'
 
@@ -57,10 +60,10 @@ def images_of(texts: Sequence[Any]) -> list[ImageFile]:
 
 
 def _content(text: Any) -> bytes:
-    # Encoders may wrap lines.
-    joined = "".join(str(text).split())
+    # Encoders may wrap lines, leave the padding out, write - and _ as addresses need them, or make a data URL of it.
+    joined = _DATA_URL.sub("", "".join(str(text).split())).translate(_URL_SAFE).rstrip("=")
     try:
-        return base64.b64decode(joined, validate=True)
+        return base64.b64decode(joined + "=" * (-len(joined) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise DataError(_NO_BASE64) from None
 
