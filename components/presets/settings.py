@@ -1,7 +1,5 @@
 """The section `auto` of params.yaml."""
 
-from pydantic import Field
-
 from components.presets.preset import Preset
 from components.shared.settings import Settings
 
@@ -11,5 +9,3 @@ class AutoSettings(Settings):
 
     preset: Preset = "balanced"
     """fast (a head on fixed features) | balanced (then the last layers are fine-tuned) | best (larger, all layers)."""
-    minutes: float | None = Field(default=None, ge=1)
-    """Budget of a whole run in minutes, on two cores; null: what the preset takes."""
