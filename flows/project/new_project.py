@@ -1,5 +1,6 @@
 """`darkroom init`: a project in any folder. It holds settings and versions of data, and none of the code."""
 
+import json
 import logging
 import os
 import re
@@ -28,7 +29,7 @@ _NAME = "PROJECT"
 """Stands for the project's name in the files of the template."""
 _KEPT = (".gitignore", ".dvcignore", "README.md")
 """A user's own files of these names stay."""
-_FORBIDDEN = re.compile(r"[^\w -]+")
+_FORBIDDEN = re.compile(r"[^\w -]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,12 @@ def init_project(folder: Path) -> NewProject:
     made: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        name = _FORBIDDEN.sub("-", folder.name).strip("- ") or "model"
+        name = _FORBIDDEN.sub("-", folder.name).strip("-_ ") or "model"
         for source, target in _FILES.items():
             if not (target in _KEPT and (folder / target).exists()):
-                text = (TEMPLATE / source).read_text(encoding="utf-8").replace(_NAME, name)
+                # Quoted, for YAML reads a name such as 2024 or yes as something else.
+                shown = json.dumps(name, ensure_ascii=False) if source == PARAMS else name
+                text = (TEMPLATE / source).read_text(encoding="utf-8").replace(_NAME, shown)
                 made.append(folder / target)
                 (folder / target).write_text(text, encoding="utf-8")
         _version(folder, made)
@@ -99,6 +102,9 @@ def _version(folder: Path, made: list[Path]) -> None:
     if not in_git and shutil.which("git") is not None:
         made.append(folder / ".git")
         in_git = _runs(["git", "init", "--quiet"], folder)
+    if (folder / ".dvc").exists():
+        # A user's own, which stays as it is whatever happens.
+        return
     made.append(folder / ".dvc")
     own = (folder / ".git").exists()
     options = [] if own else ["--subdir"] if in_git else ["--no-scm"]

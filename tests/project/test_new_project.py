@@ -45,6 +45,26 @@ def test_what_a_user_has_stays(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["2024", "yes", "null", "a: b", "été", "_._", "写真"])
+def test_any_folder_name_is_a_name_for_the_model(tmp_path: Path, name: str) -> None:
+    made = init_project(tmp_path / name)
+    assert read_params(Path(made.folder) / "params.yaml").register.name == made.name
+
+
+def test_a_dvc_folder_of_the_user_stays_whatever_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / ".dvc" / "config"
+    config.parent.mkdir()
+    config.write_text("[core]\n    remote = mine\n")
+    init_project(tmp_path)
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).unlink()
+    # As where the disk fills up in the middle.
+    monkeypatch.setattr("flows.project.new_project._version", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        init_project(tmp_path)
+    assert config.read_text() == "[core]\n    remote = mine\n"
+
+
 def test_a_folder_of_a_git_repository_becomes_a_part_of_it(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     init_project(tmp_path / "model")
